@@ -1,0 +1,464 @@
+package slotlock
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+)
+
+// Verdict says where a client's command on one key runs.
+type Verdict uint8
+
+const (
+	// Wait: the key is being moved, or must be brought to the target first. The waiter
+	// is woken with a verdict; nothing is held meanwhile.
+	Wait Verdict = iota
+	// Source: the key has certainly not been moved. The caller holds it shared and must
+	// Release it once the command has been answered (or can no longer run).
+	Source
+	// Target: the key's home is the target. Nothing is held.
+	Target
+	// Full: the table has as many keys waiting as it may; the caller answers -TRYAGAIN.
+	Full
+)
+
+func (v Verdict) String() string { return [...]string{"wait", "source", "target", "full"}[v] }
+
+// Waiter is told when a key that it waits for has been decided.
+//
+// v is Target (run it there), Source (run it at the source: one shared hold has been
+// taken for this waiter, which it must Release) or Wait (ask Admit again). Wake is
+// called with no lock held, from whatever goroutine decided, and must not block.
+// A waiter that has lost interest may still be woken and must then give back the hold.
+type Waiter interface {
+	Wake(t *Table, key Key, v Verdict)
+}
+
+// Key is one key of one logical database. Names are opaque bytes.
+type Key struct {
+	DB   int
+	Name string
+}
+
+// Mode is how a table decides about keys that nobody holds.
+type Mode uint8
+
+const (
+	// Filtered: the filter has seen every key that went to the target, so a miss means
+	// that the key is certainly not moved and it is served at the source.
+	Filtered Mode = iota
+	// Resolve: every touch of a key that is not known to be moved brings it to the
+	// target first. Used in the tail phase and when the filter is not complete.
+	Resolve
+	// AllTarget: the source has been proven empty; every key's home is the target.
+	AllTarget
+)
+
+// Options size a Table. All are hints but MaxWaiting.
+type Options struct {
+	ExpectedKeys  int     // keys the job is thought to move; sizes the filter
+	FalsePositive float64 // of the filter, per lookup
+	RecentKeys    int     // exact memory of the keys moved last
+	MaxWaiting    int     // keys that may be locked or wanted on behalf of clients
+	Mode          Mode    // Filtered for a job that starts, Resolve for one that was resumed
+}
+
+const shardCount = 64 // a power of two; far more than there are loops and mover workers
+
+// Table is the lock table of one job. It is safe for concurrent use, has no clock and
+// does no I/O: every outcome follows from the order of the calls alone, which is what
+// lets the explorer in test/sim run it.
+type Table struct {
+	seed    maphash.Seed
+	shards  [shardCount]shard
+	holds   atomic.Int64 // shared holds outstanding, of all keys
+	grants  atomic.Int64 // times that Abort let waiters run at the source
+	moved   atomic.Int64 // commits
+	waiting atomic.Int64 // keys locked or wanted for a client
+	maxWait int64
+
+	// touched are keys locked for resolve-on-touch (or by Want) that the mover has not
+	// taken yet. mu protects it alone; it is taken with a shard's mu held, never the
+	// other way about.
+	mu      sync.Mutex
+	touched []Key
+	bell    chan struct{} // capacity 1: rung when touched gains a key
+}
+
+type shard struct {
+	mu      sync.Mutex // protects all below; held for nanoseconds, never across a Wake
+	mode    Mode
+	entries map[Key]*entry
+	homes   homes
+	scratch []byte
+}
+
+type entryState uint8
+
+const (
+	sharedOnly entryState = iota // held by commands in flight at the source
+	wanted                       // the mover waits for the holders to finish; newcomers wait
+	locked                       // the mover has it alone
+)
+
+// entry exists only while its key is held, wanted or waited for.
+type entry struct {
+	state   entryState
+	shared  int
+	client  bool // locked or wanted on behalf of a client; counted in Table.waiting
+	waiters []Waiter
+}
+
+// New makes the lock table of one job.
+func New(o Options) *Table {
+	t := &Table{seed: maphash.MakeSeed(), bell: make(chan struct{}, 1), maxWait: int64(max(o.MaxWaiting, 1))}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mode = o.Mode
+		s.entries = make(map[Key]*entry)
+		s.homes.init(o.ExpectedKeys/shardCount, o.FalsePositive, o.RecentKeys/shardCount)
+	}
+	return t
+}
+
+func (t *Table) shard(db int, name []byte) *shard {
+	h := maphash.Bytes(t.seed, name) + uint64(db)*0x9e3779b97f4a7c15
+	return &t.shards[h%shardCount]
+}
+
+func (t *Table) shardOf(k Key) *shard {
+	h := maphash.String(t.seed, k.Name) + uint64(k.DB)*0x9e3779b97f4a7c15
+	return &t.shards[h%shardCount]
+}
+
+// Admit decides about a client's command on one key. It is the only way in for clients.
+func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
+	s := t.shard(db, name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[Key{db, string(name)}]
+	if e != nil && e.state != sharedOnly {
+		e.addWaiter(w)
+		return Wait
+	}
+	switch s.mode {
+	case AllTarget:
+		return Target
+	case Filtered:
+		if !s.homes.maybeTarget(s.tagged(db, name)) {
+			if e == nil {
+				e = &entry{}
+				s.entries[Key{db, string(name)}] = e
+			}
+			e.shared++
+			t.holds.Add(1)
+			return Source
+		}
+	}
+	if s.homes.certainlyTarget(Key{db, string(name)}) {
+		return Target
+	}
+	return t.demand(s, e, Key{db, string(name)}, w)
+}
+
+// Resolve brings a key to the target whatever Admit would say: for a command with
+// several keys of which one lives there already. It answers Wait, Target or Full.
+func (t *Table) Resolve(db int, name []byte, w Waiter) Verdict {
+	s := t.shard(db, name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := Key{db, string(name)}
+	e := s.entries[k]
+	if e != nil && e.state != sharedOnly {
+		e.addWaiter(w)
+		return Wait
+	}
+	if s.mode == AllTarget || s.homes.certainlyTarget(k) {
+		return Target
+	}
+	return t.demand(s, e, k, w)
+}
+
+// demand locks k for a client as soon as its holders are done. The shard is locked.
+func (t *Table) demand(s *shard, e *entry, k Key, w Waiter) Verdict {
+	if t.waiting.Load() >= t.maxWait {
+		return Full
+	}
+	if e == nil {
+		e = &entry{}
+		s.entries[k] = e
+	}
+	e.client = true
+	t.waiting.Add(1)
+	e.addWaiter(w)
+	if e.shared > 0 {
+		e.state = wanted
+		return Wait
+	}
+	e.state = locked
+	t.touch(k)
+	return Wait
+}
+
+// Dup takes another shared hold for a caller that has one already.
+func (t *Table) Dup(k Key) {
+	s := t.shardOf(k)
+	s.mu.Lock()
+	e := s.entries[k]
+	if e == nil || e.shared == 0 {
+		s.mu.Unlock()
+		panic("slotlock: Dup of a key that is not held")
+	}
+	e.shared++
+	t.holds.Add(1)
+	s.mu.Unlock()
+}
+
+// Release gives one shared hold back.
+func (t *Table) Release(k Key) {
+	s := t.shardOf(k)
+	s.mu.Lock()
+	e := s.entries[k]
+	if e == nil || e.shared == 0 {
+		s.mu.Unlock()
+		panic("slotlock: Release of a key that is not held")
+	}
+	e.shared--
+	t.holds.Add(-1)
+	if e.shared == 0 {
+		if e.state == wanted {
+			e.state = locked
+			t.touch(k)
+		} else {
+			delete(s.entries, k)
+		}
+	}
+	s.mu.Unlock()
+}
+
+// TryLock locks a key for the mover if nobody holds it.
+func (t *Table) TryLock(k Key) bool {
+	s := t.shardOf(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries[k] != nil {
+		return false
+	}
+	s.entries[k] = &entry{state: locked}
+	return true
+}
+
+// Want asks for a key that TryLock could not have: newcomers wait from now on, and when
+// its holders are done it is locked and appears among the touched keys. Unwant ends the
+// wait. False if the key is locked or wanted already, which serves as well.
+func (t *Table) Want(k Key) bool {
+	s := t.shardOf(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[k]
+	if e == nil {
+		s.entries[k] = &entry{state: locked}
+		t.touch(k)
+		return true
+	}
+	if e.state != sharedOnly {
+		return false
+	}
+	e.state = wanted
+	return true
+}
+
+// Unwant gives up on a key that is still wanted, so that a slow command at the source
+// makes no convoy: those who queued behind the wish ask again. True if it was so; a key
+// wanted by a client as well stays wanted.
+func (t *Table) Unwant(k Key) bool {
+	s := t.shardOf(k)
+	s.mu.Lock()
+	e := s.entries[k]
+	if e == nil || e.state != wanted || e.client {
+		s.mu.Unlock()
+		return false
+	}
+	e.state = sharedOnly
+	woken := e.waiters
+	e.waiters = nil
+	s.mu.Unlock()
+	t.wake(k, woken, Wait)
+	return true
+}
+
+// Commit unlocks a key whose home is the target from now on, also if there was nothing
+// to move: the waiters run there, and may create it there.
+func (t *Table) Commit(k Key) {
+	s := t.shardOf(k)
+	s.mu.Lock()
+	e := s.mustBeLocked(k)
+	s.homes.add(k, s.taggedKey(k))
+	delete(s.entries, k)
+	s.mu.Unlock()
+	t.done(e)
+	t.moved.Add(1)
+	t.wake(k, e.waiters, Target)
+}
+
+// Abort unlocks a key that stays where it is. With atSource the caller has proof that
+// the target does not hold it (RESTORE was never sent or was definitely refused): then
+// those who wait run at the source, whatever the mode, so that a full target is never
+// their problem. Without, they ask again.
+func (t *Table) Abort(k Key, atSource bool) {
+	s := t.shardOf(k)
+	s.mu.Lock()
+	e := s.mustBeLocked(k)
+	woken := e.waiters
+	v := Wait
+	if atSource && len(woken) > 0 {
+		v = Source
+		s.entries[k] = &entry{shared: len(woken)}
+		t.holds.Add(int64(len(woken)))
+		t.grants.Add(1)
+	} else {
+		delete(s.entries, k)
+	}
+	s.mu.Unlock()
+	t.done(e)
+	t.wake(k, woken, v)
+}
+
+// Cancel withdraws a waiter. It may be woken all the same if that was under way.
+func (t *Table) Cancel(k Key, w Waiter) {
+	s := t.shardOf(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[k]
+	if e == nil {
+		return
+	}
+	for i := range e.waiters {
+		if e.waiters[i] == w {
+			e.waiters = append(e.waiters[:i], e.waiters[i+1:]...)
+			return
+		}
+	}
+}
+
+// SetMode changes how free keys are decided. When it has returned, no Admit decides by
+// the old mode any more; holds granted before remain until they are released.
+func (t *Table) SetMode(m Mode) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		s.mode = m
+		s.mu.Unlock()
+	}
+}
+
+// MaybeMoved reports whether the key has been committed, but for the filter's false
+// positives. Used when a source comes back from an older dump with keys that had left.
+func (t *Table) MaybeMoved(k Key) bool {
+	s := t.shardOf(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.homes.maybeTarget(s.taggedKey(k))
+}
+
+// Touched is signalled when Take has something to give.
+func (t *Table) Touched() <-chan struct{} { return t.bell }
+
+// Take hands over up to n keys that were locked because clients (or Want) asked for
+// them, oldest first. The caller must Commit or Abort each.
+func (t *Table) Take(n int) []Key {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n = min(n, len(t.touched))
+	if n == 0 {
+		return nil
+	}
+	out := append([]Key(nil), t.touched[:n]...)
+	t.touched = append(t.touched[:0], t.touched[n:]...)
+	if len(t.touched) > 0 {
+		t.ring()
+	}
+	return out
+}
+
+// Stats is a snapshot; its fields are not of one instant.
+type Stats struct {
+	Holds   int64 // shared holds outstanding
+	Grants  int64 // times waiters were let run at the source by Abort
+	Commits int64 // keys whose home became the target
+	Waiting int64 // keys locked or wanted for clients
+}
+
+// Stats reads the counters.
+func (t *Table) Stats() Stats {
+	return Stats{Holds: t.holds.Load(), Grants: t.grants.Load(), Commits: t.moved.Load(), Waiting: t.waiting.Load()}
+}
+
+// Idle reports that no key is held, wanted or locked.
+func (t *Table) Idle() bool {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		n := len(s.entries)
+		s.mu.Unlock()
+		if n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *Table) touch(k Key) {
+	t.mu.Lock()
+	t.touched = append(t.touched, k)
+	t.ring()
+	t.mu.Unlock()
+}
+
+func (t *Table) ring() {
+	select {
+	case t.bell <- struct{}{}:
+	default:
+	}
+}
+
+func (t *Table) done(e *entry) {
+	if e.client {
+		t.waiting.Add(-1)
+	}
+}
+
+func (t *Table) wake(k Key, ws []Waiter, v Verdict) {
+	for _, w := range ws {
+		w.Wake(t, k, v)
+	}
+}
+
+func (e *entry) addWaiter(w Waiter) {
+	for _, have := range e.waiters {
+		if have == w {
+			return
+		}
+	}
+	e.waiters = append(e.waiters, w)
+}
+
+func (s *shard) mustBeLocked(k Key) *entry {
+	e := s.entries[k]
+	if e == nil || e.state != locked {
+		s.mu.Unlock()
+		panic("slotlock: Commit or Abort of a key that is not locked")
+	}
+	return e
+}
+
+// tagged is the name with its database in front, as the filter knows it.
+func (s *shard) tagged(db int, name []byte) []byte {
+	s.scratch = append(append(s.scratch[:0], byte(db), byte(db>>8)), name...)
+	return s.scratch
+}
+
+func (s *shard) taggedKey(k Key) []byte {
+	s.scratch = append(append(s.scratch[:0], byte(k.DB), byte(k.DB>>8)), k.Name...)
+	return s.scratch
+}
