@@ -1,0 +1,153 @@
+// Package router says where a request goes: key → slot → group.
+//
+// A Table is immutable and belongs to one epoch of the topology. Every data-plane loop
+// holds a pointer to one and reads it without a lock; a new one reaches the loop as a
+// message.
+package router
+
+import (
+	"fmt"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/topology"
+	"keyferry/slotlock"
+)
+
+// Group is one group as the data plane needs it. Its index in Table.Groups is its number
+// within that table only.
+type Group struct {
+	ID       string
+	Addr     string
+	Password string
+}
+
+// Job is a slot move as the data plane needs it.
+type Job struct {
+	ID    string
+	Locks *slotlock.Table
+}
+
+// Slot is the route of one slot.
+type Slot struct {
+	Owner  int16 // group that serves it, or the source while it moves; -1: nobody
+	Target int16 // group that it moves to; -1: it does not move
+	Job    int16 // index into Table.Jobs while it moves
+}
+
+// Table is the routing of one epoch.
+type Table struct {
+	Epoch     uint64
+	Scheme    Scheme
+	Databases int
+	Groups    []Group
+	Jobs      []Job
+	Slots     []Slot // indexed by slot
+}
+
+// Outcome is what Route decided.
+type Outcome uint8
+
+const (
+	// Serve: all keys are in one stable slot: send it to the slot's owner.
+	Serve Outcome = iota
+	// Resolve: all keys are in one slot that moves: ask the job's lock table.
+	Resolve
+	// Split: the keys are in several slots, and the command can be cut and merged.
+	Split
+	// CrossSlot: the keys are in several slots and the command can't be cut.
+	CrossSlot
+	// Unserved: no group owns the slot.
+	Unserved
+	// Local: the gateway answers by itself.
+	Local
+	// Refuse: the gateway does not serve this command.
+	Refuse
+)
+
+// Route decides how a request is served. It is the one place that does, and the only
+// inputs are the table, the command and the slots of its keys. The outcomes:
+//
+//	Local      the command table says that the gateway answers
+//	Refuse     the command table says so, or it has no key where one is needed
+//	Serve      one stable slot                    → its owner
+//	Resolve    one moving slot                    → lock table, then source or target
+//	Split      several slots, MGET MSET DEL UNLINK EXISTS TOUCH
+//	CrossSlot  several slots, any other command
+//	Unserved   one slot that no group owns
+//
+// slot is meant for Serve, Resolve and Unserved. (Forward to a peer gateway joins the
+// list with the cluster store.)
+func (t *Table) Route(c *resp.Command, args [][]byte, keys []int) (o Outcome, slot int) {
+	switch c.Serve {
+	case resp.Local:
+		return Local, -1
+	case resp.Refused:
+		return Refuse, -1
+	}
+	if len(keys) == 0 {
+		return Refuse, -1
+	}
+	slot = t.Scheme.Slot(args[keys[0]])
+	for _, k := range keys[1:] {
+		if t.Scheme.Slot(args[k]) == slot {
+			continue
+		}
+		if c.Serve == resp.Keyed {
+			return CrossSlot, -1
+		}
+		return Split, -1
+	}
+	return t.RouteSlot(slot), slot
+}
+
+// RouteSlot is Route for a part whose slot is known: Serve, Resolve or Unserved.
+func (t *Table) RouteSlot(slot int) Outcome {
+	s := &t.Slots[slot]
+	switch {
+	case s.Owner < 0:
+		return Unserved
+	case s.Target >= 0:
+		return Resolve
+	}
+	return Serve
+}
+
+// Build derives the table of a stored State. locks gives the lock table of each
+// published job.
+func Build(st topology.State, locks func(job string) *slotlock.Table) (*Table, error) {
+	scheme, err := ParseScheme(st.Scheme)
+	if err != nil {
+		return nil, err
+	}
+	t := &Table{Epoch: st.Epoch, Scheme: scheme, Databases: st.Databases, Slots: make([]Slot, scheme.Slots())}
+	index := make(map[string]int16, len(st.Groups))
+	for i, g := range st.Groups {
+		index[g.ID] = int16(i)
+		t.Groups = append(t.Groups, Group{ID: g.ID, Addr: g.Addr, Password: g.Password})
+	}
+	for i := range t.Slots {
+		t.Slots[i] = Slot{Owner: -1, Target: -1, Job: -1}
+	}
+	for _, a := range st.Slots {
+		for s := a.First; s <= a.Last; s++ {
+			t.Slots[s].Owner = index[a.Group]
+		}
+	}
+	for _, j := range st.Jobs {
+		if !j.Published {
+			continue
+		}
+		lt := locks(j.ID)
+		if lt == nil {
+			return nil, fmt.Errorf("router: published job %s has no lock table", j.ID)
+		}
+		n := int16(len(t.Jobs))
+		t.Jobs = append(t.Jobs, Job{ID: j.ID, Locks: lt})
+		for _, r := range j.Slots {
+			for s := r.First; s <= r.Last; s++ {
+				t.Slots[s].Target, t.Slots[s].Job = index[j.Target], n
+			}
+		}
+	}
+	return t, nil
+}
