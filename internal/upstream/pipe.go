@@ -1,0 +1,301 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"keyferry/internal/resp"
+)
+
+// Call is one command in flight on a Pipe.
+type Call interface {
+	// Reply is given the next bytes of the reply; last marks the end of the frame. The
+	// bytes are valid during the call only.
+	Reply(b []byte, last bool)
+	// Fail ends the call without a reply. With sent the server may have executed it, or
+	// still may until the connection is fenced; err then is ErrLost.
+	Fail(err error, sent bool)
+}
+
+// Conn is the socket of a Pipe on its loop.
+type Conn interface {
+	Write(p []byte) (int, error)
+	Buffered() int // bytes taken by Write that the kernel has not taken
+	Close()
+}
+
+// Errors of calls that got no reply.
+var (
+	// ErrLost is given to calls in flight on a connection that died.
+	ErrLost = errors.New("connection lost")
+	// ErrDown is given to calls that could not be sent: not connected, last try failed.
+	ErrDown = errors.New("not reachable")
+	// ErrBusy is given to calls that found the queue of a connecting pipe full.
+	ErrBusy = errors.New("too many requests wait for the connection")
+	// ErrClosed is given to calls after the pipe was retired.
+	ErrClosed = errors.New("no longer in use")
+)
+
+// State of a pipe. Transitions: idle→connecting→up→down→connecting…; any→retired.
+type State uint8
+
+const (
+	Idle       State = iota // never used
+	Connecting              // a dial and handshake are under way; calls queue
+	Up                      // calls flow
+	Down                    // lost or refused; calls fail at once until the next try
+	Retired                 // the group is gone or the loop ends
+)
+
+// Env is what a pipe needs of its loop.
+type Env struct {
+	// Dial starts to connect; the loop later calls Connected or DialFailed.
+	Dial func(p *Pipe)
+	// Dirty asks for a Flush at the end of the turn.
+	Dirty func(p *Pipe)
+	// Lost is told the name of a dead connection that may have work at the server. The
+	// owner fences it and then calls p.Fenced.
+	Lost func(p *Pipe, name string)
+	// Retry calls p.Reconnect after d.
+	Retry func(p *Pipe, d time.Duration)
+}
+
+// Limits bound a pipe.
+type Limits struct {
+	QueueBytes   int           // while connecting
+	ReconnectMin time.Duration // first pause after a failure; doubled, with jitter by the loop
+	ReconnectMax time.Duration
+}
+
+// directWrite is the size from which a frame is written without a copy into out.
+const directWrite = 32 << 10
+
+// Pipe is one pipelined connection of one loop to one (group, database).
+type Pipe struct {
+	Group    string
+	Addr     string
+	Password string
+	DB       int
+
+	env    *Env
+	limits Limits
+	state  State
+	conn   Conn
+	name   string // CLIENT SETNAME of the present connection
+	err    error  // why it is down
+	pause  time.Duration
+
+	out   []byte
+	calls ring
+	scan  resp.ReplyScanner
+	dirty bool
+
+	sent, answered uint64 // calls taken and calls ended, ever: marks for Drained
+	unfenced       int    // dead connections whose last commands may still execute
+	heardAt        time.Time
+}
+
+// New makes an idle pipe.
+func New(group, addr, password string, db int, env *Env, l Limits) *Pipe {
+	return &Pipe{Group: group, Addr: addr, Password: password, DB: db, env: env, limits: l}
+}
+
+// State says whether calls flow.
+func (p *Pipe) State() State { return p.state }
+
+// InFlight is the number of calls without an answer.
+func (p *Pipe) InFlight() int { return p.calls.n }
+
+// Pending is the number of bytes that wait to be sent.
+func (p *Pipe) Pending() int {
+	n := len(p.out)
+	if p.conn != nil {
+		n += p.conn.Buffered()
+	}
+	return n
+}
+
+// Send queues one command. The frame is copied or written before Send returns; c gets
+// exactly one last Reply or one Fail, possibly before Send returns.
+func (p *Pipe) Send(c Call, frame []byte) {
+	switch p.state {
+	case Up:
+	case Idle:
+		p.connect()
+	case Connecting:
+	case Down:
+		c.Fail(p.downError(), false)
+		return
+	case Retired:
+		c.Fail(ErrClosed, false)
+		return
+	}
+	if p.state == Connecting && len(p.out)+len(frame) > p.limits.QueueBytes && len(p.out) > 0 {
+		c.Fail(ErrBusy, false)
+		return
+	}
+	p.sent++
+	p.calls.push(c)
+	if p.state == Up && len(frame) >= directWrite {
+		p.Flush()
+		if p.conn != nil {
+			_, _ = p.conn.Write(frame) // a failure arrives as Closed
+		}
+		return
+	}
+	p.out = append(p.out, frame...)
+	if !p.dirty && p.state == Up {
+		p.dirty = true
+		p.env.Dirty(p)
+	}
+}
+
+// Flush writes what the turn has gathered.
+func (p *Pipe) Flush() {
+	p.dirty = false
+	if p.state != Up || len(p.out) == 0 {
+		return
+	}
+	out := p.out
+	p.out = nil // Write may report the end of the connection before it returns
+	_, _ = p.conn.Write(out)
+	if p.out == nil && cap(out) <= 256<<10 {
+		p.out = out[:0]
+	}
+}
+
+// Data takes bytes from the server. An error means that the server does not speak RESP
+// as asked for: the caller closes the connection.
+func (p *Pipe) Data(b []byte, now time.Time) error {
+	p.heardAt = now
+	for len(b) > 0 {
+		n, st := p.scan.Scan(b)
+		if st == resp.Invalid || p.calls.n == 0 {
+			return fmt.Errorf("unexpected bytes from %s", p.Addr)
+		}
+		c := p.calls.front()
+		if st == resp.OK {
+			p.calls.pop()
+			p.answered++
+		}
+		c.Reply(b[:n], st == resp.OK)
+		b = b[n:]
+	}
+	return nil
+}
+
+func (p *Pipe) connect() {
+	p.state = Connecting
+	p.env.Dial(p)
+}
+
+// Connected makes c the pipe's connection. name is what the server knows it by.
+func (p *Pipe) Connected(c Conn, name string, now time.Time) {
+	p.conn, p.name, p.state, p.err, p.pause = c, name, Up, nil, 0
+	p.scan = resp.ReplyScanner{}
+	p.heardAt = now
+	p.Flush()
+}
+
+// DialFailed ends a try to connect. What queued meanwhile fails, unsent.
+func (p *Pipe) DialFailed(err error) {
+	if p.state == Retired {
+		return
+	}
+	p.goDown(err)
+	p.failAll(p.downError(), false)
+}
+
+// Closed is called when the connection has ended, for whatever reason.
+func (p *Pipe) Closed(err error) {
+	if p.conn == nil {
+		return
+	}
+	p.conn = nil
+	retired := p.state == Retired
+	if p.calls.n > 0 {
+		p.unfenced++
+		p.env.Lost(p, p.name)
+	}
+	if !retired {
+		p.goDown(err)
+		// A connection that has worked is tried again at once, so that a client which
+		// sees the loss finds the server back as soon as it is back.
+		p.pause = 0
+	}
+	p.failAll(ErrLost, true)
+}
+
+func (p *Pipe) goDown(err error) {
+	if err == nil {
+		err = errors.New("closed by the server")
+	}
+	p.state, p.err = Down, err
+	if p.pause == 0 {
+		p.pause = p.limits.ReconnectMin
+	} else {
+		p.pause = min(2*p.pause, p.limits.ReconnectMax)
+	}
+	p.env.Retry(p, p.pause)
+}
+
+// Reconnect tries again after a pause.
+func (p *Pipe) Reconnect() {
+	if p.state == Down {
+		p.connect()
+	}
+}
+
+// Retire fails what is in flight and closes the connection; the pipe takes no more calls.
+func (p *Pipe) Retire() {
+	if p.state == Retired {
+		return
+	}
+	up := p.state == Up
+	p.state = Retired
+	if up {
+		p.conn.Close() // Closed fails the calls
+		return
+	}
+	p.failAll(ErrClosed, false)
+}
+
+func (p *Pipe) failAll(err error, sent bool) {
+	p.out = p.out[:0]
+	// Only the calls of now: Fail may bring new ones to this pipe.
+	for n := p.calls.n; n > 0 && p.calls.n > 0; n-- {
+		c := p.calls.pop()
+		p.answered++
+		c.Fail(err, sent)
+	}
+}
+
+// Fenced is called when one dead connection can no longer execute anything.
+func (p *Pipe) Fenced() { p.unfenced-- }
+
+// Mark is the place in the pipe's history to give to Drained.
+func (p *Pipe) Mark() uint64 { return p.sent }
+
+// Drained reports that every call taken before the mark has been answered, or can no
+// longer execute.
+func (p *Pipe) Drained(mark uint64) bool { return p.answered >= mark && p.unfenced == 0 }
+
+// Silent is how long the oldest call in flight has waited without a byte from the
+// server, at most; zero when nothing is in flight.
+func (p *Pipe) Silent(now time.Time) time.Duration {
+	if p.state != Up || p.calls.n == 0 {
+		p.heardAt = now
+		return 0
+	}
+	return now.Sub(p.heardAt)
+}
+
+// Close ends the present connection because of reason; calls in flight fail.
+func (p *Pipe) Close() {
+	if p.state == Up {
+		p.conn.Close()
+	}
+}
+
+func (p *Pipe) downError() error { return fmt.Errorf("%w: %v", ErrDown, p.err) }
