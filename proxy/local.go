@@ -1,0 +1,249 @@
+package proxy
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+
+	"github.com/tidwall/redcon"
+
+	"keyferry/internal/resp"
+)
+
+var okReply = []byte("+OK\r\n")
+
+// local answers what the gateway itself knows.
+func (s *session) local(cmd *resp.Command, args [][]byte) {
+	switch name, sub, _ := strings.Cut(cmd.Name, "|"); name {
+	case "ping":
+		s.ping(args)
+	case "echo":
+		s.answer(redcon.AppendBulk(nil, args[1]))
+	case "quit":
+		s.ending = true
+		s.answer(okReply)
+	case "select":
+		s.selectDB(args[1])
+	case "auth":
+		s.auth(args)
+	case "hello":
+		s.hello(args)
+	case "client":
+		s.client(sub, args)
+	case "command":
+		s.commandInfo(sub, args)
+	case "info":
+		s.info(args[1:])
+	case "time":
+		us := s.l.now.UnixMicro()
+		b := redcon.AppendArray(nil, 2)
+		b = redcon.AppendBulkString(b, strconv.FormatInt(us/1e6, 10))
+		s.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
+	case "dbsize":
+		s.dbsize()
+	default:
+		s.reject("ERR '" + cmd.Name + "' is not supported through the gateway")
+	}
+}
+
+func (s *session) ping(args [][]byte) {
+	switch len(args) {
+	case 1:
+		s.answer([]byte("+PONG\r\n"))
+	case 2:
+		s.answer(redcon.AppendBulk(nil, args[1]))
+	default:
+		s.reject("ERR wrong number of arguments for 'ping' command")
+	}
+}
+
+func (s *session) selectDB(arg []byte) {
+	n, err := strconv.Atoi(string(arg))
+	switch {
+	case err != nil:
+		s.reject("ERR value is not an integer or out of range")
+	case n < 0 || n >= s.l.table.Databases:
+		s.reject("ERR DB index is out of range")
+	default:
+		s.db = n
+		s.answer(okReply)
+	}
+}
+
+const wrongPass = "WRONGPASS invalid username-password pair or user is disabled."
+
+func (s *session) auth(args [][]byte) {
+	switch want := s.l.srv.opt.Password; {
+	case len(args) > 3:
+		s.reject("ERR syntax error")
+	case len(args) == 2 && want == "":
+		s.reject("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
+	case !s.passes(args[1:]):
+		s.reject(wrongPass)
+	default:
+		s.authed = true
+		s.answer(okReply)
+	}
+}
+
+// passes checks [user] password: the one user is "default".
+func (s *session) passes(cred [][]byte) bool {
+	pass := cred[len(cred)-1]
+	if len(cred) == 2 && string(cred[0]) != "default" {
+		return false
+	}
+	want := s.l.srv.opt.Password
+	return want == "" || constantTimeEqual(pass, want)
+}
+
+func (s *session) hello(args [][]byte) {
+	if len(args) > 1 {
+		v, err := strconv.Atoi(string(args[1]))
+		if err != nil {
+			s.reject("ERR Protocol version is not an integer or out of range")
+			return
+		}
+		if v != 2 {
+			s.reject("NOPROTO unsupported protocol version")
+			return
+		}
+	}
+	name, named := "", false
+	for i := 2; i < len(args); i++ {
+		switch opt := strings.ToLower(string(args[i])); {
+		case opt == "auth" && i+2 < len(args):
+			if !s.passes(args[i+1 : i+3]) {
+				s.reject(wrongPass)
+				return
+			}
+			s.authed = true
+			i += 2
+		case opt == "setname" && i+1 < len(args):
+			name, named = string(args[i+1]), true
+			i++
+		default:
+			s.reject("ERR Syntax error in HELLO option '" + string(args[i]) + "'")
+			return
+		}
+	}
+	if !s.authed {
+		s.reject("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+		return
+	}
+	if named {
+		if !validClientName(name) {
+			s.reject(badClientName)
+			return
+		}
+		s.name = name
+	}
+	b := redcon.AppendArray(nil, 14)
+	for _, kv := range [][2]string{{"server", "redis"}, {"version", redisVersion}} {
+		b = redcon.AppendBulkString(redcon.AppendBulkString(b, kv[0]), kv[1])
+	}
+	b = redcon.AppendInt(redcon.AppendBulkString(b, "proto"), 2)
+	b = redcon.AppendInt(redcon.AppendBulkString(b, "id"), s.id)
+	b = redcon.AppendBulkString(redcon.AppendBulkString(b, "mode"), "standalone")
+	b = redcon.AppendBulkString(redcon.AppendBulkString(b, "role"), "master")
+	s.answer(redcon.AppendArray(redcon.AppendBulkString(b, "modules"), 0))
+}
+
+// dbsize sums up the groups that serve slots. While slots move, a key that is being moved
+// can for a moment be counted twice.
+func (s *session) dbsize() {
+	l := s.l
+	serves := make([]bool, len(l.table.Groups))
+	for _, x := range l.table.Slots {
+		if x.Owner >= 0 {
+			serves[x.Owner] = true
+		}
+		if x.Target >= 0 {
+			serves[x.Target] = true
+		}
+	}
+	g := &gather{kind: resp.SplitSum}
+	var groups []int16
+	for i, yes := range serves {
+		if yes {
+			groups = append(groups, int16(i))
+		}
+	}
+	if len(groups) == 0 {
+		s.answer(redcon.AppendInt(nil, 0))
+		return
+	}
+	g.r = l.newRequest(s, s.lastCmd)
+	s.queue.push(g.r)
+	g.left = len(groups)
+	for range groups {
+		r := l.newRequest(s, s.lastCmd)
+		r.g = g
+		g.parts = append(g.parts, r)
+	}
+	parts := g.parts
+	for i, grp := range groups {
+		l.send(parts[i], l.pipe(grp, s.db), []byte("*1\r\n$6\r\nDBSIZE\r\n"))
+	}
+}
+
+func (s *session) commandInfo(sub string, args [][]byte) {
+	switch sub {
+	case "":
+		b := redcon.AppendArray(nil, len(resp.Commands))
+		for _, c := range resp.Commands {
+			b = resp.AppendCommandInfo(b, c)
+		}
+		s.answer(b)
+	case "count":
+		s.answer(redcon.AppendInt(nil, int64(len(resp.Commands))))
+	case "info":
+		if len(args) == 2 {
+			s.commandInfo("", nil)
+			return
+		}
+		b := redcon.AppendArray(nil, len(args)-2)
+		for _, a := range args[2:] {
+			if c := findCommand(a); c != nil {
+				b = resp.AppendCommandInfo(b, c)
+			} else {
+				b = append(b, "*-1\r\n"...)
+			}
+		}
+		s.answer(b)
+	case "docs":
+		list := resp.Commands
+		if len(args) > 2 {
+			list = nil
+			for _, a := range args[2:] {
+				if c := findCommand(a); c != nil {
+					list = append(list, c)
+				}
+			}
+		}
+		b := redcon.AppendArray(nil, 2*len(list))
+		for _, c := range list {
+			b = resp.AppendCommandDocs(redcon.AppendBulkString(b, c.Name), c)
+		}
+		s.answer(b)
+	case "list":
+		b := redcon.AppendArray(nil, len(resp.Commands))
+		for _, c := range resp.Commands {
+			b = redcon.AppendBulkString(b, c.Name)
+		}
+		s.answer(b)
+	case "getkeys":
+		s.answer(resp.AppendGetKeys(nil, args[2:]))
+	default:
+		s.reject("ERR 'command|" + sub + "' is not supported through the gateway")
+	}
+}
+
+// findCommand takes "get" and "client|id".
+func findCommand(name []byte) *resp.Command {
+	top, sub, has := bytes.Cut(name, []byte("|"))
+	c := resp.Lookup(top)
+	if c != nil && has {
+		c = c.Sub(sub)
+	}
+	return c
+}

@@ -1,0 +1,383 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"go.uber.org/zap"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/upstream"
+	"keyferry/router"
+	"keyferry/slotlock"
+)
+
+// loop is the data plane's state on one gnet event loop. All of it belongs to the loop's
+// goroutine but what is marked otherwise.
+type loop struct {
+	srv *Server
+	id  int
+	el  gnet.EventLoop
+	now time.Time // read once per event
+
+	table  *router.Table
+	offers []offer // tables that wait for parked commands, oldest first
+	drains []drain // acknowledgements that wait for commands in flight
+
+	pipes   map[pipeKey]*upstream.Pipe
+	byGroup [][]*upstream.Pipe // [group index of table][db]
+	env     upstream.Env
+	losing  *loss // set while a dead connection's calls are being failed
+
+	sessions map[*session]struct{}
+	memory   int // bytes in the buffers of all sessions, as last accounted
+
+	dirtyPipes    []*upstream.Pipe
+	dirtySessions []*session
+	resumable     []*session // may go on parsing what they have
+	outPaused     int        // sessions that wait for their client to read
+
+	parked   map[slotlock.Key]*keyQueue
+	parkedBy map[*slotlock.Table]int
+	waiting  []*motion // parked commands, oldest deadline first; those that ran are skipped
+	nParked  int
+
+	freeRequests *request
+	scanners     []*resp.RequestScanner
+	buffers      [][]byte
+	keyIndex     []int
+	scratch      []byte
+
+	armed    bool
+	turnTask gnet.Runnable
+	wantTick atomic.Bool
+
+	mu   sync.Mutex // protects mail
+	mail []func()
+
+	n     counters
+	stats published
+}
+
+type pipeKey struct {
+	group string
+	db    int
+}
+
+// offer is a table that a loop has been given, with the word to send back.
+type offer struct {
+	table *router.Table
+	ack   func()
+}
+
+// drain is an acknowledgement that is due when the calls before the marks are answered.
+type drain struct {
+	marks map[*upstream.Pipe]uint64
+	ack   func()
+}
+
+// loss collects the shared holds of the calls that died with one connection: they are
+// given back only when the connection is fenced.
+type loss struct {
+	holds []heldKey
+}
+
+type heldKey struct {
+	locks *slotlock.Table
+	key   slotlock.Key
+}
+
+func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
+	l := &loop{
+		srv: s, id: id, el: el, now: time.Now(),
+		pipes: make(map[pipeKey]*upstream.Pipe), sessions: make(map[*session]struct{}),
+		parked: make(map[slotlock.Key]*keyQueue), parkedBy: make(map[*slotlock.Table]int),
+	}
+	l.n.commands = make([]uint64, resp.NumCommands())
+	l.turnTask = gnet.RunnableFunc(func(context.Context) error { l.turn(); return nil })
+	l.env = upstream.Env{
+		Dial:  func(p *upstream.Pipe) { s.dial(l, p) },
+		Dirty: func(p *upstream.Pipe) { l.dirtyPipes = append(l.dirtyPipes, p); l.arm() },
+		Lost:  l.lost,
+		Retry: func(p *upstream.Pipe, d time.Duration) {
+			time.AfterFunc(d, func() { l.post(p.Reconnect) })
+		},
+	}
+	return l
+}
+
+// post runs f on the loop, soon. Any goroutine may call it; it never blocks. After the
+// server has stopped f is dropped.
+func (l *loop) post(f func()) {
+	l.mu.Lock()
+	l.mail = append(l.mail, f)
+	first := len(l.mail) == 1
+	l.mu.Unlock()
+	if first {
+		_ = l.el.Execute(context.Background(), l.turnTask)
+	}
+}
+
+// call runs f on the loop and waits for it.
+func (l *loop) call(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	l.post(func() { f(); close(done) })
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.srv.ctx.Done():
+		return l.srv.ctx.Err()
+	}
+}
+
+// arm asks for a turn after the events that the poller has at hand. gnet has no hook at
+// the end of an iteration; a task is run after the events of the next one.
+func (l *loop) arm() {
+	if l.armed {
+		return
+	}
+	l.armed = true
+	_ = l.el.Execute(context.Background(), l.turnTask)
+}
+
+// turn does what the events since the last one have left to do, writes last.
+func (l *loop) turn() {
+	l.armed = true // what follows need not ask for another turn
+	l.now = time.Now()
+	l.mu.Lock()
+	mail := l.mail
+	l.mail = nil
+	l.mu.Unlock()
+	for _, f := range mail {
+		f()
+	}
+	for len(l.resumable)+len(l.dirtyPipes)+len(l.dirtySessions) > 0 {
+		l.resume()
+		l.flush()
+	}
+	l.settleOffers()
+	l.settleDrains()
+	l.publish()
+	l.armed = false
+	if len(l.resumable)+len(l.dirtyPipes)+len(l.dirtySessions) > 0 {
+		l.arm()
+	}
+}
+
+func (l *loop) resume() {
+	list := l.resumable
+	l.resumable = nil
+	for _, s := range list {
+		s.resuming = false
+		s.resume()
+	}
+}
+
+func (l *loop) flush() {
+	for i := 0; i < len(l.dirtyPipes); i++ {
+		l.dirtyPipes[i].Flush()
+	}
+	clear(l.dirtyPipes)
+	l.dirtyPipes = l.dirtyPipes[:0]
+	for i := 0; i < len(l.dirtySessions); i++ {
+		l.dirtySessions[i].flush()
+	}
+	clear(l.dirtySessions)
+	l.dirtySessions = l.dirtySessions[:0]
+}
+
+// tick is run each second, and every 20 ms while wantTick is set.
+func (l *loop) tick() {
+	l.expireParked()
+	again := l.outPaused > 0
+	for c := range l.sessions {
+		c.check()
+		again = again || c.draining()
+	}
+	if limit := l.srv.opt.RequestTimeout; limit > 0 {
+		for _, p := range l.pipes {
+			if p.Silent(l.now) > limit {
+				l.srv.log.Warn("server silent, connection dropped", zap.String("group", p.Group),
+					zap.String("addr", p.Addr), zap.Duration("silent_for", limit))
+				p.Close()
+			}
+		}
+	}
+	l.wantTick.Store(l.nParked > 0 || again)
+	l.evict()
+}
+
+// pipe is the connection to a group of the present table.
+func (l *loop) pipe(group int16, db int) *upstream.Pipe {
+	byDB := l.byGroup[group]
+	if p := byDB[db]; p != nil {
+		return p
+	}
+	g := l.table.Groups[group]
+	k := pipeKey{g.ID, db}
+	p := l.pipes[k]
+	if p == nil {
+		o := &l.srv.opt
+		p = upstream.New(g.ID, g.Addr, g.Password, db, &l.env, upstream.Limits{
+			QueueBytes: o.PipeBytes, ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax})
+		l.pipes[k] = p
+	}
+	byDB[db] = p
+	return p
+}
+
+// lost is called when a server connection has died with calls in flight, before they
+// are failed. Their keys stay held until the connection can do no more.
+func (l *loop) lost(p *upstream.Pipe, name string) {
+	x := &loss{}
+	l.losing = x
+	l.n.connectionsLost++
+	l.srv.log.Warn("server connection lost with commands in flight; fencing it",
+		zap.String("group", p.Group), zap.String("addr", p.Addr), zap.String("connection", name), zap.Int("in_flight", p.InFlight()))
+	l.srv.fence(l, p, name, func() {
+		for _, h := range x.holds {
+			h.locks.Release(h.key)
+		}
+		p.Fenced()
+		l.arm()
+	})
+}
+
+// adopt makes t the loop's table.
+func (l *loop) adopt(t *router.Table) {
+	for k, p := range l.pipes {
+		stay := false
+		for _, g := range t.Groups {
+			stay = stay || g.ID == k.group && g.Addr == p.Addr && g.Password == p.Password
+		}
+		if !stay {
+			delete(l.pipes, k)
+			p.Retire()
+		}
+	}
+	l.table = t
+	l.byGroup = make([][]*upstream.Pipe, len(t.Groups))
+	for i := range l.byGroup {
+		l.byGroup[i] = make([]*upstream.Pipe, t.Databases)
+	}
+}
+
+// offer takes a new table. It comes into force when no command is parked for a job that
+// it no longer has; ack is called when, besides, every command sent without a lock to the
+// source of a job that is new in it has been answered. So the order of one client's
+// commands on one key survives both ends of a move.
+func (l *loop) offer(t *router.Table, ack func()) {
+	l.offers = append(l.offers, offer{t, ack})
+	l.settleOffers()
+}
+
+func (l *loop) settleOffers() {
+	for len(l.offers) > 0 {
+		o := l.offers[0]
+		for _, j := range l.table.Jobs {
+			if l.parkedBy[j.Locks] > 0 && !hasJob(o.table, j.Locks) {
+				return
+			}
+		}
+		l.offers = l.offers[1:]
+		old := l.table
+		l.adopt(o.table)
+		marks := l.marks(old, o.table)
+		if len(marks) == 0 {
+			o.ack()
+			continue
+		}
+		l.drains = append(l.drains, drain{marks, o.ack})
+	}
+	l.settleDrains()
+}
+
+func hasJob(t *router.Table, locks *slotlock.Table) bool {
+	for _, j := range t.Jobs {
+		if j.Locks == locks {
+			return true
+		}
+	}
+	return false
+}
+
+// marks are the pipes to the sources of jobs that t has and old had not.
+func (l *loop) marks(old, t *router.Table) map[*upstream.Pipe]uint64 {
+	sources := make(map[string]bool)
+	for _, s := range t.Slots {
+		if s.Target >= 0 && !hasJob(old, t.Jobs[s.Job].Locks) && s.Owner >= 0 {
+			sources[t.Groups[s.Owner].ID] = true
+		}
+	}
+	marks := make(map[*upstream.Pipe]uint64)
+	for k, p := range l.pipes {
+		if sources[k.group] && !p.Drained(p.Mark()) {
+			marks[p] = p.Mark()
+		}
+	}
+	return marks
+}
+
+func (l *loop) settleDrains() {
+	keep := l.drains[:0]
+	for _, d := range l.drains {
+		for p, m := range d.marks {
+			if p.Drained(m) {
+				delete(d.marks, p)
+			}
+		}
+		if len(d.marks) == 0 {
+			d.ack()
+		} else {
+			keep = append(keep, d)
+		}
+	}
+	clear(l.drains[len(keep):])
+	l.drains = keep
+}
+
+// Wake implements slotlock.Waiter; any goroutine calls it.
+func (l *loop) Wake(t *slotlock.Table, k slotlock.Key, v slotlock.Verdict) {
+	l.post(func() { l.woken(t, k, v) })
+}
+
+func (l *loop) buffer() []byte {
+	if n := len(l.buffers); n > 0 {
+		b := l.buffers[n-1]
+		l.buffers = l.buffers[:n-1]
+		return b
+	}
+	return make([]byte, 0, 4<<10)
+}
+
+// recycle takes a buffer back; large ones are left to the collector, so that one big
+// value does not stay in memory for ever.
+func (l *loop) recycle(b []byte) {
+	if cap(b) >= 512 && cap(b) <= 64<<10 && len(l.buffers) < 256 {
+		l.buffers = append(l.buffers, b[:0])
+	}
+}
+
+func (l *loop) newRequest(s *session, c *resp.Command) *request {
+	r := l.freeRequests
+	if r == nil {
+		r = &request{}
+	} else {
+		l.freeRequests = r.next
+	}
+	r.s, r.cmd, r.next = s, c, nil
+	return r
+}
+
+func (l *loop) free(r *request) {
+	if r.reply != nil {
+		l.recycle(r.reply)
+	}
+	*r = request{next: l.freeRequests}
+	l.freeRequests = r
+}

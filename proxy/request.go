@@ -1,0 +1,177 @@
+package proxy
+
+import (
+	"errors"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/upstream"
+)
+
+// request is one command of a client between its arrival and its reply, or one part of
+// one that was split. It is an upstream.Call.
+//
+//	queued in its session ─► [parked] ─► in flight on a pipe ─► done ─► written, freed
+//
+// A stable-slot request is taken from and given back to the loop's free list.
+type request struct {
+	s      *session
+	next   *request // in the free list
+	cmd    *resp.Command
+	g      *gather // the split request that this is a part of, or nil
+	motion *motion // what it needs on a moving slot, or nil
+
+	reply   []byte // what has come before its turn in the session's queue
+	done    bool   // the reply is complete
+	started bool   // bytes of the reply have gone to the client
+	flying  bool   // on a pipe
+}
+
+// Reply implements upstream.Call.
+func (r *request) Reply(b []byte, last bool) {
+	l := r.s.l
+	if last {
+		r.flying = false
+		if len(b) > 0 && b[0] == '-' && !r.started && r.reply == nil {
+			l.n.errorReplies++
+		}
+		if r.motion != nil {
+			l.releaseHolds(r)
+		}
+	}
+	r.take(b, last)
+}
+
+// Fail implements upstream.Call.
+func (r *request) Fail(err error, sent bool) {
+	l := r.s.l
+	wasFlying := r.flying
+	r.flying = false
+	if r.motion != nil {
+		if sent && l.losing != nil {
+			for _, k := range r.motion.held {
+				l.losing.holds = append(l.losing.holds, heldKey{r.motion.locks, k})
+			}
+			r.motion.held = nil
+		} else {
+			l.releaseHolds(r)
+		}
+	}
+	if wasFlying && sent {
+		l.n.lostReplies++
+	}
+	if r.started {
+		// Part of the reply is with the client: no error can follow it.
+		r.s.kill("server connection lost in the middle of a reply")
+	} else if r.reply != nil {
+		l.recycle(r.reply)
+		r.reply = nil
+	}
+	r.take(upstreamError(l, r, err), true)
+}
+
+// take accepts the next bytes of the reply, from whatever source.
+func (r *request) take(b []byte, last bool) {
+	s := r.s
+	switch {
+	case r.g != nil:
+		r.store(b)
+		if last {
+			r.done = true
+			r.g.part(r)
+		}
+	case s.gone:
+		if last {
+			s.l.free(r)
+		}
+	case s.queue.front() == r:
+		r.started = true
+		s.write(b)
+		if last {
+			s.queue.pop()
+			s.l.free(r)
+			s.advance()
+		}
+	default:
+		r.store(b)
+		r.done = last
+	}
+}
+
+func (r *request) store(b []byte) {
+	if r.reply == nil {
+		r.reply = r.s.l.buffer()
+	}
+	r.reply = append(r.reply, b...)
+	r.s.held += len(b)
+}
+
+// finish gives the whole reply.
+func (r *request) finish(reply []byte) { r.take(reply, true) }
+
+// upstreamError is the one mapper from errors of the data plane to RESP errors.
+func upstreamError(l *loop, r *request, err error) []byte {
+	where := ""
+	if r.cmd != nil {
+		where = " (" + r.cmd.Name + ")"
+	}
+	text := ""
+	switch {
+	case errors.Is(err, upstream.ErrLost):
+		text = "ERR connection to the server was lost" + where + "; the command may or may not have been executed"
+	case errors.Is(err, upstream.ErrBusy), errors.Is(err, errParkedFull):
+		text = "TRYAGAIN " + err.Error() + where + "; nothing was executed"
+	case errors.Is(err, errLockDeadline):
+		text = "TRYAGAIN " + err.Error() + where + "; nothing was executed"
+	default:
+		text = "ERR server " + err.Error() + where + "; nothing was executed"
+	}
+	l.n.errorReplies++
+	return resp.AppendErr(nil, text)
+}
+
+// Errors of requests that could not be sent.
+var (
+	// errLockDeadline is given to a command whose key could not be had in time.
+	errLockDeadline = errors.New("the key is being moved and could not be had in time")
+	// errParkedFull is given when as many commands are parked as may be.
+	errParkedFull = errors.New("too many commands wait for keys that are being moved")
+	// errGroupGone is given when the group that a command was meant for is no more.
+	errGroupGone = errors.New("is no longer part of the cluster")
+)
+
+// requestRing is the ordered queue of a session.
+type requestRing struct {
+	buf  []*request // length a power of two
+	head int
+	n    int
+}
+
+func (q *requestRing) push(r *request) {
+	if q.n == len(q.buf) {
+		next := make([]*request, max(2*len(q.buf), 4))
+		for i := range q.n {
+			next[i] = q.buf[(q.head+i)&(len(q.buf)-1)]
+		}
+		q.buf, q.head = next, 0
+	}
+	q.buf[(q.head+q.n)&(len(q.buf)-1)] = r
+	q.n++
+}
+
+func (q *requestRing) front() *request {
+	if q.n == 0 {
+		return nil
+	}
+	return q.buf[q.head]
+}
+
+func (q *requestRing) pop() *request {
+	r := q.buf[q.head]
+	q.buf[q.head] = nil
+	q.head = (q.head + 1) & (len(q.buf) - 1)
+	q.n--
+	if q.n == 0 && len(q.buf) > 64 {
+		q.buf, q.head = nil, 0 // an idle client keeps no long queue
+	}
+	return r
+}

@@ -1,0 +1,416 @@
+package proxy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"go.uber.org/zap"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/upstream"
+)
+
+// session is one client connection. An idle one holds no buffer.
+type session struct {
+	l    *loop
+	conn gnet.Conn // nil once gone: the descriptor may be somebody else's
+	id   int64
+	addr string
+
+	in   []byte               // input not yet parsed; a frame that is not complete, or a paused client's
+	pos  int                  // … from here on
+	scan *resp.RequestScanner // while a frame is in pieces
+
+	out   []byte // replies of this turn
+	queue requestRing
+	held  int // bytes of replies that wait for their turn
+
+	db       int
+	name     string
+	libName  string
+	libVer   string
+	authed   bool
+	noEvict  bool
+	noTouch  bool
+	lastCmd  *resp.Command
+	lastPipe *upstream.Pipe
+	commands int64
+
+	gone     bool // no more reads, writes or parsing
+	ending   bool // closes when the queue is empty: QUIT, protocol error
+	dirty    bool
+	resuming bool // in the loop's resumable list
+	paused   bool // has input that waits
+	unread   bool // … because the client does not read its replies
+
+	since     time.Time
+	active    time.Time
+	softSince time.Time // output has been over the soft limit since
+}
+
+func (l *loop) accept(c gnet.Conn) {
+	l.now = time.Now()
+	s := &session{l: l, conn: c, id: l.srv.nextClient.Add(1), addr: c.RemoteAddr().String(),
+		authed: l.srv.opt.Password == "", since: l.now, active: l.now}
+	c.SetContext(s)
+	l.sessions[s] = struct{}{}
+	l.n.connections++
+}
+
+// data takes bytes from the client. b is valid during the call only.
+func (s *session) data(b []byte) {
+	if s.gone || s.ending {
+		return
+	}
+	s.active = s.l.now
+	s.l.n.bytesIn += uint64(len(b))
+	if len(s.in) == 0 && !s.paused {
+		n := s.process(b)
+		if !s.gone && n < len(b) {
+			if s.in == nil {
+				s.in = s.l.buffer()
+			}
+			s.in = append(s.in, b[n:]...)
+		}
+	} else {
+		s.in = append(s.in, b...)
+		if !s.paused {
+			s.processOwn()
+		}
+	}
+	if s.gone {
+		return
+	}
+	if waits := len(s.in) - s.pos; waits > s.l.srv.opt.QueryLimit {
+		s.closeFor(fmt.Sprintf("%d bytes of input wait, over client-query-buffer-limit", waits))
+	}
+}
+
+// processOwn parses what the session has kept.
+func (s *session) processOwn() {
+	s.pos += s.process(s.in[s.pos:])
+	switch {
+	case s.gone:
+	case s.pos == len(s.in):
+		s.l.recycle(s.in)
+		s.in, s.pos = nil, 0
+	case s.pos > len(s.in)/2:
+		// Moved down only when at least half is used up, so that the total of the copies
+		// stays linear in what was received.
+		n := copy(s.in, s.in[s.pos:])
+		s.in, s.pos = s.in[:n], 0
+	}
+}
+
+// process runs the commands in b and says how many bytes they took.
+func (s *session) process(b []byte) int {
+	l := s.l
+	scan := s.scan
+	if scan == nil {
+		scan = l.scanner(s.authed)
+	}
+	pos := 0
+	for pos < len(b) && !s.ending && !s.gone {
+		if s.mustWait() {
+			s.paused = true
+			break
+		}
+		n, st := scan.Scan(b[pos:])
+		if st == resp.Again {
+			s.scan = scan
+			return pos
+		}
+		if st == resp.Invalid {
+			s.ending = true
+			s.answer(resp.AppendErr(nil, scan.ErrText()))
+			pos = len(b)
+			break
+		}
+		if args := scan.Args(); len(args) > 0 {
+			s.command(args, b[pos:pos+n], scan.Inline())
+			if s.authed && scan.MaxArgs == resp.UnauthMaxArgs {
+				scan.MaxBulk, scan.MaxArgs = l.srv.opt.MaxBulk, resp.DefaultMaxArgs
+			}
+		}
+		pos += n
+		s.scan = nil
+	}
+	if s.ending {
+		pos = len(b)
+	}
+	s.scan = nil
+	l.putScanner(scan)
+	return pos
+}
+
+// scanner gives out a scanner. A client that has not authenticated gets small limits, as
+// in Redis.
+func (l *loop) scanner(authed bool) *resp.RequestScanner {
+	var sc *resp.RequestScanner
+	if n := len(l.scanners); n > 0 {
+		sc = l.scanners[n-1]
+		l.scanners = l.scanners[:n-1]
+	} else {
+		sc = &resp.RequestScanner{}
+	}
+	sc.MaxBulk, sc.MaxArgs = l.srv.opt.MaxBulk, resp.DefaultMaxArgs
+	if !authed {
+		sc.MaxBulk, sc.MaxArgs = resp.UnauthMaxBulk, resp.UnauthMaxArgs
+	}
+	return sc
+}
+
+func (l *loop) putScanner(sc *resp.RequestScanner) {
+	sc.Reset()
+	if len(l.scanners) < 64 {
+		l.scanners = append(l.scanners, sc)
+	}
+}
+
+// mustWait reports whether the client's next command has to wait: for its own replies,
+// for it to read them, or for a server that can't keep up.
+func (s *session) mustWait() bool {
+	if s.queue.n >= s.l.srv.opt.MaxInFlight {
+		return true
+	}
+	if s.unread || len(s.out)+s.held > outputPause {
+		if s.pendingOut() > outputPause {
+			if !s.unread {
+				s.unread = true
+				s.l.outPaused++
+				s.l.wantTick.Store(true)
+			}
+			return true
+		}
+		s.readAgain()
+	}
+	return s.lastPipe != nil && s.lastPipe.Pending() > s.l.srv.opt.PipeBytes
+}
+
+func (s *session) readAgain() {
+	if s.unread {
+		s.unread = false
+		s.l.outPaused--
+	}
+}
+
+// pendingOut is the number of bytes of replies that the client has not taken.
+func (s *session) pendingOut() int {
+	n := len(s.out) + s.held
+	if s.conn != nil {
+		n += s.conn.OutboundBuffered()
+	}
+	return n
+}
+
+// wantResume puts a waiting session on the loop's list.
+func (s *session) wantResume() {
+	if s.paused && !s.resuming && !s.gone {
+		s.resuming = true
+		s.l.resumable = append(s.l.resumable, s)
+		s.l.arm()
+	}
+}
+
+func (s *session) resume() {
+	if s.gone || !s.paused || s.mustWait() {
+		return
+	}
+	s.paused = false
+	s.processOwn()
+}
+
+// answer queues a reply that is complete.
+func (s *session) answer(reply []byte) {
+	if s.queue.n == 0 {
+		s.write(reply)
+		if s.ending {
+			s.l.markDirty(s)
+		}
+		return
+	}
+	r := s.l.newRequest(s, s.lastCmd)
+	s.queue.push(r)
+	r.finish(reply)
+}
+
+// advance writes the replies that have become due.
+func (s *session) advance() {
+	for {
+		r := s.queue.front()
+		if r == nil || r.reply == nil && !r.done {
+			break
+		}
+		s.held -= len(r.reply)
+		s.write(r.reply)
+		if s.gone {
+			return
+		}
+		if !r.done {
+			r.started = true
+			s.l.recycle(r.reply)
+			r.reply = nil
+			break
+		}
+		s.queue.pop()
+		s.l.free(r)
+	}
+	if s.paused && s.queue.n <= s.l.srv.opt.MaxInFlight/2 {
+		s.wantResume()
+	}
+}
+
+// write appends reply bytes to what goes out at the end of the turn.
+func (s *session) write(b []byte) {
+	if s.gone {
+		return
+	}
+	if len(b) >= 32<<10 {
+		s.flushOut()
+		if s.gone {
+			return
+		}
+		s.l.n.bytesOut += uint64(len(b))
+		_, _ = s.conn.Write(b) // a failure arrives as OnClose, possibly before Write returns
+		s.l.markDirty(s)
+		return
+	}
+	if s.out == nil {
+		s.out = s.l.buffer()
+	}
+	s.out = append(s.out, b...)
+	s.l.markDirty(s)
+}
+
+func (l *loop) markDirty(s *session) {
+	if !s.dirty {
+		s.dirty = true
+		l.dirtySessions = append(l.dirtySessions, s)
+		l.arm()
+	}
+}
+
+func (s *session) flushOut() {
+	if len(s.out) == 0 {
+		return
+	}
+	out := s.out
+	s.out = nil
+	s.l.n.bytesOut += uint64(len(out))
+	_, _ = s.conn.Write(out)
+	s.l.recycle(out)
+}
+
+// flush writes the turn's replies and holds the client to its output limits.
+func (s *session) flush() {
+	s.dirty = false
+	if s.gone {
+		return
+	}
+	s.flushOut()
+	if s.gone {
+		return
+	}
+	if s.ending && s.queue.n == 0 {
+		s.kill("")
+		return
+	}
+	s.checkOutput()
+}
+
+func (s *session) checkOutput() {
+	o := &s.l.srv.opt
+	n := s.pendingOut()
+	switch {
+	case n > o.OutputHard:
+		s.closeFor(fmt.Sprintf("%d bytes of output unread, over the hard client-output-buffer-limit", n))
+	case n <= o.OutputSoft:
+		s.softSince = time.Time{}
+	case s.softSince.IsZero():
+		s.softSince = s.l.now
+		s.l.wantTick.Store(true)
+	case s.l.now.Sub(s.softSince) > o.OutputSoftFor:
+		s.closeFor(fmt.Sprintf("%d bytes of output unread for %v, over the soft client-output-buffer-limit", n, o.OutputSoftFor))
+	}
+}
+
+func (s *session) draining() bool { return s.unread || !s.softSince.IsZero() }
+
+// check is the session's part of a tick.
+func (s *session) check() {
+	if s.gone {
+		return
+	}
+	s.checkOutput()
+	if s.gone {
+		return
+	}
+	if s.unread && s.pendingOut() <= outputPause/2 {
+		s.readAgain()
+	}
+	if s.paused {
+		s.wantResume()
+	}
+	if idle := s.l.srv.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.l.now.Sub(s.active) > idle {
+		s.kill("idle timeout")
+	}
+}
+
+// closeFor ends a client that went over a limit, and says so in the log.
+func (s *session) closeFor(reason string) {
+	s.l.srv.log.Warn("client closed", zap.Int64("client", s.id), zap.String("addr", s.addr), zap.String("reason", reason))
+	s.l.n.limitCloses++
+	s.kill("")
+}
+
+// kill closes the connection. What is in flight goes on; its replies are dropped.
+func (s *session) kill(reason string) {
+	if s.gone {
+		return
+	}
+	if reason != "" {
+		s.l.srv.log.Info("client closed", zap.Int64("client", s.id), zap.String("addr", s.addr), zap.String("reason", reason))
+	}
+	c := s.conn
+	s.leave()
+	_ = c.Close() // on the loop, after this turn
+}
+
+// closed is gnet's word that the connection has ended.
+func (s *session) closed(error) {
+	if !s.gone {
+		s.leave()
+	}
+}
+
+// leave takes the session out of everything that could still use it.
+func (s *session) leave() {
+	s.gone = true
+	s.conn = nil
+	s.readAgain()
+	l := s.l
+	delete(l.sessions, s)
+	l.srv.clients.Add(-1)
+	if s.scan != nil {
+		l.putScanner(s.scan)
+	}
+	if s.in != nil {
+		l.recycle(s.in)
+	}
+	if s.out != nil {
+		l.recycle(s.out)
+	}
+	s.in, s.out, s.scan = nil, nil, nil
+	for s.queue.n > 0 {
+		r := s.queue.pop()
+		switch {
+		case r.done:
+			l.free(r)
+		case r.motion != nil && r.motion.parked:
+			l.unpark(r)
+			l.free(r)
+		}
+		// Others are on a pipe, in a gather or with a goroutine, and freed by these.
+	}
+}
