@@ -1,0 +1,10 @@
+// Package failpoint lets tests stop or delay the process at named lines.
+//
+// Without the build tag "failpoints" Hit is empty and costs nothing. With it, the
+// environment variable KEYFERRY_FAILPOINTS lists what happens where, for example
+//
+//	move.restore.after=kill@3;move.unlink.before=sleep:5s
+//
+// kills the process (SIGKILL) the third time that the first point is reached and sleeps
+// once at the second.
+package failpoint

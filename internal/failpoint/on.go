@@ -1,0 +1,67 @@
+//go:build failpoints
+
+package failpoint
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+type point struct {
+	kill  bool
+	sleep time.Duration
+	at    int // acts when reached for this time, counted from 1
+	hits  int
+}
+
+var (
+	mu     sync.Mutex // protects the points
+	points = parse(os.Getenv("KEYFERRY_FAILPOINTS"))
+)
+
+func parse(env string) map[string]*point {
+	out := make(map[string]*point)
+	for _, item := range strings.Split(env, ";") {
+		name, act, ok := strings.Cut(item, "=")
+		if !ok {
+			continue
+		}
+		p := &point{at: 1}
+		act, count, _ := strings.Cut(act, "@")
+		if n, err := strconv.Atoi(count); err == nil {
+			p.at = n
+		}
+		if d, ok := strings.CutPrefix(act, "sleep:"); ok {
+			p.sleep, _ = time.ParseDuration(d)
+		} else {
+			p.kill = act == "kill"
+		}
+		out[name] = p
+	}
+	return out
+}
+
+// Hit is reached at the named line.
+func Hit(name string) {
+	mu.Lock()
+	p := points[name]
+	if p == nil {
+		mu.Unlock()
+		return
+	}
+	p.hits++
+	due := p.hits == p.at
+	mu.Unlock()
+	if !due {
+		return
+	}
+	if p.kill {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+	time.Sleep(p.sleep)
+}

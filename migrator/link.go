@@ -1,0 +1,175 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
+)
+
+// link is one connection of the migrator to one server: used by one goroutine, thrown
+// away on the first network error, and known to the server by name so that it can be
+// fenced.
+type link struct {
+	group  topology.Group
+	name   string
+	info   serverInfo
+	client *redis.Client
+	conn   *redis.Conn
+	db     int
+}
+
+// serverInfo is what a job needs to know of a server's process.
+type serverInfo struct {
+	runID     string
+	version   string
+	role      string
+	policy    string // maxmemory-policy
+	replicas  int
+	loading   bool
+	usedBytes int64
+	maxBytes  int64 // 0: no limit
+}
+
+// dial connects and reads INFO; when it returns, the server knows the connection's name.
+func dial(ctx context.Context, g topology.Group, name string, timeout time.Duration) (*link, error) {
+	c := redis.NewClient(&redis.Options{
+		Addr: g.Addr, Password: g.Password, ClientName: name, Protocol: 2, DisableIdentity: true,
+		MaxRetries: -1, DialerRetries: 1, PoolSize: 1, ContextTimeoutEnabled: true,
+		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	l := &link{group: g, name: name, client: c, conn: c.Conn()}
+	text, err := l.conn.Info(ctx).Result()
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	l.info = parseInfo(text)
+	return l, nil
+}
+
+func parseInfo(text string) serverInfo {
+	f := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":"); ok {
+			f[k] = v
+		}
+	}
+	num := func(k string) int64 { n, _ := strconv.ParseInt(f[k], 10, 64); return n }
+	return serverInfo{
+		runID: f["run_id"], version: f["redis_version"], role: f["role"], policy: f["maxmemory_policy"],
+		replicas: int(num("connected_slaves")), loading: f["loading"] == "1",
+		usedBytes: num("used_memory"), maxBytes: num("maxmemory"),
+	}
+}
+
+func (l *link) close() {
+	if l == nil {
+		return
+	}
+	_ = l.conn.Close()
+	_ = l.client.Close()
+}
+
+// use selects a database when the connection is in another.
+func (l *link) use(ctx context.Context, db int) error {
+	if l.db == db {
+		return nil
+	}
+	if err := l.conn.Select(ctx, db).Err(); err != nil {
+		return err
+	}
+	l.db = db
+	return nil
+}
+
+// fence kills the named connection at its server; nil is proof.
+func fence(ctx context.Context, g topology.Group, own, name string) error {
+	return upstream.Fence(ctx, upstream.Target{Addr: g.Addr, Password: g.Password, Name: own},
+		func(n string) bool { return n == name })
+}
+
+// refused reports whether err is the server's own answer, so that the command was
+// certainly not executed (redis.Nil is an answer as well, but not an error here).
+func refused(err error) bool {
+	var e redis.Error
+	return errors.As(err, &e) && !errors.Is(err, redis.Nil)
+}
+
+// Origins of errors.
+const (
+	fromSource  = "source"
+	fromTarget  = "target"
+	fromStore   = "store"
+	fromGateway = "gateway"
+)
+
+// jobError describes err for the job's status.
+func jobError(origin string, err error) *topology.JobError {
+	e := &topology.JobError{Origin: origin, Text: err.Error(), AtMs: time.Now().UnixMilli()}
+	var netErr net.Error
+	var never *hopelessError
+	switch {
+	case errors.As(err, &never):
+		e.Code = "PREFLIGHT"
+	case refused(err):
+		e.Code, _, _ = strings.Cut(err.Error(), " ")
+	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout():
+		e.Code = "TIMEOUT"
+	default:
+		e.Code = "IO"
+	}
+	return e
+}
+
+// originError carries where an error came from up to the runner.
+type originError struct {
+	origin string
+	err    error
+}
+
+func (e *originError) Error() string { return fmt.Sprintf("%s: %v", e.origin, e.err) }
+func (e *originError) Unwrap() error { return e.err }
+
+func at(origin string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &originError{origin, err}
+}
+
+// asJobError is the way back.
+func asJobError(err error) *topology.JobError {
+	var o *originError
+	if errors.As(err, &o) {
+		return jobError(o.origin, o.err)
+	}
+	return jobError(fromGateway, err)
+}
+
+// isOOM reports that the target refused for want of memory.
+func isOOM(err error) bool {
+	return refused(err) && strings.Contains(err.Error(), "OOM ")
+}
+
+// keyspaceTotal sums keys= over the databases of INFO keyspace.
+func keyspaceTotal(text string) (total int64) {
+	for line := range strings.Lines(text) {
+		if _, rest, ok := strings.Cut(line, ":keys="); ok {
+			n, _, _ := strings.Cut(rest, ",")
+			v, _ := strconv.ParseInt(n, 10, 64)
+			total += v
+		}
+	}
+	return total
+}

@@ -1,0 +1,267 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
+	"keyferry/router"
+	"keyferry/slotlock"
+)
+
+// Config are the migrator's settings. Times are those of one call or one pause.
+type Config struct {
+	Gateway         string
+	ConnPrefix      func(gateway string, incarnation uint64) string // names of all connections of one incarnation
+	Parallel        int                                             // workers of a pass, unless the job says otherwise
+	BatchMaxKeys    int
+	LockHoldTarget  time.Duration // batches are sized so that a lock is held about this long
+	MoverPatience   time.Duration // how long newcomers wait behind the mover's wish for a key in use
+	BigKeyBytes     int64
+	ScanCount       int64
+	CheckpointEvery time.Duration
+	MaxAttempts     int // failed attempts in a row, then the job is failed; 0: never
+	BackoffMin      time.Duration
+	BackoffMax      time.Duration
+	CallTimeout     time.Duration // of one call to a server
+	FalsePositive   float64       // of the filter of moved keys
+	RecentKeys      int
+	MaxWaiting      int // keys waited for by clients, per job
+}
+
+// Manager owns the control plane of one gateway: it turns stored States into routing
+// tables and stored jobs into runners.
+type Manager struct {
+	cfg         Config
+	log         *zap.Logger
+	store       topology.Store
+	incarnation uint64
+	scheme      router.Scheme
+	databases   int
+	nextConn    atomic.Int64
+	old         map[string]bool // jobs that were published before this process began
+
+	mu      sync.Mutex // protects what follows
+	locks   map[string]*slotlock.Table
+	runners map[string]*runner
+	state   topology.State // newest seen
+	acked   uint64         // epoch that every loop routes by
+	news    chan struct{}  // closed and replaced when acked or state change
+	wg      sync.WaitGroup
+}
+
+// Open takes over the cluster in the store, as a new incarnation of the gateway. If there
+// is none, create makes it.
+func Open(ctx context.Context, store topology.Store, cfg Config, create topology.State, log *zap.Logger) (*Manager, error) {
+	if _, err := store.Load(ctx); errors.Is(err, topology.ErrNotFound) {
+		create.Epoch = 1
+		if err := store.CompareAndSet(ctx, 0, create); err != nil && !errors.Is(err, topology.ErrConflict) {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	m := &Manager{cfg: cfg, log: log, store: store, locks: make(map[string]*slotlock.Table),
+		runners: make(map[string]*runner), old: make(map[string]bool), news: make(chan struct{})}
+	st, err := topology.Update(ctx, store, func(s *topology.State) error {
+		m.incarnation = s.SetGateway(cfg.Gateway)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.scheme, err = router.ParseScheme(st.Scheme); err != nil {
+		return nil, err
+	}
+	m.databases, m.state = st.Databases, st
+	for _, j := range st.Jobs {
+		if j.Published {
+			m.old[j.ID] = true
+		}
+	}
+	return m, nil
+}
+
+// Incarnation is this process's number among the gateway's.
+func (m *Manager) Incarnation() uint64 { return m.incarnation }
+
+// State is the newest State that this gateway has seen.
+func (m *Manager) State() topology.State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.Clone()
+}
+
+// Epoch is the one that every loop has acknowledged.
+func (m *Manager) Epoch() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.acked
+}
+
+// Table is the routing table of the present State: what the data plane begins with.
+func (m *Manager) Table() (*router.Table, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.build(m.state)
+}
+
+// build makes the table, and lock tables for jobs newly published. mu is held.
+func (m *Manager) build(st topology.State) (*router.Table, error) {
+	return router.Build(st, func(id string) *slotlock.Table {
+		if t := m.locks[id]; t != nil {
+			return t
+		}
+		mode := slotlock.Filtered
+		if m.old[id] {
+			mode = slotlock.Resolve // what had moved before is not in this filter
+		}
+		t := slotlock.New(slotlock.Options{Mode: mode, ExpectedKeys: 1 << 16, FalsePositive: m.cfg.FalsePositive,
+			RecentKeys: m.cfg.RecentKeys, MaxWaiting: m.cfg.MaxWaiting})
+		m.locks[id] = t
+		return t
+	})
+}
+
+// Run follows the store until ctx ends: each State is published to the data plane, and
+// its jobs are run. It returns when every runner has stopped.
+func (m *Manager) Run(ctx context.Context, publish func(context.Context, *router.Table) error) error {
+	defer m.wg.Wait()
+	for st := range m.store.Watch(ctx) {
+		m.mu.Lock()
+		m.state = st
+		table, err := m.build(st)
+		m.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		m.startRunners(ctx, st)
+		if err := publish(ctx, table); err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			return err
+		}
+		m.mu.Lock()
+		m.acked = st.Epoch
+		for id := range m.locks {
+			// The runner may have published its job already in a State newer than st.
+			r := m.runners[id]
+			if j := st.Job(id); (j == nil || !j.Published) && (r == nil || !r.job.Published) {
+				delete(m.locks, id)
+			}
+		}
+		close(m.news)
+		m.news = make(chan struct{})
+		m.mu.Unlock()
+	}
+	return ctx.Err()
+}
+
+func (m *Manager) startRunners(ctx context.Context, st topology.State) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, j := range st.Jobs {
+		if m.runners[j.ID] != nil || j.Phase.Ended() {
+			continue
+		}
+		r := &runner{m: m, job: j, locks: m.locks[j.ID], complete: !m.old[j.ID], recovered: m.old[j.ID],
+			cmds: make(chan command), done: make(chan struct{})}
+		m.runners[j.ID] = r
+		m.wg.Go(func() { r.run(ctx) })
+	}
+}
+
+// AwaitEpoch waits until every loop routes by epoch or a later one.
+func (m *Manager) AwaitEpoch(ctx context.Context, epoch uint64) error {
+	for {
+		m.mu.Lock()
+		ok, news := m.acked >= epoch, m.news
+		m.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("epoch %d is not acknowledged: %w", epoch, ctx.Err())
+		}
+	}
+}
+
+func (m *Manager) connName() string {
+	return fmt.Sprintf("%sm%d", m.cfg.ConnPrefix(m.cfg.Gateway, m.incarnation), m.nextConn.Add(1))
+}
+
+func (m *Manager) ends(ctx context.Context, j topology.Job) (source, target topology.Group, err error) {
+	st, err := m.store.Load(ctx)
+	if err != nil {
+		return source, target, err
+	}
+	source, _ = st.Group(j.Source)
+	target, _ = st.Group(j.Target)
+	return source, target, nil
+}
+
+// newMover is called once a job is published; its groups can't change any more.
+func (m *Manager) newMover(r *runner) *mover {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	j := r.job
+	if r.locks == nil {
+		// The State that published it may not have come round yet.
+		if _, err := m.build(topology.State{Scheme: m.state.Scheme, Databases: m.databases, Groups: m.state.Groups,
+			Jobs: []topology.Job{j}}); err != nil {
+			panic(err) // only a published job without a lock table is an error, and this makes one
+		}
+		r.locks = m.locks[j.ID]
+	}
+	source, _ := m.state.Group(j.Source)
+	target, _ := m.state.Group(j.Target)
+	parallel := j.Parallel
+	if parallel <= 0 {
+		parallel = m.cfg.Parallel
+	}
+	limit := rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys)
+	if j.RateKeysPerS > 0 {
+		limit = rate.NewLimiter(rate.Limit(j.RateKeysPerS), m.cfg.BatchMaxKeys)
+	}
+	mv := &mover{cfg: &m.cfg, log: m.log, job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
+		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, parallel: parallel, locks: r.locks,
+		limit: limit, name: m.connName, bell: make(chan struct{}, 1), ready: make(chan struct{})}
+	mv.fenceFirst = func(ctx context.Context) error {
+		if !r.recovered {
+			return nil
+		}
+		return m.fenceFormer(ctx, source, target)
+	}
+	mv.stats.init(m.cfg.BigKeyBytes)
+	mv.stats.firstKeys, mv.stats.firstBytes = j.KeysMoved, j.BytesMoved
+	return mv
+}
+
+// fenceFormer kills every connection of this gateway's earlier incarnations at both ends:
+// what they had sent may otherwise still be executed.
+func (m *Manager) fenceFormer(ctx context.Context, groups ...topology.Group) error {
+	mine := m.cfg.ConnPrefix(m.cfg.Gateway, m.incarnation)
+	all := strings.TrimSuffix(mine, fmt.Sprintf("%d:", m.incarnation))
+	for i, g := range groups {
+		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
+		err := upstream.Fence(c, upstream.Target{Addr: g.Addr, Password: g.Password, Name: m.connName()},
+			func(name string) bool { return strings.HasPrefix(name, all) && !strings.HasPrefix(name, mine) })
+		cancel()
+		if err != nil {
+			return at([]string{fromSource, fromTarget}[i], fmt.Errorf("fencing the gateway's former connections: %w", err))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package migrator
+
+// MoveStep is where the move of one key stands. The key is locked in all but the last
+// two.
+//
+//	Read ──► Restore ──► Persist ──► Unlink ──► Committed
+//	 │  │       │ │         ▲          │ ▲
+//	 │  │ refused │unknown  │ present  │ │ unknown
+//	 │  │       │ ▼         │          ▼ │
+//	 │  │       │ FenceTarget ► Probe  FenceSource
+//	 │  │       ▼                │ absent
+//	 │  └─────► Stays ◄──────────┘
+//	 └ absent: Committed (nothing to move: it is at the target or nowhere)
+type MoveStep uint8
+
+const (
+	Read        MoveStep = iota // at the source: TTL, idle time or frequency, DUMP
+	Restore                     // at the target: RESTORE without REPLACE, the commit point
+	FenceTarget                 // RESTORE may have run or may still: kill its connection
+	Probe                       // at the target: EXISTS, when nothing of ours can still run there
+	Persist                     // at the target: WAIT, where durability asks for it
+	Unlink                      // at the source: UNLINK
+	FenceSource                 // UNLINK may still run: kill its connection
+	Committed                   // its home is the target
+	Stays                       // its home is the source; the target is known not to hold it
+)
+
+var stepNames = [...]string{"read", "restore", "fence-target", "probe", "persist", "unlink", "fence-source", "committed", "stays"}
+
+func (s MoveStep) String() string { return stepNames[s] }
+
+// Outcome is what came of a step.
+type Outcome uint8
+
+const (
+	OK      Outcome = iota // done; for Probe: the key is there
+	Absent                 // Read, Probe: the key is not there
+	Busy                   // Restore: BUSYKEY, the target has it
+	Refused                // the server answered with an error: it was not executed
+	Unknown                // no answer: it was executed, or not, or still may be
+	Stale                  // Read: the source forgot that this key had left (see below)
+)
+
+var outcomeNames = [...]string{"ok", "absent", "busy", "refused", "unknown", "stale"}
+
+func (o Outcome) String() string { return outcomeNames[o] }
+
+// Next is the whole protocol of one key. It panics on an outcome that a step can't have.
+//
+// Stale is said by the reader of a source that was restarted during the job (another
+// run_id) about a key that has been committed before: the source came back from an older
+// dump. The target has had the key since, so its word stands, also if that word is that
+// the key was deleted: the source's copy is dropped and never restored.
+func (s MoveStep) Next(o Outcome) MoveStep {
+	switch s {
+	case Read:
+		switch o {
+		case OK:
+			return Restore
+		case Absent:
+			return Committed
+		case Stale:
+			return Unlink
+		case Refused, Unknown: // reading changed nothing, and RESTORE was not sent
+			return Stays
+		}
+	case Restore:
+		switch o {
+		case OK, Busy: // BUSYKEY: the target had it already, and wins
+			return Persist
+		case Refused:
+			return Stays
+		case Unknown:
+			return FenceTarget
+		}
+	case FenceTarget:
+		switch o {
+		case OK:
+			return Probe
+		case Refused, Unknown:
+			return FenceTarget
+		}
+	case Probe:
+		switch o {
+		case OK:
+			return Persist
+		case Absent:
+			return Stays
+		case Refused, Unknown:
+			return Probe
+		}
+	case Persist:
+		switch o {
+		case OK:
+			return Unlink
+		case Refused, Unknown: // not durable yet: the source keeps its copy
+			return Persist
+		}
+	case Unlink:
+		switch o {
+		case OK:
+			return Committed
+		case Refused:
+			return Unlink
+		case Unknown:
+			return FenceSource
+		}
+	case FenceSource:
+		switch o {
+		case OK:
+			return Unlink
+		case Refused, Unknown:
+			return FenceSource
+		}
+	}
+	panic("migrator: " + s.String() + " can't have the outcome " + o.String())
+}
+
+// Final reports that the lock can be released.
+func (s MoveStep) Final() bool { return s == Committed || s == Stays }
+
+// InDoubt reports that the target may have the key while the source still has it.
+func (s MoveStep) InDoubt() bool { return s > Restore && s < Committed }

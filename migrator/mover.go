@@ -1,0 +1,462 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"keyferry/internal/topology"
+	"keyferry/router"
+	"keyferry/slotlock"
+)
+
+// mover moves the keys of one job. It lives as long as the job's slots are published.
+//
+// Two kinds of worker share it: those of a pass, which come and go with the attempts, and
+// the resolver, which stays, because keys that clients touch and keys in doubt must be
+// decided also while the job pauses or backs off.
+type mover struct {
+	cfg         *Config
+	log         *zap.Logger
+	job         string
+	source      topology.Group
+	target      topology.Group
+	sourceRunID string // the source's process when the job began to move
+	slots       *topology.SlotSet
+	scheme      router.Scheme
+	databases   int
+	parallel    int
+	locks       *slotlock.Table
+	limit       *rate.Limiter // keys per second
+	name        func() string // a new connection name
+	fenceFirst  func(ctx context.Context) error
+	stats       moverStats
+
+	mu      sync.Mutex
+	pending []*keyMove    // in doubt, or not yet unlinked; locked
+	bell    chan struct{} // capacity 1: pending gained a key
+
+	batch atomic.Int64  // keys a batch, adapted to the lock hold target
+	ready chan struct{} // closed when the former self has been fenced
+	wg    sync.WaitGroup
+	stop  context.CancelFunc
+}
+
+func (m *mover) dialSource(ctx context.Context) (*link, error) {
+	return dial(ctx, m.source, m.name(), m.cfg.CallTimeout)
+}
+
+func (m *mover) dialTarget(ctx context.Context) (*link, error) {
+	return dial(ctx, m.target, m.name(), m.cfg.CallTimeout)
+}
+
+// start runs the resolver.
+func (m *mover) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	m.stop = cancel
+	m.batch.Store(16)
+	m.wg.Go(func() { m.resolver(ctx) })
+}
+
+// close stops the resolver and waits for it, at most for one call's time-out.
+func (m *mover) close() {
+	m.stop()
+	m.wg.Wait()
+}
+
+// settle releases a key whose move is over.
+func (m *mover) settle(mv *keyMove) {
+	m.stats.held(time.Since(mv.since))
+	if mv.step == Committed {
+		m.locks.Commit(mv.key)
+	} else {
+		m.locks.Abort(mv.key, true)
+	}
+}
+
+// leave hands keys that could not be decided to the resolver.
+func (m *mover) leave(moves []*keyMove) {
+	var keep []*keyMove
+	for _, mv := range moves {
+		if mv.step <= Restore { // nothing of it has been sent to the target
+			mv.step = Stays
+			m.settle(mv)
+			continue
+		}
+		keep = append(keep, mv)
+	}
+	if len(keep) == 0 {
+		return
+	}
+	m.mu.Lock()
+	m.pending = append(m.pending, keep...)
+	m.mu.Unlock()
+	select {
+	case m.bell <- struct{}{}:
+	default:
+	}
+}
+
+func (m *mover) takePending() []*keyMove {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pending
+	m.pending = nil
+	return p
+}
+
+// inDoubt are the keys whose place is not proven at the moment.
+func (m *mover) inDoubt() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []string
+	for _, mv := range m.pending {
+		out = append(out, mv.key.Name)
+	}
+	return out
+}
+
+// resolver decides touched keys and pending ones, for as long as the mover lives.
+func (m *mover) resolver(ctx context.Context) {
+	w := &worker{m: m, id: "resolver"}
+	defer w.close()
+	pause := m.cfg.BackoffMin
+	wait := func() bool {
+		t := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		defer t.Stop()
+		pause = min(2*pause, time.Second)
+		select {
+		case <-t.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for {
+		err := m.fenceFirst(ctx)
+		if err == nil {
+			break
+		}
+		m.stats.note(err)
+		if !wait() {
+			return
+		}
+	}
+	close(m.ready)
+	for ctx.Err() == nil {
+		err := m.resolveOnce(ctx, w)
+		if err == nil {
+			pause = m.cfg.BackoffMin
+			select {
+			case <-m.locks.Touched():
+			case <-m.bell:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if ctx.Err() == nil {
+			m.stats.note(err)
+			m.log.Warn("resolver: will try again", zap.String("job", m.job), zap.Error(err), zap.Duration("in", pause))
+		}
+		if !wait() {
+			return
+		}
+	}
+}
+
+// resolveOnce works until nothing is touched or pending.
+func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
+	for ctx.Err() == nil {
+		if pending := m.takePending(); len(pending) > 0 {
+			if err := m.drive(ctx, w, pending); err != nil {
+				return err
+			}
+			continue
+		}
+		// Connect before taking keys: while an end is away they wait locked, each for its
+		// client's own deadline, and no retry spins.
+		if m.locks.Stats().Waiting > 0 {
+			if err := w.connect(ctx); err != nil {
+				return err
+			}
+		}
+		keys := m.locks.Take(m.cfg.BatchMaxKeys)
+		if len(keys) == 0 {
+			return nil
+		}
+		moves := make([]*keyMove, len(keys))
+		for i, k := range keys {
+			moves[i] = &keyMove{key: k, since: time.Now()}
+		}
+		m.stats.touched.Add(int64(len(keys)))
+		if err := m.drive(ctx, w, moves); err != nil && !isOOM(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// drive runs moves of any databases and leaves what could not be decided.
+func (m *mover) drive(ctx context.Context, w *worker, moves []*keyMove) error {
+	byDB := make(map[int][]*keyMove)
+	for _, mv := range moves {
+		byDB[mv.key.DB] = append(byDB[mv.key.DB], mv)
+	}
+	var first error
+	for db, group := range byDB {
+		if first != nil {
+			m.leave(group)
+			continue
+		}
+		if err := w.connect(ctx); err != nil {
+			m.leave(group)
+			first = err
+			continue
+		}
+		left, err := w.run(ctx, db, group)
+		m.leave(left)
+		if err != nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// pass scans the source from a cursor and moves every key of the slots that it sees.
+// found is how many it saw, with repetitions. checkpoint is called now and then with a
+// place up to which all is done.
+func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (found int64, err error) {
+	select {
+	case <-m.ready:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	src, err := m.dialSource(ctx)
+	if err != nil {
+		return 0, at(fromSource, err)
+	}
+	defer func() { src.close() }()
+	pool := m.newPool(ctx)
+	defer pool.close()
+	cursor := from.cursor
+	if from.runID != src.info.runID {
+		cursor, from.db = 0, 0
+	}
+	for db := from.db; db < m.databases; db++ {
+		next, err := m.scan(ctx, src, db, cursor)
+		if err != nil {
+			return found, err
+		}
+		for {
+			page := next
+			done := pool.submit(page.keys)
+			found += int64(len(page.keys))
+			m.stats.scanned.Add(int64(page.scanned))
+			more := page.cursor != 0
+			if more { // the next page is fetched while this one is moved
+				next, err = m.scan(ctx, src, db, page.cursor)
+			}
+			if e := done(); e != nil {
+				return found, e
+			}
+			if err != nil {
+				return found, err
+			}
+			if !more {
+				break
+			}
+			checkpoint(place{db: db, cursor: page.cursor, runID: src.info.runID})
+		}
+		cursor = 0
+	}
+	// A source that was replaced meanwhile has shown two halves of two different worlds.
+	end, err := m.dialSource(ctx)
+	if err != nil {
+		return found, at(fromSource, err)
+	}
+	defer end.close()
+	if end.info.runID != src.info.runID {
+		return found, at(fromSource, errors.New("the server was restarted during the pass"))
+	}
+	return found, nil
+}
+
+// place is where a pass stands.
+type place struct {
+	db     int
+	cursor uint64
+	runID  string
+}
+
+type page struct {
+	keys    []slotlock.Key
+	cursor  uint64
+	scanned int
+}
+
+func (m *mover) scan(ctx context.Context, src *link, db int, cursor uint64) (page, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
+	defer cancel()
+	if err := src.use(ctx, db); err != nil {
+		return page{}, at(fromSource, err)
+	}
+	names, next, err := src.conn.Scan(ctx, cursor, "", m.cfg.ScanCount).Result()
+	if err != nil {
+		return page{}, at(fromSource, err)
+	}
+	p := page{cursor: next, scanned: len(names)}
+	for _, n := range names {
+		if m.slots.Has(m.scheme.Slot([]byte(n))) {
+			p.keys = append(p.keys, slotlock.Key{DB: db, Name: n})
+		}
+	}
+	return p, nil
+}
+
+// pool is the workers of one pass.
+type pool struct {
+	m    *mover
+	ctx  context.Context
+	jobs chan batchJob
+	wg   sync.WaitGroup
+	end  context.CancelFunc
+}
+
+type batchJob struct {
+	keys []slotlock.Key
+	done func(error)
+}
+
+// stopGrace is how long a batch under way may go on after a stop, so that a planned stop
+// leaves no outcome unknown. With it a stop stays within the 2 s that are promised.
+const stopGrace = time.Second
+
+func (m *mover) newPool(ctx context.Context) *pool {
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p := &pool{m: m, ctx: ctx, jobs: make(chan batchJob), end: cancel}
+	unhook := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
+	for i := range m.parallel {
+		w := &worker{m: m, id: fmt.Sprint(i)}
+		p.wg.Go(func() {
+			defer w.close()
+			for j := range p.jobs {
+				j.done(p.move(hard, w, j.keys))
+			}
+		})
+	}
+	p.end = func() { unhook(); cancel() }
+	return p
+}
+
+func (p *pool) close() {
+	close(p.jobs)
+	p.wg.Wait()
+	p.end()
+}
+
+// submit hands keys of one database to the workers; the returned function waits for all
+// and gives the first error.
+func (p *pool) submit(keys []slotlock.Key) func() error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var first error
+	done := func(err error) {
+		mu.Lock()
+		if first == nil {
+			first = err
+		}
+		mu.Unlock()
+		wg.Done()
+	}
+	wg.Go(func() { // the workers always take, and done is waited for
+		for len(keys) > 0 {
+			n := min(len(keys), int(p.m.batch.Load()))
+			wg.Add(1)
+			select {
+			case p.jobs <- batchJob{keys[:n], done}:
+			case <-p.ctx.Done():
+				done(p.ctx.Err())
+				return
+			}
+			keys = keys[n:]
+		}
+	})
+	return func() error {
+		wg.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		return first
+	}
+}
+
+// move moves one batch: those keys that nobody holds at once, the others when their
+// holders are done within the mover's patience.
+func (p *pool) move(ctx context.Context, w *worker, keys []slotlock.Key) error {
+	m := p.m
+	if err := p.ctx.Err(); err != nil {
+		return err
+	}
+	if err := m.limit.WaitN(p.ctx, min(len(keys), m.limit.Burst())); err != nil {
+		return p.ctx.Err()
+	}
+	if err := w.connect(ctx); err != nil { // before any key is locked
+		return err
+	}
+	var moves []*keyMove
+	var busy []slotlock.Key
+	start := time.Now()
+	for _, k := range keys {
+		if m.locks.TryLock(k) {
+			moves = append(moves, &keyMove{key: k, since: start})
+		} else {
+			busy = append(busy, k)
+		}
+	}
+	var err error
+	if len(moves) > 0 {
+		var left []*keyMove
+		left, err = w.run(ctx, keys[0].DB, moves)
+		m.leave(left)
+		m.adapt(time.Since(start), len(moves))
+	}
+	if len(busy) > 0 {
+		m.nudge(busy)
+	}
+	return err
+}
+
+// nudge wants keys that are in use. What becomes free in time goes to the resolver; for
+// the rest the wish is withdrawn, and a later pass comes by again.
+func (m *mover) nudge(busy []slotlock.Key) {
+	var wanted []slotlock.Key
+	for _, k := range busy {
+		if m.locks.Want(k) {
+			wanted = append(wanted, k)
+		}
+	}
+	m.stats.busy.Add(int64(len(busy)))
+	time.AfterFunc(m.cfg.MoverPatience, func() {
+		for _, k := range wanted {
+			m.locks.Unwant(k)
+		}
+	})
+}
+
+// adapt steers the size of batches so that a lock is held for about the target time:
+// additive increase, multiplicative decrease.
+func (m *mover) adapt(held time.Duration, n int) {
+	size := m.batch.Load()
+	switch {
+	case held > m.cfg.LockHoldTarget:
+		m.batch.Store(max(1, size*3/4))
+	case held < m.cfg.LockHoldTarget*2/3 && n >= int(size):
+		m.batch.Store(min(int64(m.cfg.BatchMaxKeys), size+1+size/16))
+	}
+}

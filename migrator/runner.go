@@ -1,0 +1,403 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/failpoint"
+	"keyferry/internal/topology"
+	"keyferry/slotlock"
+)
+
+// runner drives one job: it acts by the phase, makes an event of what came of it, stores
+// the job that Step gives, and acts again. It alone writes its job.
+type runner struct {
+	m         *Manager
+	job       topology.Job
+	locks     *slotlock.Table
+	complete  bool // the filter has seen every key that went to the target
+	recovered bool // the job was published before this process began
+	mover     *mover
+	cmds      chan command
+	atLast    int64 // keys moved at the last failure
+	done      chan struct{}
+}
+
+type command struct {
+	ev    Event
+	reply chan error
+}
+
+// run ends when the job has ended or ctx does.
+func (r *runner) run(ctx context.Context) {
+	defer close(r.done)
+	defer r.shut()
+	for ctx.Err() == nil && !r.job.Phase.Ended() {
+		if r.job.Published && r.mover == nil {
+			r.mover = r.m.newMover(r)
+			r.mover.start()
+		}
+		actx, cancel := context.WithCancel(ctx)
+		result := make(chan *Event, 1)
+		go func() { result <- r.act(actx) }()
+		r.await(ctx, cancel, result)
+		cancel()
+	}
+	if r.job.Phase.Ended() {
+		r.finish(ctx)
+	}
+}
+
+// await waits for what comes first: the result of the action, or a command that makes
+// sense, for which the action is stopped.
+func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result chan *Event) {
+	for {
+		select {
+		case ev := <-result:
+			if ev != nil {
+				_ = r.step(ctx, *ev)
+			}
+			return
+		case c := <-r.cmds:
+			if _, err := Step(r.job, c.ev); err != nil {
+				c.reply <- err
+				continue
+			}
+			cancel()
+			<-result
+			if c.ev.Kind == CancelBy {
+				c.ev.Clean = r.untouched()
+			}
+			c.reply <- r.step(ctx, c.ev)
+			return
+		case <-ctx.Done():
+			<-result
+			return
+		}
+	}
+}
+
+// untouched reports that no key of the job's slots can be at the target.
+func (r *runner) untouched() bool {
+	return r.locks == nil || r.complete && r.locks.Stats().Commits == 0 && r.locks.Stats().Waiting == 0 && len(r.mover.inDoubt()) == 0
+}
+
+// step applies an event: the new job is stored first, and only then true here.
+func (r *runner) step(ctx context.Context, ev Event) error {
+	ev.AtMs = time.Now().UnixMilli()
+	if r.mover != nil {
+		s := &r.mover.stats
+		ev.Moved, ev.Bytes = s.firstKeys+s.keys.Load(), s.firstBytes+s.bytes.Load()
+	}
+	next, err := Step(r.job, ev)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("job." + string(next.Phase) + ".persist.before")
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		_, err = topology.Update(ctx, r.m.store, func(s *topology.State) error {
+			if err := s.PutJob(next); err != nil {
+				return err
+			}
+			if next.Phase == topology.Done && r.job.Phase != topology.Done {
+				if err := s.FlipJob(next.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		r.m.log.Error("job could not be stored; will try again", zap.String("job", r.job.ID), zap.Error(err))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("job." + string(next.Phase) + ".persist.after")
+	if next.Phase != r.job.Phase {
+		r.logPhase(next, ev)
+	}
+	r.setJob(next)
+	return nil
+}
+
+func (r *runner) setJob(j topology.Job) {
+	r.m.mu.Lock()
+	r.job = j
+	r.m.mu.Unlock()
+}
+
+func (r *runner) logPhase(next topology.Job, ev Event) {
+	f := []zap.Field{zap.String("job", next.ID), zap.String("from", string(r.job.Phase)), zap.String("to", string(next.Phase)),
+		zap.String("on", ev.Kind.String()), zap.Int64("keys_moved", next.KeysMoved)}
+	if ev.Err != nil {
+		f = append(f, zap.String("origin", ev.Err.Origin), zap.String("code", ev.Err.Code), zap.String("error", ev.Err.Text),
+			zap.Int("attempt", next.Attempt), zap.Int("of", next.MaxAttempts))
+		r.m.log.Warn("job phase", f...)
+		return
+	}
+	r.m.log.Info("job phase", f...)
+}
+
+// act does what the phase asks for and says what came of it; nil when it was stopped.
+func (r *runner) act(ctx context.Context) *Event {
+	var ev *Event
+	var err error
+	switch r.job.Phase {
+	case topology.Queued:
+		ev = &Event{Kind: Start}
+	case topology.Preflight:
+		ev, err = r.preflight(ctx)
+	case topology.Preparing:
+		ev, err = r.prepare(ctx)
+	case topology.Bulk:
+		ev, err = r.bulk(ctx)
+	case topology.Tail:
+		ev, err = r.tail(ctx)
+	case topology.Verifying:
+		ev, err = r.verify(ctx)
+	case topology.Backoff:
+		t := time.NewTimer(time.Until(time.UnixMilli(r.job.NextTryAtMs)))
+		defer t.Stop()
+		select {
+		case <-t.C:
+			ev = &Event{Kind: Due}
+		case <-ctx.Done():
+		}
+	case topology.Paused, topology.Failed:
+		r.serveAsFound()
+		if r.job.Reason == ReasonTargetOOM {
+			return r.awaitRoom(ctx)
+		}
+		<-ctx.Done()
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return r.failed(err)
+	}
+	return ev
+}
+
+// failed makes an event of an error.
+func (r *runner) failed(err error) *Event {
+	e := asJobError(err)
+	var hopeless *hopelessError
+	switch {
+	case errors.As(err, &hopeless):
+		return &Event{Kind: Hopeless, Err: e}
+	case r.job.Published && isOOM(err):
+		return &Event{Kind: TargetFull, Err: e}
+	}
+	moved := int64(0)
+	if r.mover != nil {
+		moved = r.mover.stats.keys.Load()
+	}
+	progress := moved > r.atLast
+	r.atLast = moved
+	attempt := r.job.Attempt
+	if progress {
+		attempt = 0
+	}
+	wait := r.m.cfg.BackoffMax
+	if attempt < 20 {
+		wait = min(wait, r.m.cfg.BackoffMin<<attempt)
+	}
+	wait = wait/2 + rand.N(wait/2+1)
+	return &Event{Kind: Failure, Err: e, Progress: progress, WaitMs: wait.Milliseconds()}
+}
+
+// prepare waits until every loop routes the slots as moving and nothing is in flight at
+// the source without a lock.
+func (r *runner) prepare(ctx context.Context) (*Event, error) {
+	st, err := r.m.store.Load(ctx)
+	if err != nil {
+		return nil, at(fromStore, err)
+	}
+	if err := r.m.AwaitEpoch(ctx, st.Epoch); err != nil {
+		return nil, at(fromGateway, err)
+	}
+	return &Event{Kind: Acked}, nil
+}
+
+// serveAsFound lets unmoved keys be served and created at the source, where the filter
+// can tell which these are.
+func (r *runner) serveAsFound() {
+	if r.locks == nil {
+		return
+	}
+	if r.complete {
+		r.locks.SetMode(slotlock.Filtered)
+	} else {
+		r.locks.SetMode(slotlock.Resolve)
+	}
+}
+
+func (r *runner) bulk(ctx context.Context) (*Event, error) {
+	r.serveAsFound()
+	cp, ok, err := r.m.store.LoadCheckpoint(ctx, r.job.ID)
+	if err != nil {
+		return nil, at(fromStore, err)
+	}
+	if s := &r.mover.stats; s.estimate.Load() == 0 {
+		plan := []Plan{{Source: r.job.Source, Slots: r.job.Slots, Keys: -1}}
+		r.m.Estimate(ctx, plan)
+		s.estimate.Store(max(plan[0].Keys, 0))
+	}
+	from := place{}
+	if ok {
+		from = place{db: cp.DB, cursor: cp.Cursor, runID: cp.RunID}
+	}
+	var saved time.Time
+	found, err := r.pass(ctx, from, func(p place) {
+		if time.Since(saved) < r.m.cfg.CheckpointEvery {
+			return
+		}
+		saved = time.Now()
+		s := &r.mover.stats
+		_ = r.m.store.SaveCheckpoint(ctx, topology.Checkpoint{Job: r.job.ID, Pass: int(s.pass.Load()), DB: p.db, Cursor: p.cursor,
+			RunID: p.runID, KeysMoved: s.firstKeys + s.keys.Load(), BytesMoved: s.firstBytes + s.bytes.Load(), SavedAtMs: time.Now().UnixMilli()})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.m.store.DropCheckpoint(ctx, r.job.ID); err != nil {
+		return nil, at(fromStore, err)
+	}
+	return &Event{Kind: PassEnd, Found: found}, nil
+}
+
+func (r *runner) pass(ctx context.Context, from place, checkpoint func(place)) (int64, error) {
+	r.mover.stats.pass.Add(1)
+	return r.mover.pass(ctx, from, checkpoint)
+}
+
+// tail makes one full pass during which nothing new can appear at the source. One that
+// finds no key is the proof.
+func (r *runner) tail(ctx context.Context) (*Event, error) {
+	r.locks.SetMode(slotlock.Resolve)
+	if err := r.awaitHolds(ctx); err != nil {
+		return nil, err
+	}
+	grants := r.locks.Stats().Grants
+	found, err := r.pass(ctx, place{}, func(place) {})
+	if err != nil {
+		return nil, err
+	}
+	if found == 0 && (r.locks.Stats().Grants != grants || len(r.mover.inDoubt()) > 0) {
+		found = 1 // somebody was let run at the source, or a key is in doubt: not a proof
+	}
+	return &Event{Kind: PassEnd, Found: found}, nil
+}
+
+// awaitHolds waits until the commands that were sent to the source before the tail phase
+// have been answered: one of them could still create a key behind the pass.
+func (r *runner) awaitHolds(ctx context.Context) error {
+	t := time.NewTicker(2 * time.Millisecond)
+	defer t.Stop()
+	for r.locks.Stats().Holds > 0 {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// verify closes the move: from here on every key is served at the target, and what is
+// stored next is the flip.
+func (r *runner) verify(ctx context.Context) (*Event, error) {
+	if r.mover.stats.pass.Load() == 0 {
+		// A process that finds the job here has not seen the proof itself.
+		return &Event{Kind: PassEnd}, nil
+	}
+	failpoint.Hit("job.flip.before")
+	r.complete = false // keys may be created at the target without the filter from now on
+	r.locks.SetMode(slotlock.AllTarget)
+	return &Event{Kind: Verified}, nil
+}
+
+// awaitRoom asks the target now and then whether it takes keys again.
+func (r *runner) awaitRoom(ctx context.Context) *Event {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		c, cancel := context.WithTimeout(ctx, r.m.cfg.CallTimeout)
+		l, err := r.mover.dialTarget(c)
+		if err == nil {
+			room := l.info.maxBytes == 0 || l.info.usedBytes < l.info.maxBytes
+			l.close()
+			if room {
+				cancel()
+				return &Event{Kind: Room}
+			}
+		}
+		cancel()
+	}
+}
+
+// finish waits until every loop has left the job's routes before its locks go away, since
+// commands may still be parked there.
+func (r *runner) finish(ctx context.Context) {
+	st, err := r.m.store.Load(ctx)
+	if err == nil {
+		err = r.m.AwaitEpoch(ctx, st.Epoch)
+	}
+	if err != nil {
+		return // the gateway stops
+	}
+	failpoint.Hit("job.flip.after")
+	_ = r.m.store.DropCheckpoint(ctx, r.job.ID)
+}
+
+// shut stops the mover and lets go of the lock table, whose filter can be large, while
+// the numbers stay.
+func (r *runner) shut() {
+	if r.mover != nil {
+		r.mover.close()
+		defer func() {
+			r.m.mu.Lock()
+			r.locks, r.mover.locks = nil, nil
+			r.m.mu.Unlock()
+		}()
+		if doubt := r.mover.inDoubt(); len(doubt) > 0 {
+			r.m.log.Warn("stopped with keys in doubt; they stay fenced and are decided at the next start",
+				zap.String("job", r.job.ID), zap.Strings("keys", doubt[:min(len(doubt), 20)]), zap.Int("count", len(doubt)))
+		}
+	}
+}
+
+// do sends an operator's event to the runner.
+func (r *runner) do(ctx context.Context, kind EventKind) error {
+	c := command{Event{Kind: kind}, make(chan error, 1)}
+	select {
+	case r.cmds <- c:
+	case <-r.done:
+		return fmt.Errorf("job %s is %s", r.job.ID, r.job.Phase)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-c.reply:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,88 @@
+package migrator
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"keyferry/internal/topology"
+)
+
+// moverStats are the live numbers of one job.
+type moverStats struct {
+	keys, bytes  atomic.Int64 // restored at the target by us
+	scanned      atomic.Int64 // names seen by SCAN, of any slot
+	touched      atomic.Int64 // keys moved because a client asked
+	busy         atomic.Int64 // keys met in use
+	stale        atomic.Int64 // copies of a restarted source dropped
+	pass         atomic.Int64
+	lastProgress atomic.Int64 // Unix ms
+	bigKeyBytes  int64
+	bigKeys      atomic.Int64
+	firstKeys    int64 // moved before this process took the job up
+	firstBytes   int64
+	rateKeys     atomic.Int64 // per second, over the last window
+	windowKeys   int64
+	windowAt     time.Time
+	estimate     atomic.Int64 // keys that the job is thought to move, by this process
+
+	mu      sync.Mutex // protects what follows
+	holds   *hdrhistogram.Histogram
+	bigList []BigKey
+	lastErr *topology.JobError
+}
+
+// BigKey is a key over the big-key threshold that was met.
+type BigKey struct {
+	DB    int    `json:"db"`
+	Key   string `json:"key"`
+	Bytes int    `json:"bytes"` // of its DUMP
+}
+
+const bigKeysKept = 20
+
+func (s *moverStats) init(bigKeyBytes int64) {
+	s.bigKeyBytes = bigKeyBytes
+	s.holds = hdrhistogram.New(1, 3_600_000_000, 2) // µs
+	s.windowAt = time.Now()
+}
+
+func (s *moverStats) moved(mv *keyMove) {
+	s.keys.Add(1)
+	s.bytes.Add(int64(len(mv.dump)))
+	s.lastProgress.Store(time.Now().UnixMilli())
+	if int64(len(mv.dump)) >= s.bigKeyBytes {
+		s.bigKeys.Add(1)
+		s.mu.Lock()
+		if len(s.bigList) < bigKeysKept {
+			s.bigList = append(s.bigList, BigKey{mv.key.DB, mv.key.Name, len(mv.dump)})
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *moverStats) held(d time.Duration) {
+	s.mu.Lock()
+	_ = s.holds.RecordValue(max(d.Microseconds(), 1)) // an hour and more counts as none
+	s.mu.Unlock()
+}
+
+func (s *moverStats) note(err error) {
+	s.mu.Lock()
+	s.lastErr = asJobError(err)
+	s.mu.Unlock()
+}
+
+// rate is keys per second since the last call that was at least a second ago.
+func (s *moverStats) rate(now time.Time) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := now.Sub(s.windowAt); d >= time.Second {
+		n := s.keys.Load()
+		s.rateKeys.Store(int64(float64(n-s.windowKeys) / d.Seconds()))
+		s.windowKeys, s.windowAt = n, now
+	}
+	return s.rateKeys.Load()
+}

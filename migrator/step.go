@@ -1,0 +1,186 @@
+package migrator
+
+import (
+	"fmt"
+
+	"keyferry/internal/topology"
+)
+
+// EventKind is what can happen to a job.
+type EventKind uint8
+
+const (
+	Start      EventKind = iota // the manager has taken it up
+	Checked                     // preflight found nothing against it
+	Acked                       // every loop routes the slots as moving and has drained
+	PassEnd                     // a full pass is over; Found keys were seen at the source
+	Verified                    // the proof stands
+	Failure                     // an attempt failed; waiting may mend it
+	Hopeless                    // waiting can't mend it
+	TargetFull                  // the target is out of memory
+	Room                        // it has room again
+	Due                         // the pause of Backoff is over
+	PauseBy                     // operator
+	ResumeBy                    // operator
+	CancelBy                    // operator; Clean: nothing has moved and nothing can
+)
+
+var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "room", "due", "pause", "resume", "cancel"}
+
+func (k EventKind) String() string { return eventNames[k] }
+
+// Event is one thing that happened, with all that Step needs to know of the world.
+type Event struct {
+	Kind     EventKind
+	AtMs     int64              // Unix time
+	Found    int64              // PassEnd
+	Progress bool               // Failure: keys have moved since the last one
+	WaitMs   int64              // Failure: how long to back off if it does
+	Err      *topology.JobError // Failure, Hopeless, TargetFull
+	RunID    string             // Checked: the source's process
+	Clean    bool               // CancelBy
+	Moved    int64              // keys and bytes moved so far
+	Bytes    int64
+}
+
+// ReasonTargetOOM and ReasonOperator are why a job is paused.
+const (
+	ReasonTargetOOM = "target-oom"
+	ReasonOperator  = "operator"
+)
+
+// Step is the job machine: the job after the event. It has no clock and does nothing; the
+// caller stores what it returns and then acts by the new phase (see runner.act). An
+// operator's event that makes no sense in the phase is an error and changes nothing; any
+// other is a mistake in the program and panics.
+func Step(j topology.Job, e Event) (topology.Job, error) {
+	j = j.Clone()
+	j.KeysMoved, j.BytesMoved = max(j.KeysMoved, e.Moved), max(j.BytesMoved, e.Bytes)
+	switch e.Kind {
+	case PauseBy:
+		return pause(j)
+	case ResumeBy:
+		return resume(j)
+	case CancelBy:
+		return cancel(j, e)
+	case Failure:
+		return failure(j, e), nil
+	case Hopeless:
+		return fail(j, e.Err, e.AtMs), nil
+	case TargetFull:
+		return targetFull(j, e), nil
+	}
+	switch {
+	case j.Phase == topology.Queued && e.Kind == Start:
+		j.Phase, j.StartedAtMs = topology.Preflight, e.AtMs
+	case j.Phase == topology.Preflight && e.Kind == Checked:
+		j.Phase, j.Published, j.SourceRunID = topology.Preparing, true, e.RunID
+	case j.Phase == topology.Preparing && e.Kind == Acked:
+		j.Phase = topology.Bulk
+	case j.Phase == topology.Bulk && e.Kind == PassEnd:
+		j.Phase, j.Attempt = topology.Tail, 0
+	case j.Phase == topology.Tail && e.Kind == PassEnd && e.Found > 0:
+		j.Attempt = 0 // another pass
+	case j.Phase == topology.Tail && e.Kind == PassEnd:
+		j.Phase, j.Attempt = topology.Verifying, 0
+	case j.Phase == topology.Verifying && e.Kind == PassEnd:
+		j.Phase = topology.Tail // the proof did not hold: a grant, a restart
+	case j.Phase == topology.Verifying && e.Kind == Verified:
+		j.Phase, j.Published, j.EndedAtMs = topology.Done, false, e.AtMs
+		j.Reason, j.ResumeTo = "", ""
+	case j.Phase == topology.Backoff && e.Kind == Due:
+		j.Phase, j.ResumeTo, j.NextTryAtMs = j.ResumeTo, "", 0
+	case j.Phase == topology.Paused && j.Reason == ReasonTargetOOM && e.Kind == Room:
+		j.Phase, j.ResumeTo, j.Reason = j.ResumeTo, "", ""
+	default:
+		panic(fmt.Sprintf("migrator: %s in phase %s", e.Kind, j.Phase))
+	}
+	return j, nil
+}
+
+// goOnAt is where a job that was stopped in its present phase goes on. Whatever it was
+// doing at the source is done again from a pass, but never what comes before Published.
+func goOnAt(j topology.Job) topology.Phase {
+	switch j.Phase {
+	case topology.Backoff, topology.Paused, topology.Failed:
+		return j.ResumeTo
+	case topology.Tail, topology.Verifying:
+		return topology.Bulk
+	}
+	return j.Phase
+}
+
+func pause(j topology.Job) (topology.Job, error) {
+	if j.Phase.Ended() {
+		return j, fmt.Errorf("job %s is %s", j.ID, j.Phase)
+	}
+	if j.Phase == topology.Paused && j.Reason == ReasonOperator {
+		return j, nil
+	}
+	j.ResumeTo, j.NextTryAtMs = goOnAt(j), 0
+	j.Phase, j.Reason = topology.Paused, ReasonOperator
+	return j, nil
+}
+
+func resume(j topology.Job) (topology.Job, error) {
+	switch j.Phase {
+	case topology.Paused, topology.Failed, topology.Backoff:
+		j.Phase, j.ResumeTo, j.Reason = j.ResumeTo, "", ""
+		j.Attempt, j.NextTryAtMs, j.EndedAtMs = 0, 0, 0
+		return j, nil
+	}
+	return j, fmt.Errorf("job %s is %s: nothing to resume", j.ID, j.Phase)
+}
+
+// cancel ends a job that has moved nothing. Another stays as it is, paused, because its
+// slots have keys on both sides: it can be resumed.
+func cancel(j topology.Job, e Event) (topology.Job, error) {
+	if j.Phase.Ended() {
+		return j, fmt.Errorf("job %s is %s", j.ID, j.Phase)
+	}
+	if !j.Published || e.Clean {
+		j.Phase, j.Published, j.EndedAtMs = topology.Cancelled, false, e.AtMs
+		j.Reason, j.ResumeTo, j.NextTryAtMs = ReasonOperator, "", 0
+		return j, nil
+	}
+	j.ResumeTo, j.NextTryAtMs = goOnAt(j), 0
+	j.Phase = topology.Paused
+	j.Reason = fmt.Sprintf("cancelled by operator after %d keys had moved: the slots are served from both groups; RESUME finishes the move", j.KeysMoved)
+	return j, nil
+}
+
+// failure counts an attempt. The first and the last error of a run of attempts are kept.
+func failure(j topology.Job, e Event) topology.Job {
+	if e.Progress || j.Attempt == 0 {
+		j.Attempt, j.FirstError = 0, e.Err
+	}
+	j.Attempt++
+	j.LastError = e.Err
+	if j.MaxAttempts > 0 && j.Attempt >= j.MaxAttempts {
+		return fail(j, e.Err, e.AtMs)
+	}
+	j.ResumeTo = goOnAt(j)
+	j.Phase, j.NextTryAtMs = topology.Backoff, e.AtMs+e.WaitMs
+	return j
+}
+
+func fail(j topology.Job, err *topology.JobError, atMs int64) topology.Job {
+	if j.FirstError == nil {
+		j.FirstError = err
+	}
+	j.LastError = err
+	j.ResumeTo = goOnAt(j)
+	j.Phase, j.EndedAtMs, j.NextTryAtMs = topology.Failed, atMs, 0
+	j.Reason = err.Origin + ": " + err.Text
+	return j
+}
+
+func targetFull(j topology.Job, e Event) topology.Job {
+	if j.FirstError == nil || j.Phase != topology.Paused {
+		j.FirstError = e.Err
+	}
+	j.LastError = e.Err
+	j.ResumeTo = goOnAt(j)
+	j.Phase, j.Reason = topology.Paused, ReasonTargetOOM
+	return j
+}

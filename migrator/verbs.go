@@ -1,0 +1,208 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"keyferry/internal/topology"
+)
+
+// MoveRequest is what PROXY MIGRATE asks for.
+type MoveRequest struct {
+	Slots        []topology.Range
+	Target       string
+	RateKeysPerS float64 // 0: no ceiling
+	Parallel     int     // 0: the default
+}
+
+// Plan is one job before it is accepted.
+type Plan struct {
+	Source string           `json:"source"`
+	Target string           `json:"target"`
+	Slots  []topology.Range `json:"slots"`
+	Keys   int64            `json:"estimated_keys"` // of the source's, by its share of slots; -1: not known
+}
+
+// PlanMove says which jobs a request needs: one for each group that owns some of its
+// slots. Slots that the target owns already are left out.
+func PlanMove(st topology.State, q MoveRequest) ([]Plan, error) {
+	if _, ok := st.Group(q.Target); !ok {
+		return nil, fmt.Errorf("no such group %q", q.Target)
+	}
+	by := make(map[string][]topology.Range)
+	for _, r := range q.Slots {
+		for slot := r.First; slot <= r.Last; slot++ {
+			owner, ok := st.OwnerOf(slot)
+			if !ok {
+				return nil, fmt.Errorf("slot %d is owned by nobody: use PROXY SLOT ASSIGN", slot)
+			}
+			if owner == q.Target {
+				continue
+			}
+			rs := by[owner]
+			if n := len(rs); n > 0 && rs[n-1].Last == slot-1 {
+				rs[n-1].Last = slot
+			} else {
+				by[owner] = append(rs, topology.Range{First: slot, Last: slot})
+			}
+		}
+	}
+	if len(by) == 0 {
+		return nil, fmt.Errorf("group %s owns these slots already", q.Target)
+	}
+	var out []Plan
+	for source, rs := range by {
+		out = append(out, Plan{Source: source, Target: q.Target, Slots: rs, Keys: -1})
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Source < out[j].Source })
+	return out, nil
+}
+
+// Estimate fills in how many keys the plans move, by DBSIZE and the share of slots.
+func (m *Manager) Estimate(ctx context.Context, plans []Plan) {
+	st := m.State()
+	sizes := m.measure(ctx, st, ByKeys)
+	for i := range plans {
+		p := &plans[i]
+		if n, ok := sizes[p.Source]; ok {
+			p.Keys = n * int64(topology.CountSlots(p.Slots)) / int64(max(1, topology.CountSlots(st.SlotsOf(p.Source))))
+		}
+	}
+}
+
+// Submit stores jobs for the plans; they start at once. It returns their ids.
+func (m *Manager) Submit(ctx context.Context, plans []Plan, rateKeysPerS float64, parallel int) ([]string, error) {
+	var ids []string
+	_, err := topology.Update(ctx, m.store, func(s *topology.State) error {
+		ids = ids[:0]
+		for _, p := range plans {
+			id, err := s.AddJob(topology.Job{Slots: p.Slots, Source: p.Source, Target: p.Target, Phase: topology.Queued,
+				RateKeysPerS: rateKeysPerS, Parallel: parallel, MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()})
+			if err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	return ids, err
+}
+
+// Pause, Resume and Cancel change a job; they return when the change is stored. Cancel
+// ends a job that has moved nothing; another is left as it is, paused.
+func (m *Manager) Pause(ctx context.Context, id string) error  { return m.tell(ctx, id, PauseBy) }
+func (m *Manager) Resume(ctx context.Context, id string) error { return m.tell(ctx, id, ResumeBy) }
+func (m *Manager) Cancel(ctx context.Context, id string) error { return m.tell(ctx, id, CancelBy) }
+
+func (m *Manager) tell(ctx context.Context, id string, kind EventKind) error {
+	m.mu.Lock()
+	r := m.runners[id]
+	j := m.state.Job(id)
+	m.mu.Unlock()
+	switch {
+	case r != nil:
+		return r.do(ctx, kind)
+	case j != nil && j.Phase.Ended():
+		return fmt.Errorf("job %s is %s", id, j.Phase)
+	case j != nil:
+		return errors.New("the gateway is starting")
+	}
+	return fmt.Errorf("no such job %q", id)
+}
+
+// Change applies a change of groups or slots to the stored State and waits until every
+// loop routes by it.
+func (m *Manager) Change(ctx context.Context, change func(*topology.State) error) error {
+	st, err := topology.Update(ctx, m.store, change)
+	if err != nil {
+		return err
+	}
+	return m.AwaitEpoch(ctx, st.Epoch)
+}
+
+// Status is a job with its live numbers.
+type Status struct {
+	topology.Job
+	SlotsText    string             `json:"slots_text"`
+	SlotCount    int                `json:"slot_count"`
+	Live         bool               `json:"live"` // this process moves it now
+	Pass         int64              `json:"pass"`
+	Scanned      int64              `json:"keys_scanned"`
+	Touched      int64              `json:"keys_moved_on_touch"`
+	MetBusy      int64              `json:"keys_met_in_use"`
+	StaleDropped int64              `json:"stale_copies_dropped"`
+	RateNow      int64              `json:"keys_per_s"`
+	KeysLeft     int64              `json:"estimated_keys_left"` // -1: not known
+	EtaS         int64              `json:"eta_s"`               // -1: not known
+	BatchKeys    int64              `json:"batch_keys"`
+	Waiting      int64              `json:"keys_waited_for"`
+	InDoubt      []string           `json:"keys_in_doubt,omitempty"`
+	BigKeys      int64              `json:"big_keys"`
+	BigKeyList   []BigKey           `json:"big_key_list,omitempty"`
+	HoldP50us    int64              `json:"lock_hold_p50_us"`
+	HoldP99us    int64              `json:"lock_hold_p99_us"`
+	HoldMaxUs    int64              `json:"lock_hold_max_us"`
+	ResolverErr  *topology.JobError `json:"resolver_error,omitempty"`
+	LastProgress int64              `json:"last_progress_ms,omitempty"` // Unix time
+}
+
+// Jobs lists every job that is remembered, oldest first.
+func (m *Manager) Jobs() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []Status
+	for _, j := range m.state.Jobs {
+		out = append(out, m.status(j))
+	}
+	return out
+}
+
+// JobStatus is one job; false if there is none of that id.
+func (m *Manager) JobStatus(id string) (Status, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if j := m.state.Job(id); j != nil {
+		return m.status(*j), true
+	}
+	return Status{}, false
+}
+
+// status is called with mu held.
+func (m *Manager) status(j topology.Job) Status {
+	r := m.runners[j.ID]
+	if r != nil {
+		j = r.job
+	}
+	s := Status{Job: j.Clone(), SlotsText: topology.FormatRanges(j.Slots), SlotCount: topology.CountSlots(j.Slots), KeysLeft: -1, EtaS: -1}
+	if r == nil || r.mover == nil {
+		return s
+	}
+	mv := r.mover
+	st := &mv.stats
+	s.Live = !j.Phase.Ended()
+	s.KeysMoved, s.BytesMoved = st.firstKeys+st.keys.Load(), st.firstBytes+st.bytes.Load()
+	s.Pass, s.Scanned, s.Touched, s.MetBusy, s.StaleDropped = st.pass.Load(), st.scanned.Load(), st.touched.Load(), st.busy.Load(), st.stale.Load()
+	s.BatchKeys, s.BigKeys, s.LastProgress = mv.batch.Load(), st.bigKeys.Load(), st.lastProgress.Load()
+	s.InDoubt = mv.inDoubt()
+	if r.locks != nil {
+		s.Waiting = r.locks.Stats().Waiting
+	}
+	s.RateNow = st.rate(time.Now())
+	if est := st.estimate.Load(); est > 0 && s.Live {
+		s.KeysLeft = max(0, est-st.keys.Load())
+		if s.RateNow > 0 {
+			s.EtaS = s.KeysLeft / s.RateNow
+		}
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	s.HoldP50us, s.HoldP99us, s.HoldMaxUs = st.holds.ValueAtQuantile(50), st.holds.ValueAtQuantile(99), st.holds.Max()
+	s.BigKeyList = append([]BigKey(nil), st.bigList...)
+	if s.Live {
+		s.ResolverErr = st.lastErr
+	}
+	return s
+}
