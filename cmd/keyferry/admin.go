@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/spf13/cobra"
+
+	"keyferry/internal/admin"
+	"keyferry/migrator"
+)
+
+// remote is a running gateway's admin port.
+type remote struct {
+	addr, password string
+	json           bool
+}
+
+func (r *remote) flags(c *cobra.Command) {
+	def := os.Getenv("KEYFERRY_ADMIN")
+	if def == "" {
+		def = "127.0.0.1:7381"
+	}
+	c.PersistentFlags().StringVar(&r.addr, "admin", def, "admin address of the gateway")
+	c.PersistentFlags().StringVar(&r.password, "password", os.Getenv("KEYFERRY_ADMIN_PASSWORD"), "admin password")
+	c.PersistentFlags().BoolVar(&r.json, "json", false, "print JSON")
+}
+
+// ask sends PROXY args and returns the reply.
+func (r *remote) ask(ctx context.Context, args ...string) (any, error) {
+	c := redis.NewClient(&redis.Options{Addr: r.addr, Password: r.password, Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1,
+		DialTimeout: 3 * time.Second, ReadTimeout: 15 * time.Second,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+	defer c.Close()
+	cmd := []any{"PROXY"}
+	for _, a := range args {
+		cmd = append(cmd, a)
+	}
+	v, err := c.Do(ctx, cmd...).Result()
+	if err != nil && !isServerError(err) {
+		return nil, fmt.Errorf("gateway at %s: %w", r.addr, err)
+	}
+	return v, err
+}
+
+func isServerError(err error) bool {
+	var e redis.Error
+	return errors.As(err, &e)
+}
+
+// rows asks for JSON and decodes it; with --json it prints it and reports true.
+func (r *remote) rows(cmd *cobra.Command, into any, args ...string) (printed bool, err error) {
+	v, err := r.ask(cmd.Context(), append(args, "JSON")...)
+	if err != nil {
+		return false, err
+	}
+	text, _ := v.(string)
+	if r.json {
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), text)
+		return true, err
+	}
+	return false, json.Unmarshal([]byte(text), into)
+}
+
+// say asks and prints a short answer.
+func (r *remote) say(cmd *cobra.Command, args ...string) error {
+	v, err := r.ask(cmd.Context(), args...)
+	if err != nil {
+		return err
+	}
+	if r.json {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), v)
+	return err
+}
+
+func table(w io.Writer, head string, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, head)
+	for _, r := range rows {
+		fmt.Fprintln(t, strings.Join(r, "\t"))
+	}
+	return t.Flush()
+}
+
+func groupCommand() *cobra.Command {
+	r := &remote{}
+	c := &cobra.Command{Use: "group", Short: "List, add and remove groups"}
+	r.flags(c)
+	var serverPassword string
+	add := &cobra.Command{Use: "add <id> <host:port>", Short: "Add a group without slots", Args: exactly(2),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			args := []string{"GROUP", "ADD", a[0], a[1]}
+			if serverPassword != "" {
+				args = append(args, "PASSWORD", serverPassword)
+			}
+			return r.say(cmd, args...)
+		}}
+	add.Flags().StringVar(&serverPassword, "server-password", "", "password of the server")
+	c.AddCommand(add,
+		&cobra.Command{Use: "del <id>", Short: "Remove a group that owns no slots", Args: exactly(1),
+			RunE: func(cmd *cobra.Command, a []string) error { return r.say(cmd, "GROUP", "DEL", a[0]) }},
+		&cobra.Command{Use: "list", Short: "Groups with their slots", Args: exactly(0),
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				var list []admin.GroupRow
+				if done, err := r.rows(cmd, &list, "GROUP", "LIST"); done || err != nil {
+					return err
+				}
+				var rows [][]string
+				for _, g := range list {
+					rows = append(rows, []string{g.ID, g.Addr, strconv.Itoa(g.Slots), g.Ranges})
+				}
+				return table(cmd.OutOrStdout(), "GROUP\tADDRESS\tSLOTS\tRANGES", rows)
+			}})
+	return c
+}
+
+func slotCommand() *cobra.Command {
+	r := &remote{}
+	c := &cobra.Command{Use: "slot", Short: "Show and assign slots"}
+	r.flags(c)
+	c.AddCommand(
+		&cobra.Command{Use: "assign <first>-<last> <group>", Short: "Give slots that nobody owns to a group", Args: exactly(2),
+			RunE: func(cmd *cobra.Command, a []string) error { return r.say(cmd, "SLOT", "ASSIGN", a[0], a[1]) }},
+		&cobra.Command{Use: "of <key>", Short: "Slot and group of a key", Args: exactly(1),
+			RunE: func(cmd *cobra.Command, a []string) error {
+				v, err := r.ask(cmd.Context(), "SLOT", "OF", a[0])
+				if err != nil {
+					return err
+				}
+				return printFields(cmd.OutOrStdout(), v, r.json)
+			}},
+		&cobra.Command{Use: "list", Short: "Which group serves which slot", Args: exactly(0),
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				var list []admin.SlotRow
+				if done, err := r.rows(cmd, &list, "SLOT", "LIST"); done || err != nil {
+					return err
+				}
+				var rows [][]string
+				for _, s := range list {
+					rows = append(rows, []string{fmt.Sprintf("%d-%d", s.First, s.Last), s.Group, s.State, s.Target, s.Job})
+				}
+				return table(cmd.OutOrStdout(), "SLOTS\tGROUP\tSTATE\tTARGET\tJOB", rows)
+			}})
+	return c
+}
+
+// printFields prints a flat list of names and values.
+func printFields(w io.Writer, v any, asJSON bool) error {
+	list, _ := v.([]any)
+	if asJSON {
+		m := map[string]any{}
+		for i := 0; i+1 < len(list); i += 2 {
+			m[fmt.Sprint(list[i])] = list[i+1]
+		}
+		return json.NewEncoder(w).Encode(m)
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for i := 0; i+1 < len(list); i += 2 {
+		fmt.Fprintf(t, "%v\t%v\n", list[i], list[i+1])
+	}
+	return t.Flush()
+}
+
+func migrateCommand() *cobra.Command {
+	r := &remote{}
+	var to string
+	var rate float64
+	var parallel int
+	var dry bool
+	c := &cobra.Command{Use: "migrate <first>-<last>[,<first>-<last>...] --to <group>", Short: "Move slots with their keys while clients go on", Args: exactly(1),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if to == "" {
+				return errUsage{errors.New("--to <group> is needed")}
+			}
+			args := []string{"MIGRATE", a[0], "TO", to}
+			if rate > 0 {
+				args = append(args, "RATE", strconv.FormatFloat(rate, 'f', -1, 64))
+			}
+			if parallel > 0 {
+				args = append(args, "PARALLEL", strconv.Itoa(parallel))
+			}
+			return r.plansOrIDs(cmd, args, dry)
+		}}
+	r.flags(c)
+	c.Flags().StringVar(&to, "to", "", "group that gets the slots")
+	c.Flags().Float64Var(&rate, "rate", 0, "ceiling, keys per second (0: none)")
+	c.Flags().IntVar(&parallel, "parallel", 0, "workers (0: as configured)")
+	c.Flags().BoolVar(&dry, "dryrun", false, "show what would move, and move nothing")
+	return c
+}
+
+func rebalanceCommand() *cobra.Command {
+	r := &remote{}
+	var by string
+	var dry bool
+	c := &cobra.Command{Use: "rebalance", Short: "Move slots so that every group has an equal share", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return r.plansOrIDs(cmd, []string{"REBALANCE", "BY", by}, dry)
+		}}
+	r.flags(c)
+	c.Flags().StringVar(&by, "by", "slots", "slots, keys or memory")
+	c.Flags().BoolVar(&dry, "dryrun", false, "show what would move, and move nothing")
+	return c
+}
+
+func (r *remote) plansOrIDs(cmd *cobra.Command, args []string, dry bool) error {
+	if dry {
+		var plans []migrator.Plan
+		if done, err := r.rows(cmd, &plans, append(args, "DRYRUN")...); done || err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, p := range plans {
+			n := 0
+			var parts []string
+			for _, s := range p.Slots {
+				n += s.Last - s.First + 1
+				parts = append(parts, fmt.Sprintf("%d-%d", s.First, s.Last))
+			}
+			rows = append(rows, []string{p.Source, p.Target, strconv.Itoa(n), strconv.FormatInt(p.Keys, 10), strings.Join(parts, ",")})
+		}
+		return table(cmd.OutOrStdout(), "FROM\tTO\tSLOTS\tKEYS (ESTIMATE)\tRANGES", rows)
+	}
+	var ids []string
+	if done, err := r.rows(cmd, &ids, args...); done || err != nil {
+		return err
+	}
+	for _, id := range ids {
+		fmt.Fprintln(cmd.OutOrStdout(), id)
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"keyferry/internal/gateway"
+)
+
+// Exit codes: 0 it was done; 1 it failed; 2 it was asked for in a way that can't be
+// understood.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// errUsage marks errors in the words of a command line.
+type errUsage struct{ error }
+
+func exitCode(err error) int {
+	var u errUsage
+	if errors.As(err, &u) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func root() *cobra.Command {
+	c := &cobra.Command{
+		Use:           "keyferry",
+		Short:         "A gateway that moves keys between Redis servers one at a time while clients go on",
+		Version:       gateway.Version,
+		SilenceUsage:  true,
+		SilenceErrors: false,
+	}
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
+	c.AddCommand(serveCommand(), groupCommand(), slotCommand(), migrateCommand(), rebalanceCommand(), migrationCommand(),
+		demoCommand(), benchCommand(), configCommand())
+	return c
+}
+
+// exactly is cobra.ExactArgs with the usage exit code.
+func exactly(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return errUsage{fmt.Errorf("%s: want %d arguments, got %d\nusage: %s", c.CommandPath(), n, len(args), c.UseLine())}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"keyferry/conf"
+	"keyferry/internal/gateway"
+)
+
+func serveCommand() *cobra.Command {
+	var path string
+	var sets []string
+	flags := map[string]*string{}
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the gateway",
+		Args:  exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			set := map[string]string{}
+			for _, kv := range sets {
+				k, v, ok := strings.Cut(kv, "=")
+				if !ok {
+					return errUsage{fmt.Errorf("--set %s: want key=value", kv)}
+				}
+				set[k] = v
+			}
+			for key, v := range flags {
+				if cmd.Flags().Changed(key) {
+					set[key] = *v
+				}
+			}
+			cfg, err := conf.Load(path, os.Environ(), set)
+			if err != nil {
+				return errUsage{err}
+			}
+			return serve(cfg)
+		},
+	}
+	c.Flags().StringVar(&path, "config", "", "settings that differ from the defaults (see: keyferry config)")
+	for key, text := range map[string]string{"listen": "host:port for clients (default :7380)", "admin": "host:port for admin commands (default 127.0.0.1:7381)",
+		"data-dir": "where topology and jobs are kept (default ./keyferry-data)", "name": "name of this gateway (default from the host's)"} {
+		flags[key] = c.Flags().String(key, "", text)
+	}
+	c.Flags().StringArrayVar(&sets, "set", nil, "any setting, as clients.max-clients=500; may be repeated")
+	return c
+}
+
+func configCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "config",
+		Short: "Print every setting with its default and what it is for",
+		Args:  exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprint(cmd.OutOrStdout(), conf.Annotated())
+			return err
+		},
+	}
+}
+
+// drainTimeout is how long a stopping gateway waits for commands in flight.
+const drainTimeout = 10 * time.Second
+
+func serve(cfg conf.Config) error {
+	log, err := logger(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }()
+	g, err := gateway.Start(cfg, log)
+	if err != nil {
+		return err
+	}
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	select {
+	case s := <-stop:
+		log.Info("stopping: commands in flight are answered first", zap.String("signal", s.String()))
+	case err = <-g.Ended():
+		log.Error("the control plane ended", zap.Error(err))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	go func() {
+		<-stop // a second signal ends the patience
+		cancel()
+	}()
+	if e := g.Stop(ctx); err == nil {
+		err = e
+	}
+	return err
+}
+
+func logger(cfg conf.Config) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(cfg.Log.Level)
+	if err != nil {
+		return nil, err
+	}
+	zc := zap.NewProductionConfig()
+	zc.Level = zap.NewAtomicLevelAt(level)
+	zc.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	zc.DisableCaller, zc.DisableStacktrace = true, true
+	if cfg.Log.Format == "console" {
+		zc.Encoding = "console"
+		zc.EncoderConfig.EncodeTime = zapcore.TimeEncoderOfLayout("2006-01-02T15:04:05.000Z07:00")
+	}
+	return zc.Build()
+}

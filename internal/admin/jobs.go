@@ -1,0 +1,211 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"keyferry/internal/topology"
+	"keyferry/migrator"
+)
+
+const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id>"
+
+func (s *Server) migration(ctx context.Context, args []string) any {
+	args, asJ := wantsJSON(args)
+	verb := ""
+	if len(args) > 0 {
+		verb = strings.ToLower(args[0])
+	}
+	switch {
+	case verb == "list" && len(args) == 1:
+		jobs := s.Manager.Jobs()
+		if asJ {
+			return asJSON(jobs)
+		}
+		out := []any{}
+		for _, j := range jobs {
+			out = append(out, []any{"id", j.ID, "phase", string(j.Phase), "source", j.Source, "target", j.Target,
+				"slots", j.SlotsText, "keys_moved", j.KeysMoved, "reason", j.Reason})
+		}
+		return out
+	case verb == "status" && len(args) <= 2:
+		return s.jobStatus(args[1:], asJ)
+	case verb == "pause" && len(args) == 2:
+		return done(s.Manager.Pause(ctx, args[1]))
+	case verb == "resume" && len(args) == 2:
+		return done(s.Manager.Resume(ctx, args[1]))
+	case verb == "cancel" && len(args) == 2:
+		return s.cancel(ctx, args[1])
+	case verb == "help":
+		return []any{status("PROXY " + migrationUsage)}
+	}
+	return usage(migrationUsage)
+}
+
+// jobStatus is of one job, or of the open ones, or of the last if none is open.
+func (s *Server) jobStatus(ids []string, asJ bool) any {
+	var jobs []migrator.Status
+	if len(ids) == 1 {
+		j, ok := s.Manager.JobStatus(ids[0])
+		if !ok {
+			return fmt.Errorf("no such job %q", ids[0])
+		}
+		jobs = append(jobs, j)
+	} else {
+		all := s.Manager.Jobs()
+		for _, j := range all {
+			if !j.Phase.Ended() {
+				jobs = append(jobs, j)
+			}
+		}
+		if len(jobs) == 0 && len(all) > 0 {
+			jobs = all[len(all)-1:]
+		}
+	}
+	if asJ {
+		return asJSON(jobs)
+	}
+	out := []any{}
+	for _, j := range jobs {
+		out = append(out, statusFields(j))
+	}
+	if len(ids) == 1 {
+		return out[0]
+	}
+	return out
+}
+
+func statusFields(j migrator.Status) []any {
+	f := []any{"id", j.ID, "phase", string(j.Phase), "reason", j.Reason, "source", j.Source, "target", j.Target,
+		"slots", j.SlotsText, "slot_count", j.SlotCount, "keys_moved", j.KeysMoved, "bytes_moved", j.BytesMoved,
+		"keys_per_s", j.RateNow, "estimated_keys_left", j.KeysLeft, "eta_s", j.EtaS, "pass", j.Pass,
+		"keys_scanned", j.Scanned, "keys_moved_on_touch", j.Touched, "keys_met_in_use", j.MetBusy,
+		"keys_waited_for", j.Waiting, "stale_copies_dropped", j.StaleDropped,
+		"lock_hold_p50_us", j.HoldP50us, "lock_hold_p99_us", j.HoldP99us, "lock_hold_max_us", j.HoldMaxUs,
+		"batch_keys", j.BatchKeys, "big_keys", j.BigKeys}
+	for _, b := range j.BigKeyList {
+		f = append(f, "big_key", fmt.Sprintf("db %d %q %d bytes", b.DB, b.Key, b.Bytes))
+	}
+	f = append(f, "attempt", fmt.Sprintf("%d/%d", j.Attempt, j.MaxAttempts))
+	if j.NextTryAtMs > 0 {
+		f = append(f, "next_try_in_ms", max(0, time.Until(time.UnixMilli(j.NextTryAtMs)).Milliseconds()))
+	}
+	f = append(f, "first_error", errText(j.FirstError), "last_error", errText(j.LastError),
+		"resolver_error", errText(j.ResolverErr), "keys_in_doubt", len(j.InDoubt))
+	for _, k := range j.InDoubt[:min(len(j.InDoubt), 20)] {
+		f = append(f, "in_doubt", fmt.Sprintf("%q", k))
+	}
+	return f
+}
+
+func errText(e *topology.JobError) string {
+	if e == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %s %s: %s", time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339), e.Origin, e.Code, e.Text)
+}
+
+func (s *Server) cancel(ctx context.Context, id string) any {
+	if err := s.Manager.Cancel(ctx, id); err != nil {
+		return err
+	}
+	j, _ := s.Manager.JobStatus(id)
+	if j.Phase == topology.Cancelled {
+		return status("OK cancelled: nothing had moved")
+	}
+	return status("OK paused: " + j.Reason)
+}
+
+// cluster answers the migration verbs of Redis 8.4 and Valkey 9. A gateway is not a node,
+// so IMPORT needs to be told the group: … TO <group>.
+func (s *Server) cluster(ctx context.Context, args []string) any {
+	if len(args) == 0 {
+		return errors.New("wrong number of arguments for 'cluster' command")
+	}
+	rest := args[1:]
+	switch strings.ToUpper(args[0]) {
+	case "MIGRATION":
+		return s.clusterMigration(ctx, rest)
+	case "MIGRATESLOTS":
+		return s.migrateSlots(ctx, rest)
+	case "GETSLOTMIGRATIONS":
+		return s.migration(ctx, []string{"LIST"})
+	case "CANCELSLOTMIGRATIONS":
+		return s.cancelAll(ctx)
+	case "HELP":
+		return []any{status("CLUSTER MIGRATION IMPORT <first> <last> [<first> <last> ...] TO <group> | STATUS [ID <id>|ALL] | CANCEL ID <id>|ALL"),
+			status("CLUSTER MIGRATESLOTS SLOTSRANGE <first> <last> [<first> <last> ...] NODE <group>"),
+			status("CLUSTER GETSLOTMIGRATIONS"), status("CLUSTER CANCELSLOTMIGRATIONS")}
+	}
+	return fmt.Errorf("unknown subcommand '%.128s'. Try CLUSTER HELP.", args[0]) //nolint:staticcheck // Redis's own form
+}
+
+func (s *Server) clusterMigration(ctx context.Context, args []string) any {
+	switch {
+	case word(args, 0, "import") && len(args) >= 5 && word(args, len(args)-2, "to"):
+		ranges, err := pairs(args[1 : len(args)-2])
+		if err != nil {
+			return err
+		}
+		return s.migrate(ctx, []string{ranges, "TO", args[len(args)-1]})
+	case word(args, 0, "status") && (len(args) == 1 || len(args) == 2 && word(args, 1, "all")):
+		return s.migration(ctx, []string{"LIST"})
+	case word(args, 0, "status") && len(args) == 3 && word(args, 1, "id"):
+		return s.migration(ctx, []string{"STATUS", args[2]})
+	case word(args, 0, "cancel") && len(args) == 2 && word(args, 1, "all"):
+		return s.cancelAll(ctx)
+	case word(args, 0, "cancel") && len(args) == 3 && word(args, 1, "id"):
+		return s.cancel(ctx, args[2])
+	}
+	return errors.New("usage: CLUSTER MIGRATION IMPORT <first> <last> [...] TO <group> | STATUS [ID <id>|ALL] | CANCEL ID <id>|ALL")
+}
+
+func (s *Server) migrateSlots(ctx context.Context, args []string) any {
+	n := len(args)
+	if n < 5 || !word(args, 0, "slotsrange") || !word(args, n-2, "node") {
+		return errors.New("usage: CLUSTER MIGRATESLOTS SLOTSRANGE <first> <last> [<first> <last> ...] NODE <group>")
+	}
+	ranges, err := pairs(args[1 : n-2])
+	if err != nil {
+		return err
+	}
+	if r := s.migrate(ctx, []string{ranges, "TO", args[n-1]}); isError(r) {
+		return r
+	}
+	return status("OK")
+}
+
+func isError(v any) bool { _, ok := v.(error); return ok }
+
+// pairs makes "0 5 10 12" into "0-5,10-12".
+func pairs(args []string) (string, error) {
+	if len(args) == 0 || len(args)%2 != 0 {
+		return "", errors.New("slot ranges come as pairs: <first> <last>")
+	}
+	var b strings.Builder
+	for i := 0; i < len(args); i += 2 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(args[i] + "-" + args[i+1])
+	}
+	return b.String(), nil
+}
+
+// cancelAll cancels what is open and says how many were.
+func (s *Server) cancelAll(ctx context.Context) any {
+	n := 0
+	for _, j := range s.Manager.Jobs() {
+		if j.Phase.Ended() {
+			continue
+		}
+		if err := s.Manager.Cancel(ctx, j.ID); err != nil {
+			return err
+		}
+		n++
+	}
+	return n
+}

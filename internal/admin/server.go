@@ -1,0 +1,231 @@
+// Package admin answers operators: `PROXY …` and its aliases over RESP on a listener of
+// its own.
+//
+// The server is redcon's. redcon panics on some malformed requests, and its server dies
+// of that, so every byte goes through guard first, which lets whole, valid frames pass
+// and nothing else:
+//
+//	client ─► guard (resp.RequestScanner) ─► redcon ─► handler ─► migrator.Manager
+package admin
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidwall/redcon"
+	"go.uber.org/zap"
+
+	"keyferry/internal/resp"
+	"keyferry/migrator"
+)
+
+// Server answers admin commands.
+type Server struct {
+	Manager  *migrator.Manager
+	Password string                            // "": none
+	Info     func(want map[string]bool) string // INFO of the data plane
+	Log      *zap.Logger
+
+	ln net.Listener
+	wg sync.WaitGroup
+
+	mu    sync.Mutex // protects conns
+	conns map[net.Conn]struct{}
+}
+
+// callTimeout bounds one admin command: what is not done by then is reported as an error
+// and may still come about (a stored change does).
+const callTimeout = 10 * time.Second
+
+// Start listens on addr.
+func (s *Server) Start(addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	s.ln = ln
+	s.conns = make(map[net.Conn]struct{})
+	s.wg.Go(func() {
+		err := redcon.Serve(guard{ln, s}, s.handle, func(redcon.Conn) bool { return true }, nil)
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			s.Log.Error("admin listener ended", zap.Error(err))
+		}
+	})
+	return nil
+}
+
+// Addr is where it listens.
+func (s *Server) Addr() string { return s.ln.Addr().String() }
+
+// Stop closes the listener and every connection.
+func (s *Server) Stop() {
+	_ = s.ln.Close()
+	s.mu.Lock()
+	for c := range s.conns {
+		_ = c.Close()
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+// guard hands out connections from which only whole, valid requests can be read.
+type guard struct {
+	net.Listener
+	s *Server
+}
+
+func (g guard) Accept() (net.Conn, error) {
+	c, err := g.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	gc := &guardedConn{Conn: c, s: g.s, scan: resp.RequestScanner{MaxBulk: 1 << 20, MaxArgs: 1024}}
+	g.s.mu.Lock()
+	g.s.conns[gc] = struct{}{}
+	g.s.mu.Unlock()
+	return gc, nil
+}
+
+type guardedConn struct {
+	net.Conn
+	s    *Server
+	scan resp.RequestScanner
+	in   []byte // received, not yet scanned to the end of a frame
+	out  []byte // whole frames for redcon
+}
+
+func (c *guardedConn) Close() error {
+	c.s.mu.Lock()
+	delete(c.s.conns, c)
+	c.s.mu.Unlock()
+	return c.Conn.Close()
+}
+
+func (c *guardedConn) Read(p []byte) (int, error) {
+	for len(c.out) == 0 {
+		n, err := c.Conn.Read(p)
+		if err != nil {
+			return 0, err
+		}
+		c.in = append(c.in, p[:n]...)
+		for len(c.in) > 0 {
+			n, st := c.scan.Scan(c.in)
+			if st == resp.Again {
+				break
+			}
+			if st == resp.Invalid {
+				_, _ = c.Conn.Write(resp.AppendErr(nil, c.scan.ErrText()))
+				return 0, net.ErrClosed
+			}
+			if args := c.scan.Args(); len(args) > 0 {
+				c.out = resp.AppendRequest(c.out, args...)
+			}
+			c.in = c.in[n:]
+		}
+	}
+	n := copy(p, c.out)
+	c.out = c.out[n:]
+	return n, nil
+}
+
+// connState is kept in redcon's connection context.
+type connState struct{ authed bool }
+
+func (s *Server) handle(c redcon.Conn, cmd redcon.Command) {
+	st, _ := c.Context().(*connState)
+	if st == nil {
+		st = &connState{authed: s.Password == ""}
+		c.SetContext(st)
+	}
+	args := make([]string, len(cmd.Args))
+	for i, a := range cmd.Args {
+		args[i] = string(a)
+	}
+	name := strings.ToUpper(args[0])
+	if !st.authed && name != "AUTH" && name != "QUIT" && name != "HELLO" {
+		c.WriteError("NOAUTH Authentication required.")
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	switch name {
+	case "AUTH":
+		s.auth(c, st, args)
+	case "PING":
+		c.WriteString("PONG")
+	case "QUIT":
+		c.WriteString("OK")
+		_ = c.Close()
+	case "INFO":
+		want := make(map[string]bool)
+		for _, a := range args[1:] {
+			want[strings.ToLower(a)] = true
+		}
+		c.WriteBulkString(s.Info(want))
+	case "PROXY":
+		s.write(c, s.proxy(ctx, args[1:]))
+	case "CLUSTER":
+		s.write(c, s.cluster(ctx, args[1:]))
+	case "COMMAND": // redis-cli asks at start
+		c.WriteArray(0)
+	case "CLIENT":
+		c.WriteString("OK")
+	default:
+		c.WriteError("ERR unknown command '" + args[0] + "' on the admin port: try PROXY HELP")
+	}
+}
+
+func (s *Server) auth(c redcon.Conn, st *connState, args []string) {
+	switch {
+	case len(args) != 2 && len(args) != 3:
+		c.WriteError("ERR wrong number of arguments for 'auth' command")
+	case s.Password == "":
+		c.WriteError("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
+	case subtle.ConstantTimeCompare([]byte(args[len(args)-1]), []byte(s.Password)) != 1:
+		c.WriteError("WRONGPASS invalid username-password pair or user is disabled.")
+	default:
+		st.authed = true
+		c.WriteString("OK")
+	}
+}
+
+// status is a simple string reply.
+type status string
+
+// write sends a reply: error, status, string (bulk), int, or a list of these.
+func (s *Server) write(c redcon.Conn, v any) {
+	switch x := v.(type) {
+	case error:
+		text := x.Error()
+		if !hasCode(text) {
+			text = "ERR " + text
+		}
+		c.WriteRaw(resp.AppendErr(nil, text))
+	case status:
+		c.WriteString(string(x))
+	case string:
+		c.WriteBulkString(x)
+	case int:
+		c.WriteInt(x)
+	case int64:
+		c.WriteInt64(x)
+	case []any:
+		c.WriteArray(len(x))
+		for _, e := range x {
+			s.write(c, e)
+		}
+	default:
+		c.WriteNull()
+	}
+}
+
+// hasCode reports whether an error text begins with a code in capitals.
+func hasCode(text string) bool {
+	word, _, _ := strings.Cut(text, " ")
+	return len(word) > 2 && word == strings.ToUpper(word) && strings.IndexFunc(word, func(r rune) bool { return r < 'A' || r > 'Z' }) < 0
+}

@@ -1,0 +1,330 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"keyferry/internal/topology"
+	"keyferry/migrator"
+	"keyferry/router"
+)
+
+var proxyHelp = []any{
+	status("PROXY <subcommand> [<arg> ...]. Every LIST, STATUS, DRYRUN and INFO takes JSON as its last argument. Subcommands are:"),
+	status("GROUP LIST | ADD <id> <host:port> [PASSWORD <p>] | DEL <id>"),
+	status("    The groups: one primary each."),
+	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"),
+	status("    Which group serves which slot. ASSIGN is for slots that nobody owns."),
+	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [RATE <keys/s>] [PARALLEL <n>] [DRYRUN]"),
+	status("    Move slots with their keys while clients go on. Answers the job's id, or an array of ids"),
+	status("    when the slots come from several groups."),
+	status("REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"),
+	status("    Move slots so that every group has an equal share. Answers the ids of the jobs."),
+	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id>"),
+	status("    Jobs. CANCEL ends a job that has moved nothing; another is left paused as it is."),
+	status("INFO"),
+	status("    The gateway's own sections of INFO."),
+	status("EPOCH"),
+	status("    The epoch of the topology, and the one that every loop routes by."),
+	status("HELP"),
+	status("    Prints this help."),
+}
+
+func usage(text string) error { return errors.New("usage: PROXY " + text) }
+
+func (s *Server) proxy(ctx context.Context, args []string) any {
+	if len(args) == 0 {
+		return errors.New("wrong number of arguments for 'proxy' command")
+	}
+	rest := args[1:]
+	switch strings.ToUpper(args[0]) {
+	case "GROUP":
+		return s.group(ctx, rest)
+	case "SLOT":
+		return s.slot(ctx, rest)
+	case "MIGRATE":
+		return s.migrate(ctx, rest)
+	case "REBALANCE":
+		return s.rebalance(ctx, rest)
+	case "MIGRATION":
+		return s.migration(ctx, rest)
+	case "INFO":
+		want := map[string]bool{"gateway": true, "groups": true, "slots": true, "migration": true}
+		return s.Info(want)
+	case "EPOCH":
+		return []any{"stored", int64(s.Manager.State().Epoch), "acknowledged", int64(s.Manager.Epoch())}
+	case "HELP":
+		return proxyHelp
+	}
+	return fmt.Errorf("unknown subcommand '%.128s'. Try PROXY HELP.", args[0]) //nolint:staticcheck // Redis's own form
+}
+
+// word reports whether args has the word at i, in any case.
+func word(args []string, i int, w string) bool { return i < len(args) && strings.EqualFold(args[i], w) }
+
+// wantsJSON cuts a trailing JSON off.
+func wantsJSON(args []string) ([]string, bool) {
+	if n := len(args); n > 0 && strings.EqualFold(args[n-1], "json") {
+		return args[:n-1], true
+	}
+	return args, false
+}
+
+func asJSON(v any) any {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return string(b)
+}
+
+// GroupRow is one group in PROXY GROUP LIST JSON.
+type GroupRow struct {
+	ID     string `json:"id"`
+	Addr   string `json:"addr"`
+	Slots  int    `json:"slots"`
+	Ranges string `json:"ranges"`
+}
+
+const groupUsage = "GROUP LIST | ADD <id> <host:port> [PASSWORD <p>] | DEL <id>"
+
+func (s *Server) group(ctx context.Context, args []string) any {
+	args, asJ := wantsJSON(args)
+	switch {
+	case word(args, 0, "list") && len(args) == 1:
+		st := s.Manager.State()
+		rows := []GroupRow{}
+		out := []any{}
+		for _, g := range st.Groups {
+			rs := st.SlotsOf(g.ID)
+			row := GroupRow{g.ID, g.Addr, topology.CountSlots(rs), topology.FormatRanges(rs)}
+			rows = append(rows, row)
+			out = append(out, []any{"id", row.ID, "addr", row.Addr, "slots", row.Slots, "ranges", row.Ranges})
+		}
+		if asJ {
+			return asJSON(rows)
+		}
+		return out
+	case word(args, 0, "add") && (len(args) == 3 || len(args) == 5 && word(args, 3, "password")):
+		g := topology.Group{ID: args[1], Addr: args[2]}
+		if len(args) == 5 {
+			g.Password = args[4]
+		}
+		return done(s.Manager.Change(ctx, func(st *topology.State) error { return st.AddGroup(g) }))
+	case word(args, 0, "del") && len(args) == 2:
+		return done(s.Manager.Change(ctx, func(st *topology.State) error { return st.DelGroup(args[1]) }))
+	case word(args, 0, "help"):
+		return []any{status("PROXY " + groupUsage)}
+	}
+	return usage(groupUsage)
+}
+
+func done(err error) any {
+	if err != nil {
+		return err
+	}
+	return status("OK")
+}
+
+// SlotRow is one run of slots in PROXY SLOT LIST JSON.
+type SlotRow struct {
+	First  int    `json:"first"`
+	Last   int    `json:"last"`
+	Group  string `json:"group"` // "": nobody
+	State  string `json:"state"` // stable, moving, unassigned
+	Target string `json:"target,omitempty"`
+	Job    string `json:"job,omitempty"`
+}
+
+// SlotRows describes every slot, in order, equal neighbours merged.
+func SlotRows(st topology.State) []SlotRow {
+	rows := make([]SlotRow, st.SlotCount)
+	for i := range rows {
+		rows[i] = SlotRow{First: i, Last: i, State: "unassigned"}
+	}
+	for _, a := range st.Slots {
+		for i := a.First; i <= a.Last; i++ {
+			rows[i].Group, rows[i].State = a.Group, "stable"
+		}
+	}
+	for _, j := range st.Jobs {
+		if !j.Published {
+			continue
+		}
+		for _, r := range j.Slots {
+			for i := r.First; i <= r.Last; i++ {
+				rows[i].State, rows[i].Target, rows[i].Job = "moving", j.Target, j.ID
+			}
+		}
+	}
+	out := rows[:0:0]
+	for _, r := range rows {
+		if n := len(out); n > 0 {
+			p := &out[n-1]
+			if p.Group == r.Group && p.State == r.State && p.Target == r.Target && p.Job == r.Job {
+				p.Last = r.Last
+				continue
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func (r SlotRow) fields() []any {
+	return []any{"first", r.First, "last", r.Last, "group", r.Group, "state", r.State, "target", r.Target, "job", r.Job}
+}
+
+const slotUsage = "SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"
+
+func (s *Server) slot(ctx context.Context, args []string) any {
+	st := s.Manager.State()
+	switch {
+	case word(args, 0, "of") && len(args) == 2: // before JSON is cut off: the key may be "json"
+		scheme, err := router.ParseScheme(st.Scheme)
+		if err != nil {
+			return err
+		}
+		slot := scheme.Slot([]byte(args[1]))
+		for _, r := range SlotRows(st) {
+			if slot >= r.First && slot <= r.Last {
+				r.First, r.Last = slot, slot
+				return append([]any{"slot", slot}, r.fields()[4:]...)
+			}
+		}
+		return fmt.Errorf("slot %d is not in the table", slot)
+	case word(args, 0, "assign") && len(args) == 3:
+		rs, err := topology.ParseRanges(args[1], st.SlotCount)
+		if err != nil {
+			return err
+		}
+		return done(s.Manager.Change(ctx, func(st *topology.State) error {
+			for _, r := range rs {
+				if err := st.AssignSlots(r, args[2]); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	case word(args, 0, "help"):
+		return []any{status("PROXY " + slotUsage)}
+	}
+	args, asJ := wantsJSON(args)
+	if !word(args, 0, "list") || len(args) != 1 {
+		return usage(slotUsage)
+	}
+	rows := SlotRows(st)
+	if asJ {
+		return asJSON(rows)
+	}
+	out := []any{}
+	for _, r := range rows {
+		out = append(out, r.fields())
+	}
+	return out
+}
+
+const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [RATE <keys/s>] [PARALLEL <n>] [DRYRUN]"
+
+func (s *Server) migrate(ctx context.Context, args []string) any {
+	if word(args, 0, "help") {
+		return []any{status("PROXY " + migrateUsage)}
+	}
+	args, asJ := wantsJSON(args)
+	if len(args) < 3 || !word(args, 1, "to") {
+		return usage(migrateUsage)
+	}
+	st := s.Manager.State()
+	rs, err := topology.ParseRanges(args[0], st.SlotCount)
+	if err != nil {
+		return err
+	}
+	q := migrator.MoveRequest{Slots: rs, Target: args[2]}
+	dry := false
+	for i := 3; i < len(args); i++ {
+		switch {
+		case word(args, i, "dryrun"):
+			dry = true
+		case word(args, i, "rate") && i+1 < len(args):
+			i++
+			if q.RateKeysPerS, err = strconv.ParseFloat(args[i], 64); err != nil || q.RateKeysPerS <= 0 {
+				return fmt.Errorf("RATE %q: want keys per second, more than 0", args[i])
+			}
+		case word(args, i, "parallel") && i+1 < len(args):
+			i++
+			if q.Parallel, err = strconv.Atoi(args[i]); err != nil || q.Parallel < 1 || q.Parallel > 64 {
+				return fmt.Errorf("PARALLEL %q: want 1 to 64", args[i])
+			}
+		default:
+			return usage(migrateUsage)
+		}
+	}
+	plans, err := migrator.PlanMove(st, q)
+	if err != nil {
+		return err
+	}
+	return s.submit(ctx, plans, q, dry, asJ, false)
+}
+
+// submit shows plans or makes jobs of them. list: always answer an array.
+func (s *Server) submit(ctx context.Context, plans []migrator.Plan, q migrator.MoveRequest, dry, asJ, list bool) any {
+	if dry {
+		s.Manager.Estimate(ctx, plans)
+		if asJ {
+			return asJSON(plans)
+		}
+		out := []any{}
+		for _, p := range plans {
+			out = append(out, []any{"source", p.Source, "target", p.Target, "slots", topology.FormatRanges(p.Slots),
+				"slot_count", topology.CountSlots(p.Slots), "estimated_keys", p.Keys})
+		}
+		return out
+	}
+	ids, err := s.Manager.Submit(ctx, plans, q.RateKeysPerS, q.Parallel)
+	switch {
+	case err != nil:
+		return err
+	case asJ:
+		return asJSON(ids)
+	case len(ids) == 1 && !list:
+		return ids[0]
+	}
+	out := []any{}
+	for _, id := range ids {
+		out = append(out, id)
+	}
+	return out
+}
+
+const rebalanceUsage = "REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"
+
+func (s *Server) rebalance(ctx context.Context, args []string) any {
+	if word(args, 0, "help") {
+		return []any{status("PROXY " + rebalanceUsage)}
+	}
+	args, asJ := wantsJSON(args)
+	by, dry := migrator.BySlots, false
+	for i := 0; i < len(args); i++ {
+		switch {
+		case word(args, i, "dryrun"):
+			dry = true
+		case word(args, i, "by") && i+1 < len(args):
+			i++
+			by = migrator.Measure(strings.ToUpper(args[i]))
+			if by != migrator.BySlots && by != migrator.ByKeys && by != migrator.ByMemory {
+				return usage(rebalanceUsage)
+			}
+		default:
+			return usage(rebalanceUsage)
+		}
+	}
+	plans, err := s.Manager.PlanRebalance(ctx, by)
+	if err != nil {
+		return err
+	}
+	return s.submit(ctx, plans, migrator.MoveRequest{}, dry, asJ, true)
+}

@@ -1,0 +1,171 @@
+// Package gateway puts one keyferry process together: store, migrator, data plane and
+// admin listener. cmd and the demo start it; tests that need a whole gateway in their own
+// process do too.
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/conf"
+	"keyferry/internal/admin"
+	"keyferry/internal/topology"
+	"keyferry/migrator"
+	"keyferry/proxy"
+	"keyferry/router"
+)
+
+// Version is that of the binary.
+const Version = "0.1.0"
+
+// Gateway is a running gateway.
+type Gateway struct {
+	Manager *migrator.Manager
+	Proxy   *proxy.Server
+	Admin   *admin.Server
+
+	log    *zap.Logger
+	store  topology.Store
+	cancel context.CancelFunc
+	ended  chan error
+}
+
+// Start brings a gateway up; when it returns, clients are served. Errors: the data
+// directory is in use or unreadable, an address is taken.
+func Start(c conf.Config, log *zap.Logger) (*Gateway, error) {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, err
+	}
+	store, err := topology.OpenBolt(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{log: log, store: store, ended: make(chan error, 1)}
+	if err := g.start(c); err != nil {
+		_ = store.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *Gateway) start(c conf.Config) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	g.cancel = cancel
+	scheme, err := router.ParseScheme(c.Cluster.Scheme)
+	if err != nil {
+		return err
+	}
+	name := c.Name
+	if name == "" {
+		host, _ := os.Hostname()
+		name = "gw-" + strings.Map(nameRune, host)
+	}
+	create := topology.NewState(scheme.String(), scheme.Slots(), c.Cluster.Databases)
+	g.Manager, err = migrator.Open(ctx, g.store, migratorConfig(c, name), create, g.log)
+	if err != nil {
+		return err
+	}
+	table, err := g.Manager.Table()
+	if err != nil {
+		return err
+	}
+	opt := proxyOptions(c, name)
+	opt.Incarnation, opt.Log, opt.Sections = g.Manager.Incarnation(), g.log, g.sections
+	g.Proxy = proxy.New(opt, table)
+	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Log: g.log}
+	if err := g.Proxy.Start(); err != nil {
+		return err
+	}
+	if err := g.Admin.Start(c.Admin); err != nil {
+		_ = g.Proxy.Stop(ctx)
+		return err
+	}
+	go func() { g.ended <- g.Manager.Run(ctx, g.Proxy.Apply) }()
+	st := g.Manager.State()
+	g.log.Info("keyferry is up", zap.String("version", Version), zap.String("name", name), zap.Uint64("incarnation", g.Manager.Incarnation()),
+		zap.String("listen", c.Listen), zap.String("admin", c.Admin), zap.Uint64("epoch", st.Epoch), zap.Int("groups", len(st.Groups)))
+	return nil
+}
+
+func nameRune(r rune) rune {
+	if r == ':' || r <= ' ' || r > '~' {
+		return '_'
+	}
+	return r
+}
+
+// Ended is signalled if the control plane ends by itself, which it does only on errors
+// that it can't mend.
+func (g *Gateway) Ended() <-chan error { return g.ended }
+
+// Stop drains: no new admin commands, commands in flight are answered until ctx ends, the
+// migrator stops where it is and goes on from there at the next start.
+func (g *Gateway) Stop(ctx context.Context) error {
+	g.Admin.Stop()
+	err := g.Proxy.Stop(ctx)
+	g.cancel()
+	select {
+	case <-g.ended:
+	case <-time.After(10 * time.Second):
+		g.log.Error("migrator did not stop in time")
+	}
+	if e := g.store.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// sections are the parts of INFO that the control plane knows.
+func (g *Gateway) sections() map[string]string {
+	st := g.Manager.State()
+	var groups, slots, jobs strings.Builder
+	for _, x := range st.Groups {
+		rs := st.SlotsOf(x.ID)
+		fmt.Fprintf(&groups, "group_%s:addr=%s,slots=%d,ranges=%s\r\n", x.ID, x.Addr, topology.CountSlots(rs), strings.ReplaceAll(topology.FormatRanges(rs), ",", "|"))
+	}
+	moving := 0
+	open := 0
+	for _, j := range g.Manager.Jobs() {
+		if j.Phase.Ended() {
+			continue
+		}
+		open++
+		if j.Published {
+			moving += j.SlotCount
+		}
+		fmt.Fprintf(&jobs, "job_%s:phase=%s,source=%s,target=%s,slots=%d,keys_moved=%d,keys_per_s=%d\r\n", j.ID, j.Phase, j.Source, j.Target, j.SlotCount, j.KeysMoved, j.RateNow)
+	}
+	fmt.Fprintf(&slots, "scheme:%s\r\nslots:%d\r\nslots_unassigned:%d\r\nslots_moving:%d\r\nepoch:%d\r\nepoch_acknowledged:%d\r\n",
+		st.Scheme, st.SlotCount, topology.CountSlots(st.Unassigned()), moving, st.Epoch, g.Manager.Epoch())
+	return map[string]string{"groups": groups.String(), "slots": slots.String(),
+		"migration": fmt.Sprintf("jobs_open:%d\r\n%s", open, jobs.String())}
+}
+
+func proxyOptions(c conf.Config, name string) proxy.Options {
+	d := func(x conf.Duration) time.Duration { return time.Duration(x) }
+	return proxy.Options{
+		Listen: c.Listen, Loops: c.Loops.Count, ReadBuffer: int(c.Loops.ReadBuffer), Name: name, Version: Version, Password: c.Password,
+		MaxClients: c.Clients.MaxClients, MaxBulk: int(c.Clients.MaxBulk), QueryLimit: int(c.Clients.QueryBufferLimit),
+		OutputHard: int(c.Clients.OutputBufferHard), OutputSoft: int(c.Clients.OutputBufferSoft), OutputSoftFor: d(c.Clients.OutputBufferSoftFor),
+		MemoryTotal: int(c.Clients.MemoryTotal), MaxInFlight: c.Clients.MaxInFlight, IdleTimeout: d(c.Clients.IdleTimeout),
+		ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
+		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes),
+		LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked,
+	}
+}
+
+func migratorConfig(c conf.Config, name string) migrator.Config {
+	d := func(x conf.Duration) time.Duration { return time.Duration(x) }
+	return migrator.Config{
+		Gateway: name, ConnPrefix: proxy.ConnPrefix, Parallel: c.Migration.Parallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
+		LockHoldTarget: d(c.Migration.LockHoldTarget), MoverPatience: d(c.Locks.MoverPatience), BigKeyBytes: int64(c.Migration.BigKeyBytes),
+		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,
+		BackoffMin: d(c.Migration.BackoffMin), BackoffMax: d(c.Migration.BackoffMax), CallTimeout: d(c.Migration.CallTimeout),
+		FalsePositive: c.Locks.FilterFalsePositive, RecentKeys: c.Locks.RecentlyMoved, MaxWaiting: c.Locks.MaxKeysWaiting,
+	}
+}
