@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"keyferry/internal/gateway"
@@ -27,7 +29,14 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
+// quiet drops go-redis's own lines: every error that they tell of comes back from the
+// call as well, and is logged once, by whoever knows what it means.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
 func root() *cobra.Command {
+	redis.SetLogger(quiet{})
 	c := &cobra.Command{
 		Use:           "keyferry",
 		Short:         "A gateway that moves keys between Redis servers one at a time while clients go on",

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -53,7 +54,22 @@ func Start(c conf.Config, log *zap.Logger) (*Gateway, error) {
 	return g, nil
 }
 
+// spareProcs keeps Go's scheduler from starving everything but the loops. A gnet loop that
+// blocks in epoll_wait keeps its P until sysmon takes it away, up to 10 ms later; with
+// as many loops as Ps the migrator's goroutines then crawl (measured: 100 keys/s instead
+// of 30,000 on an otherwise idle gateway). One more P for each loop ends that.
+func spareProcs(loops int) {
+	cores := runtime.NumCPU()
+	if loops == 0 {
+		loops = cores
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(cores + loops)
+	}
+}
+
 func (g *Gateway) start(c conf.Config) error {
+	spareProcs(c.Loops.Count)
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel = cancel
 	scheme, err := router.ParseScheme(c.Cluster.Scheme)

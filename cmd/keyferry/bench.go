@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"keyferry/bench"
+	"keyferry/internal/testredis"
+)
+
+func benchCommand() *cobra.Command {
+	c := &cobra.Command{Use: "bench", Short: "Load, check and compare Redis endpoints"}
+	c.AddCommand(benchLoadCommand(), benchOracleCommand(), benchCompareCommand())
+	return c
+}
+
+func interruptible() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+}
+
+func benchLoadCommand() *cobra.Command {
+	cfg := bench.LoadConfig{Prefix: "bench:"}
+	var seconds float64
+	var asJSON bool
+	c := &cobra.Command{Use: "load", Short: "Put load on an endpoint and measure it", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			if cfg.Requests == 0 {
+				cfg.Duration = time.Duration(seconds * float64(time.Second))
+			}
+			r, err := bench.Load(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d requests in %.1f s, %.0f per second, %d errors%s\nlatency ms: p50 %.3f  p99 %.3f  p99.9 %.3f  max %.3f\n",
+				r.Op, r.Ops, r.Seconds, r.OpsPerS, r.Errors, firstError(r.FirstError), r.Latency.P50, r.Latency.P99, r.Latency.P999, r.Latency.Max)
+			return nil
+		}}
+	f := c.Flags()
+	f.StringVar(&cfg.Addr, "addr", "127.0.0.1:7380", "endpoint")
+	f.StringVar(&cfg.Password, "auth", "", "password")
+	f.StringVar(&cfg.Op, "op", "mixed", "get, set, mixed (9 gets to 1 set) or mget (10 keys)")
+	f.IntVar(&cfg.Clients, "clients", 50, "connections")
+	f.IntVar(&cfg.Pipeline, "pipeline", 1, "requests in one write")
+	f.Int64Var(&cfg.Requests, "requests", 0, "stop after so many (0: after --seconds)")
+	f.Float64Var(&seconds, "seconds", 10, "how long")
+	f.Float64Var(&cfg.Rate, "rate", 0, "requests per second (0: as fast as answered); latency then counts from when each was due")
+	f.IntVar(&cfg.ValueBytes, "value-bytes", 100, "size of values")
+	f.IntVar(&cfg.KeySpace, "key-space", 100000, "number of keys")
+	f.Uint64Var(&cfg.Seed, "seed", 1, "of the choice of keys")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func benchOracleCommand() *cobra.Command {
+	cfg := bench.OracleConfig{}
+	var seconds float64
+	var asJSON bool
+	c := &cobra.Command{Use: "oracle", Short: "Read and write for a while, then prove that no acknowledged write is lost, stale or resurrected", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			if cfg.Prefix == "" {
+				cfg.Prefix = fmt.Sprintf("oracle:%d:", cfg.Seed)
+			}
+			o := bench.NewOracle(cfg)
+			if err := o.Preload(ctx); err != nil {
+				return err
+			}
+			o.Phase("run")
+			run, cancel := context.WithTimeout(ctx, time.Duration(seconds*float64(time.Second)))
+			defer cancel()
+			if err := o.Run(run); err != nil {
+				return err
+			}
+			v, err := o.Verify(ctx, cfg.Addr)
+			if err != nil {
+				return err
+			}
+			s := o.Snapshot()
+			if asJSON {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"ops": s.Ops, "client_errors": s.Errors, "connection_losses": s.Losses,
+					"first_error": s.FirstError, "verdict": v, "latency": o.Latencies()["run"], "longest_stall_ms": s.LongestMs, "seed": cfg.Seed})
+			} else {
+				fmt.Fprintf(cmd.OutOrStdout(), "%d commands, %d errors, %d connection losses%s\n%d keys compared: lost %d, stale %d, resurrected %d, wrong TTL %d, in doubt %d\nlongest stall %.2f ms; seed %d\n",
+					s.Ops, s.Errors, s.Losses, firstError(s.FirstError), v.KeysChecked, v.Lost, v.Stale, v.Resurrected, v.WrongTTL, v.InDoubt, s.LongestMs, cfg.Seed)
+				for _, e := range v.Examples {
+					fmt.Fprintln(cmd.OutOrStdout(), "  ", e)
+				}
+			}
+			if err == nil && !v.Clean() {
+				err = errors.New("the endpoint lost or changed acknowledged writes")
+			}
+			return err
+		}}
+	f := c.Flags()
+	f.StringVar(&cfg.Addr, "addr", "127.0.0.1:7380", "endpoint")
+	f.StringVar(&cfg.Password, "auth", "", "password")
+	f.IntVar(&cfg.Keys, "keys", 20000, "keys, of every type")
+	f.IntVar(&cfg.Clients, "clients", 20, "connections")
+	f.IntVar(&cfg.Pipeline, "pipeline", 4, "commands in one write")
+	f.Float64Var(&cfg.Rate, "rate", 0, "commands per second (0: as fast as answered)")
+	f.Float64Var(&seconds, "seconds", 10, "how long")
+	f.Uint64Var(&cfg.Seed, "seed", uint64(time.Now().UnixNano()), "of the random commands")
+	f.StringVar(&cfg.Prefix, "prefix", "", "of every key (default from the seed)")
+	f.BoolVar(&cfg.Reconnect, "reconnect", false, "go on after connection losses and errors")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func benchCompareCommand() *cobra.Command {
+	cfg := bench.CompareConfig{Ops: []string{"get", "set"}}
+	var asJSON bool
+	var loops int
+	c := &cobra.Command{Use: "compare", Short: "Side by side in one run: direct Redis, nutcracker (twemproxy) and keyferry over the same two servers", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			p, err := startPeers(ctx, loops)
+			defer p.stop()
+			if err != nil {
+				return err
+			}
+			cfg.Peers = p.list
+			rep, err := bench.Compare(ctx, cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				fmt.Fprintln(cmd.OutOrStdout(), rep.JSON())
+			} else {
+				fmt.Fprint(cmd.OutOrStdout(), rep.Table())
+			}
+			return nil
+		}}
+	f := c.Flags()
+	f.IntVar(&cfg.Clients, "clients", 50, "connections")
+	f.IntSliceVar(&cfg.Pipelines, "pipelines", []int{1, 16, 100}, "requests in one write")
+	f.StringSliceVar(&cfg.Ops, "ops", cfg.Ops, "get, set, mixed, mget")
+	f.IntVar(&cfg.Rounds, "rounds", 5, "rounds; each figure is the median")
+	f.Float64Var(&cfg.Seconds, "seconds", 2, "of each load")
+	f.IntVar(&cfg.ValueBytes, "value-bytes", 100, "size of values")
+	f.IntVar(&cfg.KeySpace, "key-space", 100000, "number of keys")
+	f.IntVar(&loops, "loops", 1, "event loops of keyferry; nutcracker has one")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// peers are the processes of a comparison.
+type peers struct {
+	list    []bench.Peer
+	servers []*testredis.Server
+	cmds    []*exec.Cmd
+	dir     string
+}
+
+func startPeers(ctx context.Context, loops int) (*peers, error) {
+	p := &peers{}
+	var err error
+	if p.dir, err = os.MkdirTemp("", "keyferry-bench-"); err != nil {
+		return p, err
+	}
+	for range 2 {
+		s, err := testredis.Start(testredis.Options{})
+		if err != nil {
+			return p, err
+		}
+		p.servers = append(p.servers, s)
+	}
+	var addrs [3]string
+	for i := range addrs {
+		port, err := testredis.FreePort()
+		if err != nil {
+			return p, err
+		}
+		addrs[i] = fmt.Sprintf("127.0.0.1:%d", port)
+	}
+	nut, err := bench.NutcrackerCommand(p.dir, addrs[0], []string{p.servers[0].Addr, p.servers[1].Addr})
+	if err != nil {
+		return p, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return p, err
+	}
+	gw := exec.Command(self, "serve", "--listen", addrs[1], "--admin", addrs[2], "--data-dir", filepath.Join(p.dir, "data"), "--set", fmt.Sprintf("loops.count=%d", loops))
+	for i, cmd := range []*exec.Cmd{nut, gw} {
+		if err := testredis.StartChild(cmd); err != nil {
+			return p, err
+		}
+		p.cmds = append(p.cmds, cmd)
+		wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := bench.AwaitPort(wait, addrs[2*i])
+		cancel()
+		if err != nil {
+			return p, err
+		}
+	}
+	admin := testredis.NewClient(addrs[2], "")
+	defer admin.Close()
+	for _, cmd := range [][]any{{"PROXY", "GROUP", "ADD", "g1", p.servers[0].Addr}, {"PROXY", "GROUP", "ADD", "g2", p.servers[1].Addr},
+		{"PROXY", "SLOT", "ASSIGN", "0-8191", "g1"}, {"PROXY", "SLOT", "ASSIGN", "8192-16383", "g2"}} {
+		if err := admin.Do(ctx, cmd...).Err(); err != nil {
+			return p, err
+		}
+	}
+	p.list = []bench.Peer{{Name: "redis", Addr: p.servers[0].Addr, PIDs: []int{p.servers[0].PID()}},
+		{Name: "nutcracker", Addr: addrs[0], PIDs: []int{nut.Process.Pid}}, {Name: "keyferry", Addr: addrs[1], PIDs: []int{gw.Process.Pid}}}
+	return p, nil
+}
+
+func (p *peers) stop() {
+	for _, c := range p.cmds {
+		_ = c.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(15*time.Second, func() { _ = c.Process.Kill() })
+		_ = c.Wait()
+		kill.Stop()
+	}
+	for _, s := range p.servers {
+		_ = s.Stop()
+	}
+	if p.dir != "" {
+		_ = os.RemoveAll(p.dir)
+	}
+}
