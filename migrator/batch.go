@@ -217,7 +217,7 @@ func (w *worker) read(ctx context.Context, db int, moves []*keyMove) error {
 func (w *worker) restore(ctx context.Context, db int, moves []*keyMove) error {
 	if err := w.dst.use(ctx, db); err != nil {
 		for _, mv := range moves { // nothing was sent
-			mv.step = mv.step.Next(Refused)
+			mv.step = Released
 		}
 		w.lostTarget()
 		return at(fromTarget, err)

@@ -1,16 +1,18 @@
 package migrator
 
 // MoveStep is where the move of one key stands. The key is locked in all but the last
-// two.
+// three.
 //
-//	Read ──► Restore ──► Persist ──► Unlink ──► Committed
-//	 │  │       │ │         ▲          │ ▲
-//	 │  │ refused │unknown  │ present  │ │ unknown
-//	 │  │       │ ▼         │          ▼ │
-//	 │  │       │ FenceTarget ► Probe  FenceSource
-//	 │  │       ▼                │ absent
-//	 │  └─────► Stays ◄──────────┘
+//	Read ──────► Restore ──────► Persist ──► Unlink ──► Committed
+//	 │ │          │    │ refused    ▲         │  ▲
+//	 │ │   unknown│    ▼            │ present │  │ unknown
+//	 │ │          └► FenceTarget ► Probe      └► FenceSource
+//	 │ │                            │ absent
+//	 │ └ no answer: Released        └► Stays
 //	 └ absent: Committed (nothing to move: it is at the target or nowhere)
+//
+// Even a refused RESTORE is followed by a look at the target: OOM is said before BUSYKEY
+// would be, and an earlier self of the gateway may have brought the key there.
 type MoveStep uint8
 
 const (
@@ -22,10 +24,11 @@ const (
 	Unlink                      // at the source: UNLINK
 	FenceSource                 // UNLINK may still run: kill its connection
 	Committed                   // its home is the target
-	Stays                       // its home is the source; the target is known not to hold it
+	Stays                       // its home is the source: the target was seen not to hold it
+	Released                    // nothing was done; where it lives is as unknown as before
 )
 
-var stepNames = [...]string{"read", "restore", "fence-target", "probe", "persist", "unlink", "fence-source", "committed", "stays"}
+var stepNames = [...]string{"read", "restore", "fence-target", "probe", "persist", "unlink", "fence-source", "committed", "stays", "released"}
 
 func (s MoveStep) String() string { return stepNames[s] }
 
@@ -62,14 +65,14 @@ func (s MoveStep) Next(o Outcome) MoveStep {
 		case Stale:
 			return Unlink
 		case Refused, Unknown: // reading changed nothing, and RESTORE was not sent
-			return Stays
+			return Released
 		}
 	case Restore:
 		switch o {
 		case OK, Busy: // BUSYKEY: the target had it already, and wins
 			return Persist
 		case Refused:
-			return Stays
+			return Probe
 		case Unknown:
 			return FenceTarget
 		}
@@ -117,7 +120,7 @@ func (s MoveStep) Next(o Outcome) MoveStep {
 }
 
 // Final reports that the lock can be released.
-func (s MoveStep) Final() bool { return s == Committed || s == Stays }
+func (s MoveStep) Final() bool { return s >= Committed }
 
 // InDoubt reports that the target may have the key while the source still has it.
 func (s MoveStep) InDoubt() bool { return s > Restore && s < Committed }

@@ -77,7 +77,7 @@ func (m *mover) settle(mv *keyMove) {
 	if mv.step == Committed {
 		m.locks.Commit(mv.key)
 	} else {
-		m.locks.Abort(mv.key, true)
+		m.locks.Abort(mv.key, mv.step == Stays)
 	}
 }
 
@@ -86,7 +86,7 @@ func (m *mover) leave(moves []*keyMove) {
 	var keep []*keyMove
 	for _, mv := range moves {
 		if mv.step <= Restore { // nothing of it has been sent to the target
-			mv.step = Stays
+			mv.step = Released
 			m.settle(mv)
 			continue
 		}

@@ -14,7 +14,8 @@ const (
 	Codis               // CRC32 mod 1024 with Codis's hash tags
 )
 
-// ParseScheme reads a scheme's name.
+// ParseScheme reads a scheme's name, "redis" or "codis". The error for any other
+// names it.
 func ParseScheme(name string) (Scheme, error) {
 	switch name {
 	case "redis":
@@ -25,6 +26,7 @@ func ParseScheme(name string) (Scheme, error) {
 	return 0, fmt.Errorf("unknown slot scheme %q: want redis or codis", name)
 }
 
+// String is the name that ParseScheme reads.
 func (s Scheme) String() string {
 	if s == Codis {
 		return "codis"
@@ -32,7 +34,7 @@ func (s Scheme) String() string {
 	return "redis"
 }
 
-// Slots is the number of slots.
+// Slots is the number of slots: 16384 or 1024.
 func (s Scheme) Slots() int {
 	if s == Codis {
 		return 1024
@@ -40,7 +42,8 @@ func (s Scheme) Slots() int {
 	return 16384
 }
 
-// Slot is the slot of a key: 0 ≤ slot < Slots.
+// Slot is the slot of a key, 0 ≤ slot < Slots. Keys are opaque bytes; of one with
+// a hash tag only the tag counts, so that keys with the same tag stay together.
 func (s Scheme) Slot(key []byte) int {
 	if s == Codis {
 		return int(crc32.ChecksumIEEE(codisTag(key)) % 1024)
@@ -73,17 +76,24 @@ func codisTag(key []byte) []byte {
 	return key
 }
 
-// crc16 is CRC-16/XMODEM: polynomial 0x1021, initial value 0, not reflected.
+// crc16 is CRC-16/XMODEM: polynomial 0x1021, initial value 0, not reflected. It
+// takes eight bytes a turn ("slicing by 8"): byte by byte each look-up waits for
+// the one before, which takes twice as long already for a key of 16 bytes.
 func crc16(b []byte) uint16 {
 	crc := uint16(0)
+	for t := &crc16Tables; len(b) >= 8; b = b[8:] {
+		crc = t[7][b[0]^byte(crc>>8)] ^ t[6][b[1]^byte(crc)] ^ t[5][b[2]] ^ t[4][b[3]] ^
+			t[3][b[4]] ^ t[2][b[5]] ^ t[1][b[6]] ^ t[0][b[7]]
+	}
 	for _, c := range b {
-		crc = crc<<8 ^ crc16Table[byte(crc>>8)^c]
+		crc = crc<<8 ^ crc16Tables[0][byte(crc>>8)^c]
 	}
 	return crc
 }
 
-var crc16Table = func() (t [256]uint16) {
-	for i := range t {
+// crc16Tables[k][b] is the CRC of the byte b and k zero bytes after it. 4 KB.
+var crc16Tables = func() (t [8][256]uint16) {
+	for i := range t[0] {
 		c := uint16(i) << 8
 		for range 8 {
 			if c&0x8000 != 0 {
@@ -92,7 +102,12 @@ var crc16Table = func() (t [256]uint16) {
 				c <<= 1
 			}
 		}
-		t[i] = c
+		t[0][i] = c
+	}
+	for k := 1; k < len(t); k++ { // t[0] is complete by now
+		for i, c := range t[k-1] {
+			t[k][i] = c<<8 ^ t[0][c>>8]
+		}
 	}
 	return t
 }()

@@ -121,7 +121,7 @@ func (s *keySpec) appendKeys(dst []int, args [][]byte) ([]int, bool) {
 		if at >= len(args) {
 			return dst, false
 		}
-		n, ok := parseLL(args[at])
+		n, ok := parseInt(args[at])
 		if !ok || n < 0 || n > int64(len(args)) {
 			return dst, false
 		}

@@ -1,225 +1,265 @@
 package resp
 
-// maxDepth bounds how deep replies may nest. Redis's own go to about 5.
-const maxDepth = 64
+import "bytes"
 
-// ReplyScanner finds the end of server replies, RESP2 and RESP3, without keeping bytes.
-// The zero value is ready.
-type ReplyScanner struct {
-	kind  byte // type of the reply under way or, when none is, of the last one
-	begun bool
-	attr  bool // inside an attribute: the reply proper is still to come
-
-	mode  scanMode
-	head  byte  // type byte of the line under way
-	num   int64 // its number so far
-	neg   bool
-	nums  int   // digits seen
-	skip  int64 // bytes of a bulk and its CRLF still to come
-	depth int
-	left  [maxDepth]int64 // elements still to come, by depth
-}
-
-type scanMode uint8
-
+// Limits of a reply. Nothing is kept of a reply, so they guard not memory but
+// against taking noise for RESP and waiting for its end.
 const (
-	atType scanMode = iota // the next byte is a type
-	inNum                  // a line with a number that matters: length or count
-	inText                 // a line of text up to CR
-	atLF                   // CR seen
-	inBulk                 // skipping
+	maxReplyBulk  = 1 << 40 // bytes; a DUMP may exceed proto-max-bulk-len
+	maxReplyCount = 1 << 31 // elements, or pairs, of one aggregate
+	maxReplyDepth = 128     // levels open at once; Redis's own replies have about 5
+	maxReplyHead  = 24      // bytes of a length line: more than any number has
 )
 
-// Type is the first byte of the reply under way, or of the one that ended last. An
-// attribute belongs to the reply behind it, whose type counts.
-func (s *ReplyScanner) Type() byte { return s.kind }
+type replyState uint8
 
-// Started reports whether a part of a reply has been consumed.
-func (s *ReplyScanner) Started() bool { return s.begun }
+const (
+	replyType replyState = iota // before the first byte of a value
+	replyLine                   // in a line of text, before its CR LF
+	replyHead                   // in a length or count, before its CR LF
+	replyBody                   // in the body of a bulk
+	replyCR                     // before the CR behind a bulk
+	replyLF                     // before the LF behind a bulk
+	replyDead                   // Invalid was returned
+)
 
-// Scan consumes what belongs to the reply under way. OK: it ends at buf[n]. Again: all
-// of buf belongs to it and more is to come. Invalid: this is not RESP.
+// ReplyScanner finds the end of one server reply after another, RESP2 and
+// RESP3, without keeping bytes: it consumes, and may be stopped between any two
+// bytes. The zero value is ready. It is not safe for concurrent use.
+//
+// What counts is where a reply ends, so the text of lines is not looked at, and
+// streamed lengths ("$?", "*?"), which no server sends, are Invalid.
+type ReplyScanner struct {
+	state   replyState
+	started bool
+	cr      bool  // in replyLine: the last byte was a CR
+	typ     byte  // type of the reply
+	kind    byte  // type of the value in hand, somewhere within the reply
+	skip    int64 // bytes of the body still to come
+	head    [maxReplyHead]byte
+	headLen int
+
+	// left[:depth] counts the values still to come on each open level; on the
+	// lowest that is the reply itself. It is never 0: what is last on its level
+	// closes the level before it opens its own, so a chain nested by its last
+	// elements takes no room however long it is.
+	left  [maxReplyDepth]int64
+	depth int
+}
+
+// Scan consumes the n bytes of buf that belong to the current reply. OK: it ends
+// at n, and the next call begins a new one. Again: n is len(buf) and there is
+// more to come. Invalid: this is not RESP; so will be every further call, until
+// the scanner is set to its zero value.
 func (s *ReplyScanner) Scan(buf []byte) (n int, st Status) {
-	if !s.begun {
-		if n := quick(buf); n > 0 {
-			s.kind = buf[0]
+	if !s.started && s.state == replyType {
+		if n := scalarLen(buf); n > 0 {
+			s.typ = buf[0]
 			return n, OK
 		}
 	}
-	i := 0
-	for i < len(buf) {
-		switch s.mode {
-		case atType:
-			if !s.start(buf[i]) {
-				return i, Invalid
-			}
-			i++
-		case inNum:
-			c := buf[i]
-			i++
-			if c == '\r' {
-				s.mode = atLF
-			} else if !s.digit(c) {
-				return i, Invalid
-			}
-		case inText:
-			for i < len(buf) && buf[i] != '\r' {
-				i++
-			}
-			if i < len(buf) {
-				i++
-				s.mode = atLF
-			}
-		case atLF:
-			if buf[i] != '\n' {
-				return i, Invalid
-			}
-			i++
-			over, ok := s.line()
-			if !ok {
-				return i, Invalid
-			}
-			if over {
-				return i, OK
-			}
-		case inBulk:
-			take := min(s.skip, int64(len(buf)-i))
-			i += int(take)
-			if s.skip -= take; s.skip == 0 && s.element() {
-				return i, OK
-			}
+	for n < len(buf) {
+		m, st := s.step(buf[n:])
+		n += m
+		if st != Again {
+			return n, st
 		}
 	}
-	return i, Again
+	return n, Again
 }
 
-// quick is the length of a whole, small, flat reply at the start of buf, or 0. It takes
-// the common case without the state machine.
-func quick(buf []byte) int {
-	if len(buf) < 4 {
+// Type is the first byte of the current or else of the last reply, such as '+',
+// '$' or '*'. An attribute ('|') belongs to the reply behind it and gives way to
+// that reply's type as soon as it has come.
+func (s *ReplyScanner) Type() byte { return s.typ }
+
+// Started tells that some bytes of the current reply have been consumed.
+func (s *ReplyScanner) Started() bool { return s.started }
+
+// scalarLen is the fast path: the length of the simple value that stands
+// complete at the start of buf; 0 if there is none, or none so plain.
+func scalarLen(buf []byte) int {
+	if len(buf) < 3 {
 		return 0
 	}
 	switch buf[0] {
-	case '+', '-', ':':
-		for i := 1; i+1 < len(buf) && i < 64; i++ {
-			if buf[i] == '\r' {
-				if buf[i+1] == '\n' && (buf[0] != ':' || i > 1) {
-					return i + 2
-				}
-				return 0
-			}
+	case '+', '-', ':', '_', '#', ',', '(':
+		if i := bytes.IndexByte(buf, '\n'); i > 1 && buf[i-1] == '\r' {
+			return i + 1
 		}
-	case '$':
-		v := 0
-		for i := 1; i+1 < len(buf) && i < 10; i++ {
-			c := buf[i]
-			if c == '\r' {
-				end := i + 2 + v + 2
-				if i == 1 || buf[i+1] != '\n' || end > len(buf) {
-					return 0
-				}
-				return end
+	case '$', '=', '!':
+		size, from := shortNumber(buf, 1)
+		if from == 0 {
+			if len(buf) >= 5 && string(buf[:5]) == "$-1\r\n" {
+				return 5
 			}
-			if c < '0' || c > '9' {
-				return 0
-			}
-			v = v*10 + int(c-'0')
+			return 0
+		}
+		end := from + size
+		if end+2 <= len(buf) && buf[end] == '\r' && buf[end+1] == '\n' {
+			return end + 2
 		}
 	}
 	return 0
 }
 
-func (s *ReplyScanner) start(c byte) bool {
-	s.head, s.num, s.neg, s.nums = c, 0, false, 0
-	switch c {
-	case '+', '-', ':', ',', '#', '(', '_':
-		s.mode = inText
+// step consumes the first n bytes of buf, which is not empty, or leaves an empty
+// body without any. OK: the reply ends with them.
+func (s *ReplyScanner) step(buf []byte) (n int, st Status) {
+	switch s.state {
+	case replyType:
+		return s.stepType(buf)
+	case replyLine:
+		return s.stepLine(buf)
+	case replyHead:
+		return s.stepHead(buf)
+	case replyBody:
+		n := min(s.skip, int64(len(buf)))
+		if s.skip -= n; s.skip == 0 {
+			s.state = replyCR
+		}
+		return int(n), Again
+	case replyCR:
+		if buf[0] == '\r' {
+			s.state = replyLF
+			return 1, Again
+		}
+	case replyLF:
+		if buf[0] == '\n' {
+			return 1, s.closeValue()
+		}
+	}
+	return 0, s.fail()
+}
+
+func (s *ReplyScanner) stepType(buf []byte) (int, Status) {
+	s.kind = buf[0]
+	if !s.started {
+		s.started, s.typ = true, s.kind
+		s.depth, s.left[0] = 1, 1
+	} else if s.depth == 1 && s.typ == '|' {
+		s.typ = s.kind
+	}
+	if n := scalarLen(buf); n > 0 {
+		return n, s.closeValue()
+	}
+	switch s.kind {
+	case '+', '-', ':', '_', '#', ',', '(':
+		s.state, s.cr = replyLine, false
 	case '$', '=', '!', '*', '~', '>', '%', '|':
-		s.mode = inNum
+		s.state, s.headLen = replyHead, 0
 	default:
-		return false
+		return 0, s.fail()
 	}
-	if !s.begun {
-		s.begun = true
-		s.kind = c
-		s.attr = c == '|'
-	} else if s.attr && s.depth == 0 {
-		s.kind = c
-		s.attr = c == '|'
-	}
-	return true
+	return 1, Again
 }
 
-func (s *ReplyScanner) digit(c byte) bool {
-	if c == '-' && s.nums == 0 && !s.neg {
-		s.neg = true
-		return true
+// stepLine looks for CR LF; either of them alone is text, as clients have it.
+func (s *ReplyScanner) stepLine(buf []byte) (int, Status) {
+	i := bytes.IndexByte(buf, '\n')
+	if i < 0 {
+		s.cr = buf[len(buf)-1] == '\r'
+		return len(buf), Again
 	}
-	if c < '0' || c > '9' || s.nums >= 12 {
-		return false
+	ended := s.cr
+	if i > 0 {
+		ended = buf[i-1] == '\r'
 	}
-	s.num = s.num*10 + int64(c-'0')
-	s.nums++
-	return true
+	s.cr = false
+	if ended {
+		return i + 1, s.closeValue()
+	}
+	return i + 1, Again
 }
 
-// line acts on a header line that has ended. over: the reply ends here.
-func (s *ReplyScanner) line() (over, ok bool) {
-	switch s.head {
+func (s *ReplyScanner) stepHead(buf []byte) (int, Status) {
+	part := buf[:min(len(buf), maxReplyHead-s.headLen)]
+	i := bytes.IndexByte(part, '\n')
+	if i >= 0 {
+		part = part[:i+1]
+	}
+	s.headLen += copy(s.head[s.headLen:], part)
+	if i < 0 {
+		if s.headLen == maxReplyHead {
+			return 0, s.fail()
+		}
+		return len(part), Again
+	}
+	if s.headLen < 2 || s.head[s.headLen-2] != '\r' {
+		return 0, s.fail()
+	}
+	num, ok := parseInt(s.head[:s.headLen-2])
+	if !ok {
+		return 0, s.fail()
+	}
+	return len(part), s.opened(num)
+}
+
+// opened acts on the length or count of a value, now complete.
+func (s *ReplyScanner) opened(num int64) Status {
+	switch s.kind {
 	case '$', '=', '!':
-		if s.nums == 0 || s.neg && s.num != 1 {
-			return false, false
+		if num == -1 && s.kind == '$' {
+			return s.closeValue()
 		}
-		if s.neg {
-			return s.element(), true
+		if num < 0 || num > maxReplyBulk {
+			return s.fail()
 		}
-		s.skip, s.mode = s.num+2, inBulk
-		return false, true
-	case '*', '~', '>', '%', '|':
-		if s.nums == 0 || s.neg && s.num != 1 || s.num > 1<<31 {
-			return false, false
-		}
-		n := s.num
-		if s.neg {
-			n = 0
-		}
-		if s.head == '%' || s.head == '|' {
-			n *= 2
-		}
-		if s.head == '|' {
-			n++ // the reply that it describes follows as if it were its last element
-		}
-		if n == 0 {
-			return s.element(), true
-		}
-		// What ends with the last element of its parent needs no level of its own.
-		if s.depth > 0 && s.left[s.depth-1] == 1 && s.head != '|' {
-			s.left[s.depth-1] = n
-			s.mode = atType
-			return false, true
-		}
-		if s.depth == maxDepth {
-			return false, false
-		}
-		s.left[s.depth] = n
-		s.depth++
-		s.mode = atType
-		return false, true
+		s.skip, s.state = num, replyBody
+		return Again
 	}
-	return s.element(), true
+	if num == -1 && s.kind == '*' {
+		return s.closeValue()
+	}
+	if num < 0 || num > maxReplyCount {
+		return s.fail()
+	}
+	if s.kind == '%' || s.kind == '|' {
+		num *= 2
+	}
+	return s.openLevel(num)
 }
 
-// element notes that one element has ended, and all that end with it. True when the
-// reply ends.
-func (s *ReplyScanner) element() bool {
-	s.mode = atType
-	for s.depth > 0 {
-		s.left[s.depth-1]--
-		if s.left[s.depth-1] > 0 {
-			return false
-		}
+// openLevel begins an aggregate of count values. It stands for one value of the
+// level below; an attribute does not: the value that it describes is yet to come.
+func (s *ReplyScanner) openLevel(count int64) Status {
+	s.state = replyType
+	switch {
+	case s.kind == '|' && count == 0:
+		return Again
+	case count == 0:
+		return s.closeValue()
+	case s.kind != '|':
+		s.take()
+	}
+	if s.depth == maxReplyDepth {
+		return s.fail()
+	}
+	s.left[s.depth] = count
+	s.depth++
+	return Again
+}
+
+// closeValue ends a value that has no values in it still to come.
+func (s *ReplyScanner) closeValue() Status {
+	s.state = replyType
+	s.take()
+	if s.depth == 0 {
+		s.started = false
+		return OK
+	}
+	return Again
+}
+
+// take counts a value off its level and closes that if it was the last.
+func (s *ReplyScanner) take() {
+	top := s.depth - 1
+	if s.left[top]--; s.left[top] == 0 {
 		s.depth--
 	}
-	s.begun = false
-	return true
+}
+
+func (s *ReplyScanner) fail() Status {
+	s.state = replyDead
+	return Invalid
 }

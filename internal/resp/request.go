@@ -246,7 +246,7 @@ func (s *RequestScanner) stepCount(buf []byte) Status {
 	if st != OK {
 		return st
 	}
-	count, ok := parseLL(buf[s.pos+1 : end])
+	count, ok := parseInt(buf[s.pos+1 : end])
 	limit := int64(s.maxArgs())
 	switch {
 	case !ok || count > math.MaxInt32:
@@ -276,7 +276,7 @@ func (s *RequestScanner) stepHeader(buf []byte) Status {
 		}
 		return s.fail("expected '$', got '" + string([]byte{c}) + "'")
 	}
-	size, ok := parseLL(buf[s.pos+1 : end])
+	size, ok := parseInt(buf[s.pos+1 : end])
 	limit := int64(s.maxBulk())
 	switch {
 	case !ok || size < 0:
@@ -334,7 +334,6 @@ func (s *RequestScanner) headerEnd(buf []byte, tooBig string) (int, Status) {
 		return 0, st
 	}
 	if end+1 >= len(buf) {
-		s.seen = end - s.pos
 		return 0, Again
 	}
 	s.noteEnd(buf, end)
@@ -379,3 +378,107 @@ func (s *RequestScanner) fail(text string) Status {
 	s.args, s.spans = s.args[:0], s.spans[:0]
 	return Invalid
 }
+
+// splitInline splits an inline request, which holds no NUL, into Args as
+// sdssplitargs does. False: a quote is not closed, or not followed by a space.
+func (s *RequestScanner) splitInline(line []byte) bool {
+	// No argument is longer than its source, so scratch does not move below.
+	if cap(s.scratch) < len(line) {
+		s.scratch = make([]byte, 0, len(line))
+	}
+	out := s.scratch[:0]
+	for p := 0; ; {
+		for p < len(line) && isSpace(line[p]) {
+			p++
+		}
+		if p == len(line) {
+			return true
+		}
+		from := len(out)
+		var ok bool
+		if out, p, ok = appendToken(out, line, p); !ok {
+			return false
+		}
+		s.args = append(s.args, out[from:len(out):len(out)])
+	}
+}
+
+// appendToken appends the token at line[p:] to out; next is the index after it.
+// A quote may open in the middle of a token but always closes it.
+func appendToken(out, line []byte, p int) (_ []byte, next int, ok bool) {
+	for ; p < len(line); p++ {
+		switch c := line[p]; c {
+		case ' ', '\n', '\r', '\t': // not \v and \f, which only isSpace has
+			return out, p, true
+		case '"', '\'':
+			out, p, ok = appendQuoted(out, line, p+1, c)
+			return out, p, ok && (p == len(line) || isSpace(line[p]))
+		default:
+			out = append(out, c)
+		}
+	}
+	return out, p, true
+}
+
+// appendQuoted appends what stands between line[p] and the closing quote; next
+// is the index after that. ok is false if there is none.
+func appendQuoted(out, line []byte, p int, quote byte) (_ []byte, next int, ok bool) {
+	for p < len(line) {
+		c := line[p]
+		switch {
+		case c == quote:
+			return out, p + 1, true
+		case c == '\\' && quote == '\'' && p+1 < len(line) && line[p+1] == '\'':
+			c = '\''
+			p++
+		case c == '\\' && quote == '"' && p+1 < len(line):
+			c, p = unescape(line, p+1)
+		}
+		out = append(out, c)
+		p++
+	}
+	return out, p, false
+}
+
+// unescape reads the escape whose backslash stands before line[p]; last is the
+// index of its last byte.
+func unescape(line []byte, p int) (c byte, last int) {
+	switch c := line[p]; c {
+	case 'n':
+		return '\n', p
+	case 'r':
+		return '\r', p
+	case 't':
+		return '\t', p
+	case 'b':
+		return '\b', p
+	case 'a':
+		return '\a', p
+	case 'x':
+		if p+2 < len(line) {
+			hi, lo := hexDigit(line[p+1]), hexDigit(line[p+2])
+			if hi < 16 && lo < 16 {
+				return hi<<4 | lo, p + 2
+			}
+		}
+		return c, p
+	default:
+		return c, p
+	}
+}
+
+// hexDigit is the value of a hexadecimal digit, or 255.
+func hexDigit(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 255
+}
+
+// isSpace is C's isspace in the "C" locale.
+func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }

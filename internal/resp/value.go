@@ -1,97 +1,131 @@
 package resp
 
 import (
-	"strconv"
-	"strings"
+	"bytes"
+	"math"
 
 	"github.com/tidwall/redcon"
 )
 
-// AppendRequest encodes a request as servers are sent it.
+// AppendRequest encodes a request as servers are sent it: an array of bulk strings.
 func AppendRequest(dst []byte, args ...[]byte) []byte {
-	dst = append(dst, '*')
-	dst = strconv.AppendInt(dst, int64(len(args)), 10)
-	dst = append(dst, "\r\n"...)
+	dst = redcon.AppendArray(dst, len(args))
 	for _, a := range args {
 		dst = redcon.AppendBulk(dst, a)
 	}
 	return dst
 }
 
-// AppendErr encodes an error reply; text begins with the error's code. Line breaks in it
-// become spaces, since they would end the reply.
+// AppendErr encodes an error reply; text begins with the error's code, as in
+// "ERR syntax error". Line breaks in it become spaces: they would end the reply
+// and let the rest pass for another one.
 func AppendErr(dst []byte, text string) []byte {
-	dst = append(dst, '-')
-	dst = append(dst, strings.NewReplacer("\r", " ", "\n", " ").Replace(text)...)
-	return append(dst, "\r\n"...)
+	return redcon.AppendError(dst, text)
 }
 
-// ParseInt reads a whole integer reply.
+// ParseInt reads a complete integer reply, ":<n>\r\n".
 func ParseInt(reply []byte) (int64, bool) {
-	if len(reply) < 4 || reply[0] != ':' || string(reply[len(reply)-2:]) != "\r\n" {
+	line, rest, ok := cutHeader(reply, ':')
+	if !ok || len(rest) != 0 {
 		return 0, false
 	}
-	return parseLL(reply[1 : len(reply)-2])
+	return parseInt(line)
 }
 
-// BulkBody is the value of a whole bulk reply; false for nil and for other types.
+// BulkBody is the value of a complete bulk reply, aliasing it. It is false for
+// the null bulk and for every other type.
 func BulkBody(reply []byte) ([]byte, bool) {
-	if len(reply) == 0 || reply[0] != '$' {
+	line, rest, ok := cutHeader(reply, '$')
+	if !ok {
 		return nil, false
 	}
-	n, next := shortNumber(reply, 1)
-	if next == 0 || len(reply) != next+n+2 {
+	n, ok := parseInt(line)
+	if !ok || n < 0 || int64(len(rest))-2 != n {
 		return nil, false
 	}
-	return reply[next : next+n], true
+	if rest[n] != '\r' || rest[n+1] != '\n' {
+		return nil, false
+	}
+	return rest[:n:n], true
 }
 
-// SplitArray appends the frames of the elements of a whole array reply to dst.
+// SplitArray appends to dst the frames of the elements of a complete array
+// reply, aliasing it. False, with dst as it was: the reply is something else (the
+// null array too) or not complete.
 func SplitArray(reply []byte, dst [][]byte) ([][]byte, bool) {
-	if len(reply) == 0 || reply[0] != '*' {
-		return nil, false
+	line, rest, ok := cutHeader(reply, '*')
+	if !ok {
+		return dst, false
 	}
-	n, next := shortNumber(reply, 1)
-	if next == 0 {
-		return nil, false
+	n, ok := parseInt(line)
+	if !ok || n < 0 {
+		return dst, false
 	}
-	var s ReplyScanner
-	for range n {
-		m, st := s.Scan(reply[next:])
-		if st != OK {
-			return nil, false
+	out := dst
+	for ; n > 0; n-- {
+		size := scalarLen(rest)
+		if size == 0 {
+			if size = nestedLen(rest); size == 0 {
+				return dst, false
+			}
 		}
-		dst = append(dst, reply[next:next+m])
-		next += m
+		out = append(out, rest[:size:size])
+		rest = rest[size:]
 	}
-	return dst, next == len(reply)
+	if len(rest) != 0 {
+		return dst, false
+	}
+	return out, true
 }
 
-// parseLL is Redis's string2ll: an optional minus, no plus, no leading zeros, no space,
-// no overflow.
-func parseLL(b []byte) (int64, bool) {
-	if len(b) == 1 && b[0] >= '0' && b[0] <= '9' {
-		return int64(b[0] - '0'), true
+// nestedLen is the length of the reply that stands complete at the start of
+// buf, or 0. It is apart from its caller because the scanner is large to clear.
+func nestedLen(buf []byte) int {
+	var s ReplyScanner
+	if n, st := s.Scan(buf); st == OK {
+		return n
 	}
-	neg := false
-	if len(b) > 0 && b[0] == '-' {
-		neg, b = true, b[1:]
+	return 0
+}
+
+// cutHeader splits "<kind><line>\r\n<rest>".
+func cutHeader(reply []byte, kind byte) (line, rest []byte, ok bool) {
+	if len(reply) == 0 || reply[0] != kind {
+		return nil, nil, false
 	}
-	if len(b) == 0 || len(b) > 19 || b[0] < '1' || b[0] > '9' {
+	i := bytes.IndexByte(reply, '\n')
+	if i < 2 || reply[i-1] != '\r' {
+		return nil, nil, false
+	}
+	return reply[1 : i-1], reply[i+1:], true
+}
+
+// parseInt reads a decimal as Redis's string2ll does: an optional '-', then
+// digits without a leading zero, nothing else, and within an int64.
+func parseInt(b []byte) (int64, bool) {
+	if len(b) == 1 && b[0] == '0' {
+		return 0, true
+	}
+	neg := len(b) > 0 && b[0] == '-'
+	if neg {
+		b = b[1:]
+	}
+	// 19 digits cannot overflow a uint64, and no int64 has more.
+	if len(b) == 0 || len(b) > 19 || b[0] == '0' {
 		return 0, false
 	}
-	v := uint64(0)
+	var v uint64
 	for _, c := range b {
-		if c < '0' || c > '9' {
+		if c -= '0'; c > 9 {
 			return 0, false
 		}
-		v = v*10 + uint64(c-'0')
+		v = v*10 + uint64(c)
 	}
 	switch {
-	case neg && v <= 1<<63:
-		return -int64(v), true
-	case neg || v > 1<<63-1:
-		return 0, false
+	case neg && v <= -math.MinInt64:
+		return -int64(v), true // at MinInt64, where int64(v) wraps, so does the minus
+	case !neg && v <= math.MaxInt64:
+		return int64(v), true
 	}
-	return int64(v), true
+	return 0, false
 }

@@ -1,0 +1,236 @@
+package router
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidwall/redcon"
+)
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+}
+
+// clusterRedis connects to a real redis-server in cluster mode. Another process
+// may take a port between our finding it free and the server's binding it, so
+// it tries a few.
+func clusterRedis(t *testing.T) net.Conn {
+	t.Helper()
+	var log bytes.Buffer
+	for range 5 {
+		port := freePort(t)
+		cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--save", "",
+			"--cluster-enabled", "yes", "--cluster-port", freePort(t))
+		cmd.Stdout, cmd.Stderr = &log, &log
+		if err := cmd.Start(); err != nil {
+			t.Fatalf("redis-server is needed for this test: %v", err)
+		}
+		exited := make(chan struct{})
+		go func() {
+			_ = cmd.Wait()
+			close(exited)
+		}()
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			<-exited
+		})
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			select {
+			case <-exited:
+				end = time.Time{}
+				continue
+			default:
+			}
+			if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+				t.Cleanup(func() { _ = c.Close() })
+				return c
+			}
+		}
+		_ = cmd.Process.Kill()
+		<-exited // before its log is read
+	}
+	t.Fatalf("redis-server does not start:\n%s", log.String())
+	return nil
+}
+
+func randomKey(r *rand.Rand) []byte {
+	key := make([]byte, r.IntN(40))
+	for i := range key {
+		switch r.IntN(8) {
+		case 0:
+			key[i] = '{'
+		case 1:
+			key[i] = '}'
+		default:
+			key[i] = byte(r.Uint32())
+		}
+	}
+	return key
+}
+
+func TestRedisSlotIsClusterKeyslot(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	keys := [][]byte{nil, {0}, bytes.Repeat([]byte("long"), 1000)}
+	for _, k := range tagged {
+		keys = append(keys, []byte(k.key))
+	}
+	for len(keys) < 20000 {
+		keys = append(keys, randomKey(r))
+	}
+	c := clusterRedis(t)
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	go func() {
+		var out []byte
+		for _, k := range keys {
+			out = redcon.AppendArray(out, 3)
+			out = redcon.AppendBulkString(out, "CLUSTER")
+			out = redcon.AppendBulkString(out, "KEYSLOT")
+			out = redcon.AppendBulk(out, k)
+		}
+		_, _ = c.Write(out)
+	}()
+	in := bufio.NewReader(c)
+	for _, k := range keys {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf(":%d\r\n", Redis.Slot(k)); line != want {
+			t.Fatalf("%q: Redis says %q, we %q", k, line, want)
+		}
+	}
+}
+
+// tagged are keys with what each scheme hashes of them.
+var tagged = []struct{ key, redis, codis string }{
+	{"plain", "plain", "plain"},
+	{"{user}.a", "user", "user"},
+	{"a{user}b{other}", "user", "user"},
+	{"a{}b{user}", "a{}b{user}", ""},
+	{"{}", "{}", ""},
+	{"{{x}}", "{x", "{x"},
+	{"a{b", "a{b", "a{b"},
+	{"a}b{c", "a}b{c", "a}b{c"},
+	{"}{x}", "x", "x"},
+	{"", "", ""},
+}
+
+func TestTags(t *testing.T) {
+	for _, c := range tagged {
+		if got := redisTag([]byte(c.key)); string(got) != c.redis {
+			t.Errorf("redis: %q hashes %q, want %q", c.key, got, c.redis)
+		}
+		if got := codisTag([]byte(c.key)); string(got) != c.codis {
+			t.Errorf("codis: %q hashes %q, want %q", c.key, got, c.codis)
+		}
+	}
+}
+
+// TestCodisSlot has vectors from another CRC-32: Python's zlib.crc32(key) % 1024.
+func TestCodisSlot(t *testing.T) {
+	for key, want := range map[string]int{
+		"":                    0,
+		"a":                   579,
+		"key":                 937,
+		"user:1000":           995,
+		"{user}:a":            585,
+		"x{user}y{z}":         585,
+		"a{}b":                0,
+		"a{b":                 76,
+		"{{x}}":               972,
+		"The quick brown fox": 222,
+		"\x00\xff":            370,
+	} {
+		if got := Codis.Slot([]byte(key)); got != want {
+			t.Errorf("%q: slot %d, want %d", key, got, want)
+		}
+	}
+}
+
+// TestCheckValues are the algorithms' published check values.
+func TestCheckValues(t *testing.T) {
+	check := []byte("123456789")
+	if got := crc16(check); got != 0x31c3 {
+		t.Errorf("CRC-16/XMODEM %#x, want 0x31c3", got)
+	}
+	if got := Codis.Slot(check); got != 0xcbf43926%1024 {
+		t.Errorf("CRC-32 slot %d", got)
+	}
+}
+
+// TestCRC16IsBitwise compares with the definition, at every length around the
+// eight bytes that one turn takes.
+func TestCRC16IsBitwise(t *testing.T) {
+	key := []byte(strings.Repeat("\x00\xff{keyferry}\x80\x01", 4))
+	for n := range key {
+		var want uint16
+		for _, b := range key[:n] {
+			want ^= uint16(b) << 8
+			for range 8 {
+				carry := want&0x8000 != 0
+				if want <<= 1; carry {
+					want ^= 0x1021
+				}
+			}
+		}
+		if got := crc16(key[:n]); got != want {
+			t.Errorf("%d bytes: %#x, want %#x", n, got, want)
+		}
+	}
+}
+
+func TestScheme(t *testing.T) {
+	for name, c := range map[string]struct {
+		scheme Scheme
+		slots  int
+	}{"redis": {Redis, 16384}, "codis": {Codis, 1024}} {
+		s, err := ParseScheme(name)
+		if err != nil || s != c.scheme || s.String() != name || s.Slots() != c.slots {
+			t.Errorf("%s: %v %v %d", name, s, err, s.Slots())
+		}
+	}
+	for _, name := range []string{"", "Redis", "crc16", "redis "} {
+		if _, err := ParseScheme(name); err == nil || !strings.Contains(err.Error(), strconv.Quote(name)) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestSlotAllocatesNothing(t *testing.T) {
+	key := []byte("{user:1}:name")
+	for _, s := range []Scheme{Redis, Codis} {
+		if n := testing.AllocsPerRun(100, func() { s.Slot(key) }); n != 0 {
+			t.Errorf("%v: %v allocations", s, n)
+		}
+	}
+}
+
+func BenchmarkSlot(b *testing.B) {
+	for _, s := range []Scheme{Redis, Codis} {
+		for _, key := range []string{"k", "user:12345678:nm", "{user:1}:profile", strings.Repeat("k", 64)} {
+			b.Run(fmt.Sprintf("%v/%d", s, len(key)), func(b *testing.B) {
+				k := []byte(key)
+				b.ReportAllocs()
+				for b.Loop() {
+					s.Slot(k)
+				}
+			})
+		}
+	}
+}

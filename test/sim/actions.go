@@ -1,0 +1,407 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+
+	"keyferry/migrator"
+	"keyferry/slotlock"
+)
+
+func lockKey(k string) slotlock.Key { return slotlock.Key{Name: k} }
+
+// ---- clients ----
+
+func (w *World) issue(client int) {
+	o := &op{client: client, verb: []string{"set", "set", "del", "get"}[w.rng.IntN(4)], key: keys[w.rng.IntN(len(keys))],
+		call: w.now, w: w, life: w.life}
+	if o.verb == "set" {
+		o.arg = w.nextValue
+		w.nextValue++
+	}
+	w.current[client] = o
+	w.history = append(w.history, o)
+	w.say("client %d: %s %s %d", client, o.verb, o.key, o.arg)
+	w.admit(o)
+}
+
+func (w *World) admit(o *op) {
+	switch w.locks.Admit(0, []byte(o.key), o) {
+	case slotlock.Source:
+		o.held = true
+		w.sendOp(o, sideA)
+	case slotlock.Target:
+		w.sendOp(o, sideB)
+	default:
+		o.state = opParked
+	}
+}
+
+func (w *World) handleWake(o *op) {
+	v := o.wake[0]
+	o.wake = o.wake[1:]
+	if o.state != opParked {
+		if v == slotlock.Source {
+			w.locks.Release(lockKey(o.key))
+		}
+		return
+	}
+	switch v {
+	case slotlock.Source:
+		o.held = true
+		w.sendOp(o, sideA)
+	case slotlock.Target:
+		w.sendOp(o, sideB)
+	default:
+		w.admit(o)
+	}
+}
+
+func (w *World) sendOp(o *op, to side) {
+	o.state = opSent
+	w.say("client %d: %s %s goes to %c", o.client, o.verb, o.key, 'A'+to)
+	w.send(&w.dataWire[to], to, &command{verb: o.verb, key: o.key, arg: o.arg, op: o})
+}
+
+func (w *World) send(slot **wire, to side, c *command) *wire {
+	if *slot == nil {
+		*slot = &wire{to: to}
+		w.wires = append(w.wires, *slot)
+	}
+	(*slot).queue = append((*slot).queue, c)
+	return *slot
+}
+
+// finish ends a client's command; answered false: it never learns what came of it.
+func (w *World) finish(o *op, answered bool) {
+	o.state = opDone
+	if answered {
+		o.ret = w.now
+	}
+	if w.current[o.client] == o {
+		w.current[o.client] = nil
+	}
+}
+
+// ---- servers ----
+
+func (w *World) execute(c *wire) {
+	cmd := c.queue[0]
+	c.queue = c.queue[1:]
+	s := w.srv[c.to]
+	v := s.data[cmd.key]
+	cmd.result, cmd.present = v, v != 0
+	switch cmd.verb {
+	case "set":
+		s.data[cmd.key] = cmd.arg
+	case "del":
+		delete(s.data, cmd.key)
+	case "unlink":
+		if v != 0 {
+			s.old[cmd.key] = v
+		}
+		delete(s.data, cmd.key)
+	case "restore":
+		if cmd.refused = !w.quiet && w.rng.IntN(8) == 0; cmd.refused {
+			break // out of memory, say
+		}
+		if v == 0 || cmd.replace {
+			s.data[cmd.key] = cmd.arg
+			cmd.present = false
+		}
+	}
+	w.say("%c executes %s %s %d: had %d", 'A'+c.to, cmd.verb, cmd.key, cmd.arg, v)
+	c.replies = append(c.replies, cmd)
+}
+
+func (w *World) deliver(c *wire) {
+	cmd := c.replies[0]
+	c.replies = c.replies[1:]
+	if o := cmd.op; o != nil {
+		o.result = cmd.result
+		if o.held {
+			o.held = false
+			w.locks.Release(lockKey(o.key))
+		}
+		w.say("client %d: %s %s answered %d", o.client, o.verb, o.key, o.result)
+		w.finish(o, true)
+		return
+	}
+	w.answered(cmd)
+}
+
+// breakWire loses a connection at the gateway's end: what is in its queue can still be
+// executed until it is fenced.
+func (w *World) breakWire() {
+	slots := []**wire{&w.dataWire[0], &w.dataWire[1], &w.moverWire[0], &w.moverWire[1]}
+	slot := slots[w.rng.IntN(len(slots))]
+	c := *slot
+	if c == nil {
+		return
+	}
+	*slot = nil
+	w.say("connection to %c lost", 'A'+c.to)
+	w.lose(c)
+}
+
+func (w *World) lose(c *wire) {
+	c.broken = true
+	for _, cmd := range append(append([]*command(nil), c.replies...), c.queue...) {
+		if o := cmd.op; o != nil {
+			if o.held {
+				o.held = false
+				w.lossHolds[c] = append(w.lossHolds[c], o.key)
+			}
+			w.finish(o, false)
+			continue
+		}
+		m := cmd.move
+		m.busy = false
+		m.fence = c
+		w.next(m, migrator.Unknown)
+	}
+	c.replies = nil
+}
+
+func (w *World) fenceLoss(c *wire) {
+	w.say("fence a data connection to %c", 'A'+c.to)
+	c.fenced, c.queue = true, nil
+	for _, k := range w.lossHolds[c] {
+		w.locks.Release(lockKey(k))
+	}
+	delete(w.lossHolds, c)
+}
+
+// ---- mover ----
+
+func (w *World) scan() {
+	k := keys[w.rng.IntN(len(keys))]
+	if w.srv[sideA].data[k] != 0 && w.locks.TryLock(lockKey(k)) {
+		w.moves = append(w.moves, &move{key: k})
+	}
+}
+
+func (w *World) take() {
+	for _, k := range w.locks.Take(1) {
+		w.moves = append(w.moves, &move{key: k.Name})
+	}
+}
+
+func (w *World) advance(m *move) {
+	ask := func(to side, verb string, arg int) {
+		m.busy = true
+		w.send(&w.moverWire[to], to, &command{verb: verb, key: m.key, arg: arg, replace: w.variant == SourceWins, move: m})
+	}
+	switch m.step {
+	case migrator.Read:
+		ask(sideA, "read", 0)
+	case migrator.Restore:
+		ask(sideB, "restore", m.value)
+	case migrator.FenceTarget, migrator.FenceSource:
+		if w.variant != NoFence {
+			m.fence.fenced, m.fence.queue = true, nil
+		}
+		w.next(m, migrator.OK)
+	case migrator.Probe:
+		ask(sideB, "exists", 0)
+	case migrator.Persist:
+		w.next(m, migrator.OK)
+		if w.variant == EarlyUnlock {
+			w.send(&w.moverWire[sideA], sideA, &command{verb: "unlink", key: m.key, move: &move{key: m.key, step: migrator.Committed}})
+			w.next(m, migrator.OK)
+		}
+	case migrator.Unlink:
+		ask(sideA, "unlink", 0)
+	}
+}
+
+// answered is a reply to the mover.
+func (w *World) answered(cmd *command) {
+	m := cmd.move
+	if m.step.Final() {
+		return // EarlyUnlock's
+	}
+	m.busy = false
+	out := migrator.OK
+	switch cmd.verb {
+	case "read":
+		m.value = cmd.result
+		stale := w.srv[sideA].runID != w.runID && w.locks.MaybeMoved(lockKey(m.key)) && w.variant != NoAmnesia
+		switch {
+		case !cmd.present:
+			out = migrator.Absent
+		case stale:
+			out = migrator.Stale
+		}
+	case "restore":
+		switch {
+		case cmd.refused:
+			out = migrator.Refused
+		case cmd.present && !cmd.replace:
+			out = migrator.Busy
+		}
+	case "exists":
+		if !cmd.present {
+			out = migrator.Absent
+		}
+	}
+	w.next(m, out)
+}
+
+func (w *World) next(m *move, out migrator.Outcome) {
+	if m.step.Final() {
+		return
+	}
+	from := m.step
+	m.step = m.step.Next(out)
+	w.say("move %s: %s, %s → %s", m.key, from, out, m.step)
+	switch m.step {
+	case migrator.Committed:
+		w.locks.Commit(lockKey(m.key))
+	case migrator.Stays:
+		w.locks.Abort(lockKey(m.key), true)
+	case migrator.Released:
+		w.locks.Abort(lockKey(m.key), false)
+	default:
+		return
+	}
+	for i := range w.moves {
+		if w.moves[i] == m {
+			w.moves = append(w.moves[:i], w.moves[i+1:]...)
+			return
+		}
+	}
+}
+
+// prove flips when a pass finds nothing: it stands for a whole pass of the tail phase.
+func (w *World) prove() {
+	if w.locks.Stats().Holds == 0 && len(w.moves) == 0 && len(w.srv[sideA].data) == 0 {
+		w.say("proof: the source is empty; flip")
+		w.locks.SetMode(slotlock.AllTarget)
+		w.phase = flipped
+	}
+}
+
+// ---- faults ----
+
+// crash is kill -9 of the gateway. It does not happen while a restarted source holds
+// garbage that only this gateway's filter can tell from data: that double fault is the
+// known limit of the protocol (ARCHITECTURE.md, "What is not promised").
+func (w *World) crash() {
+	for k := range w.garbage {
+		if w.srv[sideA].data[k] != 0 {
+			return
+		}
+	}
+	w.garbage = map[string]bool{}
+	w.say("gateway crashes")
+	w.up, w.crashed = false, true
+	for _, o := range w.current {
+		if o != nil {
+			w.finish(o, false)
+		}
+	}
+	for _, c := range w.wires {
+		c.broken, c.replies = true, nil
+	}
+	w.dataWire, w.moverWire, w.moves = [2]*wire{}, [2]*wire{}, nil
+	w.lossHolds = map[*wire][]string{}
+}
+
+// restart fences the former self and resumes without a filter.
+func (w *World) restart() {
+	w.say("gateway starts again")
+	for _, c := range w.wires {
+		c.fenced, c.queue = true, nil
+	}
+	w.wires = nil
+	w.life++
+	w.up = true
+	mode := slotlock.Resolve
+	if w.phase == flipped {
+		mode = slotlock.AllTarget
+	} else {
+		w.phase = bulk
+	}
+	w.locks = slotlock.New(slotlock.Options{Mode: mode, MaxWaiting: 100})
+}
+
+// forget restarts the source from an older dump: keys that a move has unlinked come back.
+// After a crash of the gateway, whose filter went with it, only those come back which the
+// target holds: of the others nobody knows any more that they had left.
+func (w *World) forget() {
+	a := w.srv[sideA]
+	back := false
+	for _, k := range keys {
+		if a.data[k] == 0 && a.old[k] != 0 && (!w.crashed || w.srv[sideB].data[k] != 0) && w.phase != flipped {
+			a.data[k] = a.old[k]
+			w.garbage[k] = true
+			back = true
+		}
+	}
+	if !back {
+		return
+	}
+	w.amnesia = true
+	a.runID++
+	w.say("the source restarts from an old dump: %v", a.data)
+	for _, c := range w.wires {
+		if c.to == sideA && !c.fenced {
+			if w.dataWire[sideA] == c {
+				w.dataWire[sideA] = nil
+			}
+			if w.moverWire[sideA] == c {
+				w.moverWire[sideA] = nil
+			}
+			if !c.broken {
+				w.lose(c)
+			}
+			c.fenced, c.queue = true, nil // the new process knows nothing of it
+		}
+	}
+}
+
+// ---- invariants ----
+
+// check is done after every step.
+func (w *World) check() error {
+	if !w.up || w.amnesia || w.phase == flipped {
+		return nil
+	}
+	for _, k := range keys {
+		if w.srv[sideA].data[k] != 0 && w.srv[sideB].data[k] != 0 && w.free(k) {
+			return fmt.Errorf("key %s is on both sides and its lock is free", k)
+		}
+	}
+	return nil
+}
+
+// free reports whether nobody holds, wants or moves k. After a crash a key in doubt is on
+// both sides until it is touched, so only this incarnation's keys count.
+func (w *World) free(k string) bool {
+	if w.crashed {
+		return false
+	}
+	if !w.locks.TryLock(lockKey(k)) {
+		return false
+	}
+	w.locks.Abort(lockKey(k), false)
+	return true
+}
+
+// final is checked at the end: the source is empty, and every client saw a history that
+// one correct server could have shown.
+func (w *World) final() error {
+	if len(w.srv[sideA].data) > 0 {
+		return fmt.Errorf("the source still holds %v", w.srv[sideA].data)
+	}
+	for _, k := range keys {
+		w.now++
+		w.history = append(w.history, &op{client: 8, verb: "get", key: k, call: w.now, ret: w.now + 1, result: w.srv[sideB].data[k], state: opDone})
+		w.now++
+		if !linearizable(w.history, k, w.now) {
+			return errors.New("key " + k + ": what the clients saw is not what one server would have shown")
+		}
+	}
+	return nil
+}

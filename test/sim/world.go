@@ -1,0 +1,274 @@
+// Package sim explores the key-move protocol: the real lock table and the real per-key
+// machine against simulated servers, connections and clients, with every interleaving
+// chosen by a seed.
+//
+//	clients ─ Admit ─► data connections ─┐         ┌─ data of A
+//	mover ── MoveStep ─► its connections ┴► queues ┴─ data of B
+//
+// A command that was sent waits in its connection's queue until the seed executes it, and
+// its reply until the seed delivers it. A broken connection loses the replies, but its
+// queue can still be executed until it is fenced: that is what makes outcomes unknown.
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+
+	"keyferry/migrator"
+	"keyferry/slotlock"
+)
+
+// Variant plants a mistake in the protocol, to show that the explorer finds it.
+type Variant uint8
+
+const (
+	Correct     Variant = iota
+	SourceWins          // RESTORE with REPLACE: the source's copy overwrites the target's
+	EarlyUnlock         // the lock is released before UNLINK is confirmed
+	NoFence             // an unknown RESTORE is probed without killing its connection
+	NoAmnesia           // a restarted source is believed about keys that had left
+)
+
+type side uint8
+
+const (
+	sideA side = iota
+	sideB
+)
+
+// server is one Redis: values by key; 0 is no key.
+type server struct {
+	data  map[string]int
+	old   map[string]int // the last value of keys that were unlinked by a move
+	runID int
+}
+
+// wire is one connection of one incarnation of the gateway.
+type wire struct {
+	to      side
+	queue   []*command // sent, not executed
+	replies []*command // executed, not delivered
+	broken  bool       // the gateway has given it up
+	fenced  bool       // the server has: nothing of it can be executed any more
+}
+
+type command struct {
+	verb    string // set, del, get, read, restore, exists, unlink
+	key     string
+	arg     int
+	replace bool
+	result  int
+	present bool
+	refused bool
+	op      *op   // a client's
+	move    *move // the mover's
+}
+
+type opState uint8
+
+const (
+	opParked opState = iota
+	opSent
+	opDone
+)
+
+// op is one command of a client, and an event in the history.
+type op struct {
+	client int
+	verb   string
+	key    string
+	arg    int
+	call   int // logical times
+	ret    int // 0: never answered
+	result int
+
+	state opState
+	held  bool
+	wake  []slotlock.Verdict // messages that the loop has not handled yet
+	w     *World
+	life  int // incarnation of the gateway that took it
+}
+
+// Wake implements slotlock.Waiter: the verdict reaches the loop later.
+func (o *op) Wake(_ *slotlock.Table, _ slotlock.Key, v slotlock.Verdict) { o.wake = append(o.wake, v) }
+
+type move struct {
+	key   string
+	step  migrator.MoveStep
+	value int
+	busy  bool // a command of it is under way
+	fence *wire
+}
+
+type phase uint8
+
+const (
+	bulk phase = iota
+	tail
+	flipped
+)
+
+// World is the whole simulation.
+type World struct {
+	rng     *rand.Rand
+	variant Variant
+	now     int
+	log     []string
+
+	srv     [2]*server
+	locks   *slotlock.Table
+	phase   phase
+	up      bool
+	life    int
+	crashed bool            // ever
+	amnesia bool            // ever
+	runID   int             // of the source when the job began
+	garbage map[string]bool // keys that a restarted source has brought back
+
+	dataWire  [2]*wire
+	moverWire [2]*wire
+	wires     []*wire // all that may still execute something
+	moves     []*move
+	lossHolds map[*wire][]string // keys held by commands that died with a connection
+	current   [2]*op             // by client
+	history   []*op
+	nextValue int
+	quiet     bool // no more faults, no new client commands
+}
+
+var keys = []string{"x", "y"}
+
+// New makes a world with both keys at the source.
+func New(seed uint64, v Variant) *World {
+	w := &World{rng: rand.New(rand.NewPCG(seed, 1)), variant: v, up: true, lossHolds: map[*wire][]string{}, garbage: map[string]bool{}, nextValue: 1, runID: 1, life: 1}
+	for i := range w.srv {
+		w.srv[i] = &server{data: map[string]int{}, old: map[string]int{}, runID: 1}
+	}
+	w.locks = slotlock.New(slotlock.Options{Mode: slotlock.Filtered, MaxWaiting: 100})
+	for _, k := range keys {
+		if w.rng.IntN(4) > 0 {
+			w.write(k)
+		}
+	}
+	return w
+}
+
+// write puts a first value at the source, as if a client had done so before the job.
+func (w *World) write(k string) {
+	w.now++
+	w.srv[sideA].data[k] = w.nextValue
+	w.history = append(w.history, &op{client: 9, verb: "set", key: k, arg: w.nextValue, call: w.now, ret: w.now + 1, state: opDone})
+	w.now++
+	w.nextValue++
+}
+
+func (w *World) say(format string, args ...any) {
+	w.log = append(w.log, fmt.Sprintf("%4d ", w.now)+fmt.Sprintf(format, args...))
+}
+
+// Transcript is what happened, for a seed that failed.
+func (w *World) Transcript() string { return strings.Join(w.log, "\n") }
+
+// Run takes n steps with faults and then lets the job end without. An error says which
+// invariant broke.
+func (w *World) Run(n int) error {
+	for range n {
+		if err := w.step(); err != nil {
+			return err
+		}
+	}
+	w.quiet = true
+	for range 20000 {
+		if w.over() {
+			return w.final()
+		}
+		if err := w.step(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the job does not end: phase %d, moves %v, stats %+v", w.phase, w.moves, w.locks.Stats())
+}
+
+func (w *World) over() bool {
+	if w.phase != flipped || !w.up || len(w.moves) > 0 {
+		return false
+	}
+	for _, o := range w.current {
+		if o != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// step does one thing that the seed picks.
+func (w *World) step() error {
+	w.now++
+	var acts []func()
+	add := func(weight int, f func()) {
+		for range weight {
+			acts = append(acts, f)
+		}
+	}
+	for _, c := range w.wires {
+		if len(c.queue) > 0 && !c.fenced {
+			add(3, func() { w.execute(c) })
+		}
+		if len(c.replies) > 0 && !c.broken {
+			add(3, func() { w.deliver(c) })
+		}
+	}
+	if w.up {
+		w.gatewayActs(add)
+	} else {
+		add(2, w.restart)
+	}
+	if !w.quiet {
+		if w.up {
+			add(1, w.breakWire)
+			if w.rng.IntN(6) == 0 {
+				add(1, w.crash)
+			}
+		}
+		if w.rng.IntN(6) == 0 {
+			add(1, w.forget)
+		}
+	}
+	if len(acts) > 0 {
+		acts[w.rng.IntN(len(acts))]()
+	}
+	return w.check()
+}
+
+func (w *World) gatewayActs(add func(int, func())) {
+	for i := range w.current {
+		if w.current[i] == nil && !w.quiet {
+			add(2, func() { w.issue(i) })
+		}
+		if o := w.current[i]; o != nil && len(o.wake) > 0 {
+			add(3, func() { w.handleWake(o) })
+		}
+	}
+	for _, c := range w.wires { // not the map itself: its order is not the seed's
+		if len(w.lossHolds[c]) > 0 {
+			add(1, func() { w.fenceLoss(c) })
+		}
+	}
+	for _, m := range w.moves {
+		if !m.busy {
+			add(2, func() { w.advance(m) })
+		}
+	}
+	add(1, w.take)
+	switch w.phase {
+	case bulk:
+		add(1, w.scan)
+		if w.quiet || w.rng.IntN(8) == 0 {
+			add(1, func() { w.say("tail"); w.phase = tail; w.locks.SetMode(slotlock.Resolve) })
+		}
+	case tail:
+		add(1, w.scan)
+		add(1, w.prove)
+	}
+}
