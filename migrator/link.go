@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -119,13 +120,16 @@ func jobError(origin string, err error) *topology.JobError {
 	e := &topology.JobError{Origin: origin, Text: err.Error(), AtMs: time.Now().UnixMilli()}
 	var netErr net.Error
 	var never *hopelessError
+	var answer redis.Error
 	switch {
 	case errors.As(err, &never):
 		e.Code = "PREFLIGHT"
-	case refused(err):
-		e.Code, _, _ = strings.Cut(err.Error(), " ")
+	case refused(err) && errors.As(err, &answer):
+		e.Code, _, _ = strings.Cut(answer.Error(), " ")
 	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout():
 		e.Code = "TIMEOUT"
+	case errors.Is(err, io.EOF):
+		e.Code, e.Text = "IO", "the connection was closed by the server or on the way ("+err.Error()+")"
 	default:
 		e.Code = "IO"
 	}

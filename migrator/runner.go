@@ -39,8 +39,11 @@ func (r *runner) run(ctx context.Context) {
 	defer r.shut()
 	for ctx.Err() == nil && !r.job.Phase.Ended() {
 		if r.job.Published && r.mover == nil {
-			r.mover = r.m.newMover(r)
-			r.mover.start()
+			mv := r.m.newMover(r)
+			r.m.mu.Lock()
+			r.mover = mv
+			r.m.mu.Unlock()
+			mv.start()
 		}
 		actx, cancel := context.WithCancel(ctx)
 		result := make(chan *Event, 1)

@@ -330,6 +330,9 @@ func (w *World) restart() {
 // After a crash of the gateway, whose filter went with it, only those come back which the
 // target holds: of the others nobody knows any more that they had left.
 func (w *World) forget() {
+	if !w.up { // the double fault again: see crash
+		return
+	}
 	a := w.srv[sideA]
 	back := false
 	for _, k := range keys {

@@ -1,0 +1,167 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"keyferry/bench"
+	"keyferry/internal/testredis"
+	"keyferry/internal/topology"
+	"keyferry/router"
+)
+
+// TestServerKilledMidJob kills the target, and in another run the source, in the middle
+// of a job. The job backs off and resumes by itself.
+func TestServerKilledMidJob(t *testing.T) {
+	for name, victim := range map[string]int{"target": 1, "source": 0} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 3, "--set", "migration.batch-max-keys=16")
+			// The third group's clients must not notice anything.
+			r.proxy("MIGRATE", "12000-16383", "TO", "g3")
+			r.awaitDone()
+			_, finish := r.oracle(bench.OracleConfig{Keys: 3000, Clients: 4, Pipeline: 3, Rate: 2000, Reconnect: true})
+			r.proxy("MIGRATE", "0-6000", "TO", "g2", "RATE", "700")
+			r.await("half of the move", func() bool { return last(r).KeysMoved > 300 })
+			if err := r.servers[victim].Kill(); err != nil {
+				t.Fatal(err)
+			}
+			r.await("the job to back off", func() bool { return last(r).Phase == topology.Backoff || last(r).Attempt > 0 })
+			c := r.client()
+			for i := range 200 { // clients of keys that can be served are served
+				key := fmt.Sprintf("third:%d", i)
+				if router.Redis.Slot([]byte(key)) < 12000 {
+					continue
+				}
+				if err := c.Set(context.Background(), key, "x", 0).Err(); err != nil {
+					t.Errorf("a key of a healthy group: %v", err)
+				}
+			}
+			if e := last(r).FirstError; e == nil || e.Origin != name {
+				t.Errorf("first error %+v, want origin %s", e, name)
+			}
+			if err := r.servers[victim].Restart(); err != nil {
+				t.Fatal(err)
+			}
+			r.awaitDone()
+			finish()
+			r.placesRight()
+		})
+	}
+}
+
+func last(r *rig) (j struct {
+	Phase      topology.Phase
+	KeysMoved  int64
+	Attempt    int
+	FirstError *topology.JobError
+	Stale      int64
+}) {
+	if jobs := r.jobs(); len(jobs) > 0 {
+		x := jobs[len(jobs)-1]
+		j.Phase, j.KeysMoved, j.Attempt, j.FirstError, j.Stale = x.Phase, x.KeysMoved, x.Attempt, x.FirstError, x.StaleDropped
+	}
+	return j
+}
+
+// TestSourceFromOlderDump restarts the source from a dump in which keys are present that
+// have left since: the target's word stands, for values and for deletes.
+func TestSourceFromOlderDump(t *testing.T) {
+	ctx := context.Background()
+	r := &rig{t: t, dir: t.TempDir(), args: []string{"--set", "migration.batch-max-keys=8"}}
+	r.servers = []*testredis.Server{testredis.StartT(t, "--appendonly", "no"), testredis.StartT(t)}
+	r.addresses()
+	r.start("")
+	r.proxy("GROUP", "ADD", "g1", r.servers[0].Addr)
+	r.proxy("GROUP", "ADD", "g2", r.servers[1].Addr)
+	r.proxy("SLOT", "ASSIGN", "0-16383", "g1")
+	c := r.client()
+	const n = 2000
+	set := func(i int, v string) {
+		t.Helper()
+		if err := c.Set(ctx, fmt.Sprintf("k%d", i), v, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		set(i, "old")
+	}
+	src := r.servers[0].Client()
+	defer src.Close()
+	if err := src.Save(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "400")
+	r.await("half of the move", func() bool { return last(r).KeysMoved > n/2 })
+	dst := r.servers[1].Client()
+	defer dst.Close()
+	want := map[int]string{}
+	for i := range n {
+		want[i] = "old"
+		if dst.Exists(ctx, fmt.Sprintf("k%d", i)).Val() == 0 {
+			continue
+		}
+		switch i % 3 {
+		case 0:
+			set(i, "new")
+			want[i] = "new"
+		case 1:
+			if err := c.Del(ctx, fmt.Sprintf("k%d", i)).Err(); err != nil {
+				t.Fatal(err)
+			}
+			want[i] = ""
+		}
+	}
+	if err := r.servers[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.servers[0].Restart(); err != nil { // loads dump.rdb
+		t.Fatal(err)
+	}
+	r.awaitDone()
+	for i := range n {
+		got, err := c.Get(ctx, fmt.Sprintf("k%d", i)).Result()
+		if err != nil && err != redis.Nil {
+			t.Fatal(err)
+		}
+		if got != want[i] {
+			t.Errorf("k%d holds %q, want %q", i, got, want[i])
+		}
+	}
+	if last(r).Stale == 0 {
+		t.Error("no stale copy was met: the test did not test anything")
+	}
+	r.placesRight()
+}
+
+// TestCommandsInFlightOnADyingServer: each gets an error in Redis's form, none hangs, and
+// the gateway comes back when the server does.
+func TestCommandsInFlightOnADyingServer(t *testing.T) {
+	ctx := context.Background()
+	r := newRig(t, 1)
+	c := r.client()
+	if err := r.servers[0].Pause(); err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error, 50)
+	for i := range 50 {
+		go func() { errs <- c.Set(ctx, fmt.Sprintf("k%d", i), "v", 0).Err() }()
+	}
+	r.await("the commands to be in flight", func() bool { return r.gatewayInfo("commands_in_flight") > 0 })
+	if err := r.servers[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		err := <-errs
+		if _, ok := err.(redis.Error); !ok {
+			t.Errorf("want an error reply, got %v", err)
+		}
+	}
+	if err := r.servers[0].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the server to be reached again", func() bool { return c.Set(ctx, "k", "v", time.Minute).Err() == nil })
+}
