@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -68,17 +67,6 @@ const elemRange = 6 // fields and members that a hash, set or zset may have
 
 func (k *key) value(seq uint64) string {
 	return fmt.Sprintf("%s#%d#%s", k.name, seq, "................................"[:8+seq%24])
-}
-
-// seqOf reads the sequence number out of a value of this key; 0 for a foreign one.
-func (k *key) seqOf(v string) uint64 {
-	rest, ok := strings.CutPrefix(v, k.name+"#")
-	if !ok {
-		return 0
-	}
-	n, _, _ := strings.Cut(rest, "#")
-	seq, _ := strconv.ParseUint(n, 10, 64)
-	return seq
 }
 
 var (

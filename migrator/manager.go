@@ -246,6 +246,10 @@ func (m *Manager) newMover(r *runner) *mover {
 	}
 	mv.stats.init(m.cfg.BigKeyBytes)
 	mv.stats.firstKeys, mv.stats.firstBytes = j.KeysMoved, j.BytesMoved
+	// The job is stored with each phase, the checkpoint more often: it knows better.
+	if cp, ok, err := m.store.LoadCheckpoint(context.Background(), j.ID); err == nil && ok {
+		mv.stats.firstKeys, mv.stats.firstBytes = max(j.KeysMoved, cp.KeysMoved), max(j.BytesMoved, cp.BytesMoved)
+	}
 	return mv
 }
 

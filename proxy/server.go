@@ -228,7 +228,7 @@ func (s *Server) OnTraffic(c gnet.Conn) gnet.Action {
 func (s *Server) OnClose(c gnet.Conn, err error) gnet.Action {
 	switch x := c.Context().(type) {
 	case *session:
-		x.closed(err)
+		x.closed(c, err)
 	case *dialed:
 		x.closed(err)
 	}

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -14,7 +16,7 @@ import (
 // session is one client connection. An idle one holds no buffer.
 type session struct {
 	l    *loop
-	conn gnet.Conn // nil once gone: the descriptor may be somebody else's
+	conn clientConn // nil once gone: the descriptor may be somebody else's
 	id   int64
 	addr string
 
@@ -39,6 +41,7 @@ type session struct {
 
 	gone     bool // no more reads, writes or parsing
 	ending   bool // closes when the queue is empty: QUIT, protocol error
+	eof      bool // the client sends no more: closes when all that it sent is answered
 	dirty    bool
 	resuming bool // in the loop's resumable list
 	paused   bool // has input that waits
@@ -219,6 +222,9 @@ func (s *session) resume() {
 	}
 	s.paused = false
 	s.processOwn()
+	if s.eof {
+		s.l.markDirty(s) // it may have been the last
+	}
 }
 
 // answer queues a reply that is complete.
@@ -312,7 +318,7 @@ func (s *session) flush() {
 	if s.gone {
 		return
 	}
-	if s.ending && s.queue.n == 0 {
+	if s.queue.n == 0 && (s.ending || s.eof && !s.paused) {
 		s.kill("")
 		return
 	}
@@ -377,11 +383,20 @@ func (s *session) kill(reason string) {
 	_ = c.Close() // on the loop, after this turn
 }
 
-// closed is gnet's word that the connection has ended.
-func (s *session) closed(error) {
-	if !s.gone {
-		s.leave()
+// closed is gnet's word that the connection has ended. A client that has only closed its
+// sending side still gets its replies.
+func (s *session) closed(c gnet.Conn, err error) {
+	if s.gone {
+		return
 	}
+	if errors.Is(err, io.EOF) && (s.queue.n+len(s.out) > 0 || s.paused) && c.OutboundBuffered() == 0 {
+		if lc, err := newLinger(s.l.srv, c); err == nil {
+			s.conn, s.eof = lc, true
+			s.l.markDirty(s)
+			return
+		}
+	}
+	s.leave()
 }
 
 // leave takes the session out of everything that could still use it.

@@ -140,7 +140,8 @@ func (s *Server) cluster(ctx context.Context, args []string) any {
 			status("CLUSTER MIGRATESLOTS SLOTSRANGE <first> <last> [<first> <last> ...] NODE <group>"),
 			status("CLUSTER GETSLOTMIGRATIONS"), status("CLUSTER CANCELSLOTMIGRATIONS")}
 	}
-	return fmt.Errorf("unknown subcommand '%.128s'. Try CLUSTER HELP.", args[0]) //nolint:staticcheck // Redis's own form
+	//lint:ignore ST1005 Redis ends it so
+	return fmt.Errorf("unknown subcommand '%.128s'. Try CLUSTER HELP.", args[0])
 }
 
 func (s *Server) clusterMigration(ctx context.Context, args []string) any {

@@ -60,7 +60,8 @@ func (s *Server) proxy(ctx context.Context, args []string) any {
 	case "HELP":
 		return proxyHelp
 	}
-	return fmt.Errorf("unknown subcommand '%.128s'. Try PROXY HELP.", args[0]) //nolint:staticcheck // Redis's own form
+	//lint:ignore ST1005 Redis ends it so
+	return fmt.Errorf("unknown subcommand '%.128s'. Try PROXY HELP.", args[0])
 }
 
 // word reports whether args has the word at i, in any case.

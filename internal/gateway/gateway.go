@@ -102,6 +102,9 @@ func (g *Gateway) start(c conf.Config) error {
 		return err
 	}
 	go func() { g.ended <- g.Manager.Run(ctx, g.Proxy.Apply) }()
+	for _, w := range c.Warnings() {
+		g.log.Warn(w)
+	}
 	st := g.Manager.State()
 	g.log.Info("keyferry is up", zap.String("version", Version), zap.String("name", name), zap.Uint64("incarnation", g.Manager.Incarnation()),
 		zap.String("listen", c.Listen), zap.String("admin", c.Admin), zap.Uint64("epoch", st.Epoch), zap.Int("groups", len(st.Groups)))

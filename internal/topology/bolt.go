@@ -5,21 +5,34 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// boltStore is the Store of a single gateway: one bbolt file for the State, synced on
-// every change, and one for checkpoints, which isn't.
+// boltStore is the Store of a single gateway.
+//
+// There are two files, because a checkpoint must not queue behind the State nor the State
+// behind checkpoints. Both are synced with each commit: without that bbolt's pages may
+// reach the disk in any order, and a power cut would leave a file that can't be opened,
+// where all that is allowed to be lost is the last checkpoint.
 type boltStore struct {
 	db     *bbolt.DB
 	points *bbolt.DB
 
-	mu       sync.Mutex // protects what follows; also makes CompareAndSet and its news one step
-	watchers map[chan State]struct{}
+	mu       sync.Mutex // protects what follows; not held across I/O
+	newest   State      // the newest that is known to be stored; epoch 0: none
+	watchers map[*watcher]struct{}
 	closed   bool
+}
+
+type watcher struct {
+	ch   chan State  // capacity one: the newest State that was not read yet
+	stop func() bool // of the context.AfterFunc that ends it
 }
 
 var (
@@ -28,23 +41,33 @@ var (
 	pointBucket = []byte("checkpoints")
 )
 
-// OpenBolt opens or creates the store in dir. ErrLocked when another process has it.
+// lockWait is how long OpenBolt waits for a former process to let go of the files.
+const lockWait = time.Second
+
+// OpenBolt opens or creates the store in dir, which must exist. ErrLocked when another
+// process has it.
 func OpenBolt(dir string) (Store, error) {
-	db, err := openBoltFile(dir+"/topology.db", false, stateBucket)
+	db, err := openBoltFile(filepath.Join(dir, "topology.db"), stateBucket)
 	if err != nil {
 		return nil, err
 	}
-	points, err := openBoltFile(dir+"/checkpoints.db", true, pointBucket)
-	if err != nil {
-		_ = db.Close()
+	b := &boltStore{db: db, watchers: make(map[*watcher]struct{})}
+	if b.points, err = openPoints(filepath.Join(dir, "checkpoints.db")); err == nil {
+		err = syncDir(dir)
+	}
+	if err == nil {
+		b.newest, err = b.Load(context.Background())
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		_ = b.Close()
 		return nil, err
 	}
-	return &boltStore{db: db, points: points, watchers: make(map[chan State]struct{})}, nil
+	return b, nil
 }
 
-func openBoltFile(path string, noSync bool, bucket []byte) (*bbolt.DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, NoSync: noSync, NoFreelistSync: true})
-	if errors.Is(err, bbolt.ErrTimeout) {
+func openBoltFile(path string, bucket []byte) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, NoFreelistSync: true})
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w (%s)", ErrLocked, path)
 	}
 	if err != nil {
@@ -60,21 +83,64 @@ func openBoltFile(path string, noSync bool, bucket []byte) (*bbolt.DB, error) {
 	return db, nil
 }
 
+// openPoints begins anew when the file is damaged: checkpoints save time and nothing else,
+// and a gateway that does not start for want of them would be the worse loss.
+func openPoints(path string) (*bbolt.DB, error) {
+	db, err := openBoltFile(path, pointBucket)
+	for _, damage := range []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
+		if errors.Is(err, damage) {
+			if err := os.Remove(path); err != nil {
+				return nil, fmt.Errorf("topology: damaged checkpoints: %w", err)
+			}
+			return openBoltFile(path, pointBucket)
+		}
+	}
+	return db, err
+}
+
+// syncDir makes the files' names durable; bbolt syncs only what is in them.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("topology: %w", err)
+	}
+	defer func() { _ = d.Close() }()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("topology: sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+// own turns bbolt's error for a closed file into the Store's.
+func own(err error) error {
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
+}
+
 func (b *boltStore) Load(ctx context.Context) (State, error) {
 	if err := ctx.Err(); err != nil {
 		return State{}, err
 	}
 	var s State
 	err := b.db.View(func(tx *bbolt.Tx) error { return decodeState(tx, &s) })
-	return s, err
+	if err != nil {
+		return State{}, own(err)
+	}
+	return s, nil
 }
 
-func decodeState(tx *bbolt.Tx, s *State) error {
-	v := tx.Bucket(stateBucket).Get(stateKey)
-	if v == nil {
+// decodeState reads the stored State, or some fields of it, into v.
+func decodeState(tx *bbolt.Tx, v any) error {
+	text := tx.Bucket(stateBucket).Get(stateKey)
+	if text == nil {
 		return ErrNotFound
 	}
-	return json.Unmarshal(v, s)
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("topology: stored state: %w", err)
+	}
+	return nil
 }
 
 func (b *boltStore) CompareAndSet(ctx context.Context, epoch uint64, next State) error {
@@ -87,65 +153,74 @@ func (b *boltStore) CompareAndSet(ctx context.Context, epoch uint64, next State)
 	if err := next.Validate(); err != nil {
 		return err
 	}
-	v, err := json.Marshal(next)
+	text, err := json.Marshal(next)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	err = b.db.Update(func(tx *bbolt.Tx) error {
-		var have State
+		var have struct{ Epoch uint64 }
 		if err := decodeState(tx, &have); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		if have.Epoch != epoch {
 			return ErrConflict
 		}
-		return tx.Bucket(stateBucket).Put(stateKey, v)
+		return tx.Bucket(stateBucket).Put(stateKey, text)
 	})
 	if err != nil {
-		return err
+		return own(err)
 	}
-	for ch := range b.watchers {
-		replace(ch, next.Clone())
-	}
+	b.publish(next.Clone())
 	return nil
 }
 
-// replace puts the newest State into a channel of capacity one, in place of an older one
-// that nobody has read. Only one goroutine sends (mu is held).
-func replace(ch chan State, s State) {
-	select {
-	case <-ch:
-	default:
+// publish tells the watchers of a State that is stored. bbolt lets one writer in at a
+// time, but two that have left may come here in either order:
+//
+//	writer 1   stores epoch 7                               publishes 7: not newer, dropped
+//	writer 2                    stores 8     publishes 8
+func (b *boltStore) publish(s State) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || s.Epoch <= b.newest.Epoch {
+		return
 	}
-	ch <- s
+	b.newest = s
+	for w := range b.watchers {
+		select { // an older State that nobody has read gives way
+		case <-w.ch:
+		default:
+		}
+		w.ch <- s.Clone() // there is room: only holders of mu send
+	}
 }
 
 func (b *boltStore) Watch(ctx context.Context) <-chan State {
-	ch := make(chan State, 1)
+	w := &watcher{ch: make(chan State, 1)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		close(ch)
-		return ch
+		close(w.ch)
+		return w.ch
 	}
-	if s, err := b.Load(ctx); err == nil {
-		ch <- s
+	if b.newest.Epoch > 0 {
+		w.ch <- b.newest.Clone()
 	}
-	b.watchers[ch] = struct{}{}
-	context.AfterFunc(ctx, func() {
+	b.watchers[w] = struct{}{}
+	w.stop = context.AfterFunc(ctx, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.drop(ch)
+		b.end(w)
 	})
-	return ch
+	return w.ch
 }
 
-func (b *boltStore) drop(ch chan State) {
-	if _, ok := b.watchers[ch]; ok {
-		delete(b.watchers, ch)
-		close(ch)
+// end closes a watch, once. mu is held.
+func (b *boltStore) end(w *watcher) {
+	if _, ok := b.watchers[w]; ok {
+		delete(b.watchers, w)
+		close(w.ch)
+		w.stop()
 	}
 }
 
@@ -153,33 +228,38 @@ func (b *boltStore) SaveCheckpoint(ctx context.Context, c Checkpoint) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	v, err := json.Marshal(c)
+	if c.Job == "" {
+		return fmt.Errorf("%w: checkpoint without a job", ErrInvalid)
+	}
+	text, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	return b.points.Update(func(tx *bbolt.Tx) error { return tx.Bucket(pointBucket).Put([]byte(c.Job), v) })
+	return own(b.points.Update(func(tx *bbolt.Tx) error { return tx.Bucket(pointBucket).Put([]byte(c.Job), text) }))
 }
 
+// LoadCheckpoint takes a checkpoint that it can't read, such as one written by another
+// version, for a lost one.
 func (b *boltStore) LoadCheckpoint(ctx context.Context, job string) (c Checkpoint, ok bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return c, false, err
+		return Checkpoint{}, false, err
 	}
 	err = b.points.View(func(tx *bbolt.Tx) error {
-		v := tx.Bucket(pointBucket).Get([]byte(job))
-		if v == nil {
-			return nil
-		}
-		ok = true
-		return json.Unmarshal(v, &c)
+		text := tx.Bucket(pointBucket).Get([]byte(job))
+		ok = text != nil && json.Unmarshal(text, &c) == nil
+		return nil
 	})
-	return c, ok, err
+	if err != nil || !ok {
+		return Checkpoint{}, false, own(err)
+	}
+	return c, true, nil
 }
 
 func (b *boltStore) DropCheckpoint(ctx context.Context, job string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return b.points.Update(func(tx *bbolt.Tx) error { return tx.Bucket(pointBucket).Delete([]byte(job)) })
+	return own(b.points.Update(func(tx *bbolt.Tx) error { return tx.Bucket(pointBucket).Delete([]byte(job)) }))
 }
 
 func (b *boltStore) Close() error {
@@ -189,9 +269,13 @@ func (b *boltStore) Close() error {
 		return nil
 	}
 	b.closed = true
-	for ch := range b.watchers {
-		b.drop(ch)
+	for w := range b.watchers {
+		b.end(w)
 	}
 	b.mu.Unlock()
-	return errors.Join(b.db.Close(), b.points.Close())
+	err := b.db.Close()
+	if b.points != nil { // nil when OpenBolt gave up half-way
+		err = errors.Join(err, b.points.Close())
+	}
+	return err
 }

@@ -4,35 +4,29 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// NewState is a cluster without groups.
+// NewState is a new cluster without groups. Its epoch is 0, which says that it is not
+// stored yet; the first one that is stored is 1.
 func NewState(scheme string, slotCount, databases int) State {
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
 	return State{ClusterID: hex.EncodeToString(id), Scheme: scheme, SlotCount: slotCount, Databases: databases, NextJob: 1}
 }
 
-var groupID = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
-
 // AddGroup adds a group without slots.
 func (s *State) AddGroup(g Group) error {
-	if !groupID.MatchString(g.ID) {
-		return fmt.Errorf("invalid group id %q: want 1 to 64 of a-z A-Z 0-9 _ . -", g.ID)
-	}
-	if host, port, err := net.SplitHostPort(g.Addr); err != nil || host == "" || !validPort(port) {
-		return fmt.Errorf("invalid address %q: want host:port", g.Addr)
+	if err := checkGroup(g); err != nil {
+		return err
 	}
 	for _, have := range s.Groups {
 		if have.ID == g.ID {
 			return fmt.Errorf("group %s exists already (%s)", g.ID, have.Addr)
 		}
-		if have.Addr == g.Addr {
+		if addrKey(have.Addr) == addrKey(g.Addr) {
 			return fmt.Errorf("address %s is that of group %s", g.Addr, have.ID)
 		}
 	}
@@ -41,18 +35,13 @@ func (s *State) AddGroup(g Group) error {
 	return nil
 }
 
-func validPort(p string) bool {
-	n, err := strconv.Atoi(p)
-	return err == nil && n > 0 && n < 65536
-}
-
 // DelGroup removes a group that has no slots and no job.
 func (s *State) DelGroup(id string) error {
 	if _, ok := s.Group(id); !ok {
 		return fmt.Errorf("no such group %q", id)
 	}
-	if n := CountSlots(s.SlotsOf(id)); n > 0 {
-		return fmt.Errorf("group %s owns %d slots: migrate them first", id, n)
+	if rs := s.SlotsOf(id); len(rs) > 0 {
+		return fmt.Errorf("group %s owns %d slots (%s): migrate them first", id, CountSlots(rs), firstRanges(rs))
 	}
 	for _, j := range s.Jobs {
 		if !j.Phase.Ended() && (j.Source == id || j.Target == id) {
@@ -61,6 +50,15 @@ func (s *State) DelGroup(id string) error {
 	}
 	s.Groups = slices.DeleteFunc(s.Groups, func(g Group) bool { return g.ID == id })
 	return nil
+}
+
+// firstRanges is FormatRanges, short enough for one line of an error.
+func firstRanges(rs []Range) string {
+	const most = 8
+	if len(rs) > most {
+		return FormatRanges(rs[:most]) + ",…"
+	}
+	return FormatRanges(rs)
 }
 
 // OwnerOf is the group that owns a slot; "" and false if none does.
@@ -100,14 +98,25 @@ func (s *State) Unassigned() []Range {
 	return out
 }
 
-// AssignSlots gives slots that nobody owns to a group. Slots of another group are
-// refused, because the keys there would be lost from sight.
+// AssignSlots gives slots that nobody owns to a group; to own some of them already is
+// fine. Slots of another group are refused, because the keys there would be lost from
+// sight; so are slots of a job that has not ended.
 func (s *State) AssignSlots(r Range, group string) error {
 	if _, ok := s.Group(group); !ok {
 		return fmt.Errorf("no such group %q", group)
 	}
-	if r.First < 0 || r.Last >= s.SlotCount || r.First > r.Last {
-		return fmt.Errorf("slot range %d-%d is outside 0-%d or reversed", r.First, r.Last, s.SlotCount-1)
+	if err := checkRange(r, s.SlotCount); err != nil {
+		return err
+	}
+	for _, j := range s.Jobs {
+		if j.Phase.Ended() && !j.Published {
+			continue
+		}
+		for _, m := range j.Slots {
+			if m.First <= r.Last && r.First <= m.Last {
+				return fmt.Errorf("slot %d is part of job %s (%s)", max(m.First, r.First), j.ID, j.Phase)
+			}
+		}
 	}
 	for _, a := range s.Slots {
 		if a.Group != group && a.First <= r.Last && r.First <= a.Last {
@@ -118,14 +127,36 @@ func (s *State) AssignSlots(r Range, group string) error {
 	return nil
 }
 
-// setOwner rewrites the assignments.
-func (s *State) setOwner(rs []Range, group string) {
+// owners is the owner of each slot, "" for none. Assignments must be in bounds.
+func (s *State) owners() []string {
 	owner := make([]string, s.SlotCount)
 	for _, a := range s.Slots {
 		for i := a.First; i <= a.Last; i++ {
 			owner[i] = a.Group
 		}
 	}
+	return owner
+}
+
+// taken is the open job that each slot is part of, "" for none.
+func (s *State) taken() []string {
+	by := make([]string, s.SlotCount)
+	for _, j := range s.Jobs {
+		if j.Phase.Ended() {
+			continue
+		}
+		for _, r := range j.Slots {
+			for i := r.First; i <= r.Last; i++ {
+				by[i] = j.ID
+			}
+		}
+	}
+	return by
+}
+
+// setOwner gives slots to a group and keeps the assignments sorted and merged.
+func (s *State) setOwner(rs []Range, group string) {
+	owner := s.owners()
 	for _, r := range rs {
 		for i := r.First; i <= r.Last; i++ {
 			owner[i] = group
@@ -144,45 +175,64 @@ func (s *State) setOwner(rs []Range, group string) {
 	}
 }
 
-// AddJob adds a job and gives it its id.
-func (s *State) AddJob(j Job) (string, error) {
-	if _, ok := s.Group(j.Target); !ok {
-		return "", fmt.Errorf("no such group %q", j.Target)
+// AddJob adds a job, which must be Queued, and gives it its id. Its slots must be owned
+// by its source and be in no other job that has not ended.
+func (s *State) AddJob(j Job) (id string, err error) {
+	j = j.Clone()
+	if j.Phase != Queued {
+		return "", fmt.Errorf("a job begins as %s, not %q", Queued, j.Phase)
 	}
-	j.ID = "m" + strconv.FormatUint(s.NextJob, 10)
-	s.Jobs = append(s.Jobs, j)
-	s.NextJob++
-	if err := s.validateJobs(); err != nil {
-		s.Jobs = s.Jobs[:len(s.Jobs)-1]
-		s.NextJob--
+	if j.Slots, err = normalRanges(j.Slots, s.SlotCount); err != nil {
 		return "", err
 	}
-	s.dropOldJobs()
+	j.ID = "m" + strconv.FormatUint(s.NextJob, 10)
+	if err := s.validateOpenJob(j, s.owners(), s.taken()); err != nil {
+		return "", err
+	}
+	s.Jobs = append(s.Jobs, j)
+	s.NextJob++
+	s.dropOldJobs(j.ID)
 	return j.ID, nil
 }
 
-// PutJob replaces a job by one of the same id.
+// PutJob replaces a job by one of the same id. If that ended it, the oldest ended jobs
+// may be forgotten, but never j: FlipJob may have to follow.
 func (s *State) PutJob(j Job) error {
 	p := s.Job(j.ID)
 	if p == nil {
 		return fmt.Errorf("no such job %q", j.ID)
 	}
-	*p = j
+	*p = j.Clone()
+	s.dropOldJobs(j.ID)
 	return nil
 }
 
-// FlipJob makes the job's slots the target's: the end of a move.
+// FlipJob makes the job's slots the target's: the end of a move. It belongs into the same
+// change as the PutJob that makes the job Done, since a State between the two would send
+// clients to a source that has no keys any more.
 func (s *State) FlipJob(id string) error {
 	j := s.Job(id)
 	if j == nil {
 		return fmt.Errorf("no such job %q", id)
+	}
+	if j.Phase == Cancelled {
+		return fmt.Errorf("job %s is %s", id, j.Phase)
+	}
+	owner := s.owners()
+	for _, r := range j.Slots {
+		for slot := r.First; slot <= r.Last; slot++ {
+			if owner[slot] != j.Source {
+				return fmt.Errorf("slot %d of job %s is owned by %q and not by its source %s", slot, id, owner[slot], j.Source)
+			}
+		}
 	}
 	s.setOwner(j.Slots, j.Target)
 	j.Published = false
 	return nil
 }
 
-func (s *State) dropOldJobs() {
+// dropOldJobs forgets the oldest ended jobs beyond MaxEndedJobs, except keep.
+func (s *State) dropOldJobs(keep string) {
 	ended := 0
 	for _, j := range s.Jobs {
 		if j.Phase.Ended() {
@@ -190,7 +240,7 @@ func (s *State) dropOldJobs() {
 		}
 	}
 	s.Jobs = slices.DeleteFunc(s.Jobs, func(j Job) bool {
-		if ended > MaxEndedJobs && j.Phase.Ended() {
+		if ended > MaxEndedJobs && j.Phase.Ended() && j.ID != keep {
 			ended--
 			return true
 		}
@@ -208,73 +258,4 @@ func (s *State) SetGateway(name string) uint64 {
 	}
 	s.Gateways = append(s.Gateways, Gateway{Name: name, Incarnation: 1})
 	return 1
-}
-
-// Validate checks every invariant of a State.
-func (s *State) Validate() error {
-	if err := s.validate(); err != nil {
-		return fmt.Errorf("%w: %v", ErrInvalid, err)
-	}
-	return nil
-}
-
-func (s *State) validate() error {
-	if s.SlotCount < 1 || s.SlotCount > len(SlotSet{})*64 {
-		return fmt.Errorf("slot count %d", s.SlotCount)
-	}
-	if s.Databases < 1 {
-		return fmt.Errorf("%d databases", s.Databases)
-	}
-	for i, g := range s.Groups {
-		if i > 0 && s.Groups[i-1].ID >= g.ID {
-			return fmt.Errorf("groups not sorted at %s", g.ID)
-		}
-	}
-	for i, a := range s.Slots {
-		if _, ok := s.Group(a.Group); !ok {
-			return fmt.Errorf("slots %d-%d belong to unknown group %s", a.First, a.Last, a.Group)
-		}
-		if a.First < 0 || a.Last < a.First || a.Last >= s.SlotCount {
-			return fmt.Errorf("slots %d-%d out of range", a.First, a.Last)
-		}
-		if i > 0 && s.Slots[i-1].Last >= a.First {
-			return fmt.Errorf("slots %d-%d overlap", a.First, a.Last)
-		}
-	}
-	return s.validateJobs()
-}
-
-func (s *State) validateJobs() error {
-	taken := make(map[int]string)
-	for _, j := range s.Jobs {
-		if j.Phase.Ended() {
-			if j.Published {
-				return fmt.Errorf("job %s is %s and yet published", j.ID, j.Phase)
-			}
-			continue
-		}
-		if j.Source == j.Target {
-			return fmt.Errorf("job %s moves from group %s to itself", j.ID, j.Source)
-		}
-		for _, id := range []string{j.Source, j.Target} {
-			if _, ok := s.Group(id); !ok {
-				return fmt.Errorf("job %s names unknown group %s", j.ID, id)
-			}
-		}
-		for _, r := range j.Slots {
-			for slot := r.First; slot <= r.Last; slot++ {
-				if other := taken[slot]; other != "" {
-					return fmt.Errorf("slot %d is part of job %s already", slot, other)
-				}
-				taken[slot] = j.ID
-			}
-		}
-	}
-	for slot, id := range taken {
-		j := s.Job(id)
-		if owner, _ := s.OwnerOf(slot); owner != j.Source {
-			return fmt.Errorf("slot %d of job %s is owned by %q and not by its source %s", slot, id, owner, j.Source)
-		}
-	}
-	return nil
 }

@@ -7,6 +7,8 @@ var (
 	ErrConflict = errors.New("topology: the cluster was changed by somebody else meanwhile")
 	// ErrNotFound is returned when no cluster has been stored yet.
 	ErrNotFound = errors.New("topology: no cluster has been created")
+	// ErrClosed is returned by every call on a Store after its Close.
+	ErrClosed = errors.New("topology: the store is closed")
 	// ErrInvalid is returned for a State that breaks an invariant; nothing is stored.
 	ErrInvalid = errors.New("topology: invalid state")
 	// ErrUnchanged is returned by a change that has nothing to do; Update then stores nothing.

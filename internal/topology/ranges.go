@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -23,33 +24,41 @@ func ParseRanges(text string, slots int) ([]Range, error) {
 				return nil, fmt.Errorf("invalid slot range %q: want <first>-<last>", part)
 			}
 		}
-		if first < 0 || last >= slots || first > last {
-			return nil, fmt.Errorf("slot range %q is outside 0-%d or reversed", part, slots-1)
-		}
 		out = append(out, Range{first, last})
 	}
-	slices.SortFunc(out, func(a, b Range) int { return a.First - b.First })
-	for i := 1; i < len(out); i++ {
-		if out[i].First <= out[i-1].Last {
-			return nil, fmt.Errorf("slot %d is named twice", out[i].First)
-		}
-	}
-	return mergeRanges(out), nil
+	return normalRanges(out, slots)
 }
 
-func mergeRanges(in []Range) []Range {
+// normalRanges sorts and merges ranges. The errors are those of ParseRanges.
+func normalRanges(in []Range, slots int) ([]Range, error) {
+	in = slices.Clone(in)
+	slices.SortFunc(in, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	var out []Range
 	for _, r := range in {
-		if n := len(out); n > 0 && out[n-1].Last+1 == r.First {
+		if err := checkRange(r, slots); err != nil {
+			return nil, err
+		}
+		n := len(out)
+		if n > 0 && r.First <= out[n-1].Last {
+			return nil, fmt.Errorf("slot %d is named twice", r.First)
+		}
+		if n > 0 && r.First == out[n-1].Last+1 {
 			out[n-1].Last = r.Last
 			continue
 		}
 		out = append(out, r)
 	}
-	return out
+	return out, nil
 }
 
-// FormatRanges is the inverse of ParseRanges.
+func checkRange(r Range, slots int) error {
+	if r.First < 0 || r.Last >= slots || r.First > r.Last {
+		return fmt.Errorf("slot range %d-%d is outside 0-%d or reversed", r.First, r.Last, slots-1)
+	}
+	return nil
+}
+
+// FormatRanges is the inverse of ParseRanges; "" for no ranges.
 func FormatRanges(rs []Range) string {
 	var b strings.Builder
 	for i, r := range rs {
@@ -74,8 +83,12 @@ func CountSlots(rs []Range) int {
 	return n
 }
 
-// SlotSet is a set of slots that is cheap to ask.
-type SlotSet [16384 / 64]uint64
+// maxSlots is the largest slot count of any scheme.
+const maxSlots = 16384
+
+// SlotSet is a set of slots that is cheap to ask: one bit a slot, 2 kB, no allocation and
+// no search. Slots are those of a valid State; others panic.
+type SlotSet [maxSlots / 64]uint64
 
 // NewSlotSet is the set of the slots in rs.
 func NewSlotSet(rs []Range) *SlotSet {

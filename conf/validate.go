@@ -1,0 +1,154 @@
+package conf
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// bound is what a number may be, both ends included.
+type bound[T cmp.Ordered] struct {
+	key             string
+	value, min, max T
+}
+
+// Validate checks what types can't say. Its error names every key that is wrong, with the
+// value and what is allowed.
+func (c *Config) Validate() error {
+	return errors.Join(slices.Concat(c.checkTexts(), check(c.counts()), check(c.sizes()), check(c.times()), c.checkPairs())...)
+}
+
+func check[T cmp.Ordered](bounds []bound[T]) (errs []error) {
+	for _, b := range bounds {
+		if b.value < b.min || b.value > b.max {
+			errs = append(errs, fmt.Errorf("%s = %v: want %v to %v", b.key, b.value, b.min, b.max))
+		}
+	}
+	return errs
+}
+
+func (c *Config) checkTexts() (errs []error) {
+	need := func(ok bool, key, value, want string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s = %q: want %s", key, value, want))
+		}
+	}
+	oneOf := func(key, value string, allowed ...string) {
+		need(slices.Contains(allowed, value), key, value, strings.Join(allowed, " or "))
+	}
+	need(isAddr(c.Listen), "listen", c.Listen, "host:port or :port")
+	need(isAddr(c.Admin), "admin", c.Admin, "host:port or :port")
+	need(!isAddr(c.Admin) || loopback(c.Admin) || c.AdminPassword != "", "admin", c.Admin,
+		"a loopback address, as 127.0.0.1:7381, or admin-password set")
+	need(c.DataDir != "", "data-dir", c.DataDir, "a directory")
+	// CLIENT SETNAME takes nothing else, and colons part the name from what follows it.
+	need(!strings.ContainsFunc(c.Name, func(r rune) bool { return r < '!' || r > '~' || r == ':' }), "name", c.Name,
+		"printable ASCII without spaces and colons")
+	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf("log.format", c.Log.Format, "console", "json")
+	oneOf("cluster.scheme", c.Cluster.Scheme, "redis", "codis")
+	return errs
+}
+
+func (c *Config) counts() []bound[int] {
+	return []bound[int]{
+		{"cluster.databases", c.Cluster.Databases, 1, 1024},
+		{"loops.count", c.Loops.Count, 0, 1024},
+		{"clients.max-clients", c.Clients.MaxClients, 1, 1 << 20},
+		{"clients.max-in-flight", c.Clients.MaxInFlight, 1, 1 << 24},
+		{"locks.max-parked", c.Locks.MaxParked, 1, 1 << 24},
+		{"locks.max-keys-waiting", c.Locks.MaxKeysWaiting, 1, 1 << 24},
+		{"locks.recently-moved", c.Locks.RecentlyMoved, 1024, 1 << 28},
+		{"migration.parallel", c.Migration.Parallel, 1, 64},
+		{"migration.batch-max-keys", c.Migration.BatchMaxKeys, 1, 100000},
+		{"migration.scan-count", c.Migration.ScanCount, 1, 100000},
+		{"migration.max-attempts", c.Migration.MaxAttempts, 0, 1 << 30},
+	}
+}
+
+func (c *Config) sizes() []bound[Size] {
+	const kb, mb, tb = 1 << 10, 1 << 20, 1 << 40
+	return []bound[Size]{
+		{"loops.read-buffer", c.Loops.ReadBuffer, 4 * kb, 64 * mb},
+		{"clients.max-bulk", c.Clients.MaxBulk, mb, 1024 * mb},
+		{"clients.query-buffer-limit", c.Clients.QueryBufferLimit, mb, tb},
+		{"clients.output-buffer-hard", c.Clients.OutputBufferHard, mb, tb},
+		{"clients.output-buffer-soft", c.Clients.OutputBufferSoft, 64 * kb, tb},
+		{"clients.memory-total", c.Clients.MemoryTotal, mb, 16 * tb},
+		{"servers.in-flight-bytes", c.Servers.InFlightBytes, 64 * kb, tb},
+		{"migration.big-key-bytes", c.Migration.BigKeyBytes, kb, tb},
+	}
+}
+
+func (c *Config) times() []bound[Duration] {
+	const us, ms, hour = Duration(time.Microsecond), Duration(time.Millisecond), Duration(time.Hour)
+	return []bound[Duration]{
+		{"clients.output-buffer-soft-for", c.Clients.OutputBufferSoftFor, 0, 24 * hour},
+		{"clients.idle-timeout", c.Clients.IdleTimeout, 0, 365 * 24 * hour},
+		{"servers.connect-timeout", c.Servers.ConnectTimeout, ms, hour},
+		{"servers.request-timeout", c.Servers.RequestTimeout, 0, 24 * hour},
+		{"servers.reconnect-min", c.Servers.ReconnectMin, ms, hour},
+		{"servers.reconnect-max", c.Servers.ReconnectMax, ms, hour},
+		{"locks.wait-deadline", c.Locks.WaitDeadline, ms, hour},
+		{"locks.mover-patience", c.Locks.MoverPatience, 100 * us, hour},
+		{"migration.lock-hold-target", c.Migration.LockHoldTarget, 100 * us, hour / 60},
+		{"migration.checkpoint-every", c.Migration.CheckpointEvery, 10 * ms, hour},
+		{"migration.backoff-min", c.Migration.BackoffMin, ms, hour},
+		{"migration.backoff-max", c.Migration.BackoffMax, ms, 24 * hour},
+		{"migration.call-timeout", c.Migration.CallTimeout, 10 * ms, hour},
+	}
+}
+
+// checkPairs checks what depends on another key.
+func (c *Config) checkPairs() (errs []error) {
+	atMost := func(ok bool, key string, value any, other string, limit any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s = %v: want at most %s, which is %v", key, value, other, limit))
+		}
+	}
+	cl, s, l, m := c.Clients, c.Servers, c.Locks, c.Migration
+	atMost(cl.OutputBufferSoft <= cl.OutputBufferHard, "clients.output-buffer-soft", cl.OutputBufferSoft, "clients.output-buffer-hard", cl.OutputBufferHard)
+	atMost(s.ReconnectMin <= s.ReconnectMax, "servers.reconnect-min", s.ReconnectMin, "servers.reconnect-max", s.ReconnectMax)
+	atMost(l.MoverPatience <= l.WaitDeadline, "locks.mover-patience", l.MoverPatience, "locks.wait-deadline", l.WaitDeadline)
+	atMost(m.BackoffMin <= m.BackoffMax, "migration.backoff-min", m.BackoffMin, "migration.backoff-max", m.BackoffMax)
+	if p := l.FilterFalsePositive; !(p > 0 && p < 0.1) { // in this form NaN is refused too
+		errs = append(errs, fmt.Errorf("locks.filter-false-positive = %v: want more than 0, less than 0.1", p))
+	}
+	return errs
+}
+
+// Warnings are settings that are valid and that one would rather be told of: one line
+// each, to be logged at the start.
+func (c *Config) Warnings() []string {
+	var out []string
+	if !loopback(c.Listen) && c.Password == "" {
+		out = append(out, fmt.Sprintf("listen = %q without a password: whoever reaches this address can read and write every key", c.Listen))
+	}
+	if c.Clients.MaxBulk > c.Clients.QueryBufferLimit {
+		out = append(out, fmt.Sprintf("clients.max-bulk = %v is more than clients.query-buffer-limit = %v: clients that send such values are closed",
+			c.Clients.MaxBulk, c.Clients.QueryBufferLimit))
+	}
+	return out
+}
+
+// isAddr reports whether a listener can be told so: names of ports are refused, since
+// what they stand for differs between machines.
+func isAddr(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+func loopback(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

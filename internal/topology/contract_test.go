@@ -1,0 +1,432 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// testStore is the contract of Store, for any implementation. fresh makes a new place to
+// store into and returns what opens the store there; a place may be opened again after
+// the Close of what opened it before.
+func testStore(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, open func() Store)
+	}{
+		{"empty", testEmpty},
+		{"compare and set", testCompareAndSet},
+		{"invalid", testInvalid},
+		{"concurrent updates", testConcurrentUpdates},
+		{"update", testUpdate},
+		{"reopen", testReopen},
+		{"watch", testWatch},
+		{"watch coalesces", testWatchCoalesces},
+		{"watch ends", testWatchEnds},
+		{"watch under load", testWatchUnderLoad},
+		{"checkpoints", testCheckpoints},
+		{"closed", testClosed},
+		{"ended context", testEndedContext},
+		{"values are the caller's own", testNoSharing},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, fresh(t)) })
+	}
+}
+
+// opened opens a store for one test.
+func opened(t *testing.T, open func() Store) Store {
+	t.Helper()
+	s := open()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+// created opens a store and puts a small cluster into it, at epoch 1.
+func created(t *testing.T, open func() Store) (Store, State) {
+	t.Helper()
+	s, st := opened(t, open), sample(t)
+	st.Epoch = 1
+	must(t, s.CompareAndSet(t.Context(), 0, st))
+	return s, st
+}
+
+// sample is a cluster of two groups that own half of the slots each.
+func sample(t *testing.T) State {
+	t.Helper()
+	st := NewState("codis", 1024, 16)
+	must(t, st.AddGroup(Group{ID: "a", Addr: "127.0.0.1:7001", Password: "secret"}))
+	must(t, st.AddGroup(Group{ID: "b", Addr: "127.0.0.1:7002"}))
+	must(t, st.AssignSlots(Range{0, 511}, "a"))
+	must(t, st.AssignSlots(Range{512, 1023}, "b"))
+	return st
+}
+
+// fataler is what *testing.T, *testing.B and *rapid.T share.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func must(t fataler, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t fataler, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("%s: got %v, want %v", what, err, want)
+	}
+}
+
+// receive waits for one State; a test that hangs says where.
+func receive(t *testing.T, ch <-chan State) (State, bool) {
+	t.Helper()
+	select {
+	case s, ok := <-ch:
+		return s, ok
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing came from the watch")
+		return State{}, false
+	}
+}
+
+func testEmpty(t *testing.T, open func() Store) {
+	s := opened(t, open)
+	_, err := s.Load(t.Context())
+	wantErr(t, "Load", err, ErrNotFound)
+	_, err = Update(t.Context(), s, func(*State) error { return nil })
+	wantErr(t, "Update", err, ErrNotFound)
+	next := sample(t)
+	next.Epoch = 8
+	wantErr(t, "CompareAndSet(7)", s.CompareAndSet(t.Context(), 7, next), ErrConflict)
+
+	ch := s.Watch(t.Context()) // says nothing until there is something
+	next.Epoch = 1
+	must(t, s.CompareAndSet(t.Context(), 0, next))
+	if got, ok := receive(t, ch); !ok || got.Epoch != 1 {
+		t.Fatalf("watch: epoch %d, %v", got.Epoch, ok)
+	}
+}
+
+func testCompareAndSet(t *testing.T, open func() Store) {
+	s, first := created(t, open)
+	second := first.Clone()
+	second.Epoch = 2
+	second.SetGateway("gw")
+	wantErr(t, "create again", s.CompareAndSet(t.Context(), 0, first), ErrConflict)
+	must(t, s.CompareAndSet(t.Context(), 1, second))
+	wantErr(t, "old epoch", s.CompareAndSet(t.Context(), 1, second), ErrConflict)
+	got, err := s.Load(t.Context())
+	must(t, err)
+	if d := cmp.Diff(second, got); d != "" {
+		t.Fatalf("stored (-) and loaded (+):\n%s", d)
+	}
+}
+
+func testInvalid(t *testing.T, open func() Store) {
+	s, first := created(t, open)
+	for _, epoch := range []uint64{0, 1, 3} {
+		next := first.Clone()
+		next.Epoch = epoch
+		wantErr(t, fmt.Sprintf("epoch %d after 1", epoch), s.CompareAndSet(t.Context(), 1, next), ErrInvalid)
+	}
+	next := first.Clone()
+	next.Epoch, next.Slots[0].Group = 2, "nobody"
+	wantErr(t, "unknown group", s.CompareAndSet(t.Context(), 1, next), ErrInvalid)
+	got, err := s.Load(t.Context())
+	must(t, err)
+	if d := cmp.Diff(first, got); d != "" {
+		t.Fatalf("a refused change left something:\n%s", d)
+	}
+}
+
+// testConcurrentUpdates has 8 goroutines count in the State. A lost update would leave
+// the count, or the epoch, behind the number of updates that returned without an error.
+func testConcurrentUpdates(t *testing.T, open func() Store) {
+	const workers, each = 8, 25
+	s, _ := created(t, open)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for range each {
+				if _, err := Update(t.Context(), s, func(st *State) error {
+					st.SetGateway("counter")
+					st.SetGateway(fmt.Sprintf("worker-%d", w))
+					return nil
+				}); err != nil {
+					t.Errorf("worker %d: %v", w, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	st, err := s.Load(t.Context())
+	must(t, err)
+	if st.Epoch != 1+workers*each {
+		t.Errorf("epoch %d after 1 and %d updates", st.Epoch, workers*each)
+	}
+	for _, g := range st.Gateways {
+		want := uint64(each)
+		if g.Name == "counter" {
+			want = workers * each
+		}
+		if g.Incarnation != want {
+			t.Errorf("%s counted %d of %d", g.Name, g.Incarnation, want)
+		}
+	}
+}
+
+func testUpdate(t *testing.T, open func() Store) {
+	s, first := created(t, open)
+	got, err := Update(t.Context(), s, func(*State) error { return fmt.Errorf("as it is: %w", ErrUnchanged) })
+	if err != nil || got.Epoch != 1 {
+		t.Fatalf("unchanged: epoch %d, %v", got.Epoch, err)
+	}
+	mine := errors.New("mine")
+	_, err = Update(t.Context(), s, func(st *State) error { st.Groups = nil; return mine })
+	wantErr(t, "error of the change", err, mine)
+	for name, change := range map[string]func(*State){
+		"id":     func(st *State) { st.ClusterID = "another" },
+		"scheme": func(st *State) { *st = NewState("redis", 16384, 16); st.ClusterID = first.ClusterID },
+		"broken": func(st *State) { st.Groups = nil },
+	} {
+		_, err = Update(t.Context(), s, func(st *State) error { change(st); return nil })
+		wantErr(t, name, err, ErrInvalid)
+	}
+	calls := 0
+	got, err = Update(t.Context(), s, func(st *State) error {
+		if calls++; calls == 1 { // somebody else is faster
+			other := first.Clone()
+			other.Epoch = 2
+			other.SetGateway("other")
+			must(t, s.CompareAndSet(t.Context(), 1, other))
+		}
+		st.SetGateway("mine")
+		return nil
+	})
+	must(t, err)
+	if calls != 2 || got.Epoch != 3 || len(got.Gateways) != 2 {
+		t.Fatalf("after a conflict: %d calls, epoch %d, gateways %v", calls, got.Epoch, got.Gateways)
+	}
+}
+
+func testReopen(t *testing.T, open func() Store) {
+	s := open()
+	st := sample(t)
+	_, err := st.AddJob(Job{Slots: []Range{{0, 9}}, Source: "a", Target: "b", Phase: Queued, LastError: &JobError{Text: "x"}})
+	must(t, err)
+	st.Epoch = 1
+	must(t, s.CompareAndSet(t.Context(), 0, st))
+	must(t, s.SaveCheckpoint(t.Context(), Checkpoint{Job: "m1", Cursor: 1 << 63}))
+	must(t, s.Close())
+
+	s = opened(t, open)
+	got, err := s.Load(t.Context())
+	must(t, err)
+	if d := cmp.Diff(st, got); d != "" {
+		t.Fatalf("stored (-) and loaded after reopening (+):\n%s", d)
+	}
+	if seen, ok := receive(t, s.Watch(t.Context())); !ok || seen.Epoch != 1 {
+		t.Fatalf("watch after reopening: epoch %d, %v", seen.Epoch, ok)
+	}
+	c, ok, err := s.LoadCheckpoint(t.Context(), "m1")
+	if err != nil || !ok || c.Cursor != 1<<63 {
+		t.Fatalf("checkpoint after a clean close: %+v, %v, %v", c, ok, err)
+	}
+}
+
+func testWatch(t *testing.T, open func() Store) {
+	s, _ := created(t, open)
+	one, two := s.Watch(t.Context()), s.Watch(t.Context())
+	for epoch := uint64(1); epoch <= 5; epoch++ {
+		for _, ch := range []<-chan State{one, two} {
+			if got, ok := receive(t, ch); !ok || got.Epoch != epoch {
+				t.Fatalf("epoch %d (%v), want %d", got.Epoch, ok, epoch)
+			}
+		}
+		_, err := Update(t.Context(), s, func(st *State) error { st.SetGateway("gw"); return nil })
+		must(t, err)
+	}
+}
+
+// testWatchCoalesces: nobody reads while 20 changes are stored, none of which may wait
+// for that, and afterwards the newest is all that there is.
+func testWatchCoalesces(t *testing.T, open func() Store) {
+	s, _ := created(t, open)
+	ch := s.Watch(t.Context())
+	for range 20 {
+		_, err := Update(t.Context(), s, func(st *State) error { st.SetGateway("gw"); return nil })
+		must(t, err)
+	}
+	// An implementation may hand over through a goroutine, which may hold one older State.
+	var got State
+	for n := 0; got.Epoch != 21; n++ {
+		if got, _ = receive(t, ch); n > 2 {
+			t.Fatalf("epoch %d is not the newest after %d reads", got.Epoch, n+1)
+		}
+	}
+	select {
+	case more := <-ch:
+		t.Fatalf("epoch %d after the newest", more.Epoch)
+	case <-time.After(20 * time.Millisecond):
+	}
+}
+
+func testWatchEnds(t *testing.T, open func() Store) {
+	s, _ := created(t, open)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancelled, closed := s.Watch(ctx), s.Watch(t.Context())
+	for _, ch := range []<-chan State{cancelled, closed} {
+		receive(t, ch)
+	}
+	cancel()
+	if got, ok := receive(t, cancelled); ok {
+		t.Fatalf("epoch %d after the context ended", got.Epoch)
+	}
+	_, err := Update(t.Context(), s, func(st *State) error { st.SetGateway("gw"); return nil })
+	must(t, err) // an ended watch is in nobody's way
+	receive(t, closed)
+	must(t, s.Close())
+	if got, ok := receive(t, closed); ok {
+		t.Fatalf("epoch %d after Close", got.Epoch)
+	}
+	if got, ok := receive(t, s.Watch(t.Context())); ok {
+		t.Fatalf("epoch %d from a watch of a closed store", got.Epoch)
+	}
+}
+
+// testWatchUnderLoad has writers race while watches come and go: what each sees must
+// grow, begin no older than what was stored before it, and end with the newest.
+func testWatchUnderLoad(t *testing.T, open func() Store) {
+	const writers, each = 4, 25
+	s, _ := created(t, open)
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for range each {
+				st, err := Update(t.Context(), s, func(st *State) error { st.SetGateway("gw"); return nil })
+				if err != nil {
+					t.Errorf("update: %v", err)
+					return
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				if seen := <-s.Watch(ctx); seen.Epoch < st.Epoch {
+					t.Errorf("a new watch begins with epoch %d, %d was stored", seen.Epoch, st.Epoch)
+				}
+				cancel()
+			}
+		})
+	}
+	for range 3 {
+		ch := s.Watch(t.Context())
+		wg.Go(func() {
+			for last := uint64(0); last < 1+writers*each; {
+				st, ok := receive(t, ch)
+				if !ok || st.Epoch <= last {
+					t.Errorf("epoch %d after %d (%v)", st.Epoch, last, ok)
+					return
+				}
+				last = st.Epoch
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func testCheckpoints(t *testing.T, open func() Store) {
+	s := opened(t, open)
+	ctx := t.Context()
+	if c, ok, err := s.LoadCheckpoint(ctx, "m1"); ok || err != nil || c != (Checkpoint{}) {
+		t.Fatalf("none saved: %+v, %v, %v", c, ok, err)
+	}
+	must(t, s.DropCheckpoint(ctx, "m1"))
+	one := Checkpoint{Job: "m1", Pass: 2, DB: 3, Cursor: 1<<64 - 1, RunID: "r", KeysMoved: 4, BytesMoved: 5, SavedAtMs: 6}
+	must(t, s.SaveCheckpoint(ctx, Checkpoint{Job: "m1", Pass: 1}))
+	must(t, s.SaveCheckpoint(ctx, one))
+	must(t, s.SaveCheckpoint(ctx, Checkpoint{Job: "m2"}))
+	if c, ok, err := s.LoadCheckpoint(ctx, "m1"); !ok || err != nil || c != one {
+		t.Fatalf("got %+v, %v, %v, want %+v", c, ok, err, one)
+	}
+	must(t, s.DropCheckpoint(ctx, "m1"))
+	if _, ok, err := s.LoadCheckpoint(ctx, "m1"); ok || err != nil {
+		t.Fatalf("dropped and still there (%v)", err)
+	}
+	if _, ok, err := s.LoadCheckpoint(ctx, "m2"); !ok || err != nil {
+		t.Fatalf("another job's was dropped (%v)", err)
+	}
+	wantErr(t, "no job", s.SaveCheckpoint(ctx, Checkpoint{}), ErrInvalid)
+	_, err := s.Load(ctx)
+	wantErr(t, "checkpoints make no cluster", err, ErrNotFound)
+}
+
+// calls is every call but Watch and Close.
+func calls(s Store, next State) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"Load":           func(ctx context.Context) error { _, err := s.Load(ctx); return err },
+		"CompareAndSet":  func(ctx context.Context) error { return s.CompareAndSet(ctx, 1, next) },
+		"SaveCheckpoint": func(ctx context.Context) error { return s.SaveCheckpoint(ctx, Checkpoint{Job: "m1"}) },
+		"LoadCheckpoint": func(ctx context.Context) error { _, _, err := s.LoadCheckpoint(ctx, "m1"); return err },
+		"DropCheckpoint": func(ctx context.Context) error { return s.DropCheckpoint(ctx, "m1") },
+		"Update": func(ctx context.Context) error {
+			_, err := Update(ctx, s, func(*State) error { return nil })
+			return err
+		},
+	}
+}
+
+func testClosed(t *testing.T, open func() Store) {
+	s, next := created(t, open)
+	next.Epoch = 2
+	must(t, s.Close())
+	for name, call := range calls(s, next) {
+		wantErr(t, name, call(t.Context()), ErrClosed)
+	}
+	must(t, s.Close())
+}
+
+func testEndedContext(t *testing.T, open func() Store) {
+	s, next := created(t, open)
+	next.Epoch = 2
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, call := range calls(s, next) {
+		wantErr(t, name, call(ctx), context.Canceled)
+	}
+	for range s.Watch(ctx) { // ends
+	}
+	if st, err := s.Load(t.Context()); err != nil || st.Epoch != 1 {
+		t.Fatalf("epoch %d, %v: a change was stored after its context had ended", st.Epoch, err)
+	}
+}
+
+// testNoSharing scribbles over everything that went in and came out.
+func testNoSharing(t *testing.T, open func() Store) {
+	s, mine := created(t, open)
+	want := mine.Clone()
+	mine.Slots[0].Group = "scribble"
+	for range 2 {
+		for _, st := range []State{
+			func() State { st, err := s.Load(t.Context()); must(t, err); return st }(),
+			func() State { st, _ := receive(t, s.Watch(t.Context())); return st }(),
+		} {
+			if d := cmp.Diff(want, st); d != "" {
+				t.Fatalf("changed from outside:\n%s", d)
+			}
+			st.Slots[0].Group = "scribble"
+		}
+	}
+}

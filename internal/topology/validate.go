@@ -1,0 +1,196 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// schemeSlots are the schemes that there are, with their slot counts.
+var schemeSlots = map[string]int{"redis": maxSlots, "codis": 1024}
+
+// Validate checks every invariant of a State, those of each list in turn; the error wraps
+// ErrInvalid. What it does not check are the epoch and how many ended jobs there are.
+func (s *State) Validate() error {
+	for _, check := range []func() error{s.validateCluster, s.validateGroups, s.validateSlots, s.validateJobs, s.validateGateways} {
+		if err := check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
+	return nil
+}
+
+func (s *State) validateCluster() error {
+	if want, ok := schemeSlots[s.Scheme]; !ok || s.SlotCount != want {
+		return fmt.Errorf("scheme %q with %d slots", s.Scheme, s.SlotCount)
+	}
+	if s.Databases < 1 {
+		return fmt.Errorf("%d databases", s.Databases)
+	}
+	return nil
+}
+
+func (s *State) validateGroups() error {
+	addrs := make(map[string]string)
+	for i, g := range s.Groups {
+		if err := checkGroup(g); err != nil {
+			return err
+		}
+		if i > 0 && s.Groups[i-1].ID >= g.ID {
+			return fmt.Errorf("groups not sorted at %s", g.ID)
+		}
+		if other, ok := addrs[addrKey(g.Addr)]; ok {
+			return fmt.Errorf("groups %s and %s have the same address %s", other, g.ID, g.Addr)
+		}
+		addrs[addrKey(g.Addr)] = g.ID
+	}
+	return nil
+}
+
+var groupID = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
+
+func checkGroup(g Group) error {
+	if !groupID.MatchString(g.ID) {
+		return fmt.Errorf("invalid group id %q: want 1 to 64 of a-z A-Z 0-9 _ . -", g.ID)
+	}
+	host, port, err := net.SplitHostPort(g.Addr)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	// Only one way to write an address is taken, else "h:07000" would be a second group
+	// at the server of "h:7000", and a move between the two would unlink what it moved.
+	if err != nil || host == "" || n == 0 || net.JoinHostPort(host, strconv.FormatUint(n, 10)) != g.Addr {
+		return fmt.Errorf("invalid address %q: want host:port", g.Addr)
+	}
+	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("invalid address %q: a space or an unprintable character in the host", g.Addr)
+	}
+	return nil
+}
+
+// addrKey is the same for addresses that differ in case only, as host names may.
+func addrKey(addr string) string { return strings.ToLower(addr) }
+
+func (s *State) validateSlots() error {
+	for i, a := range s.Slots {
+		if _, ok := s.Group(a.Group); !ok {
+			return fmt.Errorf("slots %d-%d belong to unknown group %q", a.First, a.Last, a.Group)
+		}
+		if err := checkRange(a.Range, s.SlotCount); err != nil {
+			return err
+		}
+		if i == 0 {
+			continue
+		}
+		switch before := s.Slots[i-1]; {
+		case before.Last >= a.First:
+			return fmt.Errorf("slots %d-%d overlap or are not sorted", a.First, a.Last)
+		case before.Last+1 == a.First && before.Group == a.Group:
+			return fmt.Errorf("slots %d-%d are not merged with those before", a.First, a.Last)
+		}
+	}
+	return nil
+}
+
+func (s *State) validateJobs() error {
+	owner := s.owners()
+	taken := make([]string, s.SlotCount) // slot → the open job that it is part of
+	seen := make(map[string]bool)
+	for _, j := range s.Jobs {
+		if seen[j.ID] || j.ID == "" {
+			return fmt.Errorf("job id %q is empty or used twice", j.ID)
+		}
+		seen[j.ID] = true
+		if n, err := strconv.ParseUint(strings.TrimPrefix(j.ID, "m"), 10, 64); err == nil && n >= s.NextJob {
+			return fmt.Errorf("job %s is not older than the next job %d", j.ID, s.NextJob)
+		}
+		err := checkPhase(j)
+		if err == nil && !j.Phase.Ended() {
+			err = s.validateOpenJob(j, owner, taken)
+		}
+		if err != nil {
+			return fmt.Errorf("job %s: %w", j.ID, err)
+		}
+	}
+	return nil
+}
+
+// validateOpenJob checks a job that can still act, and takes its slots.
+func (s *State) validateOpenJob(j Job, owner, taken []string) error {
+	if j.Source == j.Target {
+		return fmt.Errorf("moves from group %q to itself", j.Source)
+	}
+	for _, id := range []string{j.Source, j.Target} {
+		if _, ok := s.Group(id); !ok {
+			return fmt.Errorf("no such group %q", id)
+		}
+	}
+	if !(j.RateKeysPerS >= 0) || math.IsInf(j.RateKeysPerS, 1) || j.Parallel < 0 || j.MaxAttempts < 0 {
+		return fmt.Errorf("rate %v, parallel %d, max attempts %d: want 0 or more", j.RateKeysPerS, j.Parallel, j.MaxAttempts)
+	}
+	if len(j.Slots) == 0 {
+		return errors.New("has no slots")
+	}
+	before := -1
+	for _, r := range j.Slots {
+		if err := checkRange(r, s.SlotCount); err != nil {
+			return err
+		}
+		if r.First <= before {
+			return fmt.Errorf("slots %d-%d overlap or are not sorted", r.First, r.Last)
+		}
+		before = r.Last
+		for slot := r.First; slot <= r.Last; slot++ {
+			if taken[slot] != "" {
+				return fmt.Errorf("slot %d is part of job %s already", slot, taken[slot])
+			}
+			taken[slot] = j.ID
+			if owner[slot] != j.Source {
+				return fmt.Errorf("slot %d is owned by %q and not by its source %s", slot, owner[slot], j.Source)
+			}
+		}
+	}
+	return nil
+}
+
+// checkPhase checks that a job's phase and its being published agree. A job that is
+// published and should not be would route clients to a target that may hold anything;
+// one that should be and isn't, to a source whose keys have gone.
+func checkPhase(j Job) error {
+	at := j.Phase
+	switch at {
+	case Backoff, Paused, Failed:
+		at = j.ResumeTo
+		switch at {
+		case Queued, Preflight, Preparing, Bulk, Tail, Verifying:
+		default:
+			return fmt.Errorf("is %s and would go on as %q", j.Phase, at)
+		}
+	}
+	switch at {
+	case Queued, Preflight, Done, Cancelled:
+		if j.Published {
+			return fmt.Errorf("is %s and yet published", at)
+		}
+	case Preparing, Bulk, Tail, Verifying:
+		if !j.Published {
+			return fmt.Errorf("is %s and not published", at)
+		}
+	default:
+		return fmt.Errorf("unknown phase %q", at)
+	}
+	return nil
+}
+
+func (s *State) validateGateways() error {
+	seen := make(map[string]bool)
+	for _, g := range s.Gateways {
+		if seen[g.Name] || g.Name == "" {
+			return fmt.Errorf("gateway name %q is empty or used twice", g.Name)
+		}
+		seen[g.Name] = true
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+)
+
+// clientConn is all that a session needs of its connection: gnet's, or a lingering one.
+type clientConn interface {
+	Write(p []byte) (int, error)
+	OutboundBuffered() int // bytes that the kernel has not taken
+	Close() error
+	LocalAddr() net.Addr
+}
+
+// lingerTimeout bounds how long a client that has closed its sending side may take to
+// read the replies that are left.
+const lingerTimeout = 10 * time.Second
+
+// linger writes the replies that are due to a client which has sent its last byte, as in
+// `printf 'GET k\r\n' | nc -N host port`. gnet closes a connection at the end of its
+// input, whatever is still to be sent; so its descriptor is duplicated and a goroutine
+// writes the rest.
+type linger struct {
+	net.Conn
+	out     chan []byte
+	pending atomic.Int64
+}
+
+// newLinger takes the connection over from gnet, which closes its own descriptor.
+func newLinger(srv *Server, c gnet.Conn) (*linger, error) {
+	fd, err := c.Dup()
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "client")
+	defer f.Close()
+	nc, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	l := &linger{Conn: nc, out: make(chan []byte, 16)}
+	_ = nc.SetWriteDeadline(time.Now().Add(lingerTimeout))
+	srv.wg.Go(func() {
+		defer nc.Close()
+		for b := range l.out {
+			if _, err := nc.Write(b); err != nil {
+				return // what comes later finds the channel full or is collected with it
+			}
+			l.pending.Add(-int64(len(b)))
+		}
+	})
+	return l, nil
+}
+
+// Write queues a copy; a client that reads too slowly for the queue is given up.
+func (l *linger) Write(p []byte) (int, error) {
+	l.pending.Add(int64(len(p)))
+	select {
+	case l.out <- append([]byte(nil), p...):
+		return len(p), nil
+	default:
+		return 0, net.ErrClosed
+	}
+}
+
+func (l *linger) OutboundBuffered() int { return int(l.pending.Load()) }
+
+// Close ends the connection when what was written before has gone out.
+func (l *linger) Close() error {
+	close(l.out)
+	return nil
+}

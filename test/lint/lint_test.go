@@ -1,0 +1,101 @@
+// Package lint checks the house rules that go vet and staticcheck don't know: which way
+// imports point, which calls are forbidden, how long files may be.
+package lint
+
+import (
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// mayImport is the house plan of ARCHITECTURE.md: each package and what of ours it may
+// import. An import that is not here points the wrong way.
+var mayImport = map[string][]string{
+	"cmd/keyferry":       {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "migrator"},
+	"internal/gateway":   {"conf", "internal/admin", "internal/topology", "migrator", "proxy", "router"},
+	"internal/admin":     {"internal/resp", "internal/topology", "migrator", "router"},
+	"proxy":              {"internal/resp", "internal/upstream", "router", "slotlock"},
+	"migrator":           {"internal/failpoint", "internal/topology", "internal/upstream", "router", "slotlock"},
+	"router":             {"internal/resp", "internal/topology", "slotlock"},
+	"internal/upstream":  {"internal/resp"},
+	"internal/resp":      {},
+	"internal/topology":  {},
+	"internal/failpoint": {},
+	"internal/testredis": {},
+	"slotlock":           {},
+	"conf":               {},
+	"bench":              {},
+	"test/sim":           {"migrator", "slotlock"},
+}
+
+const maxLines = 500
+
+func TestHouseRules(t *testing.T) {
+	root := "../.."
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		rel, _ := filepath.Rel(root, path)
+		check(t, path, filepath.ToSlash(rel))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func check(t *testing.T, path, rel string) {
+	src, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	isTest := strings.HasSuffix(rel, "_test.go")
+	if n := strings.Count(string(src), "\n"); n > maxLines && !isTest {
+		t.Errorf("%s: %d lines; does it hold one concept? (at most %d)", rel, n, maxLines)
+	}
+	if isTest {
+		return
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), path, src, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkg := filepath.ToSlash(filepath.Dir(rel))
+	allowed, known := mayImport[pkg]
+	if !known {
+		t.Errorf("%s: package %s is not in the house plan", rel, pkg)
+	}
+	for _, imp := range f.Imports {
+		name, _ := strconv.Unquote(imp.Path.Value)
+		ours, ok := strings.CutPrefix(name, "keyferry/")
+		if !ok {
+			continue
+		}
+		fine := false
+		for _, a := range allowed {
+			fine = fine || a == ours
+		}
+		if !fine {
+			t.Errorf("%s imports %s: that points the wrong way", rel, name)
+		}
+	}
+	for call, where := range map[string]string{
+		"time.Sleep(": "internal/failpoint bench", // the oracle waits for a gateway that is being restarted
+		"fmt.Print(":  "", "fmt.Println(": "", "fmt.Printf(": "", "log.Fatal": "",
+	} {
+		if strings.Contains(string(src), call) && !strings.Contains(" "+where+" ", " "+pkg+" ") {
+			t.Errorf("%s calls %s", rel, strings.TrimSuffix(call, "("))
+		}
+	}
+}
