@@ -1,0 +1,67 @@
+# make demo and make test are all that a new machine needs: each installs what is
+# missing (by apt when root, else it says what to install).
+
+GO     ?= go
+BIN    := bin/keyferry
+SEED   ?=
+FUZZTIME ?= 30s
+
+.PHONY: build demo test race lint fmt fuzz sim integration chaos bench tools-redis tools-nutcracker clean
+
+build:
+	$(GO) build -o $(BIN) ./cmd/keyferry
+
+demo: tools-redis build
+	./$(BIN) demo $(DEMO)
+
+# Everything but the long runs; the race detector is on where goroutines meet.
+test: tools-redis lint
+	$(GO) test -timeout 15m ./...
+	$(GO) test -timeout 15m -race ./slotlock ./migrator ./proxy ./router ./internal/... ./bench ./conf
+
+race: tools-redis
+	$(GO) test -timeout 30m -race ./...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags failpoints ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test ./test/lint
+
+fmt:
+	gofmt -w .
+
+fuzz:
+	$(GO) test ./internal/resp -run xxx -fuzz FuzzRequest -fuzztime $(FUZZTIME)
+	$(GO) test ./internal/resp -run xxx -fuzz FuzzReply -fuzztime $(FUZZTIME)
+
+# The explorer of the key-move protocol, long: 100,000 seeds.
+sim:
+	$(GO) test ./test/sim -timeout 30m -sim.seeds 100000
+
+integration: tools-redis
+	$(GO) test -v -timeout 20m ./test/integration
+
+# The kill tests again and again, with other seeds each time.
+chaos: tools-redis
+	$(GO) test -v -timeout 60m -count 5 ./test/integration -run 'TestKill|TestServer|TestSource|TestFull'
+
+bench: tools-redis tools-nutcracker build
+	./$(BIN) bench compare $(BENCH)
+
+tools-redis:
+	@command -v redis-server >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=redis-server
+
+tools-nutcracker:
+	@command -v nutcracker >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=nutcracker
+
+.PHONY: install
+install:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing $(PKG)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PKG) redis-tools >/dev/null && \
+		{ command -v systemctl >/dev/null 2>&1 && systemctl disable --now $(PKG) >/dev/null 2>&1 || true; }; \
+	else echo "$(PKG) is missing. Install it: sudo apt-get install $(PKG)   (macOS: brew install redis)"; exit 1; fi
+
+clean:
+	rm -rf bin
