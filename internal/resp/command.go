@@ -2,7 +2,6 @@ package resp
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 )
 
@@ -77,30 +76,58 @@ type Command struct {
 	flags, acl, tips []string
 	specs            []keySpec
 	find             keyFinder
+	counted          countedAt // where find is countedKeys
 }
 
 // Lookup finds a command by its name in any case; nil if there is none.
 func Lookup(name []byte) *Command {
-	var low [maxName]byte
-	if len(name) > maxName {
+	if len(name) == 0 || len(name) > maxName {
 		return nil
 	}
-	for i, c := range name {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
+	for i := nameHash(name); ; i++ {
+		c := byName[i%nameSlots]
+		if c == nil || isName(name, c.Name) {
+			return c
 		}
-		low[i] = c
 	}
-	return byName[string(low[:len(name)])]
 }
 
-// maxName is longer than any command's name; checked when the table is read.
-const maxName = 24
+const (
+	// maxName is the length of the longest command name or more; checked when the table
+	// is read, as is that nameSlots leaves room.
+	maxName = 24
+	// nameSlots is a power of two that leaves most slots free: nearly every name is found
+	// at its first place, and every search ends.
+	nameSlots = 2048
+)
+
+// nameHash is the place in byName where the search for a name begins. It looks at four
+// letters and the length, which tell nearly all names apart. Bit 0x20 is what the cases
+// of a letter differ by; that it also merges other bytes costs nothing but a comparison.
+func nameHash[T []byte | string](name T) uint32 {
+	n := len(name)
+	h := uint32(name[0]) | uint32(name[1%n])<<8 | uint32(name[n/2])<<16 | uint32(name[n-1])<<24
+	h = (h | 0x20202020) ^ uint32(n)<<3
+	return h * 0x9E3779B1 >> 21
+}
+
+// isName reports whether arg is the lower-case word in any case.
+func isName(arg []byte, word string) bool {
+	if len(arg) != len(word) {
+		return false
+	}
+	for i, c := range arg {
+		if c != word[i] && (c < 'A' || c > 'Z' || c|0x20 != word[i]) {
+			return false
+		}
+	}
+	return true
+}
 
 // Sub finds a subcommand in any case; nil if there is none.
 func (c *Command) Sub(name []byte) *Command {
 	for _, s := range c.Subs {
-		if len(s.Name) == len(c.Name)+1+len(name) && strings.EqualFold(s.Name[len(c.Name)+1:], string(name)) {
+		if isName(name, s.Name[len(c.Name)+1:]) {
 			return s
 		}
 	}
@@ -114,7 +141,10 @@ func (c *Command) ArityOK(n int) bool {
 
 // Resolve finds the command that a request means: for a container the subcommand. bad is
 // Redis's own error text (without '-') if there is none or the number of arguments is
-// wrong, else "". It does not allocate on success.
+// wrong, else "". The request has at least its name. It does not allocate on success.
+//
+// MSET and MSETNX with a key that has no value are refused here, with the text that the
+// server has for it, since MSET is cut by its pairs.
 func Resolve(args [][]byte) (cmd *Command, bad string) {
 	c := Lookup(args[0])
 	if c == nil {
@@ -123,26 +153,32 @@ func Resolve(args [][]byte) (cmd *Command, bad string) {
 	if c.Subs != nil && len(args) > 1 {
 		s := c.Sub(args[1])
 		if s == nil {
-			return nil, fmt.Sprintf("ERR unknown subcommand '%.128s'. Try %s HELP.", args[1], strings.ToUpper(c.Name))
+			return nil, "ERR unknown subcommand '" + string(cString(args[1], 128)) + "'. Try " + strings.ToUpper(c.Name) + " HELP."
 		}
 		c = s
 	}
-	if !c.ArityOK(len(args)) {
-		return nil, "ERR wrong number of arguments for '" + c.Name + "' command"
+	if !c.ArityOK(len(args)) || c.KeyStep == 2 && len(args)%2 == 0 {
+		bad = "wrong number of arguments for '" + c.Name + "' command"
+		if c.Name == "exec" { // which so ends the transaction
+			return nil, "EXECABORT Transaction discarded because of: " + bad
+		}
+		return nil, "ERR " + bad
 	}
 	return c, ""
 }
 
-// unknownCommand is the text of Redis 7.0's commandCheckExistence.
+// unknownCommand lists the arguments until the list has 128 bytes. An argument is cut to
+// what is then left, but its quotes are not counted, as in Redis.
 func unknownCommand(args [][]byte) string {
-	var rest strings.Builder
+	var list []byte
 	for _, a := range args[1:] {
-		if rest.Len() >= 128 {
+		if len(list) >= 128 {
 			break
 		}
-		fmt.Fprintf(&rest, "'%s' ", cString(a, 128-rest.Len()))
+		a = cString(a, 128-len(list))
+		list = append(append(append(list, '\''), a...), "' "...)
 	}
-	return fmt.Sprintf("ERR unknown command '%s', with args beginning with: %s", cString(args[0], 128), rest.String())
+	return "ERR unknown command '" + string(cString(args[0], 128)) + "', with args beginning with: " + string(list)
 }
 
 // cString is what C's %.*s prints: up to n bytes, up to the first NUL.
@@ -158,16 +194,9 @@ func BlocksNow(c *Command, args [][]byte) bool {
 	if c.Flags&Blocking == 0 {
 		return false
 	}
-	if c.Name != "xread" && c.Name != "xreadgroup" {
+	if c.find != streamKeys {
 		return true
 	}
-	for _, a := range args[1:] {
-		if strings.EqualFold(string(a), "block") {
-			return true
-		}
-		if strings.EqualFold(string(a), "streams") {
-			break
-		}
-	}
-	return false
+	_, blocks := streamOptions(args)
+	return blocks
 }

@@ -14,7 +14,7 @@ var commandsTSV string
 var Commands []*Command
 
 var (
-	byName      map[string]*Command
+	byName      [nameSlots]*Command // by nameHash or the next free place
 	numCommands int
 )
 
@@ -24,7 +24,6 @@ func NumCommands() int { return numCommands }
 // The table is data that is compiled in, so a mistake in it is a mistake in the program:
 // it panics at start and no test passes.
 func init() {
-	byName = make(map[string]*Command, 512)
 	for line := range strings.Lines(commandsTSV) {
 		if line[0] == '#' {
 			continue
@@ -33,16 +32,27 @@ func init() {
 		c.Index = numCommands
 		numCommands++
 		if top, _, sub := strings.Cut(c.Name, "|"); sub {
-			parent := byName[top]
+			parent := Lookup([]byte(top))
 			parent.Subs = append(parent.Subs, c)
 			continue
 		}
-		if len(c.Name) > maxName {
-			panic("resp: command name longer than maxName: " + c.Name)
-		}
-		Commands = append(Commands, c)
-		byName[c.Name] = c
+		enter(c)
 	}
+}
+
+// enter makes a top-level command known.
+func enter(c *Command) {
+	if len(c.Name) > maxName {
+		panic("resp: command name longer than maxName: " + c.Name)
+	}
+	if Commands = append(Commands, c); 4*len(Commands) > nameSlots {
+		panic("resp: too many commands for nameSlots")
+	}
+	i := nameHash(c.Name)
+	for byName[i%nameSlots] != nil {
+		i++
+	}
+	byName[i%nameSlots] = c
 }
 
 func parseRow(f []string) *Command {
@@ -73,7 +83,7 @@ func parseRow(f []string) *Command {
 		panic("resp: commands.tsv: unknown way to serve " + f[7])
 	}
 	c.Serve = serve
-	c.find = finderFor(c)
+	c.find, c.counted = finderFor(c)
 	return c
 }
 
