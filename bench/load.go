@@ -1,243 +1,232 @@
 package bench
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// LoadConfig describes a load.
+// Limits of a LoadConfig.
+const (
+	clientsMax    = 10_000
+	pipelineMax   = 100_000
+	keySpaceMax   = 1_000_000_000
+	mgetKeys      = 10
+	dialTimeout   = 5 * time.Second
+	replyTimeout  = 30 * time.Second
+	redialPause   = 50 * time.Millisecond
+	drainTimeout  = 5 * time.Second // for replies that are outstanding when ctx is done
+	errorTextsMax = 200             // bytes of an error that are kept
+)
+
+// errConfig is wrapped by every error about a config that cannot be run.
+var errConfig = errors.New("bench: bad config")
+
+// LoadConfig says what load to make. Zero fields take the defaults given here.
 type LoadConfig struct {
-	Addr       string
-	Password   string
-	Clients    int
-	Pipeline   int
-	Requests   int64         // of all clients; 0: until Duration is over
-	Duration   time.Duration // 0: until Requests are done
-	Rate       float64       // requests per second of all clients; 0: as fast as they are answered
-	ValueBytes int
-	KeySpace   int
-	Op         string // get, set, mixed (9 gets to 1 set), mget (10 keys)
-	Prefix     string
-	Seed       uint64
+	Addr       string        // host:port
+	Password   string        // "" sends no AUTH
+	DB         int           // database, 0
+	Clients    int           // connections, 50
+	Pipeline   int           // requests sent before their replies are read, 1
+	Requests   int64         // stop after so many; 0 is no limit
+	Duration   time.Duration // stop after so long; 0 is no limit
+	Rate       float64       // total requests per second; 0 is as fast as it goes
+	ValueBytes int           // 64
+	KeySpace   int           // number of different keys, 100,000
+	Ops        string        // "get", "set", "mixed" (9 get : 1 set), "mget" (10 keys); "mixed"
+	Prefix     string        // of the keys, "bench:"
+	Seed       uint64        // of the choice of keys
+	Fill       bool          // first write every key once, unmeasured, so that reads hit
 }
 
-// LoadResult is what came of it.
+// LoadResult is what a load measured. Latency counts from the intended send
+// time where a Rate is set, else from the time when the pipeline was written.
 type LoadResult struct {
-	Op         string  `json:"op"`
-	Clients    int     `json:"clients"`
-	Pipeline   int     `json:"pipeline"`
-	Ops        int64   `json:"ops"`
-	Errors     int64   `json:"errors"`
-	FirstError string  `json:"first_error,omitempty"`
-	Seconds    float64 `json:"seconds"`
-	OpsPerS    float64 `json:"ops_per_s"`
-	Latency    Latency `json:"latency"` // from the time a request was due (with Rate) or sent
+	Ops        int64       `json:"ops"`         // replies, errors included
+	Errors     int64       `json:"errors"`      // error replies and requests without a reply
+	FirstError string      `json:"first_error"` // "" when there was none
+	Seconds    float64     `json:"seconds"`
+	OpsPerS    float64     `json:"ops_per_s"`
+	Latency    Percentiles `json:"latency"`
 }
 
-// Load runs a load to its end or until ctx ends. Error replies are counted; only a
-// connection that can't be made or kept is an error.
+func (cfg *LoadConfig) setDefaults() error {
+	setDefault(&cfg.Clients, 50)
+	setDefault(&cfg.Pipeline, 1)
+	setDefault(&cfg.ValueBytes, 64)
+	setDefault(&cfg.KeySpace, 100_000)
+	setDefault(&cfg.Ops, "mixed")
+	setDefault(&cfg.Prefix, "bench:")
+	switch {
+	case cfg.Clients < 1 || cfg.Clients > clientsMax:
+		return fmt.Errorf("%w: clients %d, want 1 to %d", errConfig, cfg.Clients, clientsMax)
+	case cfg.Pipeline < 1 || cfg.Pipeline > pipelineMax:
+		return fmt.Errorf("%w: pipeline %d, want 1 to %d", errConfig, cfg.Pipeline, pipelineMax)
+	case cfg.KeySpace < 1 || cfg.KeySpace > keySpaceMax:
+		return fmt.Errorf("%w: key space %d, want 1 to %d", errConfig, cfg.KeySpace, keySpaceMax)
+	case cfg.ValueBytes < 1 || cfg.ValueBytes > bulkBytesMax:
+		return fmt.Errorf("%w: value of %d bytes, want 1 to %d", errConfig, cfg.ValueBytes, bulkBytesMax)
+	case cfg.Rate < 0 || cfg.Requests < 0 || cfg.Duration < 0:
+		return fmt.Errorf("%w: negative rate, requests or duration", errConfig)
+	}
+	if _, known := opMixes[cfg.Ops]; !known {
+		return fmt.Errorf("%w: ops %q, want get, set, mixed or mget", errConfig, cfg.Ops)
+	}
+	return nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// load is one run of Load, shared by its clients.
+type load struct {
+	cfg      LoadConfig
+	start    time.Time
+	left     atomic.Int64 // requests that may still be sent, when limited
+	errors   atomic.Int64
+	errMu    sync.Mutex // guards firstErr
+	firstErr string
+}
+
+// Load makes load until cfg's limit is reached or ctx is done, whichever comes
+// first, and returns what it measured. It returns an error when the config is
+// bad or the endpoint cannot be reached at the start; later failures are counted
+// in the result, and the clients reconnect.
 func Load(ctx context.Context, cfg LoadConfig) (LoadResult, error) {
-	cfg.Clients, cfg.Pipeline, cfg.KeySpace = max(cfg.Clients, 1), max(cfg.Pipeline, 1), max(cfg.KeySpace, 1)
-	switch cfg.Op {
-	case "get", "set", "mixed", "mget":
-	default:
-		return LoadResult{}, fmt.Errorf("unknown op %q: want get, set, mixed or mget", cfg.Op)
+	if err := cfg.setDefaults(); err != nil {
+		return LoadResult{}, err
 	}
-	if cfg.Requests <= 0 && cfg.Duration <= 0 {
-		return LoadResult{}, errors.New("either a number of requests or a duration is needed")
+	if cfg.Fill {
+		if err := fillKeys(ctx, cfg); err != nil {
+			return LoadResult{}, fmt.Errorf("bench: fill: %w", err)
+		}
 	}
+	l := &load{cfg: cfg}
+	l.left.Store(cfg.Requests)
+	clients, err := l.connect(ctx)
+	if err != nil {
+		return LoadResult{}, fmt.Errorf("bench: connect: %w", err)
+	}
+	l.start = time.Now()
 	if cfg.Duration > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, cfg.Duration)
+		ctx, cancel = context.WithDeadline(ctx, l.start.Add(cfg.Duration))
 		defer cancel()
 	}
-	clients := make([]*loadClient, cfg.Clients)
-	for i := range clients {
-		cn, err := dialConn(cfg.Addr, cfg.Password, 0, dialTimeout)
-		if err != nil {
-			return LoadResult{}, err
-		}
-		defer cn.Close()
-		clients[i] = &loadClient{cfg: cfg, conn: cn, rng: rand.New(rand.NewPCG(cfg.Seed, uint64(i))), hist: newHist(),
-			value: bytes.Repeat([]byte("x"), cfg.ValueBytes), left: share(cfg.Requests, cfg.Clients, i)}
-	}
-	start := time.Now()
 	var wg sync.WaitGroup
-	for i, c := range clients {
-		wg.Go(func() { c.err = c.run(ctx, start, i) })
+	for _, c := range clients {
+		wg.Go(func() { c.run(ctx) })
 	}
 	wg.Wait()
-	res := LoadResult{Op: cfg.Op, Clients: cfg.Clients, Pipeline: cfg.Pipeline, Seconds: time.Since(start).Seconds()}
-	h := newHist()
-	for _, c := range clients {
-		if c.err != nil {
-			return res, c.err
-		}
-		res.Ops += c.ops
-		res.Errors += c.errors
-		if res.FirstError == "" {
-			res.FirstError = c.firstErr
-		}
-		h.Merge(c.hist)
-	}
-	res.OpsPerS = float64(res.Ops) / res.Seconds
-	res.Latency = summarize(h)
-	return res, nil
+	return l.result(clients, time.Since(l.start)), nil
 }
 
-// share is client i's part of n requests; -1 for no limit.
-func share(n int64, clients, i int) int64 {
-	if n <= 0 {
-		return -1
-	}
-	s := n / int64(clients)
-	if int64(i) < n%int64(clients) {
-		s++
-	}
-	return s
-}
-
-type loadClient struct {
-	cfg   LoadConfig
-	conn  *conn
-	rng   *rand.Rand
-	value []byte
-	out   []byte
-	left  int64 // -1: no limit
-	hist  *hdrhistogram.Histogram
-
-	ops, errors int64
-	firstErr    string
-	err         error
-}
-
-func (c *loadClient) run(ctx context.Context, start time.Time, index int) error {
-	var interval time.Duration
-	if c.cfg.Rate > 0 {
-		interval = time.Duration(float64(time.Second) * float64(c.cfg.Clients*c.cfg.Pipeline) / c.cfg.Rate)
-	}
-	due := start.Add(interval * time.Duration(index) / time.Duration(c.cfg.Clients))
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for c.left != 0 && ctx.Err() == nil {
-		if interval > 0 {
-			timer.Reset(time.Until(due))
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				return nil
+// connect dials all clients before the clock starts.
+func (l *load) connect(ctx context.Context) ([]*loadClient, error) {
+	clients := make([]*loadClient, 0, l.cfg.Clients)
+	for i := range l.cfg.Clients {
+		c := newLoadClient(l, i)
+		if err := c.dial(ctx); err != nil {
+			for _, dialled := range clients {
+				dialled.conn.Close()
 			}
-		} else {
-			due = time.Now()
+			return nil, err
 		}
-		n := c.cfg.Pipeline
-		if c.left > 0 {
-			n = int(min(int64(n), c.left))
-			c.left -= int64(n)
-		}
-		if err := c.batch(n, due); err != nil {
-			return err
-		}
-		due = due.Add(interval)
+		clients = append(clients, c)
 	}
-	return nil
+	return clients, nil
 }
 
-func (c *loadClient) batch(n int, due time.Time) error {
-	c.out = c.out[:0]
-	for range n {
-		c.command()
+func (l *load) result(clients []*loadClient, took time.Duration) LoadResult {
+	all := newHist()
+	for _, c := range clients {
+		all.Merge(c.hist)
 	}
-	if _, err := c.conn.Write(c.out); err != nil {
+	return LoadResult{
+		Ops: all.TotalCount(), Errors: l.errors.Load(), FirstError: l.firstErr,
+		Seconds: took.Seconds(), OpsPerS: float64(all.TotalCount()) / took.Seconds(),
+		Latency: percentiles(all),
+	}
+}
+
+// claim returns how many requests a client may send now, up to a pipeline.
+func (l *load) claim() int {
+	batch := int64(l.cfg.Pipeline)
+	if l.cfg.Requests == 0 {
+		return int(batch)
+	}
+	left := l.left.Add(-batch)
+	return int(max(0, min(batch, left+batch)))
+}
+
+// fail counts n failed requests and keeps the first reason.
+func (l *load) fail(n int, reason string) {
+	l.errors.Add(int64(n))
+	l.errMu.Lock()
+	defer l.errMu.Unlock()
+	if l.firstErr == "" {
+		l.firstErr = reason[:min(len(reason), errorTextsMax)]
+	}
+}
+
+// fillKeys writes every key of the key space once.
+func fillKeys(ctx context.Context, cfg LoadConfig) error {
+	conn, err := dial(ctx, cfg.Addr, cfg.Password, cfg.DB, dialTimeout)
+	if err != nil {
 		return err
 	}
-	for range n {
-		isErr, text, err := skipReply(c.conn.r)
-		if err != nil {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	const batch = 1000
+	requests := newRequests(&cfg)
+	var out []byte
+	for first := 0; first < cfg.KeySpace; first += batch {
+		n := min(batch, cfg.KeySpace-first)
+		out = out[:0]
+		for key := first; key < first+n; key++ {
+			out = requests.appendSet(out, key)
+		}
+		if err := conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
 			return err
 		}
-		c.ops++
-		if isErr {
-			c.errors++
-			if c.firstErr == "" {
-				c.firstErr = text
-			}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		record(c.hist, time.Since(due))
+		if err := roundTrip(conn, out, n); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (c *loadClient) command() {
-	set := c.cfg.Op == "set" || c.cfg.Op == "mixed" && c.rng.IntN(10) == 0
-	switch {
-	case set:
-		c.out = append(c.out, "*3\r\n$3\r\nSET\r\n"...)
-		c.key()
-		c.out = append(strconv.AppendInt(append(c.out, '$'), int64(len(c.value)), 10), "\r\n"...)
-		c.out = append(append(c.out, c.value...), "\r\n"...)
-	case c.cfg.Op == "mget":
-		c.out = append(c.out, "*11\r\n$4\r\nMGET\r\n"...)
-		for range 10 {
-			c.key()
-		}
-	default:
-		c.out = append(c.out, "*2\r\n$3\r\nGET\r\n"...)
-		c.key()
+// roundTrip sends n requests and wants n replies that are no errors.
+func roundTrip(conn *wire, out []byte, n int) error {
+	if _, err := conn.Write(out); err != nil {
+		return err
 	}
-}
-
-func (c *loadClient) key() {
-	var num [20]byte
-	digits := strconv.AppendInt(num[:0], int64(c.rng.IntN(c.cfg.KeySpace)), 10)
-	c.out = append(strconv.AppendInt(append(c.out, '$'), int64(len(c.cfg.Prefix)+len(digits)), 10), "\r\n"...)
-	c.out = append(append(append(c.out, c.cfg.Prefix...), digits...), "\r\n"...)
-}
-
-// skipReply reads one reply without keeping it.
-func skipReply(r *bufio.Reader) (isErr bool, text string, err error) {
-	line, err := r.ReadSlice('\n')
-	if err != nil {
-		return false, "", err
-	}
-	if len(line) < 3 {
-		return false, "", errProtocol
-	}
-	switch line[0] {
-	case '-':
-		return true, string(line[1 : len(line)-2]), nil
-	case '+', ':':
-		return false, "", nil
-	case '$':
-		n, err := strconv.Atoi(string(line[1 : len(line)-2]))
-		if err != nil {
-			return false, "", errProtocol
-		}
-		if n >= 0 {
-			_, err = io.CopyN(io.Discard, r, int64(n)+2)
-		}
-		return false, "", err
-	case '*':
-		n, err := strconv.Atoi(string(line[1 : len(line)-2]))
-		if err != nil {
-			return false, "", errProtocol
-		}
-		for range n {
-			if _, _, err := skipReply(r); err != nil {
-				return false, "", err
+	for n > 0 {
+		errorText, err := conn.skip()
+		switch {
+		case errors.Is(err, errNeedMore):
+			if err := conn.fill(); err != nil {
+				return err
 			}
+			continue
+		case err != nil:
+			return err
+		case errorText != nil:
+			return errors.New(string(errorText))
 		}
-		return false, "", nil
+		n--
 	}
-	return false, "", errProtocol
+	return nil
 }

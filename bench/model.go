@@ -1,320 +1,229 @@
 package bench
 
 import (
-	"fmt"
-	"maps"
-	"math/rand/v2"
+	"math/bits"
 	"slices"
-	"strconv"
 	"time"
 )
 
-// kind is the type of one of the oracle's keys.
+// kind is what a key of the oracle holds. Every key keeps its kind.
 type kind uint8
 
 const (
-	plainString kind = iota
-	ttlString        // expires after the run
-	shortString      // expires within seconds, again and again
-	counter
-	hash
-	list
-	set
-	zset
-	stream
-	kinds
+	kindString  kind = iota // never has a TTL
+	kindTTL                 // a string that is always written with a TTL
+	kindCounter             // INCRBY
+	kindHash
+	kindList
+	kindSet
+	kindZSet
+	kindStream
+	kindCount
 )
 
-// state is what one key may hold. A key has one state, and more after a command whose
-// outcome is not known.
-type state struct {
-	seq   uint64         // strings: of the value; 0: no key
-	expLo time.Time      // strings with TTL: expires no sooner
-	expHi time.Time      // … and no later
-	n     int64          // counter; stream: entries
-	elems map[int]uint64 // hash field, set member, zset member → seq or score
-	items []uint64       // list: seq of each element
-}
+var kindNames = [kindCount]string{"string", "ttl", "counter", "hash", "list", "set", "zset", "stream"}
 
-func (s *state) clone() *state {
-	c := *s
-	c.elems = maps.Clone(s.elems)
-	c.items = slices.Clone(s.items)
-	return &c
-}
+// slotted kinds name their elements, and the model keeps one slot per name; the
+// others keep elements in order.
+func (k kind) slotted() bool { return k == kindHash || k == kindSet || k == kindZSet }
 
-// op is one command on one key, with how it acts on the model.
-type op struct {
-	key  *key
-	args []string
-	// want changes s as the command does and gives the reply that Redis would give.
-	// sent and now bound when it was executed.
-	want func(s *state, sent, now time.Time) reply
-	sent time.Time
-}
+func (k kind) ordered() bool { return k == kindList || k == kindStream }
 
-type key struct {
-	name   string
-	db     int
-	kind   kind
-	states []*state
-	seq    uint64 // of the newest value that was ever sent
-	parked bool   // a command on it is in doubt: no more are sent
-	broken bool   // a violation was counted already
-}
-
-const elemRange = 6 // fields and members that a hash, set or zset may have
-
-func (k *key) value(seq uint64) string {
-	return fmt.Sprintf("%s#%d#%s", k.name, seq, "................................"[:8+seq%24])
-}
-
-var (
-	okReply  = reply{kind: '+', text: "OK"}
-	nilReply = reply{kind: '_'}
-)
-
-func intReply(n int64) reply     { return reply{kind: ':', n: n} }
-func bulkReply(v string) reply   { return reply{kind: '$', text: v} }
-func boolReply(b bool) reply     { return intReply(map[bool]int64{true: 1}[b]) }
-func uintText(n uint64) string   { return strconv.FormatUint(n, 10) }
-func elemName(e int) string      { return "e" + strconv.Itoa(e) }
-func streamID(seq uint64) string { return uintText(seq) + "-1" }
-
-// write is a random write, read a random read, of the key's type. create makes sure that
-// the write leaves the key in being.
-func (k *key) write(rng *rand.Rand, create bool) op {
-	k.seq++
-	seq := k.seq
-	o := op{key: k}
-	switch k.kind {
-	case plainString, ttlString, shortString:
-		if !create && rng.IntN(10) == 0 {
-			o.args = []string{"DEL", k.name}
-			o.want = func(s *state, sent, now time.Time) reply {
-				there := s.seq > 0 && !expired(s, sent, now)
-				s.seq, s.expLo, s.expHi = 0, time.Time{}, time.Time{}
-				return boolReply(there)
-			}
-			return o
-		}
-		o.args = []string{"SET", k.name, k.value(seq)}
-		ttl := time.Duration(0)
-		if k.kind == ttlString {
-			ttl = time.Hour + time.Duration(rng.IntN(3600))*time.Second
-		} else if k.kind == shortString {
-			ttl = time.Duration(500+rng.IntN(4000)) * time.Millisecond
-		}
-		if ttl > 0 {
-			o.args = append(o.args, "PX", strconv.FormatInt(ttl.Milliseconds(), 10))
-		}
-		o.want = func(s *state, sent, now time.Time) reply {
-			s.seq, s.expLo, s.expHi = seq, time.Time{}, time.Time{}
-			if ttl > 0 {
-				s.expLo, s.expHi = sent.Add(ttl), now.Add(ttl)
-			}
-			return okReply
-		}
-	case counter:
-		d := 1 + rng.Int64N(9)
-		o.args = []string{"INCRBY", k.name, strconv.FormatInt(d, 10)}
-		o.want = func(s *state, _, _ time.Time) reply { s.n += d; return intReply(s.n) }
-	case hash:
-		e := rng.IntN(elemRange)
-		if !create && rng.IntN(4) == 0 {
-			o.args = []string{"HDEL", k.name, elemName(e)}
-			o.want = func(s *state, _, _ time.Time) reply { return dropElem(s, e) }
-			return o
-		}
-		o.args = []string{"HSET", k.name, elemName(e), k.value(seq)}
-		o.want = func(s *state, _, _ time.Time) reply { return putElem(s, e, seq) }
-	case set, zset:
-		e := rng.IntN(elemRange)
-		add, rem := "SADD", "SREM"
-		if k.kind == zset {
-			add, rem = "ZADD", "ZREM"
-		}
-		if !create && rng.IntN(3) == 0 {
-			o.args = []string{rem, k.name, elemName(e)}
-			o.want = func(s *state, _, _ time.Time) reply { return dropElem(s, e) }
-			return o
-		}
-		o.args = []string{add, k.name, elemName(e)}
-		if k.kind == zset {
-			o.args = []string{add, k.name, uintText(seq), elemName(e)}
-		}
-		o.want = func(s *state, _, _ time.Time) reply { return putElem(s, e, seq) }
-	case list:
-		if !create && rng.IntN(2) == 0 {
-			k.seq-- // pops send no value
-			o.args = []string{"LPOP", k.name}
-			o.want = func(s *state, _, _ time.Time) reply {
-				if len(s.items) == 0 {
-					return nilReply
-				}
-				first := s.items[0]
-				s.items = s.items[1:]
-				return bulkReply(k.value(first))
-			}
-			return o
-		}
-		o.args = []string{"RPUSH", k.name, k.value(seq)}
-		o.want = func(s *state, _, _ time.Time) reply {
-			s.items = append(s.items, seq)
-			return intReply(int64(len(s.items)))
-		}
-	case stream:
-		o.args = []string{"XADD", k.name, streamID(seq), "v", k.value(seq)}
-		o.want = func(s *state, _, _ time.Time) reply { s.n++; return bulkReply(streamID(seq)) }
-	}
-	return o
-}
-
-func putElem(s *state, e int, seq uint64) reply {
-	_, had := s.elems[e]
-	if s.elems == nil {
-		s.elems = make(map[int]uint64)
-	}
-	s.elems[e] = seq
-	return boolReply(!had)
-}
-
-func dropElem(s *state, e int) reply {
-	_, had := s.elems[e]
-	delete(s.elems, e)
-	return boolReply(had)
-}
-
-// expired says whether a value is surely gone when a command was executed between sent
-// and now. In the window where it may or may not be, ask canBeGone.
-func expired(s *state, sent, _ time.Time) bool {
-	return !s.expHi.IsZero() && sent.After(s.expHi.Add(expirySlack))
-}
-
-func canBeGone(s *state, now time.Time) bool {
-	return !s.expLo.IsZero() && now.After(s.expLo.Add(-expirySlack))
-}
-
-// expirySlack is by how much an expiry may be early or late: what a move may add (a round
-// trip), and how coarse the server's cached clock is on a busy machine.
-const expirySlack = 100 * time.Millisecond
-
-func (k *key) read(rng *rand.Rand) op {
-	o := op{key: k}
-	e := rng.IntN(elemRange)
-	count := func(s *state, _, _ time.Time) reply { return intReply(int64(len(s.elems))) }
-	switch k.kind {
-	case plainString, ttlString, shortString:
-		o.args = []string{"GET", k.name}
-		o.want = func(s *state, sent, now time.Time) reply {
-			if s.seq == 0 || expired(s, sent, now) {
-				return nilReply
-			}
-			return bulkReply(k.value(s.seq))
-		}
-	case counter:
-		o.args = []string{"GET", k.name}
-		o.want = func(s *state, _, _ time.Time) reply { return bulkReply(strconv.FormatInt(s.n, 10)) }
-	case hash:
-		o.args = []string{"HGET", k.name, elemName(e)}
-		o.want = func(s *state, _, _ time.Time) reply {
-			if seq, ok := s.elems[e]; ok {
-				return bulkReply(k.value(seq))
-			}
-			return nilReply
-		}
-		if rng.IntN(4) == 0 {
-			o.args, o.want = []string{"HLEN", k.name}, count
-		}
-	case set:
-		o.args, o.want = []string{"SCARD", k.name}, count
-	case zset:
-		o.args = []string{"ZSCORE", k.name, elemName(e)}
-		o.want = func(s *state, _, _ time.Time) reply {
-			if seq, ok := s.elems[e]; ok {
-				return bulkReply(uintText(seq))
-			}
-			return nilReply
-		}
-	case list:
-		o.args = []string{"LLEN", k.name}
-		o.want = func(s *state, _, _ time.Time) reply { return intReply(int64(len(s.items))) }
-	case stream:
-		o.args = []string{"XLEN", k.name}
-		o.want = func(s *state, _, _ time.Time) reply { return intReply(s.n) }
-	}
-	return o
-}
-
-// verdict is what is wrong with a reply; fine if nothing is.
-type verdict uint8
+// lifespan says what time to live a key is given. A short one ends during a
+// normal run; a long one is there to be compared at the end.
+type lifespan uint8
 
 const (
-	fine verdict = iota
-	lost
-	stale
-	resurrected
+	lifespanNone lifespan = iota
+	lifespanShort
+	lifespanLong
 )
 
-func (v verdict) String() string { return [...]string{"fine", "lost", "stale", "resurrected"}[v] }
+// span is the time from before a command was sent until its reply was there, in
+// nanoseconds since the oracle was made. It was executed somewhere in between.
+type span struct{ send, reply int64 }
 
-// settle applies an answered command: states that it contradicts are struck out.
-func (o *op) settle(got reply, now time.Time) verdict {
-	k := o.key
-	var keep []*state
-	var want reply
-	for _, s := range k.states {
-		before := *s
-		want = o.want(s, o.sent, now)
-		if same(want, got) {
-			keep = append(keep, s)
+// state is one possible content of a key.
+type state struct {
+	alive   bool
+	expired bool // it is absent because its time to live is over
+	// num is the sequence number of a string's value, or a counter's sum.
+	num int64
+	// elems are sequence numbers: by slot, 0 for absent, or in order of a list
+	// or stream. count is the number that are there.
+	elems []uint32
+	count int
+	// The key expires within [lo, hi], on the clock of span; hi 0 is no TTL.
+	lo, hi int64
+	// done has a bit for each of the key's late commands that this state includes.
+	done uint64
+}
+
+func (s *state) clone() state {
+	c := *s
+	c.elems = slices.Clone(s.elems)
+	return c
+}
+
+func (s *state) equal(t *state) bool {
+	return s.alive == t.alive && s.expired == t.expired && s.num == t.num && s.lo == t.lo && s.hi == t.hi &&
+		s.done == t.done && slices.Equal(s.elems, t.elems)
+}
+
+// clear makes the key absent.
+func (s *state) clear() { *s = state{done: s.done} }
+
+// key is the model of one key, owned by one client. cands holds every content
+// that the replies so far allow; usually that is one. There are more
+//   - while a TTL may or may not have ended, and
+//   - after a write without a reply. Such a write can still be waiting somewhere
+//     and be executed later, between or after others; so it stays in late, and
+//     each candidate says which of them it includes.
+//
+// A reply keeps the candidates that agree with it. If none does, the endpoint is
+// wrong.
+type key struct {
+	name   string
+	kind   kind
+	life   lifespan
+	client int
+	size   int // elements, at most about
+	pos    int // in the client's active keys; -1 once retired
+
+	cands   []state
+	late    []op
+	broken  bool // found wrong while running: counted, and not looked at again
+	unknown bool // too many candidates to follow: no longer checked
+}
+
+const (
+	candsMax = 128
+	lateMax  = 64 // bits in state.done
+	// lateAllowance is how long after its connection was lost a command may
+	// still be executed; it widens the bounds of a TTL that such a command sets.
+	lateAllowance = 10 * time.Second
+)
+
+func newKey(name string, k kind, client, size int) *key {
+	return &key{name: name, kind: k, client: client, size: size, cands: make([]state, 1)}
+}
+
+// guess is the likely state, by which a client chooses what to do next.
+func (k *key) guess() *state { return &k.cands[0] }
+
+// inDoubt tells whether a write has no known outcome.
+func (k *key) inDoubt() bool { return k.unknown || len(k.late) > 0 }
+
+// observe brings a reply to o into the model. If it agrees with no candidate, the
+// model stays as it was and the finding says how the nearest one differs.
+func (k *key) observe(o *op, v *reply, at span, tolerance time.Duration) finding {
+	if k.unknown {
+		return finding{}
+	}
+	k.expire(at, tolerance)
+	var nearest finding
+	agree := 0
+	for i := range k.cands {
+		f := o.judge(&k.cands[i], v, at, tolerance)
+		switch {
+		case f.ok():
+			k.cands[i], k.cands[agree] = k.cands[agree], k.cands[i]
+			agree++
+		case nearest.ok() || bits.OnesCount8(uint8(f.classes)) < bits.OnesCount8(uint8(nearest.classes)):
+			nearest = f
+		}
+	}
+	if agree == 0 {
+		return nearest
+	}
+	k.cands = k.cands[:agree]
+	for i := range k.cands {
+		o.effect(&k.cands[i], at)
+	}
+	k.includeLate(at)
+	return finding{}
+}
+
+// lose notes that o was sent and that nobody knows whether it was, or will be,
+// executed.
+func (k *key) lose(o *op, at span, tolerance time.Duration) {
+	if k.unknown || !o.code.writes() {
+		return
+	}
+	k.expire(at, tolerance)
+	if len(k.late) == lateMax {
+		k.giveUp()
+		return
+	}
+	k.late = append(k.late, *o)
+	k.includeLate(at)
+}
+
+// includeLate adds the candidates in which late commands have been executed by
+// now, in any order.
+func (k *key) includeLate(at span) {
+	if len(k.cands) == 1 && len(k.late) == 0 {
+		return
+	}
+	at.reply += int64(lateAllowance)
+	for i := 0; i < len(k.cands); i++ { // the list grows meanwhile
+		for j := range k.late {
+			if k.cands[i].done&(1<<j) != 0 {
+				continue
+			}
+			next := k.cands[i].clone()
+			k.late[j].effect(&next, at)
+			next.done |= 1 << j
+			k.add(next)
+		}
+		if len(k.cands) > candsMax {
+			k.giveUp()
+			return
+		}
+	}
+}
+
+// expire brings the candidates up to date with the clock: a TTL that is certainly
+// over makes the key absent, and one that may be over adds that possibility.
+func (k *key) expire(at span, tolerance time.Duration) {
+	for i := range k.cands {
+		c := &k.cands[i]
+		if c.hi == 0 || at.reply < c.lo-int64(tolerance) {
 			continue
 		}
-		// A value in the window of its expiry may be there or not.
-		if before.seq > 0 && canBeGone(&before, now) && !expired(&before, o.sent, now) {
-			if got.kind == '_' || o.args[0] == "DEL" && got.n == 0 {
-				s.seq = 0
-				keep = append(keep, s)
-			}
+		gone := state{expired: true, done: c.done}
+		if at.send > c.hi+int64(tolerance) {
+			*c = gone
+		} else {
+			k.add(gone)
 		}
 	}
-	if len(keep) > 0 {
-		k.states = keep
-		return fine
-	}
-	return o.judge(want, got)
+	k.merge()
 }
 
-// doubt notes that the command may or may not have been executed.
-func (o *op) doubt(now time.Time) {
-	k := o.key
-	k.parked = true
-	n := len(k.states)
-	for _, s := range k.states[:n] {
-		c := s.clone()
-		o.want(c, o.sent, now)
-		k.states = append(k.states, c)
+// add appends a candidate if it is not there yet.
+func (k *key) add(s state) {
+	for i := range k.cands {
+		if k.cands[i].equal(&s) {
+			return
+		}
 	}
-	if len(k.states) > 64 { // a pipeline holds few commands on one key
-		k.states = k.states[:64]
+	k.cands = append(k.cands, s)
+}
+
+// merge drops candidates that have become equal.
+func (k *key) merge() {
+	if len(k.cands) == 1 {
+		return
+	}
+	all := k.cands
+	k.cands = k.cands[:0]
+	for _, s := range all {
+		k.add(s)
 	}
 }
 
-func same(a, b reply) bool { return a.kind == b.kind && a.text == b.text && a.n == b.n }
-
-// judge names a contradiction.
-func (o *op) judge(want, got reply) verdict {
-	switch {
-	case want.kind == '_' && got.kind == '$':
-		return resurrected
-	case want.kind == '$' && got.kind == '_':
-		return lost
-	case want.kind == ':' && got.kind == ':' && got.n < want.n:
-		return lost
-	case want.kind == ':' && got.kind == ':':
-		return resurrected
-	case want.kind == '$' && got.kind == '$':
-		return stale
-	}
-	return lost
+func (k *key) giveUp() {
+	k.unknown = true
+	k.cands = k.cands[:1]
 }

@@ -2,363 +2,310 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math/rand/v2"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
-	"golang.org/x/time/rate"
 )
 
-// OracleConfig says what the oracle does to the endpoint.
+const (
+	keysMax     = 20_000_000
+	elementsMax = 10_000_000
+)
+
+var (
+	// ErrBusy is returned by Preload, Run and Verify while another of them runs.
+	ErrBusy = errors.New("bench: the oracle is running")
+	// ErrDirty is returned by Preload when the endpoint does not take the keys as
+	// new, and so cannot be judged.
+	ErrDirty = errors.New("bench: preload: unexpected reply")
+)
+
+// OracleConfig says what an oracle reads and writes. Zero fields take the
+// defaults given here.
 type OracleConfig struct {
-	Addr      string
-	Password  string
-	DBs       []int   // databases used; empty: 0
-	Keys      int     // spread over all types
-	Clients   int     // connections; each key belongs to one, so that its order is known
-	Pipeline  int     // commands in one write
-	Rate      float64 // commands per second of all clients; 0: as fast as they are answered
-	Seed      uint64
-	Prefix    string // of every key
-	Reconnect bool   // go on after connection losses and errors, for runs with planned failures
+	Addr     string
+	Password string // "" sends no AUTH
+	DBs      []int  // databases, each client in one of them; {0}
+	Clients  int    // connections, 16, and no fewer than DBs
+	Keys     int    // 10,000, of all types in turn
+	Seconds  float64
+	// Rate is the total of commands per second; 0 is as fast as it goes.
+	Rate     float64
+	Pipeline int    // 1
+	Seed     int64  // of every choice
+	Prefix   string // of the keys, "oracle"; without Preload it must be unused
+	// Types are of string, ttl, counter, hash, list, set, zset, stream; all.
+	// With ttl some keys of the other types, but string, get a TTL as well.
+	Types          []string
+	IncludeDeletes bool // delete whole keys too, and not only elements
+	ReadPercent    int  // 50
+	ValueBytes     int  // at least; 64
+	Elements       int  // of hashes, lists, sets, zsets and streams, about; 8
+	BigKeys        int  // more keys, of those types, with BigElements each
+	BigElements    int  // 50,000
+	// TTLToleranceMS is how far from its instant a key may expire, 1000. It is
+	// also how long around that instant a key may be there or not.
+	TTLToleranceMS int
+	// ReconnectOnError has clients reconnect when a connection is lost, instead
+	// of ending Run with an error.
+	ReconnectOnError bool
 }
 
-// Oracle drives clients against an endpoint and knows what must be there.
-type Oracle struct {
-	cfg     OracleConfig
-	clients []*oracleClient
-	limit   *rate.Limiter
-	started time.Time
-
-	phase atomic.Int32
-
-	mu         sync.Mutex // protects what follows
-	phases     []string
-	violations [4]int64
-	examples   []string
-	firstErr   string
-}
-
-const maxPhases = 8
-
-// oracleClient is one connection with its own keys.
-type oracleClient struct {
-	o    *Oracle
-	rng  *rand.Rand
-	conn [16]*conn // by database index in cfg.DBs
-	keys []*key    // of all databases
-	byDB [][]*key
-
-	ops, errors, losses atomic.Int64
-
-	mu      sync.Mutex // protects the histograms
-	hists   [maxPhases]*hdrhistogram.Histogram
-	recent  *hdrhistogram.Histogram
-	longest [maxPhases]time.Duration
-}
-
-// NewOracle prepares a run; nothing is sent yet.
-func NewOracle(cfg OracleConfig) *Oracle {
+func (cfg *OracleConfig) setDefaults() error {
 	if len(cfg.DBs) == 0 {
 		cfg.DBs = []int{0}
 	}
-	cfg.Clients, cfg.Pipeline = max(cfg.Clients, 1), max(cfg.Pipeline, 1)
-	o := &Oracle{cfg: cfg, phases: []string{"load"}}
-	limit := rate.Inf
-	if cfg.Rate > 0 {
-		limit = rate.Limit(cfg.Rate)
+	if len(cfg.Types) == 0 {
+		cfg.Types = kindNames[:]
 	}
-	o.limit = rate.NewLimiter(limit, max(cfg.Pipeline, int(cfg.Rate/200)+1))
-	for i := range cfg.Clients {
-		c := &oracleClient{o: o, rng: rand.New(rand.NewPCG(cfg.Seed, uint64(i))), byDB: make([][]*key, len(cfg.DBs)), recent: newHist()}
-		for p := range c.hists {
-			c.hists[p] = newHist()
+	setDefault(&cfg.Clients, 16)
+	cfg.Clients = max(cfg.Clients, len(cfg.DBs))
+	setDefault(&cfg.Keys, 10_000)
+	setDefault(&cfg.Pipeline, 1)
+	setDefault(&cfg.Prefix, "oracle")
+	setDefault(&cfg.ReadPercent, 50)
+	setDefault(&cfg.ValueBytes, 64)
+	setDefault(&cfg.Elements, 8)
+	setDefault(&cfg.BigElements, 50_000)
+	setDefault(&cfg.TTLToleranceMS, 1000)
+	switch {
+	case cfg.Clients > clientsMax:
+		return fmt.Errorf("%w: clients %d, want 1 to %d", errConfig, cfg.Clients, clientsMax)
+	case cfg.Keys < cfg.Clients || cfg.Keys > keysMax:
+		return fmt.Errorf("%w: keys %d, want one per client to %d", errConfig, cfg.Keys, keysMax)
+	case cfg.Pipeline < 1 || cfg.Pipeline > pipelineMax:
+		return fmt.Errorf("%w: pipeline %d, want 1 to %d", errConfig, cfg.Pipeline, pipelineMax)
+	case cfg.ReadPercent < 0 || cfg.ReadPercent > 100:
+		return fmt.Errorf("%w: read percent %d", errConfig, cfg.ReadPercent)
+	case cfg.Elements < 1 || cfg.BigElements < 1 || cfg.Elements > elementsMax || cfg.BigElements > elementsMax:
+		return fmt.Errorf("%w: elements, want 1 to %d", errConfig, elementsMax)
+	case cfg.Rate < 0 || cfg.Seconds < 0 || cfg.TTLToleranceMS < 0 || cfg.BigKeys < 0 || cfg.ValueBytes < 0:
+		return fmt.Errorf("%w: a negative number", errConfig)
+	}
+	for _, name := range cfg.Types {
+		if !slices.Contains(kindNames[:], name) {
+			return fmt.Errorf("%w: type %q, want some of %v", errConfig, name, kindNames)
 		}
-		o.clients = append(o.clients, c)
 	}
-	for i := range cfg.Keys {
-		c := o.clients[i%cfg.Clients]
-		db := (i / cfg.Clients) % len(cfg.DBs)
-		k := &key{name: fmt.Sprintf("%s%d", cfg.Prefix, i), db: db, kind: kind(c.rng.IntN(int(kinds))), states: []*state{{}}}
-		c.keys = append(c.keys, k)
-		c.byDB[db] = append(c.byDB[db], k)
+	return nil
+}
+
+// Oracle reads and writes an endpoint while it keeps a model of what every key
+// must hold. Every key is written by one client over one connection, so the
+// order of its writes is known, and every reply can be checked when it comes.
+//
+// A write whose reply never came (the connection was lost, or an error does not
+// tell) is in doubt: the model then allows both outcomes, the key is not used
+// again, since the write may still be executed late, and a fresh key takes its
+// place. Phase, Phases and Snapshot may be called at any time.
+type Oracle struct {
+	cfg       OracleConfig
+	cfgErr    error
+	tolerance time.Duration
+	start     time.Time // zero of the model's clock
+	clients   []*oracleClient
+	recorder  *recorder
+	busy      sync.Mutex // held by Preload, Run or Verify: they own the model
+
+	ops, reads, writes, errors, connErrors, doubts atomic.Int64
+	outage                                         atomic.Int64 // longest, ns
+
+	mu         sync.Mutex // guards what follows
+	firstErr   string
+	violations violations
+}
+
+// NewOracle makes an oracle; a bad config is reported by Preload, Run or Verify.
+func NewOracle(cfg OracleConfig) *Oracle {
+	o := &Oracle{cfg: cfg, start: time.Now(), recorder: newRecorder()}
+	if o.cfgErr = o.cfg.setDefaults(); o.cfgErr != nil {
+		return o
+	}
+	o.tolerance = time.Duration(o.cfg.TTLToleranceMS) * time.Millisecond
+	for i := range o.cfg.Clients {
+		o.clients = append(o.clients, newOracleClient(o, i))
+	}
+	kinds, bigKinds := kindsOf(o.cfg.Types)
+	for i := range o.cfg.Keys {
+		c := o.clients[i%len(o.clients)]
+		c.addKey(kinds[i/len(o.clients)%len(kinds)], o.cfg.Elements)
+	}
+	for i := range o.cfg.BigKeys {
+		if len(bigKinds) > 0 {
+			o.clients[i%len(o.clients)].addKey(bigKinds[i%len(bigKinds)], o.cfg.BigElements)
+		}
 	}
 	return o
 }
 
-// Phase begins a new phase: latencies are told apart by it.
-func (o *Oracle) Phase(name string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.phases) < maxPhases {
-		o.phases = append(o.phases, name)
-		o.phase.Store(int32(len(o.phases) - 1))
+// kindsOf returns the kinds by these names, and those of them that have elements.
+func kindsOf(names []string) (kinds, withElements []kind) {
+	for _, name := range names {
+		k := kind(slices.Index(kindNames[:], name))
+		kinds = append(kinds, k)
+		if k >= kindHash {
+			withElements = append(withElements, k)
+		}
 	}
+	return kinds, withElements
 }
 
-// Preload creates every key.
+// lock takes the model for one of Preload, Run and Verify.
+func (o *Oracle) lock() error {
+	if o.cfgErr != nil {
+		return o.cfgErr
+	}
+	if !o.busy.TryLock() {
+		return ErrBusy
+	}
+	return nil
+}
+
+// Preload removes whatever the endpoint has under the oracle's keys and creates
+// them all. It is pipelined and unmeasured; it returns the first error.
 func (o *Oracle) Preload(ctx context.Context) error {
-	return o.each(func(c *oracleClient) error {
-		for db, keys := range c.byDB {
-			for len(keys) > 0 && ctx.Err() == nil {
-				n := min(len(keys), 200)
-				ops := make([]op, n)
-				for i, k := range keys[:n] {
-					ops[i] = k.write(c.rng, true)
-				}
-				if err := c.run(db, ops, false); err != nil {
-					return err
-				}
-				keys = keys[n:]
-			}
-		}
-		return ctx.Err()
-	})
+	if err := o.lock(); err != nil {
+		return err
+	}
+	defer o.busy.Unlock()
+	return o.each(ctx, (*oracleClient).preload)
 }
 
-func (o *Oracle) each(f func(c *oracleClient) error) error {
-	errs := make(chan error, len(o.clients))
-	for _, c := range o.clients {
-		go func() { errs <- f(c) }()
+// Run reads and writes until ctx is done or the config's Seconds are over, which
+// is no error. Without ReconnectOnError it returns an error when a connection is
+// refused or lost. What it finds wrong is in Snapshot and Verify.
+func (o *Oracle) Run(ctx context.Context) error {
+	if err := o.lock(); err != nil {
+		return err
 	}
+	defer o.busy.Unlock()
+	if o.cfg.Seconds > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(o.cfg.Seconds*float64(time.Second)))
+		defer cancel()
+	}
+	o.recorder.begin(time.Now())
+	defer func() { o.recorder.stop(time.Now()) }()
+	return o.each(ctx, (*oracleClient).run)
+}
+
+// each runs f for every client at once and returns the first error, which ends
+// the others.
+func (o *Oracle) each(ctx context.Context, f func(*oracleClient, context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	var once sync.Once
 	var first error
-	for range o.clients {
-		if err := <-errs; first == nil {
-			first = err
-		}
+	for _, c := range o.clients {
+		wg.Go(func() {
+			if err := f(c, ctx); err != nil {
+				once.Do(func() { first = fmt.Errorf("bench: client %d: %w", c.index, err) })
+				cancel(err)
+			}
+		})
 	}
+	wg.Wait()
 	return first
 }
 
-// Run sends random reads and writes until ctx ends. It returns an error only if the
-// endpoint fails and the configuration does not expect that.
-func (o *Oracle) Run(ctx context.Context) error {
-	o.started = time.Now()
-	return o.each(func(c *oracleClient) error {
-		defer c.close()
-		for ctx.Err() == nil {
-			if o.limit.WaitN(ctx, o.cfg.Pipeline) != nil {
-				return nil // ctx has ended
-			}
-			db := c.rng.IntN(len(c.byDB))
-			var ops []op
-			for range o.cfg.Pipeline {
-				if k := c.pick(db); k != nil {
-					ops = append(ops, c.anyOp(k))
-				}
-			}
-			if len(ops) == 0 {
-				continue
-			}
-			if err := c.run(db, ops, true); err != nil && !o.cfg.Reconnect {
-				if ctx.Err() != nil {
-					return nil
-				}
-				return err
-			}
-		}
-		return nil
-	})
+// Phase ends the phase that lasts and begins another: each has its own latency.
+func (o *Oracle) Phase(name string) { o.recorder.setPhase(name, time.Now()) }
+
+// Phases returns what each phase has measured so far. Latency counts from the
+// intended send time where a Rate is set.
+func (o *Oracle) Phases() []PhaseStats { return o.recorder.phaseStats(time.Now()) }
+
+// OracleStats is the state of a run, for display.
+type OracleStats struct {
+	Ops        int64   `json:"ops"` // commands sent, whatever became of them
+	Reads      int64   `json:"reads"`
+	Writes     int64   `json:"writes"`
+	Errors     int64   `json:"errors"`      // error replies
+	ConnErrors int64   `json:"conn_errors"` // connections lost or refused
+	FirstError string  `json:"first_error"`
+	OpsPerS    float64 `json:"ops_per_s"` // in the last full second
+	P99MS      float64 `json:"p99_ms"`    // in the last full second
+	// LongestStallMS is the longest that any client, while connected, waited for
+	// the next reply, those that wait at this moment included.
+	LongestStallMS float64 `json:"longest_stall_ms"`
+	// LongestOutageMS is the longest that any client was without replies because
+	// its connection was lost: from the last reply before to the first after.
+	LongestOutageMS float64 `json:"longest_outage_ms"`
+	InDoubt         int64   `json:"in_doubt"` // keys with a write of unknown outcome
+
+	// Keys found wrong while running.
+	Lost        int `json:"lost"`
+	Stale       int `json:"stale"`
+	Resurrected int `json:"resurrected"`
+	WrongTTL    int `json:"wrong_ttl"`
+	Wrong       int `json:"wrong"`
 }
 
-func (c *oracleClient) anyOp(k *key) op {
-	if c.rng.IntN(2) == 0 {
-		return k.read(c.rng)
-	}
-	// Collections stay small, so that Verify reads them back quickly.
-	if k.kind == list && len(k.states[0].items) > 40 {
-		o := k.read(c.rng)
-		return o
-	}
-	return k.write(c.rng, false)
-}
-
-// pick is a random key of which everything is known.
-func (c *oracleClient) pick(db int) *key {
-	keys := c.byDB[db]
-	for range 20 {
-		if len(keys) == 0 {
-			return nil
-		}
-		if k := keys[c.rng.IntN(len(keys))]; !k.parked && !k.broken {
-			return k
-		}
-	}
-	return nil
-}
-
-const (
-	dialTimeout  = 5 * time.Second
-	replyTimeout = 60 * time.Second // no endpoint may leave a client waiting so long
-)
-
-// run sends one pipeline and judges the replies.
-func (c *oracleClient) run(db int, ops []op, measure bool) error {
-	cn := c.conn[db]
-	if cn == nil {
-		var err error
-		if cn, err = dialConn(c.o.cfg.Addr, c.o.cfg.Password, c.o.cfg.DBs[db], dialTimeout); err != nil {
-			c.failed(nil, err)
-			time.Sleep(20 * time.Millisecond) // a gateway that is being restarted
-			return err
-		}
-		c.conn[db] = cn
-	}
-	for i := range ops {
-		cn.add(ops[i].args...)
-	}
-	sent := time.Now()
-	for i := range ops {
-		ops[i].sent = sent
-	}
-	_ = cn.SetDeadline(sent.Add(replyTimeout))
-	err := cn.flush()
-	phase := c.o.phase.Load()
-	for i := range ops {
-		var r reply
-		if err == nil {
-			r, err = cn.read()
-		}
-		if err != nil {
-			c.failed(ops[i:], err)
-			_ = cn.Close()
-			c.conn[db] = nil
-			return err
-		}
-		now := time.Now()
-		c.ops.Add(1)
-		if measure {
-			c.measure(phase, now.Sub(sent))
-		}
-		c.judge(&ops[i], r, now)
-	}
-	return nil
-}
-
-func (c *oracleClient) measure(phase int32, d time.Duration) {
-	c.mu.Lock()
-	record(c.hists[phase], d)
-	record(c.recent, d)
-	c.longest[phase] = max(c.longest[phase], d)
-	c.mu.Unlock()
-}
-
-// notExecuted are the errors that promise that the command was not executed.
-var notExecuted = []string{"TRYAGAIN ", "CROSSSLOT ", "OOM ", "CLUSTERDOWN ", "LOADING ", "READONLY ", "MISCONF "}
-
-func (c *oracleClient) judge(p *op, r reply, now time.Time) {
-	if r.isError() {
-		c.errors.Add(1)
-		c.o.noteError(r.text)
-		for _, prefix := range notExecuted {
-			if strings.HasPrefix(r.text, prefix) {
-				return
-			}
-		}
-		if strings.Contains(r.text, "nothing was executed") {
-			return
-		}
-		p.doubt(now)
-		return
-	}
-	if v := p.settle(r, now); v != fine && !p.key.broken {
-		p.key.broken = true
-		c.o.violation(v, fmt.Sprintf("%s: %s answered %s, which contradicts what was acknowledged", p.key.name, strings.Join(p.args, " "), r))
-	}
-}
-
-// failed notes commands that got no reply.
-func (c *oracleClient) failed(ops []op, err error) {
-	c.losses.Add(1)
-	c.o.noteError(err.Error())
+// Snapshot returns the state of the run.
+func (o *Oracle) Snapshot() OracleStats {
 	now := time.Now()
-	for i := range ops {
-		ops[i].doubt(now)
-	}
-}
-
-func (c *oracleClient) close() {
-	for i, cn := range c.conn {
-		if cn != nil {
-			_ = cn.Close()
-			c.conn[i] = nil
+	ops, p99MS, stall := o.recorder.lastSecond(now)
+	for _, c := range o.clients {
+		if since := c.waitingSince.Load(); since != 0 {
+			stall = max(stall, now.Sub(o.start)-time.Duration(since))
 		}
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return OracleStats{
+		Ops: o.ops.Load(), Reads: o.reads.Load(), Writes: o.writes.Load(),
+		Errors: o.errors.Load(), ConnErrors: o.connErrors.Load(), FirstError: o.firstErr,
+		OpsPerS: float64(ops), P99MS: p99MS,
+		LongestStallMS: milliseconds(stall), LongestOutageMS: milliseconds(time.Duration(o.outage.Load())),
+		InDoubt: o.doubts.Load(),
+		Lost:    o.violations.count[classLost], Stale: o.violations.count[classStale],
+		Resurrected: o.violations.count[classResurrected],
+		WrongTTL:    o.violations.count[classWrongTTL], Wrong: o.violations.count[classWrong],
+	}
 }
 
+// noteError keeps the first error.
 func (o *Oracle) noteError(text string) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.firstErr == "" {
-		o.firstErr = text
-	}
-	o.mu.Unlock()
-}
-
-func (o *Oracle) violation(v verdict, example string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.violations[v]++
-	if len(o.examples) < 20 {
-		o.examples = append(o.examples, v.String()+": "+example)
+		o.firstErr = text[:min(len(text), errorTextsMax)]
 	}
 }
 
-// Snapshot is the state of a run, for display.
-type Snapshot struct {
-	Ops         int64
-	Errors      int64 // error replies
-	Losses      int64 // connections lost or refused
-	FirstError  string
-	P99Recent   float64 // ms, since the last Snapshot
-	LongestMs   float64 // of the run so far
-	Lost, Stale int64
-	Resurrected int64
+// noteViolation counts a key that was found wrong while running.
+func (o *Oracle) noteViolation(db int, op *op, f finding) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.violations.add(db, op, f)
 }
 
-// Snapshot reads the state of a run, and begins a new window of P99Recent.
-func (o *Oracle) Snapshot() Snapshot {
-	var s Snapshot
-	h := newHist()
-	for _, c := range o.clients {
-		s.Ops += c.ops.Load()
-		s.Errors += c.errors.Load()
-		s.Losses += c.losses.Load()
-		c.mu.Lock()
-		h.Merge(c.recent)
-		c.recent.Reset()
-		for _, d := range c.longest {
-			s.LongestMs = max(s.LongestMs, float64(d.Microseconds())/1000)
-		}
-		c.mu.Unlock()
+// violations counts keys by class, and keeps examples of each.
+type violations struct {
+	count    [classEnd]int
+	keys     int
+	examples []string
+}
+
+const examplesPerClassMax = 20
+
+func (v *violations) add(db int, op *op, f finding) {
+	if f.ok() {
+		return
 	}
-	s.P99Recent = float64(h.ValueAtQuantile(99)) / 1000
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	s.FirstError = o.firstErr
-	s.Lost, s.Stale, s.Resurrected = o.violations[lost], o.violations[stale], o.violations[resurrected]
-	return s
-}
-
-// Latencies are by phase, the load left out.
-func (o *Oracle) Latencies() map[string]Latency {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	out := make(map[string]Latency)
-	for p, name := range o.phases {
-		if p == 0 {
+	v.keys++
+	for c := class(1); c < classEnd; c <<= 1 {
+		if f.classes&c == 0 {
 			continue
 		}
-		h := newHist()
-		for _, c := range o.clients {
-			c.mu.Lock()
-			h.Merge(c.hists[p])
-			c.mu.Unlock()
+		v.count[c]++
+		if v.count[c] <= examplesPerClassMax {
+			v.examples = append(v.examples, fmt.Sprintf("%s: db %d, key %s: expected %s, got %s",
+				classNames[c], db, op.key.name, f.want, f.got))
 		}
-		out[name] = summarize(h)
 	}
-	return out
 }

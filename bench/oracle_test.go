@@ -2,181 +2,243 @@ package bench
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/testredis"
 )
 
-// ran is an oracle that has run against a server for a moment.
-func ran(t *testing.T, s *testredis.Server, cfg OracleConfig) *Oracle {
+// verify returns the verdict, with errors fatal.
+func verify(t *testing.T, o *Oracle) Verdict {
 	t.Helper()
-	cfg.Addr, cfg.Keys, cfg.Clients, cfg.Pipeline, cfg.Prefix = s.Addr, 800, 4, 4, "o:"
-	cfg.Seed = uint64(time.Now().UnixNano())
-	t.Logf("seed %d", cfg.Seed)
-	o := NewOracle(cfg)
-	if err := o.Preload(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	o.Phase("run")
-	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
-	defer cancel()
-	if err := o.Run(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return o
-}
-
-func verdictOf(t *testing.T, o *Oracle, s *testredis.Server) Verdict {
-	t.Helper()
-	v, err := o.Verify(context.Background(), s.Addr)
+	v, err := o.Verify(context.Background(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v
 }
 
-func TestOracleIsContentWithRedis(t *testing.T) {
-	s := testredis.StartT(t)
-	o := ran(t, s, OracleConfig{DBs: []int{0, 3}})
-	if v := verdictOf(t, o, s); !v.Clean() || v.KeysChecked != 800 || v.InDoubt != 0 {
-		t.Errorf("%+v", v)
-	}
-	if n := o.Snapshot(); n.Ops < 2000 || n.Errors+n.Losses != 0 {
-		t.Errorf("%+v", n)
-	}
-	if l := o.Latencies()["run"]; l.Count == 0 || l.P99 < l.P50 || l.Max < l.P99 {
-		t.Errorf("%+v", l)
+func mustPreload(t *testing.T, o *Oracle) {
+	t.Helper()
+	if err := o.Preload(context.Background()); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// first finds a key of a kind whose present state passes.
-func (o *Oracle) first(k kind, ok func(*state) bool) *key {
-	for _, c := range o.clients {
-		for _, x := range c.keys {
-			if x.kind == k && !x.parked && ok(x.states[0]) {
-				return x
-			}
-		}
+func runFor(t *testing.T, o *Oracle, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	if err := o.Run(ctx); err != nil {
+		t.Fatal(err)
 	}
-	return nil
 }
 
-// TestOracleBites tampers with the server behind the oracle's back: each must be found,
-// under its right name.
-func TestOracleBites(t *testing.T) {
-	ctx := context.Background()
-	exists := func(s *state) bool { return s.seq > 1 }
-	for name, c := range map[string]struct {
-		kind   kind
-		when   func(*state) bool
-		tamper func(*redis.Client, *key)
-		want   Verdict
-	}{
-		"acknowledged key deleted": {plainString, exists, func(c *redis.Client, k *key) { c.Del(ctx, k.name) }, Verdict{Lost: 1}},
-		"older value back":         {plainString, exists, func(c *redis.Client, k *key) { c.Set(ctx, k.name, k.value(k.states[0].seq-1), 0) }, Verdict{Stale: 1}},
-		"deleted key back": {plainString, func(s *state) bool { return s.seq == 0 },
-			func(c *redis.Client, k *key) { c.Set(ctx, k.name, k.value(1), 0) }, Verdict{Resurrected: 1}},
-		"expiry lost":  {ttlString, exists, func(c *redis.Client, k *key) { c.Persist(ctx, k.name) }, Verdict{WrongTTL: 1}},
-		"expiry added": {plainString, exists, func(c *redis.Client, k *key) { c.Expire(ctx, k.name, time.Hour) }, Verdict{WrongTTL: 1}},
-		"increment lost": {counter, func(s *state) bool { return s.n > 1 },
-			func(c *redis.Client, k *key) { c.Decr(ctx, k.name) }, Verdict{Stale: 1}},
-		"element lost": {list, func(s *state) bool { return len(s.items) > 1 },
-			func(c *redis.Client, k *key) { c.RPop(ctx, k.name) }, Verdict{Lost: 1}},
-		"field back": {hash, func(s *state) bool { return len(s.elems) > 0 && len(s.elems) < elemRange },
-			func(c *redis.Client, k *key) {
-				for e := range elemRange {
-					c.HSetNX(ctx, k.name, elemName(e), "x")
-				}
-			}, Verdict{Resurrected: 1}},
-		"entry lost": {stream, func(s *state) bool { return s.n > 1 },
-			func(c *redis.Client, k *key) { c.XTrimMaxLen(ctx, k.name, 1) }, Verdict{Lost: 1}},
+func TestOracleFindsNothingWrongWithARedis(t *testing.T) {
+	server := testredis.StartT(t)
+	for name, cfg := range map[string]OracleConfig{
+		"pipelined":      {Clients: 6, Keys: 600, Pipeline: 16, DBs: []int{0, 3}, BigKeys: 5, BigElements: 3000},
+		"one at a time":  {Clients: 4, Keys: 200},
+		"one hot client": {Clients: 1, Keys: 8, Pipeline: 50},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := testredis.StartT(t)
-			o := ran(t, s, OracleConfig{})
-			k := o.first(c.kind, c.when)
-			if k == nil {
-				t.Fatal("no such key came about")
+			cfg.Addr, cfg.IncludeDeletes, cfg.Seed, cfg.Rate = server.Addr, true, time.Now().UnixNano(), 20_000
+			t.Logf("seed %d", cfg.Seed)
+			o := NewOracle(cfg)
+			mustPreload(t, o)
+			o.Phase("before")
+			runFor(t, o, 3500*time.Millisecond) // past many a short TTL
+			stats, verdict := o.Snapshot(), verify(t, o)
+			if !verdict.OK() || verdict.InDoubt != 0 || verdict.KeysChecked != cfg.Keys+cfg.BigKeys {
+				t.Errorf("verdict: %v", verdict)
 			}
-			rc := s.Client()
-			defer rc.Close()
-			c.tamper(rc, k)
-			v := verdictOf(t, o, s)
-			if v.Lost != c.want.Lost || v.Stale != c.want.Stale || v.Resurrected != c.want.Resurrected || v.WrongTTL != c.want.WrongTTL {
-				t.Errorf("got %+v, want %+v", v, c.want)
+			if stats.Errors+stats.ConnErrors != 0 || stats.FirstError != "" || stats.Reads < 1000 || stats.Writes < 1000 {
+				t.Errorf("stats: %+v", stats)
+			}
+			if phases := o.Phases(); len(phases) != 1 || phases[0].Name != "before" || phases[0].Ops != stats.Ops || phases[0].Latency.P50MS <= 0 {
+				t.Errorf("phases: %+v of %d ops", phases, stats.Ops)
 			}
 		})
 	}
 }
 
-// TestOracleToleratesDoubt kills a server that loses nothing (AOF, every write) while
-// commands are in flight: they are in doubt, and nothing is wrong.
-func TestOracleToleratesDoubt(t *testing.T) {
-	s := testredis.StartT(t, "--appendonly", "yes", "--appendfsync", "always")
-	o := NewOracle(OracleConfig{Addr: s.Addr, Keys: 500, Clients: 4, Pipeline: 8, Prefix: "o:", Seed: 1, Reconnect: true})
-	if err := o.Preload(context.Background()); err != nil {
+// Without a Preload keys begin absent, and with none of the types but these.
+func TestOracleOfSomeTypesWithoutPreload(t *testing.T) {
+	server := testredis.StartT(t)
+	o := NewOracle(OracleConfig{Addr: server.Addr, Keys: 100, Seconds: 0.3, Types: []string{"string", "zset"}, Pipeline: 4})
+	if err := o.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	o.Phase("run")
+	if v := verify(t, o); !v.OK() {
+		t.Error(v)
+	}
+	for _, name := range server.Client().Keys(context.Background(), "*").Val() {
+		if !strings.Contains(name, ":string:") && !strings.Contains(name, ":zset:") {
+			t.Errorf("key %s of an unwanted type", name)
+		}
+	}
+}
+
+func TestPhasesMeasureApart(t *testing.T) {
+	server := testredis.StartT(t)
+	o := NewOracle(OracleConfig{Addr: server.Addr, Clients: 2, Keys: 100, Seconds: 1, Rate: 1000})
+	done := make(chan error)
+	o.Phase("quiet")
+	go func() { done <- o.Run(context.Background()) }()
+	time.Sleep(300 * time.Millisecond)
+	o.Phase("frozen")
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if stall := o.Snapshot().LongestStallMS; stall < 150 {
+		t.Errorf("clients have been waiting for 300 ms, and the snapshot says %v", stall)
+	}
+	if err := server.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	o.Phase("after")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	phases := o.Phases()
+	if len(phases) != 3 {
+		t.Fatalf("%+v", phases)
+	}
+	for i, slow := range []bool{false, true, false} {
+		if got := phases[i].LongestStallMS > 200 && phases[i].Latency.MaxMS > 200; got != slow {
+			t.Errorf("phase %+v: slow is %v, want %v", phases[i], got, slow)
+		}
+	}
+	if v := verify(t, o); !v.OK() {
+		t.Error(v)
+	}
+}
+
+// The server is killed and restarted twice in mid run. It answers only what is
+// on disk, so nothing acknowledged may be missing.
+func TestOracleSurvivesKillsOfADurableServer(t *testing.T) {
+	server := testredis.StartT(t, "--appendonly", "yes", "--appendfsync", "always")
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	o := NewOracle(OracleConfig{
+		Addr: server.Addr, Clients: 8, Keys: 400, Pipeline: 8, Seed: seed,
+		IncludeDeletes: true, ReconnectOnError: true,
+	})
+	mustPreload(t, o)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan error)
 	go func() { done <- o.Run(ctx) }()
-	for o.Snapshot().Ops < 2000 {
-		time.Sleep(5 * time.Millisecond)
+	for range 2 {
+		time.Sleep(700 * time.Millisecond)
+		if err := server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if err := server.Restart(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := s.Kill(); err != nil {
+	time.Sleep(700 * time.Millisecond)
+	cancel()
+	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Restart(); err != nil {
+	stats, v := o.Snapshot(), verify(t, o)
+	if !v.OK() {
+		t.Error(v)
+	}
+	if stats.ConnErrors < 16 || stats.InDoubt == 0 || stats.LongestOutageMS < 100 || int64(v.InDoubt) != stats.InDoubt {
+		t.Errorf("two kills of 8 clients' server are not to be seen: %+v, %d in doubt", stats, v.InDoubt)
+	}
+}
+
+// A server that forgets what it acknowledged is found out after its restart,
+// while the oracle still runs.
+func TestOracleFindsAForgetfulServer(t *testing.T) {
+	server := testredis.StartT(t)
+	o := NewOracle(OracleConfig{Addr: server.Addr, Clients: 2, Keys: 100, ReconnectOnError: true, Types: []string{"string", "hash"}})
+	mustPreload(t, o)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- o.Run(ctx) }()
+	time.Sleep(200 * time.Millisecond)
+	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	n := o.Snapshot().Ops
-	for o.Snapshot().Ops < n+500 {
-		time.Sleep(5 * time.Millisecond)
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); o.Snapshot().Lost == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a server without persistence was restarted, and nothing is lost")
+		}
 	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	v := verdictOf(t, o, s)
-	if !v.Clean() || v.InDoubt == 0 {
-		t.Errorf("%+v", v)
+	if v := verify(t, o); v.Lost < 40 || v.WhileRunning == 0 || v.WhileRunning < o.Snapshot().Lost {
+		t.Errorf("%v; %+v", v, o.Snapshot())
 	}
 }
 
-func TestLoadCounts(t *testing.T) {
-	s := testredis.StartT(t)
-	r, err := Load(context.Background(), LoadConfig{Addr: s.Addr, Clients: 7, Pipeline: 3, Requests: 1000, ValueBytes: 10, KeySpace: 50, Op: "set", Prefix: "l:"})
-	if err != nil || r.Ops != 1000 || r.Errors != 0 || r.Latency.Count != 1000 {
-		t.Fatalf("%+v %v", r, err)
+func TestRefusalsLeaveTheModelAsItWas(t *testing.T) {
+	server := testredis.StartT(t)
+	o := NewOracle(OracleConfig{Addr: server.Addr, Clients: 4, Keys: 200, Pipeline: 4, Types: []string{"hash", "counter", "list", "ttl"}})
+	mustPreload(t, o)
+	if err := server.Client().ConfigSet(context.Background(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
 	}
-	c := s.Client()
-	defer c.Close()
-	if n := c.DBSize(context.Background()).Val(); n < 30 || n > 50 {
-		t.Errorf("%d keys, want about 50", n)
+	runFor(t, o, 300*time.Millisecond)
+	if stats := o.Snapshot(); stats.Errors == 0 || !strings.HasPrefix(stats.FirstError, "OOM ") || stats.InDoubt != 0 || stats.ConnErrors != 0 {
+		t.Errorf("%+v", stats)
 	}
-	c.Do(context.Background(), "LPUSH", "l:list", "x")
-	for _, op := range []string{"get", "mixed", "mget"} {
-		if r, err := Load(context.Background(), LoadConfig{Addr: s.Addr, Clients: 2, Pipeline: 5, Requests: 100, KeySpace: 50, Op: op, Prefix: "l:"}); err != nil || r.Ops != 100 || r.Errors != 0 {
-			t.Errorf("%s: %+v %v", op, r, err)
+	if v := verify(t, o); !v.OK() || v.InDoubt != 0 {
+		t.Error(v)
+	}
+}
+
+func TestRunEndsWithTheConnectionUnlessToldToReconnect(t *testing.T) {
+	server := testredis.StartT(t)
+	o := NewOracle(OracleConfig{Addr: server.Addr, Clients: 4, Keys: 40})
+	time.AfterFunc(100*time.Millisecond, func() {
+		server.Client().ClientKillByFilter(context.Background(), "TYPE", "normal", "SKIPME", "yes")
+	})
+	if err := o.Run(context.Background()); err == nil {
+		t.Error("Run lost its connections and returned no error")
+	}
+	if v := verify(t, o); !v.OK() {
+		t.Error(v)
+	}
+}
+
+func TestOracleRefusesWhatCannotRun(t *testing.T) {
+	for _, cfg := range []OracleConfig{{Types: []string{"bitmap"}}, {Keys: 3}, {Pipeline: -1}, {Rate: -1}, {ReadPercent: 101}, {Elements: -1}} {
+		o := NewOracle(cfg)
+		if err := o.Run(context.Background()); !errors.Is(err, errConfig) {
+			t.Errorf("Run of %+v: %v", cfg, err)
+		}
+		if _, err := o.Verify(context.Background(), ""); !errors.Is(err, errConfig) {
+			t.Errorf("Verify of %+v: %v", cfg, err)
 		}
 	}
-	if _, err := Load(context.Background(), LoadConfig{Addr: s.Addr, Op: "nonsense", Requests: 1}); err == nil {
-		t.Error("an unknown op was accepted")
+	server := testredis.StartT(t)
+	o := NewOracle(OracleConfig{Addr: server.Addr})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- o.Run(ctx) }()
+	for o.Snapshot().Ops == 0 {
+		time.Sleep(time.Millisecond)
 	}
-}
-
-func TestCompareMeasuresCPU(t *testing.T) {
-	s := testredis.StartT(t)
-	rep, err := Compare(context.Background(), CompareConfig{Peers: []Peer{{Name: "redis", Addr: s.Addr, PIDs: []int{s.PID()}}}, Ops: []string{"get"},
-		Clients: 4, Pipelines: []int{1}, Rounds: 1, Seconds: 0.5, ValueBytes: 10, KeySpace: 100}, func(string) {})
-	if err != nil || len(rep.Rows) != 1 || rep.Rows[0].OpsPerS <= 0 || rep.Rows[0].CPUus <= 0 || rep.Rows[0].Errors != 0 {
-		t.Fatalf("%+v %v", rep, err)
+	if _, err := o.Verify(ctx, ""); !errors.Is(err, ErrBusy) {
+		t.Errorf("Verify during Run: %v", err)
 	}
-	if rep.Table() == "" || rep.JSON() == "" {
-		t.Error("empty report")
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

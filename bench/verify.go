@@ -3,225 +3,219 @@ package bench
 import (
 	"context"
 	"fmt"
-	"sort"
-	"strconv"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
-// Verdict is what Verify found, together with what was seen while the run went on.
+const (
+	verifyWorkers      = 8
+	verifyKeysMax      = 500    // of one batch
+	verifyElementsMax  = 20_000 // of one batch, about
+	verifyCommandsEach = 2      // the whole key, and its TTL
+)
+
+// Verdict is the result of reading every key back. A key counts once per class,
+// however many of its elements are concerned; it includes the keys that were
+// found wrong while running.
 type Verdict struct {
-	KeysChecked int      `json:"keys_checked"`
-	InDoubt     int      `json:"in_doubt"` // keys of which several states would be right
-	Lost        int64    `json:"lost"`
-	Stale       int64    `json:"stale"`
-	Resurrected int64    `json:"resurrected"`
-	WrongTTL    int64    `json:"wrong_ttl"`
-	Examples    []string `json:"examples,omitempty"`
+	KeysChecked int `json:"keys_checked"`
+	Lost        int `json:"lost"`        // an acknowledged write, or the key, is missing
+	Stale       int `json:"stale"`       // an older acknowledged value is there
+	Resurrected int `json:"resurrected"` // a key or element that was deleted is there
+	WrongTTL    int `json:"wrong_ttl"`   // expired too early or not, or a TTL that should not be
+	Wrong       int `json:"wrong"`       // a value never written to this key, or a write done twice
+	// InDoubt counts keys with a write of unknown outcome, where either state
+	// is right.
+	InDoubt      int      `json:"in_doubt"`
+	WhileRunning int      `json:"while_running"` // how many keys of these were found during Run
+	Examples     []string `json:"examples"`      // up to 20 of each class
 }
 
-// Clean reports that nothing is wrong.
-func (v Verdict) Clean() bool { return v.Lost+v.Stale+v.Resurrected+v.WrongTTL == 0 }
+// OK tells whether nothing was found.
+func (v Verdict) OK() bool {
+	return v.Lost+v.Stale+v.Resurrected+v.WrongTTL+v.Wrong == 0
+}
 
-// Verify reads every key back and compares it with what must be there. Run must be over.
+// String is a line with all counts, and then the examples, a line each.
+func (v Verdict) String() string {
+	text := fmt.Sprintf("%d keys checked: %d lost, %d stale, %d resurrected, %d with a wrong TTL, %d wrong; %d in doubt",
+		v.KeysChecked, v.Lost, v.Stale, v.Resurrected, v.WrongTTL, v.Wrong, v.InDoubt)
+	return strings.Join(append([]string{text}, v.Examples...), "\n  ")
+}
+
+// Verify reads every key back from addr ("" is the config's) and compares it with
+// the model. Nobody else may write meanwhile. It can be called again, and for
+// another address.
 func (o *Oracle) Verify(ctx context.Context, addr string) (Verdict, error) {
-	v := Verdict{}
-	var ttl int64
-	err := o.each(func(c *oracleClient) error {
-		wrong, err := c.verify(ctx, addr)
-		o.mu.Lock()
-		ttl += wrong
-		o.mu.Unlock()
+	if err := o.lock(); err != nil {
+		return Verdict{}, err
+	}
+	defer o.busy.Unlock()
+	if addr == "" {
+		addr = o.cfg.Addr
+	}
+	verifier := &verifier{oracle: o, addr: addr, work: make(chan *oracleClient)}
+	err := verifier.run(ctx)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	verifier.addRunning(&o.violations)
+	return verifier.verdict(), err
+}
+
+// verifier is one run of Verify.
+type verifier struct {
+	oracle *Oracle
+	addr   string
+	work   chan *oracleClient // their keys are read back by one worker each
+
+	mu         sync.Mutex // guards what follows
+	violations violations
+	checked    int
+	inDoubt    int
+	running    int
+	err        error
+}
+
+func (v *verifier) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range min(verifyWorkers, len(v.oracle.clients)) {
+		wg.Go(func() {
+			for c := range v.work {
+				if err := v.client(ctx, c); err != nil {
+					v.fail(err)
+					cancel()
+				}
+			}
+		})
+	}
+	for _, c := range v.oracle.clients {
+		v.work <- c
+	}
+	close(v.work)
+	wg.Wait()
+	return v.err
+}
+
+func (v *verifier) fail(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.err == nil {
+		v.err = fmt.Errorf("bench: verify at %s: %w", v.addr, err)
+	}
+}
+
+// client reads back the keys of one client, over its usual machinery.
+func (v *verifier) client(ctx context.Context, c *oracleClient) error {
+	var err error
+	if c.conn, err = dial(ctx, v.addr, v.oracle.cfg.Password, c.db, dialTimeout); err != nil {
 		return err
-	})
-	if err != nil {
-		return v, err
 	}
-	for _, c := range o.clients {
-		v.KeysChecked += len(c.keys)
-		for _, k := range c.keys {
-			if k.parked {
-				v.InDoubt++
+	c.deadline = time.Time{}
+	conn := c.conn
+	c.undrain = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer c.close()
+	elements := 0
+	for i, k := range c.keys {
+		c.ops = append(c.ops, op{code: opReadAll, key: k, group: 1}, op{code: opPTTL, key: k, group: 1})
+		elements += k.size
+		if i < len(c.keys)-1 && len(c.ops) < verifyKeysMax*verifyCommandsEach && elements < verifyElementsMax {
+			continue
+		}
+		if err := v.batch(ctx, c); err != nil {
+			return err
+		}
+		elements = 0
+	}
+	return nil
+}
+
+// batch reads back the keys in c.ops, which has two ops for each.
+func (v *verifier) batch(ctx context.Context, c *oracleClient) error {
+	defer c.resetBatch()
+	for i := range c.ops {
+		c.encoder.command(&c.ops[i])
+	}
+	c.extendDeadline()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	at := span{send: c.clock()}
+	if err := c.write(); err != nil {
+		return err
+	}
+	for i := 0; i < len(c.ops); i += verifyCommandsEach {
+		inDoubt := c.ops[i].key.inDoubt()
+		var all finding
+		for j := range c.ops[i : i+verifyCommandsEach] {
+			if err := c.readReply(); err != nil {
+				return err
 			}
-		}
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	v.Lost, v.Stale, v.Resurrected, v.WrongTTL = o.violations[lost], o.violations[stale], o.violations[resurrected], ttl
-	v.Examples = append(v.Examples, o.examples...)
-	return v, nil
-}
-
-var readBack = [kinds][]string{
-	plainString: {"GET"}, ttlString: {"GET"}, shortString: {"GET"}, counter: {"GET"}, hash: {"HGETALL"},
-	list: {"LRANGE", "0", "-1"}, set: {"SMEMBERS"}, zset: {"ZRANGE", "0", "-1", "WITHSCORES"}, stream: {"XRANGE", "-", "+"},
-}
-
-func (c *oracleClient) verify(ctx context.Context, addr string) (wrongTTL int64, err error) {
-	for db, keys := range c.byDB {
-		cn, err := dialConn(addr, c.o.cfg.Password, c.o.cfg.DBs[db], dialTimeout)
-		if err != nil {
-			return 0, err
-		}
-		_ = cn.SetDeadline(time.Now().Add(10 * time.Minute))
-		for len(keys) > 0 && ctx.Err() == nil {
-			n := min(len(keys), 100)
-			for _, k := range keys[:n] {
-				rb := readBack[k.kind]
-				cn.add(append([]string{rb[0], k.name}, rb[1:]...)...)
-				cn.add("PTTL", k.name)
+			at.reply = c.clock()
+			o := &c.ops[i+j]
+			f, err := v.judge(o, &c.reply, at)
+			if err != nil {
+				return err
 			}
-			sent := time.Now()
-			err := cn.flush()
-			for _, k := range keys[:n] {
-				var got, ttl reply
-				if err == nil {
-					got, err = cn.read()
-				}
-				if err == nil {
-					ttl, err = cn.read()
-				}
-				if err != nil {
-					_ = cn.Close()
-					return wrongTTL, fmt.Errorf("reading back %s: %w", k.name, err)
-				}
-				wrongTTL += c.compare(k, got, ttl.n, sent)
-			}
-			keys = keys[n:]
+			all = all.join(f)
 		}
-		_ = cn.Close()
+		v.count(c.db, &c.ops[i], all, inDoubt)
 	}
-	return wrongTTL, ctx.Err()
+	return nil
 }
 
-// compare holds one key against its possible states. It answers 1 for a wrong expiry.
-func (c *oracleClient) compare(k *key, got reply, pttl int64, sent time.Time) int64 {
-	if k.broken {
-		return 0 // counted while the run went on
-	}
-	if got.isError() {
-		c.o.violation(lost, fmt.Sprintf("%s: reading it back answered %s", k.name, got))
-		return 0
-	}
-	text := contents(k, got)
-	now := time.Now()
-	for _, s := range k.states {
-		want := s.contents(k)
-		gone := want != "" && text == "" && canBeGone(s, now)
-		if want == text && !(want != "" && expired(s, sent, now)) || gone {
-			if text != "" && !ttlRight(s, pttl, sent, now) {
-				c.o.note(fmt.Sprintf("wrong ttl: %s: PTTL %d, expiry is due in %v", k.name, pttl, s.expHi.Sub(now)))
-				return 1
-			}
-			return 0
-		}
-	}
-	want := k.states[len(k.states)-1].contents(k)
-	c.o.violation(judgeContents(want, text), fmt.Sprintf("%s: holds %.200q, must hold %.200q (%d states are possible)", k.name, text, want, len(k.states)))
-	return 0
-}
-
-func (o *Oracle) note(example string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.examples) < 20 {
-		o.examples = append(o.examples, example)
-	}
-}
-
-func ttlRight(s *state, pttl int64, sent, now time.Time) bool {
-	if s.expHi.IsZero() {
-		return pttl == -1
-	}
-	if pttl == -2 { // it has expired since it was read
-		return canBeGone(s, now)
-	}
-	left := time.Duration(pttl) * time.Millisecond
-	return left >= s.expLo.Sub(now)-expirySlack && left <= s.expHi.Sub(sent)+expirySlack
-}
-
-// contents makes a reply comparable: "" for no key.
-func contents(k *key, got reply) string {
-	switch got.kind {
-	case '_':
-		return ""
-	case '$':
-		return got.text
-	}
-	var parts []string
-	switch k.kind {
-	case hash, zset:
-		for i := 0; i+1 < len(got.list); i += 2 {
-			parts = append(parts, got.list[i].text+"="+got.list[i+1].text)
-		}
-	case stream:
-		if len(got.list) == 0 {
-			return ""
-		}
-		// The ids are not compared: a doubtful XADD leaves a gap.
-		return strconv.Itoa(len(got.list)) + " entries"
-	default:
-		for _, e := range got.list {
-			parts = append(parts, e.text)
-		}
-	}
-	if k.kind != list {
-		sort.Strings(parts)
-	}
-	return strings.Join(parts, " ")
-}
-
-func (s *state) contents(k *key) string {
-	var parts []string
-	switch k.kind {
-	case plainString, ttlString, shortString:
-		if s.seq == 0 {
-			return ""
-		}
-		return k.value(s.seq)
-	case counter, stream:
-		if s.n == 0 {
-			return ""
-		}
-		if k.kind == counter {
-			return strconv.FormatInt(s.n, 10)
-		}
-		return strconv.FormatInt(s.n, 10) + " entries"
-	case list:
-		for _, seq := range s.items {
-			parts = append(parts, k.value(seq))
-		}
-		return strings.Join(parts, " ")
-	}
-	for e, seq := range s.elems {
-		switch k.kind {
-		case hash:
-			parts = append(parts, elemName(e)+"="+k.value(seq))
-		case zset:
-			parts = append(parts, elemName(e)+"="+uintText(seq))
-		default:
-			parts = append(parts, elemName(e))
-		}
-	}
-	sort.Strings(parts)
-	return strings.Join(parts, " ")
-}
-
-// judgeContents names the difference: all or a part missing is lost, more than there
-// should be is resurrected, something else is stale.
-func judgeContents(want, got string) verdict {
+// judge compares one reply with the model of its key.
+func (v *verifier) judge(o *op, r *reply, at span) (finding, error) {
 	switch {
-	case want == "" && got != "":
-		return resurrected
-	case got == "":
-		return lost
+	case o.key.broken:
+		return finding{}, nil // counted already
+	case r.kind == '-' && isWrongType(r.text):
+		return found(classWrong, "a "+kindNames[o.key.kind], describe(r)), nil
+	case r.kind == '-':
+		return finding{}, fmt.Errorf("key %s: %s", o.key.name, r.text)
 	}
-	w, g := strings.Fields(want), strings.Fields(got)
-	switch {
-	case len(g) < len(w):
-		return lost
-	case len(g) > len(w):
-		return resurrected
+	return o.key.observe(o, r, at, v.oracle.tolerance), nil
+}
+
+// join combines what was found about one key. That a key is gone, or is there and
+// should not be, shows in both commands; it is described by the first.
+func (f finding) join(g finding) finding {
+	if g.classes&^f.classes == 0 {
+		return f
 	}
-	return stale
+	if f.ok() {
+		return g
+	}
+	return finding{classes: f.classes | g.classes, want: f.want + " and " + g.want, got: f.got + " and " + g.got}
+}
+
+func (v *verifier) count(db int, o *op, f finding, inDoubt bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.checked++
+	if inDoubt {
+		v.inDoubt++
+	}
+	v.violations.add(db, o, f)
+}
+
+// addRunning adds the keys that were found wrong during Run.
+func (v *verifier) addRunning(while *violations) {
+	v.running = while.keys
+	for c, n := range while.count {
+		v.violations.count[c] += n
+	}
+	v.violations.examples = slices.Concat(while.examples, v.violations.examples)
+}
+
+func (v *verifier) verdict() Verdict {
+	count := &v.violations.count
+	return Verdict{
+		KeysChecked: v.checked, Lost: count[classLost], Stale: count[classStale],
+		Resurrected: count[classResurrected], WrongTTL: count[classWrongTTL], Wrong: count[classWrong],
+		InDoubt: v.inDoubt, WhileRunning: v.running, Examples: v.violations.examples,
+	}
 }

@@ -77,6 +77,11 @@ func (w *worker) run(ctx context.Context, db int, moves []*keyMove) (left []*key
 				rest = append(rest, mv)
 			}
 		}
+		if step == Restore {
+			if small, big := w.bySize(now); len(big) > 0 && len(moves) > 1 {
+				return w.oneByOne(ctx, db, append(small, rest...), big)
+			}
+		}
 		stop := false
 		if e := w.do(ctx, db, step, now); e != nil {
 			keep(e)
@@ -96,6 +101,34 @@ func (w *worker) run(ctx context.Context, db int, moves []*keyMove) (left []*key
 		}
 	}
 	return nil, err
+}
+
+func (w *worker) bySize(moves []*keyMove) (small, big []*keyMove) {
+	for _, mv := range moves {
+		if int64(len(mv.dump)) < w.m.cfg.BigKeyBytes {
+			small = append(small, mv)
+		} else {
+			big = append(big, mv)
+		}
+	}
+	return small, big
+}
+
+// oneByOne keeps big values from holding up the keys that happen to be in their batch:
+// those are brought to their end first, and each big one then goes by itself.
+func (w *worker) oneByOne(ctx context.Context, db int, small, big []*keyMove) (left []*keyMove, err error) {
+	left, err = w.run(ctx, db, small)
+	for i, mv := range big {
+		if w.src == nil || w.dst == nil { // an end was lost
+			return append(left, big[i:]...), err
+		}
+		l, e := w.run(ctx, db, []*keyMove{mv})
+		left = append(left, l...)
+		if err == nil {
+			err = e
+		}
+	}
+	return left, err
 }
 
 // do runs one step for keys that all stand there, and advances each.

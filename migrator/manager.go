@@ -145,6 +145,7 @@ func (m *Manager) Run(ctx context.Context, publish func(context.Context, *router
 			return err
 		}
 		m.startRunners(ctx, st)
+		m.tellNews()
 		if err := publish(ctx, table); err != nil {
 			if ctx.Err() != nil {
 				break
@@ -160,11 +161,17 @@ func (m *Manager) Run(ctx context.Context, publish func(context.Context, *router
 				delete(m.locks, id)
 			}
 		}
-		close(m.news)
-		m.news = make(chan struct{})
 		m.mu.Unlock()
+		m.tellNews()
 	}
 	return ctx.Err()
+}
+
+func (m *Manager) tellNews() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.news)
+	m.news = make(chan struct{})
 }
 
 func (m *Manager) startRunners(ctx context.Context, st topology.State) {
@@ -183,9 +190,17 @@ func (m *Manager) startRunners(ctx context.Context, st topology.State) {
 
 // AwaitEpoch waits until every loop routes by epoch or a later one.
 func (m *Manager) AwaitEpoch(ctx context.Context, epoch uint64) error {
+	if err := m.await(ctx, func() bool { return m.acked >= epoch }); err != nil {
+		return fmt.Errorf("epoch %d is not acknowledged: %w", epoch, err)
+	}
+	return nil
+}
+
+// await waits until cond, which is called with mu held, is true.
+func (m *Manager) await(ctx context.Context, cond func() bool) error {
 	for {
 		m.mu.Lock()
-		ok, news := m.acked >= epoch, m.news
+		ok, news := cond(), m.news
 		m.mu.Unlock()
 		if ok {
 			return nil
@@ -193,7 +208,7 @@ func (m *Manager) AwaitEpoch(ctx context.Context, epoch uint64) error {
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return fmt.Errorf("epoch %d is not acknowledged: %w", epoch, ctx.Err())
+			return ctx.Err()
 		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 // mover moves the keys of one job. It lives as long as the job's slots are published.
 //
 // Two kinds of worker share it: those of a pass, which come and go with the attempts, and
-// the resolver, which stays, because keys that clients touch and keys in doubt must be
+// the resolvers, which stay, because keys that clients touch and keys in doubt must be
 // decided also while the job pauses or backs off.
 type mover struct {
 	cfg         *Config
@@ -62,7 +62,7 @@ func (m *mover) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.stop = cancel
 	m.batch.Store(16)
-	m.wg.Go(func() { m.resolver(ctx) })
+	m.wg.Go(func() { m.resolvers(ctx) })
 }
 
 // close stops the resolver and waits for it, at most for one call's time-out.
@@ -123,33 +123,50 @@ func (m *mover) inDoubt() []string {
 	return out
 }
 
-// resolver decides touched keys and pending ones, for as long as the mover lives.
-func (m *mover) resolver(ctx context.Context) {
-	w := &worker{m: m, id: "resolver"}
-	defer w.close()
+// Resolvers are several and their batches small, because a key that takes long (a big one,
+// say) must not hold up the touches of others.
+const (
+	resolverCount = 8
+	touchBatch    = 8
+)
+
+// resolvers fence the former self, then decide touched keys and pending ones for as long
+// as the mover lives.
+func (m *mover) resolvers(ctx context.Context) {
 	pause := m.cfg.BackoffMin
-	wait := func() bool {
-		t := time.NewTimer(pause/2 + rand.N(pause/2+1))
-		defer t.Stop()
-		pause = min(2*pause, time.Second)
-		select {
-		case <-t.C:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
 	for {
 		err := m.fenceFirst(ctx)
 		if err == nil {
 			break
 		}
 		m.stats.note(err)
-		if !wait() {
+		if !m.backOff(ctx, &pause) {
 			return
 		}
 	}
 	close(m.ready)
+	for i := range resolverCount {
+		m.wg.Go(func() { m.resolver(ctx, fmt.Sprint("resolver", i)) })
+	}
+}
+
+// backOff waits with jitter and doubles the pause; false when ctx has ended.
+func (m *mover) backOff(ctx context.Context, pause *time.Duration) bool {
+	t := time.NewTimer(*pause/2 + rand.N(*pause/2+1))
+	defer t.Stop()
+	*pause = min(2**pause, time.Second)
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (m *mover) resolver(ctx context.Context, id string) {
+	w := &worker{m: m, id: id}
+	defer w.close()
+	pause := m.cfg.BackoffMin
 	for ctx.Err() == nil {
 		err := m.resolveOnce(ctx, w)
 		if err == nil {
@@ -165,7 +182,7 @@ func (m *mover) resolver(ctx context.Context) {
 			m.stats.note(err)
 			m.log.Warn("resolver: will try again", zap.String("job", m.job), zap.Error(err), zap.Duration("in", pause))
 		}
-		if !wait() {
+		if !m.backOff(ctx, &pause) {
 			return
 		}
 	}
@@ -187,7 +204,7 @@ func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
 				return err
 			}
 		}
-		keys := m.locks.Take(m.cfg.BatchMaxKeys)
+		keys := m.locks.Take(touchBatch)
 		if len(keys) == 0 {
 			return nil
 		}

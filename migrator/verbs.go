@@ -76,7 +76,7 @@ func (m *Manager) Estimate(ctx context.Context, plans []Plan) {
 // Submit stores jobs for the plans; they start at once. It returns their ids.
 func (m *Manager) Submit(ctx context.Context, plans []Plan, rateKeysPerS float64, parallel int) ([]string, error) {
 	var ids []string
-	_, err := topology.Update(ctx, m.store, func(s *topology.State) error {
+	st, err := topology.Update(ctx, m.store, func(s *topology.State) error {
 		ids = ids[:0]
 		for _, p := range plans {
 			id, err := s.AddJob(topology.Job{Slots: p.Slots, Source: p.Source, Target: p.Target, Phase: topology.Queued,
@@ -88,7 +88,11 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, rateKeysPerS float64
 		}
 		return nil
 	})
-	return ids, err
+	if err != nil {
+		return nil, err
+	}
+	// Whoever asks about the job next, by the id that is returned here, finds it.
+	return ids, m.await(ctx, func() bool { return m.state.Epoch >= st.Epoch })
 }
 
 // Pause, Resume and Cancel change a job; they return when the change is stored. Cancel

@@ -47,13 +47,13 @@ func benchLoadCommand() *cobra.Command {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d requests in %.1f s, %.0f per second, %d errors%s\nlatency ms: p50 %.3f  p99 %.3f  p99.9 %.3f  max %.3f\n",
-				r.Op, r.Ops, r.Seconds, r.OpsPerS, r.Errors, firstError(r.FirstError), r.Latency.P50, r.Latency.P99, r.Latency.P999, r.Latency.Max)
+				cfg.Ops, r.Ops, r.Seconds, r.OpsPerS, r.Errors, firstError(r.FirstError), r.Latency.P50MS, r.Latency.P99MS, r.Latency.P999MS, r.Latency.MaxMS)
 			return nil
 		}}
 	f := c.Flags()
 	f.StringVar(&cfg.Addr, "addr", "127.0.0.1:7380", "endpoint")
 	f.StringVar(&cfg.Password, "auth", "", "password")
-	f.StringVar(&cfg.Op, "op", "mixed", "get, set, mixed (9 gets to 1 set) or mget (10 keys)")
+	f.StringVar(&cfg.Ops, "op", "mixed", "get, set, mixed (9 gets to 1 set) or mget (10 keys)")
 	f.IntVar(&cfg.Clients, "clients", 50, "connections")
 	f.IntVar(&cfg.Pipeline, "pipeline", 1, "requests in one write")
 	f.Int64Var(&cfg.Requests, "requests", 0, "stop after so many (0: after --seconds)")
@@ -67,7 +67,7 @@ func benchLoadCommand() *cobra.Command {
 }
 
 func benchOracleCommand() *cobra.Command {
-	cfg := bench.OracleConfig{}
+	cfg := bench.OracleConfig{IncludeDeletes: true}
 	var seconds float64
 	var asJSON bool
 	c := &cobra.Command{Use: "oracle", Short: "Read and write for a while, then prove that no acknowledged write is lost, stale or resurrected", Args: exactly(0),
@@ -75,7 +75,7 @@ func benchOracleCommand() *cobra.Command {
 			ctx, stop := interruptible()
 			defer stop()
 			if cfg.Prefix == "" {
-				cfg.Prefix = fmt.Sprintf("oracle:%d:", cfg.Seed)
+				cfg.Prefix = fmt.Sprintf("oracle:%d", cfg.Seed)
 			}
 			o := bench.NewOracle(cfg)
 			if err := o.Preload(ctx); err != nil {
@@ -93,16 +93,16 @@ func benchOracleCommand() *cobra.Command {
 			}
 			s := o.Snapshot()
 			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"ops": s.Ops, "client_errors": s.Errors, "connection_losses": s.Losses,
-					"first_error": s.FirstError, "verdict": v, "latency": o.Latencies()["run"], "longest_stall_ms": s.LongestMs, "seed": cfg.Seed})
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"ops": s.Ops, "client_errors": s.Errors, "connection_losses": s.ConnErrors,
+					"first_error": s.FirstError, "verdict": v, "latency": o.Phases()[0], "longest_stall_ms": s.LongestStallMS, "seed": cfg.Seed})
 			} else {
 				fmt.Fprintf(cmd.OutOrStdout(), "%d commands, %d errors, %d connection losses%s\n%d keys compared: lost %d, stale %d, resurrected %d, wrong TTL %d, in doubt %d\nlongest stall %.2f ms; seed %d\n",
-					s.Ops, s.Errors, s.Losses, firstError(s.FirstError), v.KeysChecked, v.Lost, v.Stale, v.Resurrected, v.WrongTTL, v.InDoubt, s.LongestMs, cfg.Seed)
+					s.Ops, s.Errors, s.ConnErrors, firstError(s.FirstError), v.KeysChecked, v.Lost, v.Stale, v.Resurrected, v.WrongTTL, v.InDoubt, s.LongestStallMS, cfg.Seed)
 				for _, e := range v.Examples {
 					fmt.Fprintln(cmd.OutOrStdout(), "  ", e)
 				}
 			}
-			if err == nil && !v.Clean() {
+			if err == nil && !v.OK() {
 				err = errors.New("the endpoint lost or changed acknowledged writes")
 			}
 			return err
@@ -115,9 +115,9 @@ func benchOracleCommand() *cobra.Command {
 	f.IntVar(&cfg.Pipeline, "pipeline", 4, "commands in one write")
 	f.Float64Var(&cfg.Rate, "rate", 0, "commands per second (0: as fast as answered)")
 	f.Float64Var(&seconds, "seconds", 10, "how long")
-	f.Uint64Var(&cfg.Seed, "seed", uint64(time.Now().UnixNano()), "of the random commands")
+	f.Int64Var(&cfg.Seed, "seed", time.Now().UnixNano(), "of the random commands")
 	f.StringVar(&cfg.Prefix, "prefix", "", "of every key (default from the seed)")
-	f.BoolVar(&cfg.Reconnect, "reconnect", false, "go on after connection losses and errors")
+	f.BoolVar(&cfg.ReconnectOnError, "reconnect", false, "go on after connection losses and errors")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -141,10 +141,9 @@ func benchCompareCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				fmt.Fprintln(cmd.OutOrStdout(), rep.JSON())
-			} else {
-				fmt.Fprint(cmd.OutOrStdout(), rep.Table())
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(rep)
 			}
+			fmt.Fprint(cmd.OutOrStdout(), rep.Table())
 			return nil
 		}}
 	f := c.Flags()
@@ -152,7 +151,7 @@ func benchCompareCommand() *cobra.Command {
 	f.IntSliceVar(&cfg.Pipelines, "pipelines", []int{1, 16, 100}, "requests in one write")
 	f.StringSliceVar(&cfg.Ops, "ops", cfg.Ops, "get, set, mixed, mget")
 	f.IntVar(&cfg.Rounds, "rounds", 5, "rounds; each figure is the median")
-	f.Float64Var(&cfg.Seconds, "seconds", 2, "of each load")
+	f.Float64Var(&cfg.SecondsPerRound, "seconds", 2, "of each load")
 	f.IntVar(&cfg.ValueBytes, "value-bytes", 100, "size of values")
 	f.IntVar(&cfg.KeySpace, "key-space", 100000, "number of keys")
 	f.IntVar(&loops, "loops", 1, "event loops of keyferry; nutcracker has one")
@@ -164,7 +163,8 @@ func benchCompareCommand() *cobra.Command {
 type peers struct {
 	list    []bench.Peer
 	servers []*testredis.Server
-	cmds    []*exec.Cmd
+	nut     *bench.Nutcracker
+	gateway *testredis.Child
 	dir     string
 }
 
@@ -181,7 +181,7 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 		}
 		p.servers = append(p.servers, s)
 	}
-	var addrs [3]string
+	var addrs [2]string
 	for i := range addrs {
 		port, err := testredis.FreePort()
 		if err != nil {
@@ -189,28 +189,23 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 		}
 		addrs[i] = fmt.Sprintf("127.0.0.1:%d", port)
 	}
-	nut, err := bench.NutcrackerCommand(p.dir, addrs[0], []string{p.servers[0].Addr, p.servers[1].Addr})
-	if err != nil {
+	if p.nut, err = bench.StartNutcracker(p.dir, 0, []string{p.servers[0].Addr, p.servers[1].Addr}); err != nil {
 		return p, err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return p, err
 	}
-	gw := exec.Command(self, "serve", "--listen", addrs[1], "--admin", addrs[2], "--data-dir", filepath.Join(p.dir, "data"), "--set", fmt.Sprintf("loops.count=%d", loops))
-	for i, cmd := range []*exec.Cmd{nut, gw} {
-		if err := testredis.StartChild(cmd); err != nil {
-			return p, err
-		}
-		p.cmds = append(p.cmds, cmd)
-		wait, cancel := context.WithTimeout(ctx, 10*time.Second)
-		err := bench.AwaitPort(wait, addrs[2*i])
-		cancel()
-		if err != nil {
-			return p, err
-		}
+	gw := exec.Command(self, "serve", "--listen", addrs[0], "--admin", addrs[1], "--data-dir", filepath.Join(p.dir, "data"), "--set", fmt.Sprintf("loops.count=%d", loops))
+	if p.gateway, err = testredis.StartChild(gw); err != nil {
+		return p, err
 	}
-	admin := testredis.NewClient(addrs[2], "")
+	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := bench.AwaitPort(wait, addrs[1]); err != nil {
+		return p, err
+	}
+	admin := testredis.NewClient(addrs[1], "", 0)
 	defer admin.Close()
 	for _, cmd := range [][]any{{"PROXY", "GROUP", "ADD", "g1", p.servers[0].Addr}, {"PROXY", "GROUP", "ADD", "g2", p.servers[1].Addr},
 		{"PROXY", "SLOT", "ASSIGN", "0-8191", "g1"}, {"PROXY", "SLOT", "ASSIGN", "8192-16383", "g2"}} {
@@ -218,17 +213,20 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 			return p, err
 		}
 	}
-	p.list = []bench.Peer{{Name: "redis", Addr: p.servers[0].Addr, PIDs: []int{p.servers[0].PID()}},
-		{Name: "nutcracker", Addr: addrs[0], PIDs: []int{nut.Process.Pid}}, {Name: "keyferry", Addr: addrs[1], PIDs: []int{gw.Process.Pid}}}
+	p.list = []bench.Peer{
+		{Name: "redis", Addr: p.servers[0].Addr, PID: p.servers[0].PID()},
+		{Name: "nutcracker", Addr: p.nut.Addr, PID: p.nut.PID},
+		{Name: "keyferry", Addr: addrs[0], PID: p.gateway.PID()},
+	}
 	return p, nil
 }
 
 func (p *peers) stop() {
-	for _, c := range p.cmds {
-		_ = c.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(15*time.Second, func() { _ = c.Process.Kill() })
-		_ = c.Wait()
-		kill.Stop()
+	if p.gateway != nil {
+		_ = p.gateway.Terminate(15 * time.Second)
+	}
+	if p.nut != nil {
+		_ = p.nut.Stop()
 	}
 	for _, s := range p.servers {
 		_ = s.Stop()

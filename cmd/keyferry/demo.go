@@ -24,15 +24,15 @@ import (
 )
 
 type demo struct {
-	keys, clients, pipeline int
-	seconds, rate           float64
-	seed                    uint64
-	json                    bool
-	out                     io.Writer
+	keys, clients, pipeline, big int
+	seconds, rate                float64
+	seed                         uint64
+	json                         bool
+	out                          io.Writer
 
 	dir     string
 	servers []*testredis.Server
-	gateway *exec.Cmd
+	gateway *testredis.Child
 	listen  string
 	admin   *redis.Client
 }
@@ -52,6 +52,7 @@ func demoCommand() *cobra.Command {
 		},
 	}
 	c.Flags().IntVar(&d.keys, "keys", 200000, "keys to load, of every type")
+	c.Flags().IntVar(&d.big, "big-keys", 0, "keys of 50,000 elements")
 	c.Flags().Float64Var(&d.seconds, "seconds", 30, "how long clients run, at least")
 	c.Flags().IntVar(&d.clients, "clients", 32, "client connections")
 	c.Flags().IntVar(&d.pipeline, "pipeline", 4, "commands in one write")
@@ -69,7 +70,7 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	d.say("clients connect to %s as if it were one Redis; slots are on g1 and g2; seed %d", d.listen, d.seed)
 	o := bench.NewOracle(bench.OracleConfig{Addr: d.listen, DBs: []int{0, 1}, Keys: d.keys, Clients: d.clients, Pipeline: d.pipeline,
-		Rate: d.rate, Seed: d.seed, Prefix: "demo:"})
+		Rate: d.rate, Seed: int64(d.seed), Prefix: "demo", IncludeDeletes: true, BigKeys: d.big})
 	t := time.Now()
 	if err := o.Preload(ctx); err != nil {
 		return fmt.Errorf("load: %w", err)
@@ -156,9 +157,9 @@ func (d *demo) start(ctx context.Context) error {
 		return err
 	}
 	defer logFile.Close()
-	d.gateway = exec.Command(self, "serve", "--listen", d.listen, "--admin", adminAddr, "--data-dir", filepath.Join(d.dir, "data"), "--name", "demo")
-	d.gateway.Stdout, d.gateway.Stderr = logFile, logFile
-	if err := testredis.StartChild(d.gateway); err != nil {
+	gateway := exec.Command(self, "serve", "--listen", d.listen, "--admin", adminAddr, "--data-dir", filepath.Join(d.dir, "data"), "--name", "demo")
+	gateway.Stdout, gateway.Stderr = logFile, logFile
+	if d.gateway, err = testredis.StartChild(gateway); err != nil {
 		return err
 	}
 	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -166,7 +167,7 @@ func (d *demo) start(ctx context.Context) error {
 	if err := bench.AwaitPort(wait, adminAddr); err != nil {
 		return fmt.Errorf("gateway: %w (log: %s)", err, logFile.Name())
 	}
-	d.admin = testredis.NewClient(adminAddr, "")
+	d.admin = testredis.NewClient(adminAddr, "", 0)
 	for _, cmd := range [][]any{{"GROUP", "ADD", "g1", d.servers[0].Addr}, {"GROUP", "ADD", "g2", d.servers[1].Addr},
 		{"SLOT", "ASSIGN", "0-8191", "g1"}, {"SLOT", "ASSIGN", "8192-16383", "g2"}} {
 		if err := d.proxy(ctx, cmd...).Err(); err != nil {
@@ -199,8 +200,8 @@ func (d *demo) watch(ctx context.Context, o *bench.Oracle, ended chan error, don
 			return ctx.Err()
 		}
 		s := o.Snapshot()
-		line := fmt.Sprintf("%8.0f ops/s  p99 %6.2f ms  errors %d  wrong %d", float64(s.Ops-last.Ops)/time.Since(at).Seconds(), s.P99Recent,
-			s.Errors+s.Losses, s.Lost+s.Stale+s.Resurrected)
+		line := fmt.Sprintf("%8.0f ops/s  p99 %6.2f ms  errors %d  wrong %d", float64(s.Ops-last.Ops)/time.Since(at).Seconds(), s.P99MS,
+			s.Errors+s.ConnErrors, s.Lost+s.Stale+s.Resurrected+s.WrongTTL+s.Wrong)
 		if more != nil {
 			line += "  " + more()
 		}
@@ -269,9 +270,8 @@ func (d *demo) leftBehind(ctx context.Context) (int64, error) {
 			total += n
 			_ = conn.Close()
 		}
-		_ = c.Close()
 	}
-	gw := testredis.NewClient(d.listen, "")
+	gw := testredis.NewClient(d.listen, "", 0)
 	defer gw.Close()
 	for db := range 2 {
 		conn := gw.Conn()
@@ -290,29 +290,30 @@ func (d *demo) leftBehind(ctx context.Context) (int64, error) {
 
 // demoReport is the line of JSON.
 type demoReport struct {
-	KeysMoved     int64                    `json:"keys_moved"`
-	KeysPerS      float64                  `json:"keys_per_s"`
-	MoveSeconds   float64                  `json:"move_seconds"`
-	Ops           int64                    `json:"ops"`
-	ClientErrors  int64                    `json:"client_errors"`
-	KeysChecked   int                      `json:"keys_checked"`
-	Lost          int64                    `json:"lost"`
-	Stale         int64                    `json:"stale"`
-	Resurrected   int64                    `json:"resurrected"`
-	WrongTTL      int64                    `json:"wrong_ttl"`
-	LongestStall  float64                  `json:"longest_stall_ms"`
-	Latency       map[string]bench.Latency `json:"latency"`
-	LockHoldP50us int64                    `json:"lock_hold_p50_us"`
-	LockHoldP99us int64                    `json:"lock_hold_p99_us"`
-	LockHoldMaxUs int64                    `json:"lock_hold_max_us"`
-	Seed          uint64                   `json:"seed"`
-	OK            bool                     `json:"ok"`
+	KeysMoved     int64              `json:"keys_moved"`
+	KeysPerS      float64            `json:"keys_per_s"`
+	MoveSeconds   float64            `json:"move_seconds"`
+	Ops           int64              `json:"ops"`
+	ClientErrors  int64              `json:"client_errors"`
+	KeysChecked   int                `json:"keys_checked"`
+	Lost          int                `json:"lost"`
+	Stale         int                `json:"stale"`
+	Resurrected   int                `json:"resurrected"`
+	WrongTTL      int                `json:"wrong_ttl"`
+	Wrong         int                `json:"wrong"`
+	LongestStall  float64            `json:"longest_stall_ms"`
+	Phases        []bench.PhaseStats `json:"phases"`
+	LockHoldP50us int64              `json:"lock_hold_p50_us"`
+	LockHoldP99us int64              `json:"lock_hold_p99_us"`
+	LockHoldMaxUs int64              `json:"lock_hold_max_us"`
+	Seed          uint64             `json:"seed"`
+	OK            bool               `json:"ok"`
 }
 
 func (d *demo) report(o *bench.Oracle, v bench.Verdict, jobs []migrator.Status, seconds float64, left int64) error {
 	s := o.Snapshot()
-	r := demoReport{Ops: s.Ops, ClientErrors: s.Errors + s.Losses, KeysChecked: v.KeysChecked, Lost: v.Lost, Stale: v.Stale,
-		Resurrected: v.Resurrected, WrongTTL: v.WrongTTL, LongestStall: s.LongestMs, Latency: o.Latencies(), MoveSeconds: seconds, Seed: d.seed}
+	r := demoReport{Ops: s.Ops, ClientErrors: s.Errors + s.ConnErrors, KeysChecked: v.KeysChecked, Lost: v.Lost, Stale: v.Stale,
+		Resurrected: v.Resurrected, WrongTTL: v.WrongTTL, LongestStall: s.LongestStallMS, Wrong: v.Wrong, Phases: o.Phases(), MoveSeconds: seconds, Seed: d.seed}
 	for _, j := range jobs {
 		r.KeysMoved += j.KeysMoved
 		r.LockHoldP50us = max(r.LockHoldP50us, j.HoldP50us)
@@ -320,18 +321,18 @@ func (d *demo) report(o *bench.Oracle, v bench.Verdict, jobs []migrator.Status, 
 		r.LockHoldMaxUs = max(r.LockHoldMaxUs, j.HoldMaxUs)
 	}
 	r.KeysPerS = float64(r.KeysMoved) / seconds
-	r.OK = v.Clean() && r.ClientErrors == 0 && r.KeysMoved > 0 && left == 0
+	r.OK = v.OK() && r.ClientErrors == 0 && r.KeysMoved > 0 && left == 0
 	d.say("")
 	d.say("keys moved       %d in %.1f s (%.0f keys/s) by %d jobs", r.KeysMoved, seconds, r.KeysPerS, len(jobs))
 	d.say("client commands  %d, errors %d%s", r.Ops, r.ClientErrors, firstError(s.FirstError))
-	d.say("keys compared    %d: lost %d, stale %d, resurrected %d, wrong TTL %d; on the wrong server %d", v.KeysChecked, v.Lost, v.Stale, v.Resurrected, v.WrongTTL, left)
+	d.say("keys compared    %d: lost %d, stale %d, resurrected %d, wrong TTL %d, wrong %d, in doubt %d; on the wrong server %d", v.KeysChecked, v.Lost, v.Stale, v.Resurrected, v.WrongTTL, v.Wrong, v.InDoubt, left)
 	for _, e := range v.Examples {
 		d.say("   %s", e)
 	}
 	d.say("latency, ms           p50      p99    p99.9      max")
-	for _, phase := range []string{"before", "during", "after"} {
-		l := r.Latency[phase]
-		d.say("  %-12s %10.2f %8.2f %8.2f %8.2f", phase, l.P50, l.P99, l.P999, l.Max)
+	for _, p := range r.Phases {
+		l := p.Latency
+		d.say("  %-12s %10.2f %8.2f %8.2f %8.2f", p.Name, l.P50MS, l.P99MS, l.P999MS, l.MaxMS)
 	}
 	d.say("longest stall    %.2f ms of any client", r.LongestStall)
 	d.say("locks on a key   p50 %.2f ms, p99 %.2f ms, max %.2f ms", float64(r.LockHoldP50us)/1000, float64(r.LockHoldP99us)/1000, float64(r.LockHoldMaxUs)/1000)
@@ -360,11 +361,8 @@ func (d *demo) cleanUp() {
 	if d.admin != nil {
 		_ = d.admin.Close()
 	}
-	if d.gateway != nil && d.gateway.Process != nil {
-		_ = d.gateway.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(15*time.Second, func() { _ = d.gateway.Process.Kill() })
-		_ = d.gateway.Wait()
-		kill.Stop()
+	if d.gateway != nil {
+		_ = d.gateway.Terminate(15 * time.Second)
 	}
 	for _, s := range d.servers {
 		_ = s.Stop()

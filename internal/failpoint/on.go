@@ -3,6 +3,7 @@
 package failpoint
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -59,6 +60,7 @@ func Hit(name string) {
 	if !due {
 		return
 	}
+	fmt.Fprintf(os.Stderr, "failpoint %s\n", name) // tests wait for this line
 	if p.kill {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}

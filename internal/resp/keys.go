@@ -4,7 +4,9 @@ import "errors"
 
 // errArguments is Redis's text for a request whose keys can't be found, such as a
 // numkeys that is not a number.
-var errArguments = errors.New("Invalid arguments specified for command") //nolint:staticcheck // Redis's own text
+//
+//lint:ignore ST1005 Redis's own text
+var errArguments = errors.New("Invalid arguments specified for command")
 
 // keyFinder is a way to find the keys of a request.
 //

@@ -33,7 +33,7 @@ func TestKillMatrix(t *testing.T) {
 			r := newRig(t, 2, "--set", "migration.batch-max-keys=32")
 			r.kill()
 			r.start(point)
-			_, finish := r.oracle(bench.OracleConfig{Keys: 1500, DBs: []int{0, 1}, Clients: 4, Pipeline: 3, Rate: 2000, Reconnect: true})
+			_, finish := r.oracle(bench.OracleConfig{Keys: 1500, DBs: []int{0, 1}, Clients: 4, Pipeline: 3, Rate: 2000})
 			r.proxy("MIGRATE", "0-8191", "TO", "g2")
 			r.await("the gateway to die", func() bool {
 				select {
@@ -54,7 +54,7 @@ func TestKillMatrix(t *testing.T) {
 // TestKilledAgainAndAgain kills the gateway at random moments of one job.
 func TestKilledAgainAndAgain(t *testing.T) {
 	r := newRig(t, 2, "--set", "migration.batch-max-keys=16")
-	_, finish := r.oracle(bench.OracleConfig{Keys: 4000, Clients: 4, Pipeline: 3, Rate: 2000, Reconnect: true})
+	_, finish := r.oracle(bench.OracleConfig{Keys: 4000, Clients: 4, Pipeline: 3, Rate: 2000})
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "2000")
 	for range 5 {
 		before := int64(0)

@@ -61,7 +61,7 @@ func TestDeclaredLengthsCostNothing(t *testing.T) {
 	if err := c.Ping(context.Background()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	before := rss(t, r.cmd.Process.Pid)
+	before := rss(t, r.child.PID())
 	for range 1000 {
 		nc, err := net.Dial("tcp", r.listen)
 		if err != nil {
@@ -75,7 +75,7 @@ func TestDeclaredLengthsCostNothing(t *testing.T) {
 	r.await("the clients to be seen", func() bool {
 		return strings.Contains(c.Info(context.Background(), "clients").Val(), "connected_clients:1001")
 	})
-	after := rss(t, r.cmd.Process.Pid)
+	after := rss(t, r.child.PID())
 	// The race detector multiplies what a connection takes; 100 KB each is still five
 	// thousand times less than was announced.
 	if grown := after - before; grown > 100<<20 {

@@ -23,7 +23,7 @@ func TestServerKilledMidJob(t *testing.T) {
 			// The third group's clients must not notice anything.
 			r.proxy("MIGRATE", "12000-16383", "TO", "g3")
 			r.awaitDone()
-			_, finish := r.oracle(bench.OracleConfig{Keys: 3000, Clients: 4, Pipeline: 3, Rate: 2000, Reconnect: true})
+			_, finish := r.oracle(bench.OracleConfig{Keys: 3000, Clients: 4, Pipeline: 3, Rate: 2000})
 			r.proxy("MIGRATE", "0-6000", "TO", "g2", "RATE", "700")
 			r.await("half of the move", func() bool { return last(r).KeysMoved > 300 })
 			if err := r.servers[victim].Kill(); err != nil {
@@ -90,14 +90,12 @@ func TestSourceFromOlderDump(t *testing.T) {
 		set(i, "old")
 	}
 	src := r.servers[0].Client()
-	defer src.Close()
 	if err := src.Save(ctx).Err(); err != nil {
 		t.Fatal(err)
 	}
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "400")
 	r.await("half of the move", func() bool { return last(r).KeysMoved > n/2 })
 	dst := r.servers[1].Client()
-	defer dst.Close()
 	want := map[int]string{}
 	for i := range n {
 		want[i] = "old"
