@@ -27,6 +27,7 @@ type link struct {
 	client *redis.Client
 	conn   *redis.Conn
 	db     int
+	unhook func() bool
 }
 
 // serverInfo is what a job needs to know of a server's process.
@@ -42,6 +43,7 @@ type serverInfo struct {
 }
 
 // dial connects and reads INFO; when it returns, the server knows the connection's name.
+// The connection is closed when ctx ends.
 func dial(ctx context.Context, g topology.Group, name string, timeout time.Duration) (*link, error) {
 	c := redis.NewClient(&redis.Options{
 		Addr: g.Addr, Password: g.Password, ClientName: name, Protocol: 2, DisableIdentity: true,
@@ -50,6 +52,9 @@ func dial(ctx context.Context, g topology.Group, name string, timeout time.Durat
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	l := &link{group: g, name: name, client: c, conn: c.Conn()}
+	// go-redis heeds a context's deadline, but not its end while a reply is awaited: what
+	// is to stop now must not wait for a server that is silent.
+	l.unhook = context.AfterFunc(ctx, func() { _ = c.Close() })
 	text, err := l.conn.Info(ctx).Result()
 	if err != nil {
 		l.close()
@@ -78,6 +83,7 @@ func (l *link) close() {
 	if l == nil {
 		return
 	}
+	l.unhook()
 	_ = l.conn.Close()
 	_ = l.client.Close()
 }

@@ -52,6 +52,7 @@ type Manager struct {
 
 	mu      sync.Mutex // protects what follows
 	locks   map[string]*slotlock.Table
+	drains  map[string]<-chan struct{} // by published job: closed when none of its commands is unlocked
 	runners map[string]*runner
 	state   topology.State // newest seen
 	acked   uint64         // epoch that every loop routes by
@@ -70,7 +71,7 @@ func Open(ctx context.Context, store topology.Store, cfg Config, create topology
 	} else if err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, log: log, store: store, locks: make(map[string]*slotlock.Table),
+	m := &Manager{cfg: cfg, log: log, store: store, locks: make(map[string]*slotlock.Table), drains: make(map[string]<-chan struct{}),
 		runners: make(map[string]*runner), old: make(map[string]bool), news: make(chan struct{})}
 	st, err := topology.Update(ctx, store, func(s *topology.State) error {
 		m.incarnation = s.SetGateway(cfg.Gateway)
@@ -132,9 +133,13 @@ func (m *Manager) build(st topology.State) (*router.Table, error) {
 	})
 }
 
+// Publish gives a table to the data plane: it returns when every loop routes by it, and a
+// channel that is closed when nothing is in flight unlocked on slots that begin to move.
+type Publish func(context.Context, *router.Table) (drained <-chan struct{}, err error)
+
 // Run follows the store until ctx ends: each State is published to the data plane, and
 // its jobs are run. It returns when every runner has stopped.
-func (m *Manager) Run(ctx context.Context, publish func(context.Context, *router.Table) error) error {
+func (m *Manager) Run(ctx context.Context, publish Publish) error {
 	defer m.wg.Wait()
 	for st := range m.store.Watch(ctx) {
 		m.mu.Lock()
@@ -146,7 +151,8 @@ func (m *Manager) Run(ctx context.Context, publish func(context.Context, *router
 		}
 		m.startRunners(ctx, st)
 		m.tellNews()
-		if err := publish(ctx, table); err != nil {
+		drained, err := publish(ctx, table)
+		if err != nil {
 			if ctx.Err() != nil {
 				break
 			}
@@ -154,11 +160,17 @@ func (m *Manager) Run(ctx context.Context, publish func(context.Context, *router
 		}
 		m.mu.Lock()
 		m.acked = st.Epoch
+		for _, j := range table.Jobs {
+			if m.drains[j.ID] == nil {
+				m.drains[j.ID] = drained
+			}
+		}
 		for id := range m.locks {
 			// The runner may have published its job already in a State newer than st.
 			r := m.runners[id]
 			if j := st.Job(id); (j == nil || !j.Published) && (r == nil || !r.job.Published) {
 				delete(m.locks, id)
+				delete(m.drains, id)
 			}
 		}
 		m.mu.Unlock()

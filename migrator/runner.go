@@ -224,14 +224,20 @@ func (r *runner) failed(err error) *Event {
 // prepare waits until every loop routes the slots as moving and nothing is in flight at
 // the source without a lock.
 func (r *runner) prepare(ctx context.Context) (*Event, error) {
-	st, err := r.m.store.Load(ctx)
+	var drained <-chan struct{}
+	err := r.m.await(ctx, func() bool {
+		drained = r.m.drains[r.job.ID]
+		return drained != nil
+	})
 	if err != nil {
-		return nil, at(fromStore, err)
-	}
-	if err := r.m.AwaitEpoch(ctx, st.Epoch); err != nil {
 		return nil, at(fromGateway, err)
 	}
-	return &Event{Kind: Acked}, nil
+	select {
+	case <-drained:
+		return &Event{Kind: Acked}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // serveAsFound lets unmoved keys be served and created at the source, where the filter

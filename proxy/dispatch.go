@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"fmt"
+	"strings"
 
 	"keyferry/internal/resp"
 	"keyferry/internal/upstream"
@@ -89,7 +91,34 @@ func refusedForm(cmd *resp.Command, args [][]byte) string {
 			}
 		}
 	}
+	if (cmd.Name == "sort" || cmd.Name == "sort_ro") && sortsByOtherKeys(args) {
+		return "ERR BY and GET patterns of '" + cmd.Name + "' are not supported through the gateway: the keys that they name may be on another server"
+	}
 	return ""
+}
+
+// sortsByOtherKeys reports whether a SORT looks into keys that its arguments only give a
+// pattern for.
+func sortsByOtherKeys(args [][]byte) bool {
+	for i := 2; i+1 < len(args); i++ {
+		switch strings.ToLower(string(args[i])) {
+		case "by":
+			if bytes.IndexByte(args[i+1], '*') >= 0 {
+				return true
+			}
+			i++
+		case "get":
+			if string(args[i+1]) != "#" {
+				return true
+			}
+			i++
+		case "limit":
+			i += 2
+		case "store":
+			i++
+		}
+	}
+	return false
 }
 
 func (s *session) reject(text string) {

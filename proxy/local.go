@@ -233,9 +233,20 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 		s.answer(b)
 	case "getkeys":
 		s.answer(resp.AppendGetKeys(nil, args[2:]))
+	case "help":
+		s.answer(appendHelp(nil, "COMMAND", commandHelp))
 	default:
 		s.reject("ERR 'command|" + sub + "' is not supported through the gateway")
 	}
+}
+
+var commandHelp = []string{
+	"(no subcommand)", "    Return details about all Redis commands.",
+	"COUNT", "    Return the total number of commands in this Redis server.",
+	"LIST", "    Return a list of all commands in this Redis server.",
+	"INFO [<command-name> ...]", "    Return details about multiple Redis commands.",
+	"DOCS [<command-name> ...]", "    Return documentation details about multiple Redis commands.",
+	"GETKEYS <full-command>", "    Return the keys from a full Redis command.",
 }
 
 // findCommand takes "get" and "client|id".

@@ -67,16 +67,17 @@ type pipeKey struct {
 	db    int
 }
 
-// offer is a table that a loop has been given, with the word to send back.
+// offer is a table that a loop has been given, with the words to send back.
 type offer struct {
-	table *router.Table
-	ack   func()
+	table   *router.Table
+	adopted func()
+	drained func()
 }
 
 // drain is an acknowledgement that is due when the calls before the marks are answered.
 type drain struct {
-	marks map[*upstream.Pipe]uint64
-	ack   func()
+	marks   map[*upstream.Pipe]uint64
+	drained func()
 }
 
 // loss collects the shared holds of the calls that died with one connection: they are
@@ -267,12 +268,12 @@ func (l *loop) adopt(t *router.Table) {
 	}
 }
 
-// offer takes a new table. It comes into force when no command is parked for a job that
-// it no longer has; ack is called when, besides, every command sent without a lock to the
-// source of a job that is new in it has been answered. So the order of one client's
-// commands on one key survives both ends of a move.
-func (l *loop) offer(t *router.Table, ack func()) {
-	l.offers = append(l.offers, offer{t, ack})
+// offer takes a new table. It comes into force, and is adopted, when no command is parked
+// for a job that it no longer has; it is drained when every command that was sent without
+// a lock to the source of a job that is new in it has been answered. So the order of one
+// client's commands on one key survives both ends of a move.
+func (l *loop) offer(o offer) {
+	l.offers = append(l.offers, o)
 	l.settleOffers()
 }
 
@@ -287,12 +288,8 @@ func (l *loop) settleOffers() {
 		l.offers = l.offers[1:]
 		old := l.table
 		l.adopt(o.table)
-		marks := l.marks(old, o.table)
-		if len(marks) == 0 {
-			o.ack()
-			continue
-		}
-		l.drains = append(l.drains, drain{marks, o.ack})
+		o.adopted()
+		l.drains = append(l.drains, drain{l.marks(old, o.table), o.drained})
 	}
 	l.settleDrains()
 }
@@ -332,7 +329,7 @@ func (l *loop) settleDrains() {
 			}
 		}
 		if len(d.marks) == 0 {
-			d.ack()
+			d.drained()
 		} else {
 			keep = append(keep, d)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,9 @@ type Server struct {
 
 // New makes a server that routes by t. Start runs it.
 func New(opt Options, t *router.Table) *Server {
+	if opt.Loops == 0 {
+		opt.Loops = runtime.NumCPU()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Server{
 		opt: opt, log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
@@ -63,7 +67,7 @@ func (s *Server) Start() error {
 	failed := make(chan error, 1)
 	s.wg.Go(func() {
 		failed <- gnet.Run(s, "tcp://"+s.opt.Listen,
-			gnet.WithNumEventLoop(s.opt.Loops), gnet.WithMulticore(s.opt.Loops == 0),
+			gnet.WithNumEventLoop(s.opt.Loops),
 			gnet.WithReadBufferCap(s.opt.ReadBuffer), gnet.WithLoadBalancing(gnet.LeastConnections),
 			gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithTCPKeepAlive(time.Minute), gnet.WithReuseAddr(true),
 			gnet.WithLogLevel(logging.ErrorLevel), gnet.WithLogger(s.log.Sugar()))
@@ -109,10 +113,10 @@ func (s *Server) quiet(ctx context.Context) bool {
 	return !busy
 }
 
-// Apply gives every loop a new table. It returns when all have acknowledged: from then
-// on no command runs by the old table, and none is in flight unlocked on a slot that the
-// new one says moves. Calls must not overlap.
-func (s *Server) Apply(ctx context.Context, t *router.Table) error {
+// Apply gives every loop a new table and returns when all route by it. drained is closed
+// when, besides, no command is in flight unlocked on a slot that this table is the first to
+// say moves: that can take as long as its source takes to answer. Calls must not overlap.
+func (s *Server) Apply(ctx context.Context, t *router.Table) (drained <-chan struct{}, err error) {
 	s.mu.Lock()
 	s.table = t
 	loops := make([]*loop, 0, len(s.loops))
@@ -120,20 +124,32 @@ func (s *Server) Apply(ctx context.Context, t *router.Table) error {
 		loops = append(loops, l)
 	}
 	s.mu.Unlock()
-	acks := make(chan struct{}, len(loops))
+	adopted := make(chan struct{}, len(loops))
+	done := make(chan struct{})
+	left := atomic.Int64{}
+	left.Store(int64(len(loops)))
+	if len(loops) == 0 {
+		close(done)
+	}
 	for _, l := range loops {
-		l.post(func() { l.offer(t, func() { acks <- struct{}{} }) })
+		l.post(func() {
+			l.offer(offer{table: t, adopted: func() { adopted <- struct{}{} }, drained: func() {
+				if left.Add(-1) == 0 {
+					close(done)
+				}
+			}})
+		})
 	}
 	for range loops {
 		select {
-		case <-acks:
+		case <-adopted:
 		case <-ctx.Done():
-			return fmt.Errorf("epoch %d not acknowledged by every loop: %w", t.Epoch, ctx.Err())
+			return nil, fmt.Errorf("epoch %d not acknowledged by every loop: %w", t.Epoch, ctx.Err())
 		case <-s.ctx.Done():
-			return errors.New("data plane stopped")
+			return nil, errors.New("data plane stopped")
 		}
 	}
-	return nil
+	return done, nil
 }
 
 func (s *Server) allLoops() []*loop {

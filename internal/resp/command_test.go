@@ -209,7 +209,7 @@ func TestServe(t *testing.T) {
 	want := map[Serve]string{
 		SplitMGet: "mget", SplitMSet: "mset", SplitSum: "del exists touch unlink",
 		Local: "auth client|getname client|help client|id client|info client|list client|no-evict client|no-touch " +
-			"client|setinfo client|setname command command|count command|docs command|getkeys command|getkeysandflags " +
+			"client|setinfo client|setname command command|count command|docs command|getkeys " +
 			"command|help command|info command|list dbsize echo hello info ping quit select time",
 		Refused: "blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin eval eval_ro evalsha evalsha_ro fcall " +
 			"fcall_ro migrate move restore-asking spublish ssubscribe sunsubscribe watch",

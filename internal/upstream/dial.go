@@ -33,6 +33,8 @@ func Dial(ctx context.Context, t Target) (net.Conn, error) {
 	if dl, ok := ctx.Deadline(); ok {
 		_ = c.SetDeadline(dl)
 	}
+	unhook := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer unhook()
 	if err := handshake(c, t); err != nil {
 		_ = c.Close()
 		return nil, err
@@ -85,6 +87,7 @@ func Fence(ctx context.Context, t Target, match func(name string) bool) error {
 		return err
 	}
 	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	if dl, ok := ctx.Deadline(); ok {
 		_ = c.SetDeadline(dl)
 	}

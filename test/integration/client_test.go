@@ -401,11 +401,21 @@ func TestOperatorsChangeTheirMind(t *testing.T) {
 	if _, err := r.proxyErr("MIGRATION", "RESUME", "m1"); err == nil {
 		t.Error("a job that is done could be resumed")
 	}
-	// A job that has not moved anything ends for good.
-	r.proxy("MIGRATE", "0-100", "TO", "g1", "RATE", "0.001")
-	r.await("the job to begin", func() bool { return last(r).Phase == "bulk" || last(r).Phase == "tail" })
-	r.proxy("MIGRATION", "CANCEL", "m2")
-	r.await("slots to be stable", func() bool { return !strings.Contains(r.proxy("SLOT", "LIST", "JSON").(string), "moving") })
+	// A job that has not moved anything ends for good, also when the other end is silent.
+	if err := r.servers[0].Pause(); err != nil {
+		t.Fatal(err)
+	}
+	r.proxy("MIGRATE", "0-100", "TO", "g1")
+	r.await("the job to begin", func() bool { return last(r).Phase == "preflight" })
+	if v := r.proxy("MIGRATION", "CANCEL", "m2"); !strings.HasPrefix(v.(string), "OK cancelled") {
+		t.Errorf("CANCEL before anything has moved: %v", v)
+	}
+	if err := r.servers[0].Continue(); err != nil {
+		t.Fatal(err)
+	}
+	if rows := r.proxy("SLOT", "LIST", "JSON").(string); strings.Contains(rows, "moving") {
+		t.Errorf("slots still move: %s", rows)
+	}
 	r.placesRight()
 }
 

@@ -114,6 +114,8 @@ func TestLocalCommands(t *testing.T) {
 		{[]any{"KEYS", "*"}, "ERR 'keys' is not supported through the gateway"}, {[]any{"NOSUCH", "a"}, "ERR unknown command 'NOSUCH', with args beginning with: 'a' "},
 		{[]any{"GET"}, "ERR wrong number of arguments for 'get' command"}, {[]any{"XREAD", "BLOCK", 0, "STREAMS", "k", "$"}, "ERR blocking 'xread' is not supported through the gateway"},
 		{[]any{"SET", "k", "v"}, "OK"}, {[]any{"DBSIZE"}, "1"}, {[]any{"LPUSH", "k", "v"}, "WRONGTYPE Operation against a key holding the wrong kind of value"},
+		{[]any{"SORT", "k2", "BY", "w_*"}, "ERR BY and GET patterns of 'sort' are not supported through the gateway: the keys that they name may be on another server"},
+		{[]any{"SORT", "k2", "BY", "nosort", "GET", "#"}, "[]"},
 		{[]any{"COPY", "k", "k2", "DB", 1}, "ERR 'copy' with DB is not supported through the gateway"},
 	} {
 		got, err := c.Do(ctx, x.cmd...).Result()
