@@ -173,6 +173,11 @@ func (m *Manager) Run(ctx context.Context, publish Publish) error {
 				delete(m.drains, id)
 			}
 		}
+		for id := range m.runners { // jobs so old that the State has forgotten them
+			if st.Job(id) == nil {
+				delete(m.runners, id)
+			}
+		}
 		m.mu.Unlock()
 		m.tellNews()
 	}

@@ -48,7 +48,11 @@ func demoCommand() *cobra.Command {
 			defer stop()
 			d.out = cmd.OutOrStdout()
 			defer d.cleanUp()
-			return d.run(ctx)
+			err := d.run(ctx)
+			if ctx.Err() != nil {
+				return errors.New("interrupted; everything that was started has been stopped")
+			}
+			return err
 		},
 	}
 	c.Flags().IntVar(&d.keys, "keys", 200000, "keys to load, of every type")
