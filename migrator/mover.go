@@ -140,6 +140,7 @@ func (m *mover) resolvers(ctx context.Context) {
 			break
 		}
 		m.stats.note(err)
+		m.stats.fenceErr.Store(&err)
 		if !m.backOff(ctx, &pause) {
 			return
 		}
@@ -246,14 +247,30 @@ func (m *mover) drive(ctx context.Context, w *worker, moves []*keyMove) error {
 	return first
 }
 
+// awaitReady waits until the gateway's former self has been fenced; when that takes long,
+// its reason is an error of the attempt.
+func (m *mover) awaitReady(ctx context.Context) error {
+	t := time.NewTimer(m.cfg.CallTimeout)
+	defer t.Stop()
+	select {
+	case <-m.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		if err := m.stats.fenceErr.Load(); err != nil {
+			return *err
+		}
+		return at(fromGateway, errors.New("former connections are not fenced yet"))
+	}
+}
+
 // pass scans the source from a cursor and moves every key of the slots that it sees.
 // found is how many it saw, with repetitions. checkpoint is called now and then with a
 // place up to which all is done.
 func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (found int64, err error) {
-	select {
-	case <-m.ready:
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	if err := m.awaitReady(ctx); err != nil {
+		return 0, err
 	}
 	src, err := m.dialSource(ctx)
 	if err != nil {
@@ -452,16 +469,17 @@ func (p *pool) move(ctx context.Context, w *worker, keys []slotlock.Key) error {
 // nudge wants keys that are in use. What becomes free in time goes to the resolver; for
 // the rest the wish is withdrawn, and a later pass comes by again.
 func (m *mover) nudge(busy []slotlock.Key) {
+	locks := m.locks // the job may be over when the patience is
 	var wanted []slotlock.Key
 	for _, k := range busy {
-		if m.locks.Want(k) {
+		if locks.Want(k) {
 			wanted = append(wanted, k)
 		}
 	}
 	m.stats.busy.Add(int64(len(busy)))
 	time.AfterFunc(m.cfg.MoverPatience, func() {
 		for _, k := range wanted {
-			m.locks.Unwant(k)
+			locks.Unwant(k)
 		}
 	})
 }

@@ -28,6 +28,8 @@ type moverStats struct {
 	windowAt     time.Time
 	estimate     atomic.Int64 // keys that the job is thought to move, by this process
 
+	fenceErr atomic.Pointer[error] // why the former self is not fenced yet
+
 	mu      sync.Mutex // protects what follows
 	holds   *hdrhistogram.Histogram
 	bigList []BigKey

@@ -47,11 +47,19 @@ func newLinger(srv *Server, c gnet.Conn) (*linger, error) {
 	_ = nc.SetWriteDeadline(time.Now().Add(lingerTimeout))
 	srv.wg.Go(func() {
 		defer nc.Close()
-		for b := range l.out {
-			if _, err := nc.Write(b); err != nil {
-				return // what comes later finds the channel full or is collected with it
+		for {
+			select {
+			case b, more := <-l.out:
+				if !more {
+					return
+				}
+				if _, err := nc.Write(b); err != nil {
+					return // what comes later finds the channel full or is collected with it
+				}
+				l.pending.Add(-int64(len(b)))
+			case <-srv.ctx.Done():
+				return
 			}
-			l.pending.Add(-int64(len(b)))
 		}
 	})
 	return l, nil

@@ -319,3 +319,13 @@ func (r *rig) placesRight() {
 		}
 	}
 }
+
+// keyInSlots finds a key whose slot is in a range.
+func keyInSlots(first, last int) string {
+	for i := 0; ; i++ {
+		k := fmt.Sprintf("find%d", i)
+		if s := router.Redis.Slot([]byte(k)); s >= first && s <= last {
+			return k
+		}
+	}
+}

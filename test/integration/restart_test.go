@@ -1,0 +1,81 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"keyferry/internal/topology"
+)
+
+// TestTargetAwayAtRestart: a gateway that comes back while the target is away serves what
+// it can prove, says what it waits for, and finishes when the target is back.
+func TestTargetAwayAtRestart(t *testing.T) {
+	ctx := context.Background()
+	r := newRig(t, 2, "--set", "migration.batch-max-keys=8", "--set", "migration.call-timeout=1s", "--set", "locks.wait-deadline=200ms")
+	c := r.client()
+	for i := range 1000 {
+		if err := c.Set(ctx, fmt.Sprintf("k%d", i), i, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "200")
+	r.await("some progress", func() bool { return last(r).KeysMoved > 50 })
+	r.kill()
+	if err := r.servers[1].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.start("")
+	// Where the keys of moving slots are can't be known without the target.
+	err := c.Get(ctx, keyInSlots(0, 8191)).Err()
+	if err == nil || !strings.HasPrefix(err.Error(), "TRYAGAIN") {
+		t.Errorf("a key of a moving slot, target away: %v", err)
+	}
+	if err := c.Set(ctx, keyInSlots(8192, 16383), "x", 0).Err(); err != nil {
+		t.Errorf("a key of a stable slot: %v", err)
+	}
+	r.await("the job to say why it waits", func() bool {
+		j := last(r)
+		return j.Phase == topology.Backoff && j.FirstError != nil && j.FirstError.Origin == "target"
+	})
+	if err := r.servers[1].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitDone()
+	for i := range 1000 {
+		if v, err := c.Get(ctx, fmt.Sprintf("k%d", i)).Int(); err != nil || v != i {
+			t.Errorf("k%d = %d, %v", i, v, err)
+		}
+	}
+	r.placesRight()
+}
+
+// TestHalfClosedClient: who has sent his last byte still gets his replies, also those that
+// were not there yet, and the gateway still stops in good order.
+func TestHalfClosedClient(t *testing.T) {
+	r := newRig(t, 1)
+	const n = 30000 // more than a client may have in flight: the rest waits as bytes
+	nc, err := net.Dial("tcp", r.listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := io.WriteString(nc, strings.Repeat("INCR k\r\n", n)); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	_ = nc.SetReadDeadline(time.Now().Add(time.Minute))
+	out, err := io.ReadAll(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(string(out), "\r\n"); got != n || !strings.HasSuffix(string(out), fmt.Sprintf(":%d\r\n", n)) {
+		t.Errorf("%d replies, want %d; the last bytes are %q", got, n, tailOf(string(out), 20))
+	}
+}
