@@ -63,6 +63,7 @@ func (r *request) Fail(err error, sent bool) {
 		// Part of the reply is with the client: no error can follow it.
 		r.s.kill("server connection lost in the middle of a reply")
 	} else if r.reply != nil {
+		r.s.held -= len(r.reply)
 		l.recycle(r.reply)
 		r.reply = nil
 	}
@@ -85,7 +86,13 @@ func (r *request) take(b []byte, last bool) {
 		}
 	case s.queue.front() == r:
 		r.started = true
-		s.write(b)
+		s.write(b) // may end the session, and leave has then emptied its queue
+		if s.gone {
+			if last {
+				s.l.free(r)
+			}
+			return
+		}
 		if last {
 			s.queue.pop()
 			s.l.free(r)

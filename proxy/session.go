@@ -110,6 +110,7 @@ func (s *session) processOwn() {
 func (s *session) process(b []byte) int {
 	l := s.l
 	scan := s.scan
+	s.scan = nil // it is this call's now: leave must not give it away as well
 	if scan == nil {
 		scan = l.scanner(s.authed)
 	}
@@ -137,12 +138,10 @@ func (s *session) process(b []byte) int {
 			}
 		}
 		pos += n
-		s.scan = nil
 	}
 	if s.ending {
 		pos = len(b)
 	}
-	s.scan = nil
 	l.putScanner(scan)
 	return pos
 }

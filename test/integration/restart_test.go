@@ -79,3 +79,50 @@ func TestHalfClosedClient(t *testing.T) {
 		t.Errorf("%d replies, want %d; the last bytes are %q", got, n, tailOf(string(out), 20))
 	}
 }
+
+// TestClientsThatVanish close their connections, with and without a reset, in the middle
+// of large replies, of long pipelines and of parked commands. The others don't notice.
+func TestClientsThatVanish(t *testing.T) {
+	ctx := context.Background()
+	r := newRig(t, 2)
+	c := r.client()
+	if err := c.Set(ctx, "big", strings.Repeat("x", 1<<20), 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Set(ctx, "small", "y", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	requests := []string{
+		strings.Repeat("GET big\r\nGET small\r\n", 20), strings.Repeat("INCR n\r\n", 5000), strings.Repeat("COMMAND\r\n", 10),
+		strings.Repeat("MGET big small n none\r\n", 20), "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$5000000\r\nabc",
+	}
+	for round := range 200 {
+		if round == 50 {
+			r.proxy("MIGRATE", "0-16383", "TO", "g2")
+		}
+		nc, err := net.Dial("tcp", r.listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(nc, requests[round%len(requests)]); err != nil {
+			t.Fatal(err)
+		}
+		if round%3 > 0 {
+			_, _ = io.CopyN(io.Discard, nc, int64(1+round*1000))
+		}
+		if round%2 == 0 {
+			_ = nc.(*net.TCPConn).SetLinger(0)
+		}
+		_ = nc.Close()
+		if v, err := c.Get(ctx, "small").Result(); err != nil || v != "y" {
+			t.Fatalf("round %d: %q %v", round, v, err)
+		}
+	}
+	r.awaitDone()
+	r.await("the vanished to be forgotten", func() bool {
+		return strings.Contains(c.Info(ctx, "clients").Val(), "connected_clients:1\r\n")
+	})
+	if n := len(c.Get(ctx, "big").Val()); n != 1<<20 {
+		t.Errorf("big has %d bytes", n)
+	}
+}
