@@ -28,6 +28,7 @@ type session struct {
 	queue requestRing
 	held  int // bytes of replies that wait for their turn
 
+	proto    int // RESP version: 2 or 3
 	db       int
 	name     string
 	libName  string
@@ -55,7 +56,7 @@ type session struct {
 func (l *loop) accept(c gnet.Conn) {
 	l.now = time.Now()
 	s := &session{l: l, conn: c, id: l.srv.nextClient.Add(1), addr: c.RemoteAddr().String(),
-		authed: l.srv.opt.Password == "", since: l.now, active: l.now}
+		proto: 2, authed: l.srv.opt.Password == "", since: l.now, active: l.now}
 	c.SetContext(s)
 	l.sessions[s] = struct{}{}
 	l.n.connections++
@@ -428,3 +429,6 @@ func (s *session) leave() {
 		// Others are on a pipe, in a gather or with a goroutine, and freed by these.
 	}
 }
+
+// reply begins a reply in the client's protocol version, for answer to take.
+func (s *session) reply() *resp.Writer { return &resp.Writer{Proto: s.proto} }
