@@ -52,6 +52,7 @@ type Config struct {
 		ReconnectMin   Duration `toml:"reconnect-min"`
 		ReconnectMax   Duration `toml:"reconnect-max"`
 		InFlightBytes  Size     `toml:"in-flight-bytes"`
+		MaxDedicated   int      `toml:"max-dedicated"`
 	} `toml:"servers"`
 	Locks struct {
 		WaitDeadline        Duration `toml:"wait-deadline"`

@@ -61,6 +61,7 @@ func (c *Config) counts() []bound[int] {
 		{"loops.count", c.Loops.Count, 0, 1024},
 		{"clients.max-clients", c.Clients.MaxClients, 1, 1 << 20},
 		{"clients.max-in-flight", c.Clients.MaxInFlight, 1, 1 << 24},
+		{"servers.max-dedicated", c.Servers.MaxDedicated, 1, 1 << 20},
 		{"locks.max-parked", c.Locks.MaxParked, 1, 1 << 24},
 		{"locks.max-keys-waiting", c.Locks.MaxKeysWaiting, 1, 1 << 24},
 		{"locks.recently-moved", c.Locks.RecentlyMoved, 1024, 1 << 28},

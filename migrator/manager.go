@@ -49,6 +49,7 @@ type Manager struct {
 	databases   int
 	nextConn    atomic.Int64
 	old         map[string]bool // jobs that were published before this process began
+	gate        gate            // every batch of every mover goes through it
 
 	mu      sync.Mutex // protects what follows
 	locks   map[string]*slotlock.Table
@@ -127,7 +128,7 @@ func (m *Manager) build(st topology.State) (*router.Table, error) {
 			mode = slotlock.Resolve // what had moved before is not in this filter
 		}
 		t := slotlock.New(slotlock.Options{Mode: mode, ExpectedKeys: 1 << 16, FalsePositive: m.cfg.FalsePositive,
-			RecentKeys: m.cfg.RecentKeys, MaxWaiting: m.cfg.MaxWaiting})
+			RecentKeys: m.cfg.RecentKeys, MaxWaiting: m.cfg.MaxWaiting, Closed: !m.old[id]})
 		m.locks[id] = t
 		return t
 	})
@@ -163,6 +164,13 @@ func (m *Manager) Run(ctx context.Context, publish Publish) error {
 		for _, j := range table.Jobs {
 			if m.drains[j.ID] == nil {
 				m.drains[j.ID] = drained
+				m.wg.Go(func() {
+					select {
+					case <-drained:
+						j.Locks.Open()
+					case <-ctx.Done():
+					}
+				})
 			}
 		}
 		for id := range m.locks {
@@ -267,7 +275,7 @@ func (m *Manager) newMover(r *runner) *mover {
 	if j.RateKeysPerS > 0 {
 		limit = rate.NewLimiter(rate.Limit(j.RateKeysPerS), m.cfg.BatchMaxKeys)
 	}
-	mv := &mover{cfg: &m.cfg, log: m.log, job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
+	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
 		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, parallel: parallel, locks: r.locks,
 		limit: limit, name: m.connName, bell: make(chan struct{}, 1), ready: make(chan struct{})}
 	mv.fenceFirst = func(ctx context.Context) error {

@@ -24,6 +24,7 @@ import (
 // decided also while the job pauses or backs off.
 type mover struct {
 	cfg         *Config
+	gate        *gate
 	log         *zap.Logger
 	job         string
 	source      topology.Group
@@ -223,6 +224,11 @@ func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
 
 // drive runs moves of any databases and leaves what could not be decided.
 func (m *mover) drive(ctx context.Context, w *worker, moves []*keyMove) error {
+	if err := m.gate.enter(ctx); err != nil {
+		m.leave(moves)
+		return err
+	}
+	defer m.gate.leave()
 	byDB := make(map[int][]*keyMove)
 	for _, mv := range moves {
 		byDB[mv.key.DB] = append(byDB[mv.key.DB], mv)
@@ -443,6 +449,10 @@ func (p *pool) move(ctx context.Context, w *worker, keys []slotlock.Key) error {
 	if err := w.connect(ctx); err != nil { // before any key is locked
 		return err
 	}
+	if err := m.gate.enter(p.ctx); err != nil {
+		return err
+	}
+	defer m.gate.leave()
 	var moves []*keyMove
 	var busy []slotlock.Key
 	start := time.Now()

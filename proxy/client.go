@@ -27,21 +27,21 @@ func constantTimeEqual(a []byte, b string) bool {
 	return subtle.ConstantTimeCompare(a, []byte(b)) == 1
 }
 
-func (s *session) client(sub string, args [][]byte) {
+func (s *session) client(sub string, args [][]byte) bool {
 	switch sub {
 	case "id":
 		s.answer(redcon.AppendInt(nil, s.id))
 	case "setname":
 		if !validClientName(string(args[2])) {
 			s.reject(badClientName)
-			return
+			return true
 		}
 		s.name = string(args[2])
 		s.answer(okReply)
 	case "getname":
 		if s.name == "" {
 			s.answer([]byte("$-1\r\n"))
-			return
+			return true
 		}
 		s.answer(redcon.AppendBulkString(nil, s.name))
 	case "setinfo":
@@ -58,9 +58,24 @@ func (s *session) client(sub string, args [][]byte) {
 		s.onOff(args[2], &s.noTouch)
 	case "help":
 		s.answer(appendHelp(nil, "CLIENT", clientHelp))
+	case "tracking":
+		return s.clientTracking(args)
+	case "trackinginfo":
+		s.trackingInfo()
+	case "caching":
+		s.clientCaching(args[2])
+	case "getredir":
+		redirect := int64(-1)
+		if s.tracking != nil {
+			redirect = 0
+		}
+		s.answer(redcon.AppendInt(nil, redirect))
+	case "unblock":
+		s.clientUnblock(args[2:])
 	default:
-		s.reject("ERR 'client|" + sub + "' is not supported through the gateway")
+		s.reject(refusalOf(s.lastCmd))
 	}
+	return true
 }
 
 var clientHelp = []string{

@@ -8,37 +8,55 @@ import (
 	"keyferry/internal/resp"
 	"keyferry/internal/upstream"
 	"keyferry/router"
-	"keyferry/slotlock"
 )
 
 // command runs one request. args and frame alias the input and are valid during the call
-// only; an inline frame is not in the form that servers are sent.
-func (s *session) command(args [][]byte, frame []byte, inline bool) {
+// only; an inline frame is not in the form that servers are sent. False: it has to be
+// given again when the commands in front of it have been answered.
+func (s *session) command(args [][]byte, frame []byte, inline bool) (taken bool) {
 	l := s.l
-	s.commands++
-	l.n.total++
 	cmd, bad := resp.Resolve(args)
 	if bad != "" {
+		if s.tx != nil {
+			s.tx.broken = true
+		}
+		s.commands++
+		l.n.total++
 		s.reject(bad)
-		return
+		return true
 	}
 	s.lastCmd = cmd
-	l.n.commands[cmd.Index]++
-	if !s.authed && cmd.Flags&resp.NoAuth == 0 {
+	switch {
+	case !s.authed && cmd.Flags&resp.NoAuth == 0:
 		s.reject("NOAUTH Authentication required.")
-		return
+	case s.tx != nil && !endsTransaction(cmd):
+		s.enqueue(cmd, args, frame, inline)
+	case s.nsubs > 0 && s.proto == 2 && !allowedSubscribed(cmd):
+		s.reject("ERR Can't execute '" + cmd.Name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	default:
+		if !s.run(cmd, args, frame, inline) {
+			return false
+		}
 	}
+	s.commands++
+	l.n.total++
+	l.n.commands[cmd.Index]++
+	return true
+}
+
+// run is command for one that is allowed now.
+func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline bool) (taken bool) {
+	l := s.l
 	var keys []int
 	if cmd.Serve != resp.Local && cmd.Serve != resp.Refused {
 		var err error
 		if keys, err = cmd.AppendKeys(l.keyIndex[:0], args); err != nil {
 			s.reject("ERR " + err.Error())
-			return
+			return true
 		}
 		l.keyIndex = keys
-		if why := refusedForm(cmd, args); why != "" {
-			s.reject(why)
-			return
+		if s.tracking != nil && len(keys) > 0 {
+			s.trackCommand(cmd, args, keys)
 		}
 	}
 	outcome, slot := l.table.Route(cmd, args, keys)
@@ -50,51 +68,108 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) {
 	case router.Serve:
 		r := l.newRequest(s, cmd)
 		s.queue.push(r)
-		p := l.pipe(l.table.Slots[slot].Owner, s.db)
+		p := l.pipe(l.table.Slots[slot].Owner, s.db, s.proto)
 		s.lastPipe = p
+		if cmd.Flags&resp.Write != 0 {
+			s.lastWrite = p.Group
+		}
 		l.send(r, p, frame)
 	case router.Resolve:
 		r := l.newRequest(s, cmd)
 		s.queue.push(r)
 		m := l.newMotion(slot, s.db)
-		for _, k := range keys {
-			m.keys = append(m.keys, slotlock.Key{DB: s.db, Name: string(args[k])})
-		}
+		m.keys = appendKeys(nil, s.db, cmd, args, keys)
 		l.move(r, m, frame)
 	case router.Split:
 		l.split(s, cmd, args, keys)
 	case router.CrossSlot:
 		l.n.crossSlot++
-		s.reject("CROSSSLOT Keys in request don't hash to the same slot")
+		s.reject(crossSlotText)
 	case router.Unserved:
 		s.reject(unservedText(slot))
-	case router.Local:
-		s.local(cmd, args)
-	case router.Refuse:
-		s.reject(fmt.Sprintf("ERR '%s' is not supported through the gateway", cmd.Name))
+	default:
+		return s.elsewhere(outcome, cmd, args, keys)
 	}
+	return true
+}
+
+// elsewhere runs the commands about which more decides than a slot.
+func (s *session) elsewhere(outcome router.Outcome, cmd *resp.Command, args [][]byte, keys []int) (taken bool) {
+	l := s.l
+	switch outcome {
+	case router.Local:
+		return s.local(cmd, args)
+	case router.Transact:
+		return s.transact(cmd, args, keys)
+	case router.Hub:
+		return s.channels(cmd, args)
+	case router.All:
+		return s.everywhere(cmd, args)
+	case router.Block:
+		if resp.BlocksNow(cmd, args) {
+			return s.block(cmd, args, keys)
+		}
+	case router.Script:
+		s.script(cmd, args, keys)
+		return true
+	case router.Sort:
+		if sortsByOtherKeys(args) {
+			s.reject("ERR BY and GET patterns of '" + cmd.Name + "' are not supported through the gateway: the keys that they name may be on another server")
+			return true
+		}
+	case router.Any:
+	default:
+		s.reject(refusalOf(cmd))
+		return true
+	}
+	r := l.newRequest(s, cmd)
+	r.op = plain{}
+	s.queue.push(r)
+	frame := resp.AppendRequest(nil, args...)
+	if len(keys) == 0 {
+		l.anywhere(r, frame)
+	} else {
+		l.place(r, s.db, l.table.Scheme.Slot(args[keys[0]]), appendKeys(nil, s.db, cmd, args, keys), frame)
+	}
+	return true
+}
+
+// plain is the operation of one command on a shared connection.
+type plain struct{}
+
+func (plain) send(l *loop, r *request, group int16, frame []byte) {
+	p := l.pipe(group, r.motionDB(), r.s.proto)
+	r.s.lastPipe = p
+	if r.cmd.Flags&resp.Write != 0 {
+		r.s.lastWrite = p.Group
+	}
+	l.send(r, p, frame)
+}
+
+func (plain) reply(*request, []byte, bool) bool { return true }
+func (plain) dropped(*request)                  {}
+
+// endsTransaction: commands that are not queued behind MULTI.
+func endsTransaction(cmd *resp.Command) bool {
+	return cmd.Serve == resp.Transaction && cmd.Name != "unwatch" || cmd.Name == "quit" || cmd.Name == "reset"
+}
+
+// allowedSubscribed: what a RESP2 client may ask while it is subscribed.
+func allowedSubscribed(cmd *resp.Command) bool {
+	switch cmd.Name {
+	case "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe", "ping", "quit", "reset":
+		return true
+	}
+	return false
+}
+
+// refusalOf says why a command is not served.
+func refusalOf(cmd *resp.Command) string {
+	return "ERR '" + cmd.Name + "' is not supported through the gateway"
 }
 
 func unservedText(slot int) string {
 	return fmt.Sprintf("CLUSTERDOWN Hash slot %d is not served by any group", slot)
-}
-
-// refusedForm names the reason for which this form of a served command is not served.
-func refusedForm(cmd *resp.Command, args [][]byte) string {
-	if resp.BlocksNow(cmd, args) {
-		return fmt.Sprintf("ERR blocking '%s' is not supported through the gateway", cmd.Name)
-	}
-	if cmd.Name == "copy" {
-		for _, a := range args[3:] {
-			if len(a) == 2 && (a[0]|0x20) == 'd' && (a[1]|0x20) == 'b' {
-				return "ERR 'copy' with DB is not supported through the gateway"
-			}
-		}
-	}
-	if (cmd.Name == "sort" || cmd.Name == "sort_ro") && sortsByOtherKeys(args) {
-		return "ERR BY and GET patterns of '" + cmd.Name + "' are not supported through the gateway: the keys that they name may be on another server"
-	}
-	return ""
 }
 
 // sortsByOtherKeys reports whether a SORT looks into keys that its arguments only give a

@@ -12,8 +12,9 @@ import (
 
 var okReply = []byte("+OK\r\n")
 
-// local answers what the gateway itself knows.
-func (s *session) local(cmd *resp.Command, args [][]byte) {
+// local answers what the gateway itself knows. False: not before the commands in front of
+// it have been answered.
+func (s *session) local(cmd *resp.Command, args [][]byte) bool {
 	switch name, sub, _ := strings.Cut(cmd.Name, "|"); name {
 	case "ping":
 		s.ping(args)
@@ -27,9 +28,11 @@ func (s *session) local(cmd *resp.Command, args [][]byte) {
 	case "auth":
 		s.auth(args)
 	case "hello":
-		s.hello(args)
+		return s.hello(args)
+	case "reset":
+		return s.reset()
 	case "client":
-		s.client(sub, args)
+		return s.client(sub, args)
 	case "command":
 		s.commandInfo(sub, args)
 	case "info":
@@ -39,11 +42,10 @@ func (s *session) local(cmd *resp.Command, args [][]byte) {
 		b := redcon.AppendArray(nil, 2)
 		b = redcon.AppendBulkString(b, strconv.FormatInt(us/1e6, 10))
 		s.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
-	case "dbsize":
-		s.dbsize()
 	default:
-		s.reject("ERR '" + cmd.Name + "' is not supported through the gateway")
+		s.reject(refusalOf(cmd))
 	}
+	return true
 }
 
 func (s *session) ping(args [][]byte) {
@@ -96,17 +98,24 @@ func (s *session) passes(cred [][]byte) bool {
 	return want == "" || constantTimeEqual(pass, want)
 }
 
-func (s *session) hello(args [][]byte) {
+// hello changes the protocol version only when nothing is in flight: the versions have
+// server connections of their own, and a command could overtake another.
+func (s *session) hello(args [][]byte) bool {
+	proto := s.proto
 	if len(args) > 1 {
-		v, err := strconv.Atoi(string(args[1]))
+		v, err := strconv.ParseInt(string(args[1]), 10, 64)
 		if err != nil {
 			s.reject("ERR Protocol version is not an integer or out of range")
-			return
+			return true
 		}
-		if v != 2 {
+		if v < 2 || v > 3 {
 			s.reject("NOPROTO unsupported protocol version")
-			return
+			return true
 		}
+		proto = int(v)
+	}
+	if proto != s.proto && s.queue.n > 0 {
+		return false
 	}
 	name, named := "", false
 	for i := 2; i < len(args); i++ {
@@ -114,76 +123,77 @@ func (s *session) hello(args [][]byte) {
 		case opt == "auth" && i+2 < len(args):
 			if !s.passes(args[i+1 : i+3]) {
 				s.reject(wrongPass)
-				return
+				return true
 			}
 			s.authed = true
 			i += 2
 		case opt == "setname" && i+1 < len(args):
 			name, named = string(args[i+1]), true
+			if !validClientName(name) {
+				s.reject(badClientName)
+				return true
+			}
 			i++
 		default:
 			s.reject("ERR Syntax error in HELLO option '" + string(args[i]) + "'")
-			return
+			return true
 		}
 	}
 	if !s.authed {
 		s.reject("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
-		return
+		return true
 	}
 	if named {
-		if !validClientName(name) {
-			s.reject(badClientName)
-			return
-		}
 		s.name = name
 	}
-	b := redcon.AppendArray(nil, 14)
+	s.setProto(proto)
+	out := s.reply()
+	out.Map(7)
 	for _, kv := range [][2]string{{"server", "redis"}, {"version", redisVersion}} {
-		b = redcon.AppendBulkString(redcon.AppendBulkString(b, kv[0]), kv[1])
+		out.Text(kv[0])
+		out.Text(kv[1])
 	}
-	b = redcon.AppendInt(redcon.AppendBulkString(b, "proto"), 2)
-	b = redcon.AppendInt(redcon.AppendBulkString(b, "id"), s.id)
-	b = redcon.AppendBulkString(redcon.AppendBulkString(b, "mode"), "standalone")
-	b = redcon.AppendBulkString(redcon.AppendBulkString(b, "role"), "master")
-	s.answer(redcon.AppendArray(redcon.AppendBulkString(b, "modules"), 0))
+	out.Text("proto")
+	out.Int(int64(s.proto))
+	out.Text("id")
+	out.Int(s.id)
+	for _, kv := range [][2]string{{"mode", "standalone"}, {"role", "master"}} {
+		out.Text(kv[0])
+		out.Text(kv[1])
+	}
+	out.Text("modules")
+	out.Array(0)
+	s.answer(out.B)
+	return true
 }
 
-// dbsize sums up the groups that serve slots. While slots move, a key that is being moved
-// can for a moment be counted twice.
-func (s *session) dbsize() {
-	l := s.l
-	serves := make([]bool, len(l.table.Groups))
-	for _, x := range l.table.Slots {
-		if x.Owner >= 0 {
-			serves[x.Owner] = true
-		}
-		if x.Target >= 0 {
-			serves[x.Target] = true
-		}
+// setProto changes the version that the client is spoken to in. The connection that
+// watches for it speaks the other one, so what is watched counts as changed.
+func (s *session) setProto(proto int) {
+	if proto != s.proto && s.watch != nil {
+		s.watch.lost = true
 	}
-	g := &gather{kind: resp.SplitSum}
-	var groups []int16
-	for i, yes := range serves {
-		if yes {
-			groups = append(groups, int16(i))
-		}
+	s.proto = proto
+}
+
+// reset makes the session what it was when the client connected.
+func (s *session) reset() bool {
+	if s.queue.n > 0 {
+		return false
 	}
-	if len(groups) == 0 {
-		s.answer(redcon.AppendInt(nil, 0))
-		return
-	}
-	g.r = l.newRequest(s, s.lastCmd)
-	s.queue.push(g.r)
-	g.left = len(groups)
-	for range groups {
-		r := l.newRequest(s, s.lastCmd)
-		r.g = g
-		g.parts = append(g.parts, r)
-	}
-	parts := g.parts
-	for i, grp := range groups {
-		l.send(parts[i], l.pipe(grp, s.db), []byte("*1\r\n$6\r\nDBSIZE\r\n"))
-	}
+	s.resetState()
+	s.answer([]byte("+RESET\r\n"))
+	return true
+}
+
+func (s *session) resetState() {
+	s.tx = nil
+	s.unwatch()
+	s.unsubscribeAll()
+	s.stopTracking()
+	s.proto, s.db, s.name, s.lastWrite = 2, 0, "", ""
+	s.noEvict, s.noTouch = false, false
+	s.authed = s.l.srv.opt.Password == ""
 }
 
 func (s *session) commandInfo(sub string, args [][]byte) {

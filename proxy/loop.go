@@ -28,9 +28,22 @@ type loop struct {
 	drains []drain // acknowledgements that wait for commands in flight
 
 	pipes   map[pipeKey]*upstream.Pipe
-	byGroup [][]*upstream.Pipe // [group index of table][db]
-	env     upstream.Env
-	losing  *loss // set while a dead connection's calls are being failed
+	byGroup [][]*upstream.Pipe // [group index of table][2·db + proto-2]
+	lents   map[*lent]struct{} // every connection of one client alone
+	spare   map[lentKey][]*lent
+	blocked map[*blocking]struct{}
+
+	loadedBy map[*upstream.Pipe]*loadedSet
+
+	listeners map[channelKey]map[*session]struct{}
+	readers   map[string]map[*session]struct{} // of keys, for CLIENT TRACKING
+	trackers  map[*session]struct{}
+
+	// ownerSince is, by slot, the epoch of the table in which its owner changed.
+	ownerSince []uint64
+
+	env    upstream.Env
+	losing *loss // set while a dead connection's calls are being failed
 
 	sessions map[*session]struct{}
 	memory   int // bytes in the buffers of all sessions, as last accounted
@@ -65,6 +78,7 @@ type loop struct {
 type pipeKey struct {
 	group string
 	db    int
+	proto int // RESP version of the clients that it serves
 }
 
 // offer is a table that a loop has been given, with the words to send back.
@@ -95,6 +109,9 @@ func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
 	l := &loop{
 		srv: s, id: id, el: el, now: time.Now(),
 		pipes: make(map[pipeKey]*upstream.Pipe), sessions: make(map[*session]struct{}),
+		lents: make(map[*lent]struct{}), spare: make(map[lentKey][]*lent), blocked: make(map[*blocking]struct{}),
+		loadedBy:  make(map[*upstream.Pipe]*loadedSet),
+		listeners: make(map[channelKey]map[*session]struct{}), readers: make(map[string]map[*session]struct{}), trackers: make(map[*session]struct{}),
 		parked: make(map[slotlock.Key]*keyQueue), parkedBy: make(map[*slotlock.Table]int),
 	}
 	l.n.commands = make([]uint64, resp.NumCommands())
@@ -195,7 +212,7 @@ func (l *loop) flush() {
 // tick is run each second, and every 20 ms while wantTick is set.
 func (l *loop) tick() {
 	l.expireParked()
-	again := l.outPaused > 0
+	again := l.outPaused > 0 || l.unblockAgain()
 	for c := range l.sessions {
 		c.check()
 		again = again || c.draining()
@@ -209,27 +226,40 @@ func (l *loop) tick() {
 			}
 		}
 	}
+	l.trimSpare()
 	l.wantTick.Store(l.nParked > 0 || again)
 	l.evict()
 }
 
-// pipe is the connection to a group of the present table.
-func (l *loop) pipe(group int16, db int) *upstream.Pipe {
+// pipe is the shared connection to a group of the present table. Clients of either
+// protocol version have their own, so that replies pass through as they come.
+func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
 	byDB := l.byGroup[group]
-	if p := byDB[db]; p != nil {
+	at := 2*db + proto - 2
+	if p := byDB[at]; p != nil {
 		return p
 	}
 	g := l.table.Groups[group]
-	k := pipeKey{g.ID, db}
+	k := pipeKey{g.ID, db, proto}
 	p := l.pipes[k]
 	if p == nil {
 		o := &l.srv.opt
-		p = upstream.New(g.ID, g.Addr, g.Password, db, &l.env, upstream.Limits{
+		p = upstream.New(g.ID, upstream.Target{Addr: g.Addr, Password: g.Password, DB: db, Proto: proto}, &l.env, upstream.Limits{
 			QueueBytes: o.PipeBytes, ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax})
 		l.pipes[k] = p
 	}
-	byDB[db] = p
+	byDB[at] = p
 	return p
+}
+
+// stays reports that the present table has the group that p leads to.
+func (l *loop) stays(p *upstream.Pipe) bool {
+	for i := range l.table.Groups {
+		if g := &l.table.Groups[i]; g.ID == p.Group && g.Addr == p.Addr && g.Password == p.Password {
+			return true
+		}
+	}
+	return false
 }
 
 // lost is called when a server connection has died with calls in flight, before they
@@ -251,20 +281,34 @@ func (l *loop) lost(p *upstream.Pipe, name string) {
 
 // adopt makes t the loop's table.
 func (l *loop) adopt(t *router.Table) {
+	old := l.table
+	l.table = t
 	for k, p := range l.pipes {
-		stay := false
-		for _, g := range t.Groups {
-			stay = stay || g.ID == k.group && g.Addr == p.Addr && g.Password == p.Password
-		}
-		if !stay {
+		if !l.stays(p) {
 			delete(l.pipes, k)
+			delete(l.loadedBy, p)
 			p.Retire()
 		}
 	}
-	l.table = t
 	l.byGroup = make([][]*upstream.Pipe, len(t.Groups))
 	for i := range l.byGroup {
-		l.byGroup[i] = make([]*upstream.Pipe, t.Databases)
+		l.byGroup[i] = make([]*upstream.Pipe, 2*t.Databases)
+	}
+	l.noteOwners(old, t)
+	l.retireLent()
+	l.unblockMisplaced()
+}
+
+// noteOwners keeps ownerSince true.
+func (l *loop) noteOwners(old, t *router.Table) {
+	if old == nil || len(old.Slots) != len(t.Slots) {
+		l.ownerSince = make([]uint64, len(t.Slots))
+		return
+	}
+	for i := range t.Slots {
+		if a, b := old.Slots[i].Owner, t.Slots[i].Owner; a >= 0 && b >= 0 && old.Groups[a].ID != t.Groups[b].ID {
+			l.ownerSince[i] = t.Epoch
+		}
 	}
 }
 
@@ -314,6 +358,11 @@ func (l *loop) marks(old, t *router.Table) map[*upstream.Pipe]uint64 {
 	marks := make(map[*upstream.Pipe]uint64)
 	for k, p := range l.pipes {
 		if sources[k.group] && !p.Drained(p.Mark()) {
+			marks[p] = p.Mark()
+		}
+	}
+	for x := range l.lents {
+		if p := x.pipe; sources[x.key.group] && !p.Drained(p.Mark()) && !l.waitsForReplicas(x) {
 			marks[p] = p.Mark()
 		}
 	}
@@ -374,6 +423,10 @@ func (l *loop) newRequest(s *session, c *resp.Command) *request {
 func (l *loop) free(r *request) {
 	if r.reply != nil {
 		l.recycle(r.reply)
+	}
+	if s := r.s; s.hold == r {
+		s.hold = nil
+		s.wantResume()
 	}
 	*r = request{next: l.freeRequests}
 	l.freeRequests = r

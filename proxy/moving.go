@@ -14,6 +14,7 @@ type motion struct {
 	target string
 	db     int
 	keys   []slotlock.Key
+	bring  bool           // to the target, whatever would do for a plain command
 	home   []bool         // keys[i] is known to live at the target; never goes back
 	held   []slotlock.Key // shared holds at the source
 
@@ -67,7 +68,7 @@ func (l *loop) decide(r *request) slotlock.Verdict {
 	m := r.motion
 	source, wait := 0, false
 	for i, k := range m.keys {
-		if m.home[i] {
+		if m.home[i] || m.bring {
 			continue
 		}
 		switch m.locks.Admit(k.DB, []byte(k.Name), l) {
@@ -86,7 +87,7 @@ func (l *loop) decide(r *request) slotlock.Verdict {
 	switch {
 	case source == len(m.keys):
 		return slotlock.Source
-	case source == 0 && !wait:
+	case source == 0 && !wait && !m.bring:
 		return slotlock.Target
 	}
 	l.releaseHolds(r)
@@ -133,7 +134,11 @@ func (l *loop) sendTarget(r *request, frame []byte) {
 func (l *loop) sendTo(r *request, group string, frame []byte) {
 	for i, g := range l.table.Groups {
 		if g.ID == group {
-			p := l.pipe(int16(i), r.motion.db)
+			if r.op != nil {
+				r.op.send(l, r, int16(i), frame)
+				return
+			}
+			p := l.pipe(int16(i), r.motion.db, r.s.proto)
 			r.s.lastPipe = p
 			l.send(r, p, frame)
 			return
@@ -282,9 +287,18 @@ func (l *loop) expireParked() {
 			if m.deadline.After(l.now) {
 				return
 			}
+			if x, ok := r.op.(*blocking); ok && x.patient(l.now) {
+				l.waiting = append(l.waiting[1:], m)
+				m.deadline = l.now.Add(l.srv.opt.LockDeadline)
+				continue
+			}
 			l.unpark(r)
-			l.n.tryAgain++
-			r.Fail(errLockDeadline, false)
+			if x, ok := r.op.(*blocking); ok && x.timeout > 0 {
+				x.expire(r)
+			} else {
+				l.n.tryAgain++
+				r.Fail(errLockDeadline, false)
+			}
 		}
 		l.waiting[0] = nil
 		l.waiting = l.waiting[1:]

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,8 +34,16 @@ type Options struct {
 	ReconnectMax   time.Duration
 	PipeBytes      int // unsent bytes of one server connection beyond which clients wait
 
+	// MaxDedicated bounds the server connections that clients have to themselves: blocked
+	// and watching ones.
+	MaxDedicated int
+
 	LockDeadline time.Duration // a command parked longer is answered -TRYAGAIN
 	MaxParked    int           // parked commands per loop; beyond: -TRYAGAIN
+
+	// Quiesce stops every mover and returns when nothing of a move is under way; resume
+	// lets them go on. Nil where there are no movers.
+	Quiesce func(ctx context.Context) (resume func(), err error)
 
 	Log *zap.Logger
 	// Sections adds INFO sections that the data plane does not know: lower-case name → text.

@@ -19,6 +19,7 @@ type request struct {
 	cmd    *resp.Command
 	g      *gather // the split request that this is a part of, or nil
 	motion *motion // what it needs on a moving slot, or nil
+	op     operation
 
 	reply   []byte // what has come before its turn in the session's queue
 	done    bool   // the reply is complete
@@ -26,8 +27,24 @@ type request struct {
 	flying  bool   // on a pipe
 }
 
+// operation is what makes a request more than one command on a shared connection.
+type operation interface {
+	// send puts the request on the wire to a group of the present table, where its keys
+	// are. frame is valid during the call only.
+	send(l *loop, r *request, group int16, frame []byte)
+	// reply sees the reply before the client does; false: there will be another one, and
+	// this is not for the client.
+	reply(r *request, b []byte, last bool) bool
+	// dropped is told that there will be no reply: a failure, or the client has left
+	// while the request was parked.
+	dropped(r *request)
+}
+
 // Reply implements upstream.Call.
 func (r *request) Reply(b []byte, last bool) {
+	if r.op != nil && !r.op.reply(r, b, last) {
+		return
+	}
 	l := r.s.l
 	if last {
 		r.flying = false
@@ -44,6 +61,9 @@ func (r *request) Reply(b []byte, last bool) {
 // Fail implements upstream.Call.
 func (r *request) Fail(err error, sent bool) {
 	l := r.s.l
+	if r.op != nil {
+		r.op.dropped(r)
+	}
 	wasFlying := r.flying
 	r.flying = false
 	if r.motion != nil {
@@ -127,6 +147,8 @@ func upstreamError(l *loop, r *request, err error) []byte {
 		text = "ERR connection to the server was lost" + where + "; the command may or may not have been executed"
 	case errors.Is(err, upstream.ErrBusy), errors.Is(err, errParkedFull):
 		text = "TRYAGAIN " + err.Error() + where + "; nothing was executed"
+	case errors.Is(err, errLentFull):
+		text = "ERR " + err.Error() + where
 	case errors.Is(err, errLockDeadline):
 		text = "TRYAGAIN " + err.Error() + where + "; nothing was executed"
 	default:

@@ -38,6 +38,9 @@ type Server struct {
 	loops map[gnet.EventLoop]*loop
 	table *router.Table
 
+	scripts *scripts
+	hub     *hub
+
 	ctx    context.Context // ends with the server: dials, fences, the ticker
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -49,10 +52,13 @@ func New(opt Options, t *router.Table) *Server {
 		opt.Loops = runtime.NumCPU()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{
+	s := &Server{
 		opt: opt, log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
-		loops: make(map[gnet.EventLoop]*loop), ctx: ctx, cancel: cancel,
+		loops: make(map[gnet.EventLoop]*loop), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
+	s.hub = newHub(s)
+	s.hub.groups = t.Groups
+	return s
 }
 
 // Start listens and returns when connections are accepted. Errors: the address is taken
@@ -117,6 +123,7 @@ func (s *Server) quiet(ctx context.Context) bool {
 // when, besides, no command is in flight unlocked on a slot that this table is the first to
 // say moves: that can take as long as its source takes to answer. Calls must not overlap.
 func (s *Server) Apply(ctx context.Context, t *router.Table) (drained <-chan struct{}, err error) {
+	s.hub.setGroups(t.Groups) // first, so that nobody publishes where nobody listens
 	s.mu.Lock()
 	s.table = t
 	loops := make([]*loop, 0, len(s.loops))
@@ -256,6 +263,7 @@ type dialed struct {
 	l    *loop
 	pipe *upstream.Pipe // nil once the connection has ended or was superseded
 	name string
+	id   int64 // CLIENT ID at the server
 	conn gnet.Conn
 }
 
@@ -289,7 +297,7 @@ func (d *dialed) opened(c gnet.Conn) {
 		return
 	}
 	d.conn = c
-	d.pipe.Connected(d, d.name, d.l.now)
+	d.pipe.Connected(d, d.name, d.id, d.l.now)
 }
 
 func (d *dialed) closed(err error) {
@@ -306,12 +314,12 @@ func (s *Server) dial(l *loop, p *upstream.Pipe) {
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, s.opt.ConnectTimeout)
 		defer cancel()
-		c, err := upstream.Dial(ctx, upstream.Target{Addr: p.Addr, Password: p.Password, DB: p.DB, Name: name})
+		c, id, err := upstream.Dial(ctx, upstream.Target{Addr: p.Addr, Password: p.Password, DB: p.DB, Proto: p.Proto, Name: name})
 		if err != nil {
 			l.post(func() { p.DialFailed(err) })
 			return
 		}
-		d := &dialed{l: l, pipe: p, name: name}
+		d := &dialed{l: l, pipe: p, name: name, id: id}
 		res, err := l.el.Enroll(gnet.NewContext(s.ctx, d), c)
 		if err == nil {
 			err = (<-res).Err

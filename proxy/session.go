@@ -40,6 +40,15 @@ type session struct {
 	lastPipe *upstream.Pipe
 	commands int64
 
+	tx        *transaction // since MULTI
+	watch     *watch
+	hold      *request // its reply decides how the client goes on: what follows waits
+	lastWrite string   // group of its last write, for WAIT
+	subs      *subscriptions
+	nsubs     int // channels and patterns
+	tracking  *tracking
+	pushes    [][]byte // out-of-band messages that wait for the reply being written
+
 	gone     bool // no more reads, writes or parsing
 	ending   bool // closes when the queue is empty: QUIT, protocol error
 	eof      bool // the client sends no more: closes when all that it sent is answered
@@ -47,6 +56,7 @@ type session struct {
 	resuming bool // in the loop's resumable list
 	paused   bool // has input that waits
 	unread   bool // … because the client does not read its replies
+	alone    bool // … because its next command has to be alone in the queue
 
 	since     time.Time
 	active    time.Time
@@ -133,7 +143,10 @@ func (s *session) process(b []byte) int {
 			break
 		}
 		if args := scan.Args(); len(args) > 0 {
-			s.command(args, b[pos:pos+n], scan.Inline())
+			if !s.command(args, b[pos:pos+n], scan.Inline()) {
+				s.alone, s.paused = true, true
+				break
+			}
 			if s.authed && scan.MaxArgs == resp.UnauthMaxArgs {
 				scan.MaxBulk, scan.MaxArgs = l.srv.opt.MaxBulk, resp.DefaultMaxArgs
 			}
@@ -174,9 +187,10 @@ func (l *loop) putScanner(sc *resp.RequestScanner) {
 // mustWait reports whether the client's next command has to wait: for its own replies,
 // for it to read them, or for a server that can't keep up.
 func (s *session) mustWait() bool {
-	if s.queue.n >= s.l.srv.opt.MaxInFlight {
+	if s.hold != nil || s.queue.n >= s.l.srv.opt.MaxInFlight || s.alone && s.queue.n > 0 {
 		return true
 	}
+	s.alone = false
 	if s.unread || len(s.out)+s.held > outputPause {
 		if s.pendingOut() > outputPause {
 			if !s.unread {
@@ -262,9 +276,53 @@ func (s *session) advance() {
 		s.queue.pop()
 		s.l.free(r)
 	}
-	if s.paused && s.queue.n <= s.l.srv.opt.MaxInFlight/2 {
+	s.writePushes()
+	if s.paused && s.queue.n <= s.l.srv.opt.MaxInFlight/2 && (s.queue.n == 0 || !s.alone) {
 		s.wantResume()
 	}
+}
+
+// push sends a message that is no reply, between two replies.
+func (s *session) push(msg []byte) {
+	if s.gone {
+		return
+	}
+	if front := s.queue.front(); len(s.pushes) > 0 || front != nil && front.started {
+		s.held += len(msg)
+		s.pushes = append(s.pushes, append([]byte(nil), msg...))
+		return
+	}
+	s.write(msg)
+}
+
+// pushBehind is push behind the replies to all commands that the client has in flight, so
+// that it does not learn of the change of a value before it gets the old one.
+func (s *session) pushBehind(msg []byte) {
+	if s.gone {
+		return
+	}
+	if s.queue.n == 0 || s.blocks() {
+		s.push(msg)
+		return
+	}
+	r := s.l.newRequest(s, nil)
+	s.queue.push(r)
+	r.finish(msg)
+}
+
+// writePushes writes the messages that waited for the end of a reply.
+func (s *session) writePushes() {
+	if len(s.pushes) == 0 {
+		return
+	}
+	if front := s.queue.front(); front != nil && front.started {
+		return
+	}
+	for _, msg := range s.pushes {
+		s.held -= len(msg)
+		s.write(msg)
+	}
+	s.pushes = nil
 }
 
 // write appends reply bytes to what goes out at the end of the turn.
@@ -389,7 +447,7 @@ func (s *session) closed(c gnet.Conn, err error) {
 	if s.gone {
 		return
 	}
-	if errors.Is(err, io.EOF) && (s.queue.n+len(s.out) > 0 || s.paused) && c.OutboundBuffered() == 0 {
+	if errors.Is(err, io.EOF) && !s.blocks() && (s.queue.n+len(s.out) > 0 || s.paused) && c.OutboundBuffered() == 0 {
 		if lc, err := newLinger(s.l.srv, c); err == nil {
 			s.conn, s.eof = lc, true
 			s.l.markDirty(s)
@@ -416,18 +474,41 @@ func (s *session) leave() {
 	if s.out != nil {
 		l.recycle(s.out)
 	}
-	s.in, s.out, s.scan = nil, nil, nil
+	s.in, s.out, s.scan, s.pushes, s.tx = nil, nil, nil, nil, nil
+	s.unsubscribeAll()
+	s.stopTracking()
+	watching := false
 	for s.queue.n > 0 {
 		r := s.queue.pop()
 		switch {
 		case r.done:
 			l.free(r)
 		case r.motion != nil && r.motion.parked:
+			if r.op != nil {
+				r.op.dropped(r)
+			}
 			l.unpark(r)
 			l.free(r)
+		case r.op != nil:
+			if x, ok := r.op.(*blocking); ok && x.on != nil {
+				l.unblock(x) // the server would go on waiting for it
+			}
+			watching = watching || r == s.hold
 		}
 		// Others are on a pipe, in a gather or with a goroutine, and freed by these.
 	}
+	if !watching {
+		s.unwatch()
+	}
+}
+
+// blocks reports that the client waits for something that may never come.
+func (s *session) blocks() bool {
+	if s.hold == nil {
+		return false
+	}
+	_, yes := s.hold.op.(*blocking)
+	return yes
 }
 
 // reply begins a reply in the client's protocol version, for answer to take.

@@ -18,8 +18,11 @@ import (
 type gather struct {
 	r     *request // stands in the session's queue
 	kind  resp.Serve
+	join  func(parts [][]byte) []byte // where kind does not say how; parts are in the order of the groups
 	parts []*request
 	left  int
+	// tolerant leaves the errors of parts to join.
+	tolerant bool
 	// order says for each key which part has its value and where in it; MGET only.
 	order []place
 }
@@ -53,7 +56,7 @@ func (l *loop) split(s *session, cmd *resp.Command, args [][]byte, keys []int) {
 		r := parts[i]
 		frame := l.partFrame(cmd, args, c.keys)
 		if c.group >= 0 {
-			l.send(r, l.pipe(c.group, s.db), frame)
+			l.send(r, l.pipe(c.group, s.db, s.proto), frame)
 			continue
 		}
 		m := l.newMotion(c.slot, s.db)
@@ -123,16 +126,25 @@ func (g *gather) part(*request) {
 		l.free(p)
 	}
 	g.parts = nil
-	g.r.finish(reply)
+	if reply != nil { // else join has gone on to ask for more
+		g.r.finish(reply)
+	}
 }
 
 // merge makes one reply of all. An error of any part is the reply; the first, in the
 // order of the keys, if there are several.
 func (g *gather) merge() []byte {
 	for _, p := range g.parts {
-		if len(p.reply) > 0 && p.reply[0] == '-' {
+		if len(p.reply) > 0 && p.reply[0] == '-' && !g.tolerant {
 			return append([]byte(nil), p.reply...)
 		}
+	}
+	if g.join != nil {
+		replies := make([][]byte, len(g.parts))
+		for i, p := range g.parts {
+			replies[i] = p.reply
+		}
+		return g.join(replies)
 	}
 	switch g.kind {
 	case resp.SplitMSet:

@@ -17,6 +17,7 @@ import (
 // within that table only.
 type Group struct {
 	ID       string
+	Number   int
 	Addr     string
 	Password string
 }
@@ -34,6 +35,16 @@ type Slot struct {
 	Job    int16 // index into Table.Jobs while it moves
 }
 
+// Move is a job of now or of the past as SCAN needs it: which slots changed place, where
+// to, and when.
+type Move struct {
+	Slots    []topology.Range
+	Source   int    // group number
+	Target   int    // group number; -1: the group is gone
+	From, To uint64 // epochs; To is 0 while it goes on
+	Turned   bool   // its keys may have moved both ways
+}
+
 // Table is the routing of one epoch.
 type Table struct {
 	Epoch     uint64
@@ -42,6 +53,9 @@ type Table struct {
 	Groups    []Group
 	Jobs      []Job
 	Slots     []Slot // indexed by slot
+	Moves     []Move // that begin or end after the epoch ForgottenTo: all; older: some
+
+	ForgottenTo uint64
 }
 
 // Outcome is what Route decided.
@@ -62,13 +76,32 @@ const (
 	Local
 	// Refuse: the gateway does not serve this command.
 	Refuse
+	// Transact: MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+	Transact
+	// Hub: the command is about channels.
+	Hub
+	// All: the command concerns every group.
+	All
+	// Any: any one group can answer.
+	Any
+	// Block: the command may block; its keys are in one slot, or it has none.
+	Block
+	// Script: the keys of a script are in one slot, or it has none.
+	Script
+	// Sort: the key is in one slot, but the arguments may lead to others.
+	Sort
 )
 
 // Route decides how a request is served. It is the one place that does, and the only
 // inputs are the table, the command and the slots of its keys. The outcomes:
 //
 //	Local      the command table says that the gateway answers
-//	Refuse     the command table says so, or it has no key where one is needed
+//	Refuse     the command table says so
+//	Transact, Hub, All
+//	           the command table says so
+//	Any        the command table says so
+//	Block, Script, Sort
+//	           the command table says so; as Serve or Resolve, with more to be done
 //	Serve      one stable slot                    → its owner
 //	Resolve    one moving slot                    → lock table, then source or target
 //	Split      several slots, MGET MSET DEL UNLINK EXISTS TOUCH
@@ -83,21 +116,48 @@ func (t *Table) Route(c *resp.Command, args [][]byte, keys []int) (o Outcome, sl
 		return Local, -1
 	case resp.Refused:
 		return Refuse, -1
+	case resp.Transaction:
+		return Transact, -1
+	case resp.Hub:
+		return Hub, -1
+	case resp.All:
+		return All, -1
+	case resp.Any:
+		return Any, -1
 	}
 	if len(keys) == 0 {
-		return Refuse, -1
+		if o := byServe(c); o != Serve {
+			return o, -1
+		}
+		return Any, -1
 	}
 	slot = t.Scheme.Slot(args[keys[0]])
 	for _, k := range keys[1:] {
 		if t.Scheme.Slot(args[k]) == slot {
 			continue
 		}
-		if c.Serve == resp.Keyed {
-			return CrossSlot, -1
+		if c.Serve.Splits() {
+			return Split, -1
 		}
-		return Split, -1
+		return CrossSlot, -1
+	}
+	if c.Serve > resp.Local {
+		return byServe(c), slot
 	}
 	return t.RouteSlot(slot), slot
+}
+
+// byServe is the outcome of the commands that need more than a slot; else Serve.
+func byServe(c *resp.Command) Outcome {
+	switch c.Serve {
+	case resp.Blocks:
+		return Block
+	case resp.Script:
+		return Script
+	case resp.Sort:
+		return Sort
+	}
+	return Serve
 }
 
 // RouteSlot is Route for a part whose slot is known: Serve, Resolve or Unserved.
@@ -112,6 +172,13 @@ func (t *Table) RouteSlot(slot int) Outcome {
 	return Serve
 }
 
+func numberOf(t *Table, index map[string]int16, id string) int {
+	if i, ok := index[id]; ok {
+		return t.Groups[i].Number
+	}
+	return -1
+}
+
 // Build derives the table of a stored State. locks gives the lock table of each
 // published job.
 func Build(st topology.State, locks func(job string) *slotlock.Table) (*Table, error) {
@@ -123,7 +190,13 @@ func Build(st topology.State, locks func(job string) *slotlock.Table) (*Table, e
 	index := make(map[string]int16, len(st.Groups))
 	for i, g := range st.Groups {
 		index[g.ID] = int16(i)
-		t.Groups = append(t.Groups, Group{ID: g.ID, Addr: g.Addr, Password: g.Password})
+		t.Groups = append(t.Groups, Group{ID: g.ID, Number: g.Number, Addr: g.Addr, Password: g.Password})
+	}
+	t.ForgottenTo = st.ForgottenTo
+	for _, j := range st.Jobs {
+		if j.MovesFrom > 0 {
+			t.Moves = append(t.Moves, Move{Slots: j.Slots, Source: numberOf(t, index, j.Source), Target: numberOf(t, index, j.Target), From: j.MovesFrom, To: j.MovesTo})
+		}
 	}
 	for i := range t.Slots {
 		t.Slots[i] = Slot{Owner: -1, Target: -1, Job: -1}

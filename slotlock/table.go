@@ -61,6 +61,7 @@ type Options struct {
 	RecentKeys    int     // exact memory of the keys moved last
 	MaxWaiting    int     // keys that may be locked or wanted on behalf of clients
 	Mode          Mode    // Filtered for a job that starts, Resolve for one that was resumed
+	Closed        bool    // Take gives nothing before Open
 }
 
 const shardCount = 64 // a power of two; far more than there are loops and mover workers
@@ -82,6 +83,7 @@ type Table struct {
 	// other way about.
 	mu      sync.Mutex
 	touched []Key
+	closed  bool
 	bell    chan struct{} // capacity 1: rung when touched gains a key
 }
 
@@ -111,7 +113,7 @@ type entry struct {
 
 // New makes the lock table of one job.
 func New(o Options) *Table {
-	t := &Table{seed: maphash.MakeSeed(), bell: make(chan struct{}, 1), maxWait: int64(max(o.MaxWaiting, 1))}
+	t := &Table{seed: maphash.MakeSeed(), bell: make(chan struct{}, 1), maxWait: int64(max(o.MaxWaiting, 1)), closed: o.Closed}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mode = o.Mode
@@ -370,7 +372,7 @@ func (t *Table) Take(n int) []Key {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n = min(n, len(t.touched))
-	if n == 0 {
+	if n == 0 || t.closed {
 		return nil
 	}
 	out := append([]Key(nil), t.touched[:n]...)
@@ -379,6 +381,17 @@ func (t *Table) Take(n int) []Key {
 		t.ring()
 	}
 	return out
+}
+
+// Open lets Take give. A job that begins is closed until no command is in flight at the
+// source without a hold: what a client asks to be moved has to wait for that too.
+func (t *Table) Open() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = false
+	if len(t.touched) > 0 {
+		t.ring()
+	}
 }
 
 // Stats is a snapshot; its fields are not of one instant.

@@ -91,7 +91,7 @@ func (g *Gateway) start(c conf.Config) error {
 		return err
 	}
 	opt := proxyOptions(c, name)
-	opt.Incarnation, opt.Log, opt.Sections = g.Manager.Incarnation(), g.log, g.sections
+	opt.Incarnation, opt.Log, opt.Sections, opt.Quiesce = g.Manager.Incarnation(), g.log, g.sections, g.Manager.Quiesce
 	g.Proxy = proxy.New(opt, table)
 	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Log: g.log}
 	if err := g.Proxy.Start(); err != nil {
@@ -173,7 +173,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 		OutputHard: int(c.Clients.OutputBufferHard), OutputSoft: int(c.Clients.OutputBufferSoft), OutputSoftFor: d(c.Clients.OutputBufferSoftFor),
 		MemoryTotal: int(c.Clients.MemoryTotal), MaxInFlight: c.Clients.MaxInFlight, IdleTimeout: d(c.Clients.IdleTimeout),
 		ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
-		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes),
+		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes), MaxDedicated: c.Servers.MaxDedicated,
 		LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked,
 	}
 }

@@ -46,16 +46,33 @@ var flagNames = map[string]Flag{
 type Serve uint8
 
 const (
-	Refused   Serve = iota // with a clear error
-	Keyed                  // by the group of its keys' slot; all keys must be in one
-	SplitMGet              // cut by slot, values merged in the order of the keys
-	SplitMSet              // cut by slot, +OK
-	SplitSum               // cut by slot, integers added
-	Local                  // by the gateway itself
+	Refused     Serve = iota // with a clear error
+	Keyed                    // by the group of its keys' slot; all keys must be in one
+	SplitMGet                // cut by slot, values merged in the order of the keys
+	SplitMSet                // cut by slot, +OK
+	SplitSum                 // cut by slot, integers added
+	Local                    // by the gateway itself
+	Transaction              // MULTI and what belongs to it
+	Hub                      // by the gateway's subscriptions
+	All                      // by every group, replies merged
+	Any                      // by any one group
+	Blocks                   // as Keyed, on a connection of its own where it may block
+	Script                   // as Keyed, or by any one group if it names no key
+	Sort                     // as Keyed, unless it looks at keys that it does not name
 )
+
+// Splits reports that the command is cut by slot.
+func (s Serve) Splits() bool { return s == SplitMGet || s == SplitMSet || s == SplitSum }
+
+// ByKey reports that the slot of its keys decides where the command runs.
+func (s Serve) ByKey() bool {
+	return s == Keyed || s.Splits() || s == Blocks || s == Script || s == Sort
+}
 
 var serveNames = map[string]Serve{
 	"refused": Refused, "keyed": Keyed, "mget": SplitMGet, "mset": SplitMSet, "sum": SplitSum, "local": Local,
+	"transaction": Transaction, "hub": Hub, "all": All, "any": Any,
+	"blocking": Blocks, "script": Script, "sort": Sort,
 }
 
 // Command is one row of the table: what Redis up to 7.4 knows by this name, and how the
@@ -191,7 +208,7 @@ func cString(b []byte, n int) []byte {
 
 // BlocksNow reports whether this request may block its connection at the server.
 func BlocksNow(c *Command, args [][]byte) bool {
-	if c.Flags&Blocking == 0 {
+	if c.Serve != Blocks {
 		return false
 	}
 	if c.find != streamKeys {

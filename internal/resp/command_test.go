@@ -188,10 +188,10 @@ func TestTableIsWellFormed(t *testing.T) {
 		} else if !has && Lookup([]byte(strings.ToUpper(c.Name))) != c {
 			t.Errorf("%s is not found", c.Name)
 		}
-		if c.Serve != Refused && c.Serve != Local && c.find == noKeys {
+		if c.Serve.ByKey() && c.find == noKeys && !strings.HasPrefix(c.Name, "wait") {
 			t.Errorf("%s is routed by keys and has none", c.Name)
 		}
-		if c.Flags&Blocking != 0 && c.Serve != Refused && c.find != streamKeys {
+		if c.Flags&Blocking != 0 && c.Serve != Blocks {
 			t.Errorf("%s may block a shared connection", c.Name)
 		}
 		if c.Since == "" || c.Group == "" || c.Summary == "" {
@@ -203,16 +203,16 @@ func TestTableIsWellFormed(t *testing.T) {
 	}
 }
 
-// TestServe writes out what is not Keyed or Refused, and what of the commands with keys
-// is Refused: a change of the data must be meant.
+// TestServe writes out what needs more than a slot, and what of the commands with keys is
+// Refused: a change of the data must be meant.
 func TestServe(t *testing.T) {
 	want := map[Serve]string{
 		SplitMGet: "mget", SplitMSet: "mset", SplitSum: "del exists touch unlink",
-		Local: "auth client|getname client|help client|id client|info client|list client|no-evict client|no-touch " +
-			"client|setinfo client|setname command command|count command|docs command|getkeys " +
-			"command|help command|info command|list dbsize echo hello info ping quit select time",
-		Refused: "blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin eval eval_ro evalsha evalsha_ro fcall " +
-			"fcall_ro migrate move restore-asking spublish ssubscribe sunsubscribe watch",
+		Refused:     "migrate restore-asking",
+		Transaction: "discard exec multi unwatch watch",
+		Blocks:      "blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin wait waitaof xread xreadgroup",
+		Script:      "eval eval_ro evalsha evalsha_ro fcall fcall_ro",
+		Sort:        "sort sort_ro",
 	}
 	got := map[Serve][]string{}
 	eachRow(func(c *Command) {

@@ -160,6 +160,46 @@ func streamOptions(args [][]byte) (first int, blocks bool) {
 	return 0, blocks
 }
 
+// BlockArg is the argument of XREAD or XREADGROUP with the time to block for, in ms; 0 if
+// there is none. The last BLOCK counts.
+func BlockArg(args [][]byte) (at int) {
+	for i := 1; i < len(args); i++ {
+		switch a := args[i]; {
+		case isOption(a, "streams"):
+			return at
+		case isOption(a, "block"):
+			i++
+			at = i
+		case isOption(a, "count"):
+			i++
+		case isOption(a, "group"):
+			i += 2
+		}
+	}
+	return at
+}
+
+// StreamArg says where XREAD names a stream, and where its id.
+type StreamArg struct{ Key, ID int }
+
+// NewestIDs are the streams of an XREAD whose id is "$": what comes after now.
+func NewestIDs(args [][]byte) (out []StreamArg) {
+	if !isName(args[0], "xread") {
+		return nil
+	}
+	first, _ := streamOptions(args)
+	n := len(args) - first
+	if first == 0 || n%2 != 0 {
+		return nil
+	}
+	for i := first; i < first+n/2; i++ {
+		if string(args[i+n/2]) == "$" {
+			out = append(out, StreamArg{i, i + n/2})
+		}
+	}
+	return out
+}
+
 func appendSortKeys(dst []int, args [][]byte) ([]int, error) {
 	if len(args) < 2 {
 		return dst, errArguments

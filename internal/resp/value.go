@@ -57,12 +57,37 @@ func SplitArray(reply []byte, dst [][]byte) ([][]byte, bool) {
 	if !ok {
 		return dst, false
 	}
+	return splitElements(line, rest, 1, dst)
+}
+
+// SplitAggregate is SplitArray for every aggregate: arrays, sets, pushes, and maps, whose
+// keys and values take turns.
+func SplitAggregate(reply []byte) ([][]byte, bool) {
+	if len(reply) == 0 {
+		return nil, false
+	}
+	per := int64(1)
+	switch reply[0] {
+	case '*', '~', '>':
+	case '%':
+		per = 2
+	default:
+		return nil, false
+	}
+	line, rest, ok := cutHeader(reply, reply[0])
+	if !ok {
+		return nil, false
+	}
+	return splitElements(line, rest, per, nil)
+}
+
+func splitElements(line, rest []byte, per int64, dst [][]byte) ([][]byte, bool) {
 	n, ok := parseInt(line)
 	if !ok || n < 0 {
 		return dst, false
 	}
 	out := dst
-	for ; n > 0; n-- {
+	for n *= per; n > 0; n-- {
 		size := scalarLen(rest)
 		if size == 0 {
 			if size = nestedLen(rest); size == 0 {

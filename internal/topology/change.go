@@ -30,9 +30,23 @@ func (s *State) AddGroup(g Group) error {
 			return fmt.Errorf("address %s is that of group %s", g.Addr, have.ID)
 		}
 	}
+	if len(s.Groups) > MaxGroupNumber {
+		return fmt.Errorf("a cluster has at most %d groups", MaxGroupNumber+1)
+	}
+	g.Number = s.freeNumber()
+	s.NextGroup = (g.Number + 1) % (MaxGroupNumber + 1)
 	s.Groups = append(s.Groups, g)
 	slices.SortFunc(s.Groups, func(a, b Group) int { return strings.Compare(a.ID, b.ID) })
 	return nil
+}
+
+// freeNumber is a number that no group has, and that none has had for long.
+func (s *State) freeNumber() int {
+	for n := s.NextGroup; ; n = (n + 1) % (MaxGroupNumber + 1) {
+		if !slices.ContainsFunc(s.Groups, func(g Group) bool { return g.Number == n }) {
+			return n
+		}
+	}
 }
 
 // DelGroup removes a group that has no slots and no job.
@@ -202,7 +216,15 @@ func (s *State) PutJob(j Job) error {
 	if p == nil {
 		return fmt.Errorf("no such job %q", j.ID)
 	}
-	*p = j.Clone()
+	j = j.Clone()
+	j.MovesFrom, j.MovesTo = p.MovesFrom, p.MovesTo
+	if j.Published && j.MovesFrom == 0 {
+		j.MovesFrom = max(s.Epoch, 1)
+	}
+	if !j.Published && p.Published {
+		j.MovesTo = s.Epoch + 1
+	}
+	*p = j
 	s.dropOldJobs(j.ID)
 	return nil
 }
@@ -242,6 +264,7 @@ func (s *State) dropOldJobs(keep string) {
 	s.Jobs = slices.DeleteFunc(s.Jobs, func(j Job) bool {
 		if ended > MaxEndedJobs && j.Phase.Ended() && j.ID != keep {
 			ended--
+			s.ForgottenTo = max(s.ForgottenTo, j.MovesTo)
 			return true
 		}
 		return false

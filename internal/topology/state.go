@@ -17,20 +17,28 @@ type State struct {
 	SlotCount int    `json:"slot_count"` // 16384 or 1024, given by Scheme
 	Databases int    `json:"databases"`  // logical databases served, as in redis.conf
 
-	Groups   []Group      `json:"groups"`   // sorted by ID
-	Slots    []Assignment `json:"slots"`    // sorted, disjoint, adjacent ranges of one group merged
-	Jobs     []Job        `json:"jobs"`     // in order of creation; ended ones are kept, the newest MaxEndedJobs of them
-	NextJob  uint64       `json:"next_job"` // the number of the next job's id
-	Gateways []Gateway    `json:"gateways"`
+	Groups  []Group      `json:"groups"`   // sorted by ID
+	Slots   []Assignment `json:"slots"`    // sorted, disjoint, adjacent ranges of one group merged
+	Jobs    []Job        `json:"jobs"`     // in order of creation; ended ones are kept, the newest MaxEndedJobs of them
+	NextJob uint64       `json:"next_job"` // the number of the next job's id
+	// ForgottenTo is the epoch up to which a job may have moved keys that is no longer
+	// among Jobs.
+	ForgottenTo uint64    `json:"forgotten_to,omitempty"`
+	NextGroup   int       `json:"next_group,omitempty"` // the number that the next group gets, if free
+	Gateways    []Gateway `json:"gateways"`
 }
 
 // MaxEndedJobs bounds how many ended jobs a State remembers.
 const MaxEndedJobs = 200
 
+// MaxGroupNumber bounds the groups of a cluster: a number has ten bits of a SCAN cursor.
+const MaxGroupNumber = 1<<10 - 1
+
 // Group is one primary (and, later, its replicas) that serves slots.
 type Group struct {
 	ID       string `json:"id"`
-	Addr     string `json:"addr"` // host:port of the primary
+	Number   int    `json:"number,omitempty"` // 0 ≤ Number ≤ MaxGroupNumber, its own: what a SCAN cursor knows it by
+	Addr     string `json:"addr"`             // host:port of the primary
 	Password string `json:"password,omitempty"`
 }
 
@@ -95,6 +103,10 @@ type Job struct {
 	// Published is true from the moment that the slots are routed as moving until the
 	// flip (or a cancel before any move). Invariant: !Published => no key was moved.
 	Published bool `json:"published"`
+	// Keys of its slots may have changed place from the epoch MovesFrom to the epoch
+	// MovesTo; 0: not yet begun, not yet ended. Kept by PutJob.
+	MovesFrom uint64 `json:"moves_from,omitempty"`
+	MovesTo   uint64 `json:"moves_to,omitempty"`
 
 	RateKeysPerS float64 `json:"rate_keys_per_s,omitempty"` // operator's ceiling; 0: none
 	Parallel     int     `json:"parallel"`                  // mover workers

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -17,52 +18,79 @@ type Target struct {
 	Addr     string // host:port
 	Password string
 	DB       int
+	Proto    int    // RESP version; 0 is 2
 	Name     string // CLIENT SETNAME; no spaces
 }
 
-// Dial connects, authenticates, names the connection and selects the database. It has
+// Dial connects, authenticates, names the connection and selects the protocol and the
+// database; id is the server's CLIENT ID of it, or 0 where there is none. It has
 // read every reply before it returns, so whatever the caller sends comes from a
 // connection that the server knows by name: that is what fencing relies on. The deadline
 // is ctx's. It blocks: never call it on a loop.
-func Dial(ctx context.Context, t Target) (net.Conn, error) {
+func Dial(ctx context.Context, t Target) (c net.Conn, id int64, err error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	c, err := d.DialContext(ctx, "tcp", t.Addr)
-	if err != nil {
-		return nil, err
+	if c, err = d.DialContext(ctx, "tcp", t.Addr); err != nil {
+		return nil, 0, err
 	}
 	if dl, ok := ctx.Deadline(); ok {
 		_ = c.SetDeadline(dl)
 	}
 	unhook := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer unhook()
-	if err := handshake(c, t); err != nil {
+	if id, err = handshake(c, t); err != nil {
 		_ = c.Close()
-		return nil, err
+		return nil, 0, err
 	}
 	_ = c.SetDeadline(time.Time{})
-	return c, nil
+	return c, id, nil
 }
 
-func handshake(c net.Conn, t Target) error {
+func handshake(c net.Conn, t Target) (id int64, err error) {
 	var cmds [][]string
 	if t.Password != "" {
 		cmds = append(cmds, []string{"AUTH", t.Password})
 	}
-	cmds = append(cmds, []string{"CLIENT", "SETNAME", t.Name}, []string{"SELECT", strconv.Itoa(t.DB)})
+	cmds = append(cmds, []string{"CLIENT", "SETNAME", t.Name}, []string{"SELECT", strconv.Itoa(t.DB)}, []string{"CLIENT", "ID"})
+	if t.Proto == 3 {
+		cmds = append(cmds, []string{"HELLO", "3"})
+	}
 	if _, err := c.Write(encode(cmds)); err != nil {
-		return err
+		return 0, err
 	}
 	r := bufio.NewReaderSize(c, 512)
 	for _, cmd := range cmds {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return fmt.Errorf("handshake (%s): %w", cmd[0], err)
-		}
-		if !strings.HasPrefix(line, "+OK") {
-			return fmt.Errorf("handshake (%s): %s", cmd[0], strings.TrimRight(line, "\r\n"))
+		reply, err := readReply(r)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("handshake (%s): %w", cmd[0], err)
+		case cmd[len(cmd)-1] == "ID":
+			id, _ = resp.ParseInt(reply)
+		case reply[0] == '-':
+			return 0, fmt.Errorf("handshake (%s): %s", cmd[0], strings.TrimRight(string(reply[1:]), "\r\n"))
 		}
 	}
-	return nil
+	return id, nil
+}
+
+// readReply reads one reply, of any type.
+func readReply(r *bufio.Reader) ([]byte, error) {
+	var scan resp.ReplyScanner
+	var out []byte
+	for {
+		if _, err := r.Peek(1); err != nil {
+			return nil, err
+		}
+		b, _ := r.Peek(r.Buffered())
+		n, st := scan.Scan(b)
+		out = append(out, b[:n]...)
+		_, _ = r.Discard(n)
+		if st == resp.Invalid || len(out) > 64<<20 {
+			return nil, errors.New("the server does not speak RESP")
+		}
+		if st == resp.OK {
+			return out, nil
+		}
+	}
 }
 
 func encode(cmds [][]string) []byte {
@@ -82,7 +110,7 @@ func encode(cmds [][]string) []byte {
 // a new connection, and returns nil only on proof. A server that was restarted lists
 // none, which is as good.
 func Fence(ctx context.Context, t Target, match func(name string) bool) error {
-	c, err := Dial(ctx, t)
+	c, _, err := Dial(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -125,33 +153,21 @@ func clientIDAndName(line string) (id, name string) {
 	return id, name
 }
 
-// ask sends one command and reads a line or bulk reply.
+// ask sends one command and gives the text of its reply, of whatever simple type.
 func ask(c net.Conn, r *bufio.Reader, cmd ...string) (string, error) {
 	if _, err := c.Write(encode([][]string{cmd})); err != nil {
 		return "", err
 	}
-	line, err := r.ReadString('\n')
+	reply, err := readReply(r)
 	if err != nil {
 		return "", err
 	}
-	line = strings.TrimRight(line, "\r\n")
-	switch {
-	case strings.HasPrefix(line, "-"):
-		return "", fmt.Errorf("%s: %s", strings.Join(cmd, " "), line[1:])
-	case strings.HasPrefix(line, "$"):
-		n, err := strconv.Atoi(line[1:])
-		if err != nil || n < 0 || n > 64<<20 {
-			return "", fmt.Errorf("%s: unexpected reply %q", strings.Join(cmd, " "), line)
-		}
-		b := make([]byte, n+2)
-		for got := 0; got < len(b); {
-			m, err := r.Read(b[got:])
-			if err != nil {
-				return "", err
-			}
-			got += m
-		}
-		return string(b[:n]), nil
+	if body, ok := resp.BulkBody(reply); ok {
+		return string(body), nil
 	}
-	return line, nil
+	text := strings.TrimRight(string(reply[1:]), "\r\n")
+	if reply[0] == '-' {
+		return "", fmt.Errorf("%s: %s", strings.Join(cmd, " "), text)
+	}
+	return text, nil
 }

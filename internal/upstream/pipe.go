@@ -77,12 +77,15 @@ type Pipe struct {
 	Addr     string
 	Password string
 	DB       int
+	Proto    int // RESP version of the replies: 2 or 3
 
 	env    *Env
 	limits Limits
 	state  State
 	conn   Conn
 	name   string // CLIENT SETNAME of the present connection
+	id     int64  // CLIENT ID of it
+	conns  uint64 // connections made so far
 	err    error  // why it is down
 	pause  time.Duration
 
@@ -97,9 +100,15 @@ type Pipe struct {
 }
 
 // New makes an idle pipe.
-func New(group, addr, password string, db int, env *Env, l Limits) *Pipe {
-	return &Pipe{Group: group, Addr: addr, Password: password, DB: db, env: env, limits: l}
+func New(group string, t Target, env *Env, l Limits) *Pipe {
+	return &Pipe{Group: group, Addr: t.Addr, Password: t.Password, DB: t.DB, Proto: t.Proto, env: env, limits: l}
 }
+
+// ClientID is what the server calls the present connection; 0 if it is not known.
+func (p *Pipe) ClientID() int64 { return p.id }
+
+// Conns counts the connections made so far: what was bound to one is lost with it.
+func (p *Pipe) Conns() uint64 { return p.conns }
 
 // State says whether calls flow.
 func (p *Pipe) State() State { return p.state }
@@ -118,7 +127,18 @@ func (p *Pipe) Pending() int {
 
 // Send queues one command. The frame is copied or written before Send returns; c gets
 // exactly one last Reply or one Fail, possibly before Send returns.
-func (p *Pipe) Send(c Call, frame []byte) {
+func (p *Pipe) Send(c Call, frame []byte) { p.SendBlock(c, frame, 0, 0) }
+
+// skipped takes the replies of a block that nobody asked for.
+type skipped struct{}
+
+func (skipped) Reply([]byte, bool) {}
+func (skipped) Fail(error, bool)   {}
+
+// SendBlock queues several commands that go out together or not at all, with nobody
+// else's between them. c gets the reply of the one that stands behind the first before of
+// them and in front of the last after; the other replies are dropped.
+func (p *Pipe) SendBlock(c Call, frame []byte, before, after int) {
 	switch p.state {
 	case Up:
 	case Idle:
@@ -135,8 +155,14 @@ func (p *Pipe) Send(c Call, frame []byte) {
 		c.Fail(ErrBusy, false)
 		return
 	}
-	p.sent++
+	p.sent += uint64(before + 1 + after)
+	for range before {
+		p.calls.push(skipped{})
+	}
 	p.calls.push(c)
+	for range after {
+		p.calls.push(skipped{})
+	}
 	if p.state == Up && len(frame) >= directWrite {
 		p.Flush()
 		if p.conn != nil {
@@ -190,9 +216,10 @@ func (p *Pipe) connect() {
 	p.env.Dial(p)
 }
 
-// Connected makes c the pipe's connection. name is what the server knows it by.
-func (p *Pipe) Connected(c Conn, name string, now time.Time) {
-	p.conn, p.name, p.state, p.err, p.pause = c, name, Up, nil, 0
+// Connected makes c the pipe's connection. name and id are what the server knows it by.
+func (p *Pipe) Connected(c Conn, name string, id int64, now time.Time) {
+	p.conn, p.name, p.id, p.state, p.err, p.pause = c, name, id, Up, nil, 0
+	p.conns++
 	p.scan = resp.ReplyScanner{}
 	p.heardAt = now
 	p.Flush()

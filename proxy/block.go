@@ -1,0 +1,384 @@
+package proxy
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"time"
+
+	"keyferry/internal/resp"
+	"keyferry/slotlock"
+)
+
+// blocking is a command that may keep its connection waiting: BLPOP and its like, XREAD
+// BLOCK, WAIT. It has a connection of its own.
+//
+// A client that blocks at a server is no command in flight: it never holds a key. When
+// its slot begins to move, or its group changes, it is unblocked there (CLIENT UNBLOCK)
+// and asked again, with the time that it has left, where its keys are now; in a moving
+// slot they are brought to the target first, which is where whoever pushes will go. A
+// reply with data is always the client's.
+//
+//	place ─► at a server ─► reply with data, or in due time null ─► client
+//	  ▲            │ misplaced: CLIENT UNBLOCK
+//	  └── null ◄───┘
+type blocking struct {
+	r        *request
+	args     [][]byte // own copy
+	timeout  int      // argument that is the time-out; 0: none that we know
+	unit     time.Duration
+	deadline time.Time // zero: never
+	slot     int       // -1: no keys (WAIT)
+	db       int
+	keys     []slotlock.Key
+
+	on        *lent
+	askedAt   time.Time // when it was last told to unblock; zero: it was not
+	grudging  bool      // blocked at the source although the slot moves: the target is full
+	sentAt    time.Time
+	userError bool // CLIENT UNBLOCK … ERROR by a client of ours
+	userEnd   bool // CLIENT UNBLOCK by a client of ours
+}
+
+// grudge is how long a client blocks at the source of a moving slot when its key could
+// not be brought to the target, before that is tried again.
+const grudge = 300 * time.Millisecond
+
+func (x *blocking) keyed() bool { return x.slot >= 0 }
+
+// block runs a command that may block. False: not before the commands in front of it have
+// been answered.
+func (s *session) block(cmd *resp.Command, args [][]byte, index []int) bool {
+	if s.queue.n > 0 {
+		return false
+	}
+	l := s.l
+	x := &blocking{slot: -1, db: s.db}
+	for _, a := range args {
+		x.args = append(x.args, bytes.Clone(a))
+	}
+	x.findTimeout(cmd, l.now)
+	if len(index) > 0 {
+		x.slot = l.table.Scheme.Slot(args[index[0]])
+		x.keys = appendKeys(nil, s.db, cmd, args, index)
+	}
+	r := l.newRequest(s, cmd)
+	x.r, r.op = r, x
+	s.hold = r
+	s.queue.push(r)
+	l.blocked[x] = struct{}{}
+	if x.slot < 0 {
+		l.waitForReplicas(r, x)
+		return true
+	}
+	l.place(r, x.db, x.slot, x.keys, resp.AppendRequest(nil, x.args...))
+	return true
+}
+
+// findTimeout reads the time-out. One that is malformed is left to the server to refuse.
+func (x *blocking) findTimeout(cmd *resp.Command, now time.Time) {
+	at, unit := len(x.args)-1, time.Second
+	switch cmd.Name {
+	case "blmpop", "bzmpop":
+		at = 1
+	case "xread", "xreadgroup":
+		at, unit = resp.BlockArg(x.args), time.Millisecond
+	case "wait", "waitaof":
+		return
+	}
+	f, err := strconv.ParseFloat(string(x.args[at]), 64)
+	if err != nil || f < 0 || math.IsNaN(f) || math.IsInf(f, 0) || f > 1e9 {
+		return
+	}
+	x.timeout, x.unit = at, unit
+	if f > 0 {
+		x.deadline = now.Add(time.Duration(f * float64(unit)))
+	}
+}
+
+func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
+	on, err := l.borrow(group, r.s.proto)
+	if err != nil {
+		r.Fail(err, false)
+		return
+	}
+	x.on, x.askedAt, x.sentAt = on, time.Time{}, l.now
+	x.grudging = r.motion != nil && len(r.motion.held) > 0
+	if x.grudging {
+		l.wantTick.Store(true)
+	}
+	if r.cmd.Flags&resp.Write != 0 {
+		r.s.lastWrite = l.table.Groups[group].ID
+	}
+	if streams := resp.NewestIDs(x.args); len(streams) > 0 {
+		l.concrete(r, x, streams)
+		return
+	}
+	r.flying = true
+	before := 0
+	if !x.keyed() {
+		before = 1 // see waitForReplicas
+	}
+	on.send(r, x.db, frame, before, 0)
+}
+
+// concrete replaces each "$" of XREAD by the last id that the stream has now, so that
+// nothing that comes while the client is moved from server to server is missed.
+func (l *loop) concrete(r *request, x *blocking, streams []resp.StreamArg) {
+	left := len(streams)
+	r.flying = true
+	for _, st := range streams {
+		frame := resp.AppendRequest(nil, []byte("XINFO"), []byte("STREAM"), x.args[st.Key])
+		x.on.send(&lastID{func(id []byte, err error) {
+			x.args[st.ID] = id
+			if left--; left > 0 || x.on == nil {
+				return
+			}
+			if err != nil {
+				r.Fail(err, false)
+				return
+			}
+			x.on.send(r, x.db, resp.AppendRequest(nil, x.args...), 0, 0)
+		}, nil}, x.db, frame, 0, 0)
+	}
+}
+
+// lastID takes the reply of XINFO STREAM.
+type lastID struct {
+	done func(id []byte, err error)
+	buf  []byte
+}
+
+func (q *lastID) Reply(b []byte, last bool) {
+	q.buf = append(q.buf, b...)
+	if !last {
+		return
+	}
+	id := []byte("0-0") // no stream; for a wrong type XREAD has the error
+	if fields, ok := resp.SplitAggregate(q.buf); ok {
+		for i := 0; i+1 < len(fields); i += 2 {
+			name, _ := resp.BulkBody(fields[i])
+			if v, ok := resp.BulkBody(fields[i+1]); ok && string(name) == "last-generated-id" {
+				id = bytes.Clone(v)
+			}
+		}
+	}
+	q.done(id, nil)
+}
+
+func (q *lastID) Fail(err error, _ bool) { q.done([]byte("0-0"), err) }
+
+func (x *blocking) reply(r *request, b []byte, last bool) bool {
+	if !last || r.started || r.reply != nil || !isNull(b) {
+		if last {
+			x.end(r)
+		}
+		return true
+	}
+	l := r.s.l
+	over := x.timeout == 0 || !x.deadline.IsZero() && !l.now.Before(x.deadline)
+	if x.askedAt.IsZero() || over || x.userEnd || r.s.gone {
+		x.end(r)
+		if x.userError && !r.s.gone {
+			r.flying = false
+			l.releaseHoldsOf(r)
+			r.op = nil
+			r.finish([]byte("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"))
+			return false
+		}
+		return true
+	}
+	x.handBack(l)
+	r.flying = false
+	l.releaseHoldsOf(r)
+	r.motion = nil
+	if !x.deadline.IsZero() {
+		left := x.deadline.Sub(l.now)
+		x.args[x.timeout] = strconv.AppendInt(nil, max(left.Milliseconds(), 1), 10)
+		if x.unit == time.Second {
+			x.args[x.timeout] = strconv.AppendFloat(nil, max(left.Seconds(), 0.001), 'f', 3, 64)
+		}
+	}
+	l.place(r, x.db, x.slot, x.keys, resp.AppendRequest(nil, x.args...))
+	return false
+}
+
+// patient reports that a parked client may wait on: it has come to wait. What is malformed
+// has no time-out and is not kept.
+func (x *blocking) patient(now time.Time) bool {
+	return x.timeout > 0 && (x.deadline.IsZero() || now.Before(x.deadline))
+}
+
+// expire ends the wait of a parked client in due time.
+func (x *blocking) expire(r *request) {
+	x.end(r)
+	r.op = nil
+	out := r.s.reply()
+	out.NullArray()
+	r.finish(out.B)
+}
+
+func isNull(b []byte) bool {
+	switch string(b) {
+	case "*-1\r\n", "$-1\r\n", "_\r\n":
+		return true
+	}
+	return false
+}
+
+// end is the end of the wait.
+func (x *blocking) end(r *request) {
+	delete(r.s.l.blocked, x)
+	x.handBack(r.s.l)
+}
+
+// handBack gives the connection to the next, unless a CLIENT UNBLOCK for it may be under
+// way, which would hit whoever blocks on it then.
+func (x *blocking) handBack(l *loop) {
+	switch {
+	case x.on == nil:
+	case x.askedAt.IsZero():
+		l.giveBack(x.on)
+	default:
+		l.discard(x.on)
+	}
+	x.on = nil
+}
+
+func (x *blocking) dropped(r *request) { x.end(r) }
+
+// misplaced reports that a blocked client waits where its keys will not be.
+func (l *loop) misplaced(x *blocking) bool {
+	if x.on == nil || !x.keyed() {
+		return false
+	}
+	slot := l.table.Slots[x.slot]
+	at := slot.Owner
+	if slot.Target >= 0 {
+		at = slot.Target
+	}
+	return at >= 0 && l.table.Groups[at].ID != x.on.key.group
+}
+
+// unblockMisplaced is run when the table has changed.
+func (l *loop) unblockMisplaced() {
+	for x := range l.blocked {
+		if l.misplaced(x) && !x.grudging {
+			l.unblock(x)
+		}
+	}
+}
+
+// unblockAgain repeats what did not work: the server may have been told to unblock the
+// connection before it had read the command that blocks. True: it has to be run again.
+func (l *loop) unblockAgain() (again bool) {
+	for x := range l.blocked {
+		if x.on == nil {
+			continue
+		}
+		switch {
+		case !x.askedAt.IsZero():
+			again = true
+			if l.now.Sub(x.askedAt) > 15*time.Millisecond {
+				l.unblock(x)
+			}
+		case x.grudging:
+			again = true
+			if l.now.Sub(x.sentAt) > grudge {
+				l.unblock(x)
+			}
+		}
+	}
+	return again
+}
+
+// unblock tells the server to answer a blocked client as if its time were over.
+func (l *loop) unblock(x *blocking) {
+	x.askedAt = l.now
+	l.wantTick.Store(true)
+	id := x.on.pipe.ClientID()
+	if id == 0 {
+		return // still connecting: the tick comes again
+	}
+	for i := range l.table.Groups {
+		if l.table.Groups[i].ID == x.on.key.group {
+			frame := resp.AppendRequest(nil, []byte("CLIENT"), []byte("UNBLOCK"), strconv.AppendInt(nil, id, 10), []byte("TIMEOUT"))
+			l.pipe(int16(i), 0, 2).Send(ignored{}, frame)
+			return
+		}
+	}
+}
+
+// waitForReplicas sends WAIT or WAITAOF to the server of the client's last write. What
+// counts there is the replication offset after the connection's last command, so one is
+// sent in front.
+func (l *loop) waitForReplicas(r *request, x *blocking) {
+	frame := append([]byte("*1\r\n$4\r\nPING\r\n"), resp.AppendRequest(nil, x.args...)...)
+	group := int16(-1)
+	for i, g := range l.table.Groups {
+		if g.ID == r.s.lastWrite {
+			group = int16(i)
+		}
+	}
+	if group < 0 {
+		l.anywhere(r, frame)
+		return
+	}
+	x.send(l, r, group, frame)
+}
+
+// waitsForReplicas: such a connection holds up no drain, since nothing can come of it.
+func (l *loop) waitsForReplicas(y *lent) bool {
+	for x := range l.blocked {
+		if x.on == y {
+			return !x.keyed()
+		}
+	}
+	return false
+}
+
+// clientUnblock is CLIENT UNBLOCK id [TIMEOUT|ERROR], of a client of any loop.
+func (s *session) clientUnblock(args [][]byte) {
+	id, err := strconv.ParseInt(string(args[0]), 10, 64)
+	if err != nil {
+		s.reject("ERR value is not an integer or out of range")
+		return
+	}
+	asError := false
+	if len(args) == 2 {
+		switch asError = bytes.EqualFold(args[1], []byte("error")); {
+		case asError, bytes.EqualFold(args[1], []byte("timeout")):
+		default:
+			s.reject("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+			return
+		}
+	}
+	if len(args) > 2 {
+		s.reject("ERR syntax error")
+		return
+	}
+	srv := s.l.srv
+	s.async(func() []byte {
+		done := false
+		for _, l := range srv.allLoops() {
+			_ = l.call(srv.ctx, func() { done = done || l.unblockClient(id, asError) })
+		}
+		if done {
+			return []byte(":1\r\n")
+		}
+		return []byte(":0\r\n")
+	})
+}
+
+func (l *loop) unblockClient(id int64, asError bool) bool {
+	for x := range l.blocked {
+		if x.r.s.id == id && !x.r.s.gone {
+			x.userEnd, x.userError = true, asError
+			if x.on != nil {
+				l.unblock(x)
+			}
+			return true
+		}
+	}
+	return false
+}

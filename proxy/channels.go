@@ -1,0 +1,350 @@
+package proxy
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tidwall/redcon"
+
+	"keyferry/internal/resp"
+)
+
+// subscriptions are a client's channels.
+type subscriptions struct {
+	of [3]map[string]struct{} // by kindIndex
+}
+
+var kinds = [3]channelKind{exact, pattern, sharded}
+
+func kindIndex(k channelKind) int { return slices.Index(kinds[:], k) }
+
+// channels runs the commands of pub/sub. False: not before the commands in front of it
+// have been answered.
+func (s *session) channels(cmd *resp.Command, args [][]byte) bool {
+	switch cmd.Name {
+	case "subscribe":
+		s.subscribe(exact, args[1:])
+	case "psubscribe":
+		s.subscribe(pattern, args[1:])
+	case "ssubscribe":
+		s.subscribe(sharded, args[1:])
+	case "unsubscribe":
+		s.unsubscribe(exact, args[1:])
+	case "punsubscribe":
+		s.unsubscribe(pattern, args[1:])
+	case "sunsubscribe":
+		s.unsubscribe(sharded, args[1:])
+	case "publish":
+		s.publish(exact, args)
+	case "spublish":
+		s.publish(sharded, args)
+	case "pubsub|help":
+		s.answer(appendHelp(nil, "PUBSUB", pubsubHelp))
+	default:
+		s.pubsub(cmd, args)
+	}
+	return true
+}
+
+var pubsubHelp = []string{
+	"CHANNELS [<pattern>]", "    Return the currently active channels matching a <pattern> (default: '*').",
+	"NUMPAT", "    Return number of subscriptions to patterns.",
+	"NUMSUB [<channel> ...]", "    Return the number of subscribers for the specified channels, excluding", "    pattern subscriptions(default: no channels).",
+	"SHARDCHANNELS [<pattern>]", "    Return the currently active shard level channels matching a <pattern> (default: '*').",
+	"SHARDNUMSUB [<shardchannel> ...]", "    Return the number of subscribers for the specified shard level channel(s)",
+}
+
+// subscribe answers when the servers have confirmed, so that a client which has its
+// answer misses nothing. What the client sends next waits so long.
+func (s *session) subscribe(kind channelKind, names [][]byte) {
+	l := s.l
+	if s.subs == nil {
+		s.subs = &subscriptions{}
+	}
+	set := s.subs.of[kindIndex(kind)]
+	var fresh []channelKey
+	asked := make([]string, len(names))
+	for i, n := range names {
+		asked[i] = string(n)
+		k := channelKey{kind, asked[i]}
+		if _, have := set[asked[i]]; !have && !slices.Contains(fresh, k) {
+			fresh = append(fresh, k)
+		}
+	}
+	if len(fresh) == 0 {
+		s.answer(s.subscribed(kind, asked))
+		return
+	}
+	r := l.newRequest(s, s.lastCmd)
+	s.hold = r
+	s.queue.push(r)
+	l.srv.hub.want(l, fresh, func() {
+		if s.gone {
+			l.srv.hub.drop(l, fresh)
+			r.finish(nil)
+			return
+		}
+		r.finish(s.subscribed(kind, asked))
+	})
+}
+
+// subscribed enters channels that the hub has and gives the replies.
+func (s *session) subscribed(kind channelKind, names []string) []byte {
+	l := s.l
+	at := kindIndex(kind)
+	if s.subs == nil { // unsubscribed from all meanwhile
+		s.subs = &subscriptions{}
+	}
+	if s.subs.of[at] == nil {
+		s.subs.of[at] = make(map[string]struct{})
+	}
+	out := s.reply()
+	for _, n := range names {
+		k := channelKey{kind, n}
+		s.subs.of[at][n] = struct{}{}
+		if l.listeners[k] == nil {
+			l.listeners[k] = make(map[*session]struct{})
+		}
+		l.listeners[k][s] = struct{}{}
+		s.confirm(out, strings.ToLower(kind.verb(true)), kind, &n)
+	}
+	s.countSubs()
+	return out.B
+}
+
+// confirm appends one reply of (UN)SUBSCRIBE, with the number of channels left.
+func (s *session) confirm(out *resp.Writer, verb string, kind channelKind, name *string) {
+	s.countSubs()
+	n := s.nsubs
+	if s.subs != nil {
+		if shards := len(s.subs.of[kindIndex(sharded)]); kind == sharded {
+			n = shards
+		} else {
+			n -= shards
+		}
+	}
+	out.Push(3)
+	out.Text(verb)
+	if name == nil {
+		out.Null()
+	} else {
+		out.Text(*name)
+	}
+	out.Int(int64(n))
+}
+
+func (s *session) countSubs() {
+	s.nsubs = 0
+	if s.subs != nil {
+		for _, set := range s.subs.of {
+			s.nsubs += len(set)
+		}
+	}
+}
+
+func (s *session) unsubscribe(kind channelKind, names [][]byte) {
+	var list []string
+	for _, n := range names {
+		list = append(list, string(n))
+	}
+	if len(names) == 0 && s.subs != nil {
+		for n := range s.subs.of[kindIndex(kind)] {
+			list = append(list, n)
+		}
+		slices.Sort(list)
+	}
+	out := s.reply()
+	verb := strings.ToLower(kind.verb(false))
+	for _, n := range list {
+		s.leaveChannel(channelKey{kind, n})
+		s.confirm(out, verb, kind, &n)
+	}
+	if len(list) == 0 {
+		s.confirm(out, verb, kind, nil)
+	}
+	s.answer(out.B)
+}
+
+func (s *session) leaveChannel(k channelKey) {
+	if s.subs == nil {
+		return
+	}
+	set := s.subs.of[kindIndex(k.kind)]
+	if _, have := set[k.name]; !have {
+		return
+	}
+	delete(set, k.name)
+	l := s.l
+	if delete(l.listeners[k], s); len(l.listeners[k]) == 0 {
+		delete(l.listeners, k)
+	}
+	l.srv.hub.drop(l, []channelKey{k})
+}
+
+func (s *session) unsubscribeAll() {
+	if s.subs == nil {
+		return
+	}
+	for i, set := range s.subs.of {
+		for n := range set {
+			s.leaveChannel(channelKey{kinds[i], n})
+		}
+	}
+	s.subs, s.nsubs = nil, 0
+}
+
+// deliver gives what the hub has received to this loop's clients.
+func (l *loop) deliver(list []message) {
+	for _, m := range list {
+		if m.keys != nil || m.all {
+			l.invalidate(m.keys, m.all)
+			continue
+		}
+		for s := range l.listeners[m.key] {
+			if s.proto == 3 {
+				s.push(m.frame)
+				continue
+			}
+			m.frame[0] = '*' // a push to a RESP2 client is an array
+			s.push(m.frame)
+			m.frame[0] = '>'
+		}
+	}
+}
+
+// publish sends a message to one group, always the same for a channel. The servers count
+// the gateway as one receiver; the client is told how many clients that are.
+func (s *session) publish(kind channelKind, args [][]byte) {
+	l := s.l
+	group := l.channelGroup(args[1])
+	if group < 0 {
+		s.reject("CLUSTERDOWN there is no group")
+		return
+	}
+	r := l.newRequest(s, s.lastCmd)
+	r.op = &publishing{key: channelKey{kind, string(args[1])}}
+	s.queue.push(r)
+	r.op.send(l, r, group, resp.AppendRequest(nil, args...))
+}
+
+// channelGroup is where messages on a channel are published: by rendezvous hashing, so
+// that a group which comes or goes changes the place of few channels.
+func (l *loop) channelGroup(name []byte) int16 {
+	best, most := int16(-1), uint64(0)
+	for i := range l.table.Groups {
+		h := uint64(14695981039346656037) // FNV-1a
+		for _, part := range [2][]byte{[]byte(l.table.Groups[i].ID), name} {
+			for _, c := range part {
+				h = (h ^ uint64(c)) * 1099511628211
+			}
+			h = (h ^ 0xff) * 1099511628211
+		}
+		h ^= h >> 32
+		if h *= 0x9e3779b97f4a7c15; best < 0 || h > most {
+			best, most = int16(i), h
+		}
+	}
+	return best
+}
+
+type publishing struct{ key channelKey }
+
+func (x *publishing) send(l *loop, r *request, group int16, frame []byte) {
+	p := l.pipe(group, r.s.db, r.s.proto)
+	r.s.lastPipe = p
+	l.send(r, p, frame)
+}
+
+func (x *publishing) reply(r *request, b []byte, last bool) bool {
+	n, ok := resp.ParseInt(b)
+	if !last || !ok {
+		return true
+	}
+	clients, own := r.s.l.srv.hub.audience(x.key)
+	r.flying, r.op = false, nil
+	r.finish(redcon.AppendInt(nil, max(n-int64(own), 0)+int64(clients)))
+	return false
+}
+
+func (x *publishing) dropped(*request) {}
+
+// pubsub runs the rest of PUBSUB: what the servers say, with the gateway's clients in the
+// place of the gateway.
+func (s *session) pubsub(cmd *resp.Command, args [][]byte) {
+	l := s.l
+	hub := l.srv.hub
+	names := cloneArgs(args[2:])
+	frame := resp.AppendRequest(nil, args...)
+	switch cmd.Name {
+	case "pubsub|channels", "pubsub|shardchannels":
+		s.fan(l.everyGroup(), frame, false, unionOf)
+	case "pubsub|numpat":
+		s.fan(l.everyGroup(), frame, false, maxOf)
+	case "pubsub|numsub", "pubsub|shardnumsub":
+		kind := exact
+		if cmd.Name == "pubsub|shardnumsub" {
+			kind = sharded
+		}
+		s.fan(l.everyGroup(), frame, false, func(parts [][]byte) []byte { return hub.numSub(kind, names, parts) })
+	default:
+		s.reject(refusalOf(cmd))
+	}
+}
+
+// numSub joins the replies of PUBSUB NUMSUB, at each of which the gateway counts as one.
+func (h *hub) numSub(kind channelKind, names [][]byte, parts [][]byte) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := redcon.AppendArray(nil, 2*len(names))
+	for i, name := range names {
+		total := int64(0)
+		c := h.channels[channelKey{kind, string(name)}]
+		for _, p := range parts {
+			fields, ok := resp.SplitAggregate(p)
+			if !ok || len(fields) != 2*len(names) {
+				return badPart()
+			}
+			n, _ := resp.ParseInt(fields[2*i+1])
+			if c != nil && n > 0 {
+				n--
+			}
+			total += n
+		}
+		if c != nil {
+			total += int64(c.total)
+		}
+		out = redcon.AppendInt(redcon.AppendBulk(out, name), total)
+	}
+	return out
+}
+
+// unionOf joins arrays of names.
+func unionOf(parts [][]byte) []byte {
+	seen := make(map[string]bool)
+	var body []byte
+	for _, p := range parts {
+		names, ok := resp.SplitAggregate(p)
+		if !ok {
+			return badPart()
+		}
+		for _, n := range names {
+			if !seen[string(n)] {
+				seen[string(n)] = true
+				body = append(body, n...)
+			}
+		}
+	}
+	return append(redcon.AppendArray(nil, len(seen)), body...)
+}
+
+func maxOf(parts [][]byte) []byte {
+	most := int64(0)
+	for _, p := range parts {
+		n, ok := resp.ParseInt(p)
+		if !ok {
+			return badPart()
+		}
+		most = max(most, n)
+	}
+	return redcon.AppendInt(nil, most)
+}

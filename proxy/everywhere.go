@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/tidwall/redcon"
+
+	"keyferry/internal/resp"
+)
+
+// everywhere runs the commands that concern every group. They are not atomic over groups.
+// False: not before the commands in front of it have been answered.
+func (s *session) everywhere(cmd *resp.Command, args [][]byte) bool {
+	l := s.l
+	frame := resp.AppendRequest(nil, args...)
+	switch cmd.Name {
+	case "scan":
+		s.scanKeys(args)
+	case "randomkey":
+		s.randomKey()
+	case "keys":
+		s.keys(frame)
+	case "dbsize":
+		// A key that is being moved can for a moment be counted twice.
+		s.fan(l.serving(), frame, false, sumOf)
+	case "flushdb", "flushall":
+		return s.flushData(frame)
+	case "swapdb":
+		if s.queue.n > 0 {
+			return false
+		}
+		if len(l.table.Jobs) > 0 {
+			s.reject("ERR SWAPDB is refused while slots move: a key would change its database on one side of its move only")
+			return true
+		}
+		s.hold = s.fan(l.everyGroup(), frame, false, firstOf)
+	case "script|load":
+		l.srv.scripts.remember(args[2])
+		s.fan(l.everyGroup(), frame, false, firstOf)
+	case "script|flush":
+		l.srv.scripts.forget()
+		s.fan(l.everyGroup(), frame, false, firstOf)
+	case "script|exists":
+		srv, shas := l.srv, cloneArgs(args[2:])
+		s.fan(l.everyGroup(), frame, false, func(parts [][]byte) []byte { return srv.scripts.existsIn(parts, shas) })
+	case "script|kill", "function|kill":
+		s.fan(l.everyGroup(), frame, true, oneOf)
+	case "function|load", "function|delete", "function|flush", "function|restore":
+		s.fan(l.everyGroup(), frame, false, firstOf)
+	default:
+		s.reject(refusalOf(cmd))
+	}
+	return true
+}
+
+func cloneArgs(args [][]byte) [][]byte {
+	out := make([][]byte, len(args))
+	for i, a := range args {
+		out[i] = bytes.Clone(a)
+	}
+	return out
+}
+
+func (l *loop) everyGroup() []int16 {
+	out := make([]int16, len(l.table.Groups))
+	for i := range out {
+		out[i] = int16(i)
+	}
+	return out
+}
+
+// fan sends one command to several groups and joins the replies.
+func (s *session) fan(groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) *request {
+	r := s.l.newRequest(s, s.lastCmd)
+	s.queue.push(r)
+	s.fanOut(r, groups, frame, tolerant, join)
+	return r
+}
+
+func (s *session) fanOut(r *request, groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
+	l := s.l
+	if len(groups) == 0 {
+		r.finish(join(nil))
+		return
+	}
+	g := &gather{r: r, join: join, tolerant: tolerant, left: len(groups)}
+	parts := make([]*request, len(groups))
+	for i := range parts {
+		parts[i] = l.newRequest(s, r.cmd)
+		parts[i].g = g
+	}
+	g.parts = parts
+	for i, grp := range groups {
+		l.send(parts[i], l.pipe(grp, s.db, s.proto), frame)
+	}
+}
+
+func sumOf(parts [][]byte) []byte {
+	sum := int64(0)
+	for _, p := range parts {
+		n, ok := resp.ParseInt(p)
+		if !ok {
+			return badPart()
+		}
+		sum += n
+	}
+	return redcon.AppendInt(nil, sum)
+}
+
+// firstOf: all groups say the same.
+func firstOf(parts [][]byte) []byte {
+	if len(parts) == 0 {
+		return []byte("-CLUSTERDOWN there is no group\r\n")
+	}
+	return bytes.Clone(parts[0])
+}
+
+// oneOf: one success is enough.
+func oneOf(parts [][]byte) []byte {
+	for _, p := range parts {
+		if len(p) > 0 && p[0] != '-' {
+			return bytes.Clone(p)
+		}
+	}
+	return firstOf(parts)
+}
+
+// quiesceTimeout bounds how long a FLUSHALL waits for the movers to come to a stop.
+const quiesceTimeout = 10 * time.Second
+
+// flushData runs FLUSHDB and FLUSHALL: while slots move the movers stop for it, so that
+// no key is on its way between two servers when both are emptied.
+func (s *session) flushData(frame []byte) bool {
+	if s.queue.n > 0 {
+		return false
+	}
+	l := s.l
+	srv := l.srv
+	if len(l.table.Jobs) == 0 || srv.opt.Quiesce == nil {
+		s.hold = s.fan(l.serving(), frame, false, firstOf)
+		return true
+	}
+	r := l.newRequest(s, s.lastCmd)
+	s.hold = r
+	s.queue.push(r)
+	srv.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(srv.ctx, quiesceTimeout)
+		defer cancel()
+		resume, err := srv.opt.Quiesce(ctx)
+		if err != nil {
+			l.post(func() {
+				r.finish(resp.AppendErr(nil, "TRYAGAIN the move of slots could not be stopped for this: "+err.Error()+"; nothing was executed"))
+			})
+			return
+		}
+		l.post(func() {
+			s.fanOut(r, l.serving(), frame, true, func(parts [][]byte) []byte {
+				resume()
+				for _, p := range parts {
+					if len(p) > 0 && p[0] == '-' {
+						return bytes.Clone(p)
+					}
+				}
+				return firstOf(parts)
+			})
+		})
+	})
+	return true
+}

@@ -1,0 +1,418 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+
+	"github.com/tidwall/redcon"
+
+	"keyferry/internal/resp"
+	"keyferry/router"
+)
+
+// A SCAN goes from group to group. Its cursor is all its state, so that any gateway can go
+// on with it:
+//
+//	bit 62     always 1: a cursor that is not 0
+//	bit 61     the pass: 0 the first, over every group; 1 the second, over targets
+//	bits 48-60 the epoch at which the first pass began, modulo 2^13
+//	bits 38-47 the number of the group
+//	bits 0-37  the server's cursor
+//
+// Redis's promise is that what is there from start to end is returned. While slots move a
+// key can leave its source before the scan has come by there, for a target where the scan
+// has been already. So when jobs moved keys during the first pass there is a second one,
+// over the targets of these jobs. That is enough if every slot was subject to one job
+// only, from the beginning of the first pass to the end of the second: a key that the
+// first pass missed at its source had left it before that pass ended, so it is at the
+// target during the whole of the second. If a slot was subject to more jobs the scan
+// begins again.
+type cursor struct {
+	second bool
+	epoch  uint64 // modulo 1<<cursorEpochBits
+	group  int    // number
+	at     uint64
+}
+
+const (
+	cursorEpochBits = 13
+	cursorGroupBits = 10
+	cursorAtBits    = 38
+)
+
+func (c cursor) encode() uint64 {
+	v := uint64(1)<<62 | c.epoch%(1<<cursorEpochBits)<<(cursorAtBits+cursorGroupBits) | uint64(c.group)<<cursorAtBits | c.at
+	if c.second {
+		v |= 1 << 61
+	}
+	return v
+}
+
+func parseCursor(v uint64) (c cursor, ok bool) {
+	c = cursor{second: v>>61&1 == 1, epoch: v >> (cursorAtBits + cursorGroupBits) % (1 << cursorEpochBits),
+		group: int(v >> cursorAtBits % (1 << cursorGroupBits)), at: v % (1 << cursorAtBits)}
+	return c, v>>62 == 1
+}
+
+// since is the epoch that the cursor means: the newest not after now that ends in its bits.
+func (c cursor) since(now uint64) uint64 {
+	const span = 1 << cursorEpochBits
+	e := now - now%span + c.epoch%span
+	if e > now {
+		if e < span {
+			return 0 // of another cluster's history: everything may have moved since
+		}
+		e -= span
+	}
+	return e
+}
+
+// movesSince are the moves that went on at or after an epoch; known is false if some may
+// have been forgotten.
+func movesSince(t *router.Table, epoch uint64) (out []router.Move, known bool) {
+	for _, m := range t.Moves {
+		if m.To == 0 || m.To >= epoch {
+			out = append(out, m)
+		}
+	}
+	return out, t.ForgottenTo < epoch || t.ForgottenTo == 0
+}
+
+// singleHop reports that no slot is in two of the moves.
+func singleHop(t *router.Table, moves []router.Move) bool {
+	seen := make([]bool, len(t.Slots))
+	for _, m := range moves {
+		if m.Turned {
+			return false
+		}
+		for _, r := range m.Slots {
+			for s := r.First; s <= r.Last; s++ {
+				if seen[s] {
+					return false
+				}
+				seen[s] = true
+			}
+		}
+	}
+	return true
+}
+
+// nextGroup is the cursor at the beginning of the next group to scan after c.group has
+// been done, or false at the end of the scan. c.group is -1 at its beginning.
+func nextGroup(t *router.Table, c cursor) (cursor, bool) {
+	for range 3 {
+		moves, known := movesSince(t, c.since(t.Epoch))
+		best := -1
+		for i, serves := range servingGroups(t) {
+			n := t.Groups[i].Number
+			wanted := serves && !c.second || c.second && isTarget(moves, n)
+			if wanted && n > c.group && (best < 0 || n < best) {
+				best = n
+			}
+		}
+		if best >= 0 {
+			return cursor{second: c.second, epoch: c.epoch, group: best}, true
+		}
+		switch {
+		case known && len(moves) == 0:
+			return cursor{}, false
+		case known && singleHop(t, moves):
+			if c.second {
+				return cursor{}, false
+			}
+			c = cursor{second: true, epoch: c.epoch, group: -1}
+		default:
+			c = cursor{epoch: t.Epoch, group: -1}
+		}
+	}
+	return cursor{}, false // no group serves anything
+}
+
+func isTarget(moves []router.Move, group int) bool {
+	for _, m := range moves {
+		if m.Target == group {
+			return true
+		}
+	}
+	return false
+}
+
+// servingGroups says for each group of the table whether keys may be there.
+func servingGroups(t *router.Table) []bool {
+	serves := make([]bool, len(t.Groups))
+	for _, x := range t.Slots {
+		if x.Owner >= 0 {
+			serves[x.Owner] = true
+		}
+		if x.Target >= 0 {
+			serves[x.Target] = true
+		}
+	}
+	return serves
+}
+
+func (l *loop) serving() (out []int16) {
+	for i, yes := range servingGroups(l.table) {
+		if yes {
+			out = append(out, int16(i))
+		}
+	}
+	return out
+}
+
+// livesIn reports whether a key found in a group may be there: it is its slot's owner or,
+// while the slot moves, its target. Anything else is a leftover that nobody can read.
+func livesIn(t *router.Table, group int16, key []byte) bool {
+	s := &t.Slots[t.Scheme.Slot(key)]
+	return s.Owner == group || s.Target == group
+}
+
+// scanKeys runs SCAN.
+func (s *session) scanKeys(args [][]byte) {
+	l := s.l
+	v, err := strconv.ParseUint(string(args[1]), 10, 64)
+	if err != nil {
+		s.reject("ERR invalid cursor")
+		return
+	}
+	c, ok := cursor{epoch: l.table.Epoch, group: -1}, true
+	if v != 0 {
+		c, ok = parseCursor(v)
+	} else {
+		c, ok = nextGroup(l.table, c)
+	}
+	if !ok { // Redis takes a cursor that it has not given, too
+		s.scanEmpty()
+		return
+	}
+	x := &scanning{at: c, args: cloneArgs(args)}
+	r := l.newRequest(s, s.lastCmd)
+	r.op = x
+	s.queue.push(r)
+	x.ask(l, r)
+}
+
+func (s *session) scanEmpty() {
+	out := s.reply()
+	out.Array(2)
+	out.Text("0")
+	out.Array(0)
+	s.answer(out.B)
+}
+
+// scanning is a SCAN under way at one group.
+type scanning struct {
+	args [][]byte
+	at   cursor
+	buf  []byte
+}
+
+// ask sends it to the group of its cursor; if that is gone, the next cursor leads on.
+func (x *scanning) ask(l *loop, r *request) {
+	group := l.groupNumber(x.at.group)
+	if group < 0 {
+		x.at.at = 0
+		x.finish(l, r, nil, -1)
+		return
+	}
+	x.args[1] = strconv.AppendUint(nil, x.at.at, 10)
+	x.send(l, r, group, resp.AppendRequest(nil, x.args...))
+}
+
+// groupNumber is the index of the group with a number; -1 if there is none.
+func (l *loop) groupNumber(n int) int16 {
+	for i := range l.table.Groups {
+		if l.table.Groups[i].Number == n {
+			return int16(i)
+		}
+	}
+	return -1
+}
+
+func (x *scanning) send(l *loop, r *request, group int16, frame []byte) {
+	p := l.pipe(group, r.s.db, r.s.proto)
+	r.s.lastPipe = p
+	l.send(r, p, frame)
+}
+
+func (x *scanning) reply(r *request, b []byte, last bool) bool {
+	x.buf = append(x.buf, b...)
+	if !last {
+		return false
+	}
+	l := r.s.l
+	r.flying = false
+	parts, ok := resp.SplitArray(x.buf, nil)
+	if !ok || len(parts) != 2 {
+		r.op = nil
+		r.finish(bytes.Clone(x.buf)) // an error, as the server says it
+		return false
+	}
+	next, _ := resp.BulkBody(parts[0])
+	at, err := strconv.ParseUint(string(next), 10, 64)
+	keys, ok := resp.SplitArray(parts[1], nil)
+	if err != nil || !ok || at >= 1<<cursorAtBits {
+		r.op = nil
+		r.finish(resp.AppendErr(nil, fmt.Sprintf("ERR a server gave a SCAN cursor that can't be passed on: %q", next)))
+		return false
+	}
+	x.at.at = at
+	x.finish(l, r, keys, l.groupNumber(x.at.group))
+	return false
+}
+
+// finish answers with the keys of one step and the cursor of the next.
+func (x *scanning) finish(l *loop, r *request, keys [][]byte, group int16) {
+	next, more := x.at, true
+	if x.at.at == 0 {
+		next, more = nextGroup(l.table, x.at)
+	}
+	v := uint64(0)
+	if more {
+		v = next.encode()
+	}
+	out := r.s.reply()
+	out.Array(2)
+	out.Text(strconv.FormatUint(v, 10))
+	n := 0
+	var body []byte
+	for _, k := range keys {
+		if name, ok := resp.BulkBody(k); ok && group >= 0 && livesIn(l.table, group, name) {
+			body = append(body, k...)
+			n++
+		}
+	}
+	out.Array(n)
+	r.op = nil
+	r.finish(append(out.B, body...))
+}
+
+func (x *scanning) dropped(*request) {}
+
+// randomKey asks the groups in random order until one has a key.
+func (s *session) randomKey() {
+	l := s.l
+	groups := l.serving()
+	rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
+	r := l.newRequest(s, s.lastCmd)
+	x := &drawing{left: groups, tries: drawTries}
+	r.op = x
+	s.queue.push(r)
+	x.next(l, r)
+}
+
+// drawTries is how often a group is asked for another key than a leftover.
+const drawTries = 8
+
+// drawing is a RANDOMKEY under way.
+type drawing struct {
+	left  []int16
+	tries int // at the first of left
+	buf   []byte
+}
+
+func (x *drawing) next(l *loop, r *request) {
+	if len(x.left) == 0 {
+		out := r.s.reply()
+		out.Null()
+		r.op = nil
+		r.finish(out.B)
+		return
+	}
+	x.buf = x.buf[:0]
+	x.send(l, r, x.left[0], []byte("*1\r\n$9\r\nRANDOMKEY\r\n"))
+}
+
+func (x *drawing) send(l *loop, r *request, group int16, frame []byte) {
+	if int(group) >= len(l.table.Groups) { // the table has changed
+		x.left = nil
+		x.next(l, r)
+		return
+	}
+	l.send(r, l.pipe(group, r.s.db, r.s.proto), frame)
+}
+
+func (x *drawing) reply(r *request, b []byte, last bool) bool {
+	x.buf = append(x.buf, b...)
+	if !last {
+		return false
+	}
+	l := r.s.l
+	r.flying = false
+	name, ok := resp.BulkBody(x.buf)
+	switch {
+	case ok && livesIn(l.table, x.left[0], name), x.buf[0] == '-':
+		r.op = nil
+		r.finish(bytes.Clone(x.buf))
+		return false
+	case ok && x.tries > 0:
+		x.tries--
+	default:
+		x.left, x.tries = x.left[1:], drawTries
+	}
+	x.next(l, r)
+	return false
+}
+
+func (x *drawing) dropped(*request) {}
+
+// keys runs KEYS. While slots move it asks twice: a key that left its source before that
+// was asked, for a target which had been asked already, is there at the second time.
+func (s *session) keys(frame []byte) {
+	l := s.l
+	found := &keyList{t: l.table, groups: l.serving()}
+	if len(found.t.Jobs) == 0 {
+		s.fan(found.groups, frame, false, found.reply)
+		return
+	}
+	found.seen = make(map[string]bool)
+	r := l.newRequest(s, s.lastCmd)
+	s.queue.push(r)
+	s.fanOut(r, found.groups, frame, false, func(parts [][]byte) []byte {
+		if bad := found.add(parts); bad != nil {
+			return bad
+		}
+		found.t, found.groups = l.table, l.serving()
+		s.fanOut(r, found.groups, frame, false, found.reply)
+		return nil
+	})
+}
+
+// keyList joins the replies of KEYS.
+type keyList struct {
+	t      *router.Table
+	groups []int16         // of t, that were asked
+	seen   map[string]bool // where a key may come more than once
+	body   []byte
+	n      int
+}
+
+func (f *keyList) add(parts [][]byte) (bad []byte) {
+	for i, p := range parts {
+		keys, ok := resp.SplitArray(p, nil)
+		if !ok {
+			return badPart()
+		}
+		for _, k := range keys {
+			name, ok := resp.BulkBody(k)
+			if !ok || !livesIn(f.t, f.groups[i], name) || f.seen[string(name)] {
+				continue
+			}
+			if f.seen != nil {
+				f.seen[string(name)] = true
+			}
+			f.body = append(f.body, k...)
+			f.n++
+		}
+	}
+	return nil
+}
+
+func (f *keyList) reply(parts [][]byte) []byte {
+	if bad := f.add(parts); bad != nil {
+		return bad
+	}
+	return append(redcon.AppendArray(nil, f.n), f.body...)
+}

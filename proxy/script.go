@@ -1,0 +1,179 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/hex"
+	"strings"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/tidwall/redcon"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/upstream"
+)
+
+// scripts remembers the bodies of the scripts that went through the gateway, so that it
+// can load one into a server that does not have it: a group added later, one that was
+// restarted. It is safe for concurrent use.
+type scripts struct {
+	bodies *lru.Cache[string, []byte] // by hex SHA-1
+}
+
+// Bounds of what is remembered of scripts.
+const (
+	scriptsMax     = 4096
+	scriptBytesMax = 1 << 20 // a longer one is left to its client
+	loadedMax      = 16384   // names remembered as loaded for one connection
+)
+
+func newScripts() *scripts {
+	c, err := lru.New[string, []byte](scriptsMax)
+	if err != nil {
+		panic(err) // the size is positive
+	}
+	return &scripts{c}
+}
+
+func (c *scripts) remember(body []byte) {
+	if len(body) > scriptBytesMax {
+		return
+	}
+	sum := sha1.Sum(body)
+	name := hex.EncodeToString(sum[:])
+	if !c.bodies.Contains(name) {
+		c.bodies.Add(name, bytes.Clone(body))
+	}
+}
+
+func (c *scripts) body(sha []byte) ([]byte, bool) {
+	if len(sha) != 2*sha1.Size {
+		return nil, false
+	}
+	return c.bodies.Get(strings.ToLower(string(sha)))
+}
+
+func (c *scripts) forget() { c.bodies.Purge() }
+
+// existsIn joins the replies of SCRIPT EXISTS: a script exists if every group has it, or
+// the gateway can load it where it is missing.
+func (c *scripts) existsIn(parts [][]byte, shas [][]byte) []byte {
+	have := make([]bool, len(shas))
+	for i := range have {
+		have[i] = true
+	}
+	for _, p := range parts {
+		flags, ok := resp.SplitArray(p, nil)
+		if !ok || len(flags) != len(shas) {
+			return badPart()
+		}
+		for i, f := range flags {
+			n, _ := resp.ParseInt(f)
+			have[i] = have[i] && n == 1
+		}
+	}
+	out := redcon.AppendArray(nil, len(shas))
+	for i, yes := range have {
+		if !yes {
+			_, yes = c.body(shas[i])
+		}
+		if yes {
+			out = redcon.AppendInt(out, 1)
+		} else {
+			out = redcon.AppendInt(out, 0)
+		}
+	}
+	return out
+}
+
+// script runs EVAL, EVALSHA, FCALL and their read-only forms. The keys that a script uses
+// without naming them are its own risk: they are looked for on the server of those that it
+// names.
+func (s *session) script(cmd *resp.Command, args [][]byte, keys []int) {
+	l := s.l
+	r := l.newRequest(s, cmd)
+	r.op = plain{}
+	switch cmd.Name {
+	case "eval", "eval_ro":
+		l.srv.scripts.remember(args[1])
+	case "evalsha", "evalsha_ro":
+		r.op = &bySHA{sha: strings.ToLower(string(args[1]))}
+	}
+	s.queue.push(r)
+	frame := resp.AppendRequest(nil, args...)
+	if x, ok := r.op.(*bySHA); ok {
+		x.frame = frame
+	}
+	if len(keys) == 0 {
+		l.anywhere(r, frame)
+		return
+	}
+	l.place(r, s.db, l.table.Scheme.Slot(args[keys[0]]), appendKeys(nil, s.db, cmd, args, keys), frame)
+}
+
+// bySHA is an EVALSHA. The first of a script on each connection goes out behind a SCRIPT
+// LOAD, so that no client sees NOSCRIPT for a script that the gateway knows.
+type bySHA struct {
+	sha    string
+	frame  []byte
+	pipe   *upstream.Pipe
+	mended bool
+}
+
+// loadedSet are the scripts known to be at a server, as long as one connection lasts.
+type loadedSet struct {
+	conns uint64
+	shas  map[string]struct{}
+}
+
+// loaded is what is known of the present connection of p, or of the one being made.
+func (l *loop) loaded(p *upstream.Pipe) *loadedSet {
+	conns := p.Conns()
+	if p.State() != upstream.Up {
+		conns++
+	}
+	set := l.loadedBy[p]
+	if set == nil || set.conns != conns || len(set.shas) > loadedMax {
+		set = &loadedSet{conns, make(map[string]struct{})}
+		l.loadedBy[p] = set
+	}
+	return set
+}
+
+func (x *bySHA) send(l *loop, r *request, group int16, frame []byte) {
+	p := l.pipe(group, r.motionDB(), r.s.proto)
+	r.s.lastPipe, r.s.lastWrite = p, p.Group
+	x.pipe = p
+	body, known := l.srv.scripts.body([]byte(x.sha))
+	set := l.loaded(p)
+	if _, there := set.shas[x.sha]; there || !known {
+		l.send(r, p, frame)
+		return
+	}
+	set.shas[x.sha] = struct{}{}
+	r.flying = true
+	p.SendBlock(r, append(loadFrame(body), frame...), 1, 0)
+}
+
+func loadFrame(body []byte) []byte {
+	return resp.AppendRequest(nil, []byte("SCRIPT"), []byte("LOAD"), body)
+}
+
+// reply mends a NOSCRIPT of a server that has lost its scripts, if that changes no order:
+// nothing of this client may have been executed since.
+func (x *bySHA) reply(r *request, b []byte, last bool) bool {
+	if !last || x.mended || r.started || !bytes.HasPrefix(b, []byte("-NOSCRIPT")) {
+		return true
+	}
+	l := r.s.l
+	delete(l.loadedBy, x.pipe)
+	body, known := l.srv.scripts.body([]byte(x.sha))
+	if !known || r.s.queue.n > 1 || r.s.gone {
+		return true
+	}
+	x.mended = true
+	x.pipe.SendBlock(r, append(loadFrame(body), x.frame...), 1, 0)
+	return false
+}
+
+func (x *bySHA) dropped(*request) {}

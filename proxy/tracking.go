@@ -1,0 +1,286 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+
+	"keyferry/internal/resp"
+)
+
+// tracking is CLIENT TRACKING of one client. The servers tell the hub of every key that
+// changes (a broadcasting connection for each group, only while any client tracks), and
+// the gateway itself remembers who has read what. A key that moves is unlinked at its
+// source, which is news of it too.
+//
+// A read is remembered when it is sent, and news is written behind the replies of the
+// commands in flight, so a client never gets the news of a change before the old value.
+type tracking struct {
+	bcast    bool
+	prefixes [][]byte
+	optIn    bool
+	optOut   bool
+	noLoop   bool
+	caching  bool // CLIENT CACHING was said for the next command
+	read     map[string]struct{}
+}
+
+// trackedMax bounds the keys that one loop remembers readers of, as
+// tracking-table-max-keys does.
+const trackedMax = 1 << 20
+
+func (s *session) clientTracking(args [][]byte) bool {
+	t, why := parseTracking(args[2:])
+	if why != "" {
+		s.reject(why)
+		return true
+	}
+	if t == nil {
+		s.stopTracking()
+		s.answer(okReply)
+		return true
+	}
+	if old := s.tracking; old != nil {
+		if old.bcast != t.bcast {
+			s.reject("ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.")
+			return true
+		}
+		t.prefixes = append(old.prefixes, t.prefixes...)
+		t.read = old.read
+		s.tracking = t
+		s.answer(okReply)
+		return true
+	}
+	l := s.l
+	r := l.newRequest(s, s.lastCmd)
+	s.hold = r
+	s.queue.push(r)
+	l.trackers[s] = struct{}{}
+	s.tracking = t
+	l.srv.hub.track(l, 1, func() { r.finish(okReply) })
+	return true
+}
+
+// parseTracking reads ON|OFF and the options; nil: off.
+func parseTracking(args [][]byte) (t *tracking, why string) {
+	t = &tracking{read: make(map[string]struct{})}
+	for i := 1; i < len(args); i++ {
+		switch strings.ToLower(string(args[i])) {
+		case "redirect":
+			return nil, "ERR REDIRECT is not supported through the gateway: invalidations are sent on the tracking connection itself, to RESP3 clients (HELLO 3)"
+		case "bcast":
+			t.bcast = true
+		case "optin":
+			t.optIn = true
+		case "optout":
+			t.optOut = true
+		case "noloop":
+			t.noLoop = true
+		case "prefix":
+			if i++; i == len(args) {
+				return nil, "ERR syntax error"
+			}
+			t.prefixes = append(t.prefixes, bytes.Clone(args[i]))
+		default:
+			return nil, "ERR syntax error"
+		}
+	}
+	switch strings.ToLower(string(args[0])) {
+	case "on":
+	case "off":
+		return nil, ""
+	default:
+		return nil, "ERR syntax error"
+	}
+	switch {
+	case !t.bcast && len(t.prefixes) > 0:
+		return nil, "ERR PREFIX option requires BCAST mode to be enabled"
+	case t.optIn && t.optOut:
+		return nil, "ERR You can't use both OPTIN and OPTOUT"
+	case t.bcast && (t.optIn || t.optOut):
+		return nil, "ERR OPTIN and OPTOUT are not compatible with BCAST"
+	}
+	for i, p := range t.prefixes {
+		for _, q := range t.prefixes[:i] {
+			if bytes.HasPrefix(p, q) || bytes.HasPrefix(q, p) {
+				return nil, "ERR Prefix '" + string(p) + "' overlaps with another provided prefix '" + string(q) + "'. Prefixes for a single client must not overlap."
+			}
+		}
+	}
+	return t, ""
+}
+
+func (s *session) stopTracking() {
+	t := s.tracking
+	if t == nil {
+		return
+	}
+	s.tracking = nil
+	l := s.l
+	for k := range t.read {
+		l.forgetReader(k, s)
+	}
+	delete(l.trackers, s)
+	l.srv.hub.track(l, -1, nil)
+}
+
+func (l *loop) forgetReader(key string, s *session) {
+	if set := l.readers[key]; set != nil {
+		if delete(set, s); len(set) == 0 {
+			delete(l.readers, key)
+		}
+	}
+}
+
+// clientCaching is CLIENT CACHING: about the next command.
+func (s *session) clientCaching(arg []byte) {
+	t := s.tracking
+	yes := strings.EqualFold(string(arg), "yes")
+	switch {
+	case t == nil || !t.optIn && !t.optOut:
+		s.reject("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+	case !yes && !strings.EqualFold(string(arg), "no"):
+		s.reject("ERR syntax error")
+	case yes && !t.optIn:
+		s.reject("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+	case !yes && !t.optOut:
+		s.reject("ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
+	default:
+		t.caching = true
+		s.answer(okReply)
+	}
+}
+
+// trackCommand remembers what a tracking client is about to read.
+func (s *session) trackCommand(cmd *resp.Command, args [][]byte, keys []int) {
+	t := s.tracking
+	said := t.caching
+	t.caching = said && s.tx != nil // holds for a whole transaction
+	if t.bcast || cmd.Flags&resp.Readonly == 0 || t.optIn && !said || t.optOut && said {
+		return
+	}
+	l := s.l
+	for _, k := range keys {
+		name := string(args[k])
+		if _, have := t.read[name]; have {
+			continue
+		}
+		if len(l.readers) >= trackedMax {
+			l.evictReaders()
+		}
+		set := l.readers[name]
+		if set == nil {
+			set = make(map[*session]struct{})
+			l.readers[name] = set
+		}
+		set[s] = struct{}{}
+		t.read[name] = struct{}{}
+	}
+}
+
+// evictReaders makes room by telling the readers of some key that it has changed.
+func (l *loop) evictReaders() {
+	for name := range l.readers {
+		l.invalidate([][]byte{[]byte(name)}, false)
+		return
+	}
+}
+
+// invalidate tells those who have read the keys, or all who track.
+func (l *loop) invalidate(keys [][]byte, all bool) {
+	if all {
+		clear(l.readers)
+		for s := range l.trackers {
+			clear(s.tracking.read)
+			s.tellInvalid(nil)
+		}
+		return
+	}
+	for _, k := range keys {
+		name := string(k)
+		set := l.readers[name]
+		delete(l.readers, name)
+		for s := range set {
+			delete(s.tracking.read, name)
+			s.tellInvalid([][]byte{k})
+		}
+	}
+	for s := range l.trackers {
+		if !s.tracking.bcast {
+			continue
+		}
+		var mine [][]byte
+		for _, k := range keys {
+			if s.tracking.matches(k) {
+				mine = append(mine, k)
+			}
+		}
+		if len(mine) > 0 {
+			s.tellInvalid(mine)
+		}
+	}
+}
+
+func (t *tracking) matches(key []byte) bool {
+	for _, p := range t.prefixes {
+		if bytes.HasPrefix(key, p) {
+			return true
+		}
+	}
+	return len(t.prefixes) == 0
+}
+
+// tellInvalid pushes one invalidation; nil keys mean all. RESP2 has no way to say it.
+func (s *session) tellInvalid(keys [][]byte) {
+	if s.proto < 3 {
+		return
+	}
+	out := s.reply()
+	out.Push(2)
+	out.Text("invalidate")
+	if keys == nil {
+		out.Null()
+	} else {
+		out.Array(len(keys))
+		for _, k := range keys {
+			out.Bulk(k)
+		}
+	}
+	s.pushBehind(out.B)
+}
+
+// trackingInfo is CLIENT TRACKINGINFO.
+func (s *session) trackingInfo() {
+	t := s.tracking
+	flags := []string{"off"}
+	redirect := int64(-1)
+	if t != nil {
+		flags, redirect = []string{"on"}, 0
+		for _, f := range []struct {
+			on   bool
+			name string
+		}{{t.bcast, "bcast"}, {t.optIn, "optin"}, {t.optOut, "optout"}, {t.caching && t.optIn, "caching-yes"}, {t.caching && t.optOut, "caching-no"}, {t.noLoop, "noloop"}} {
+			if f.on {
+				flags = append(flags, f.name)
+			}
+		}
+	}
+	out := s.reply()
+	out.Map(3)
+	out.Text("flags")
+	out.Set(len(flags))
+	for _, f := range flags {
+		out.Text(f)
+	}
+	out.Text("redirect")
+	out.Int(redirect)
+	out.Text("prefixes")
+	if t == nil {
+		out.Array(0)
+	} else {
+		out.Array(len(t.prefixes))
+		for _, p := range t.prefixes {
+			out.Bulk(p)
+		}
+	}
+	s.answer(out.B)
+}

@@ -1,0 +1,463 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"keyferry/internal/resp"
+	"keyferry/router"
+	"keyferry/slotlock"
+)
+
+// transaction is what a client has queued since MULTI. It stays here until EXEC and then
+// goes out as one block, so that a server never holds half of it and its keys are locked
+// together while their slot moves.
+type transaction struct {
+	frames []byte // as they will be sent
+	n      int
+	slot   int // of all keys; -1: no key yet
+	keys   []slotlock.Key
+	db     int // in effect behind what is queued
+	broken bool
+	writes bool
+}
+
+// watch is the connection that has a client's watched keys, and these.
+type watch struct {
+	on    *lent
+	slot  int
+	epoch uint64 // of the table when the first key was watched
+	keys  []slotlock.Key
+	lost  bool // what was watched may have changed unseen: EXEC answers null
+}
+
+// transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH. False: not before the commands
+// in front of it have been answered.
+func (s *session) transact(cmd *resp.Command, args [][]byte, keys []int) bool {
+	switch cmd.Name {
+	case "multi":
+		if s.tx != nil {
+			s.reject("ERR MULTI calls can not be nested")
+			return true
+		}
+		s.tx = &transaction{slot: -1, db: s.db}
+		s.answer(okReply)
+	case "discard":
+		if s.tx == nil {
+			s.reject("ERR DISCARD without MULTI")
+			return true
+		}
+		s.tx = nil
+		s.unwatch()
+		s.answer(okReply)
+	case "unwatch":
+		s.unwatch()
+		s.answer(okReply)
+	case "watch":
+		return s.watchKeys(args, keys)
+	case "exec":
+		return s.exec()
+	}
+	return true
+}
+
+// enqueue takes a command into the open transaction, or refuses it, which ends it.
+func (s *session) enqueue(cmd *resp.Command, args [][]byte, frame []byte, inline bool) {
+	tx := s.tx
+	if why := s.queueable(cmd, args); why != "" {
+		tx.broken = true
+		s.reject(why)
+		return
+	}
+	if inline || cmd.Serve == resp.Script {
+		s.l.scratch = resp.AppendRequest(s.l.scratch[:0], s.withBody(cmd, args)...)
+		frame = s.l.scratch
+	}
+	if cmd.Name == "select" {
+		if n, err := strconv.Atoi(string(args[1])); err == nil && n >= 0 && n < s.l.table.Databases {
+			tx.db = n
+		}
+	}
+	tx.frames = append(tx.frames, frame...)
+	tx.n++
+	tx.writes = tx.writes || cmd.Flags&resp.Write != 0
+	if len(tx.frames) > s.l.srv.opt.QueryLimit {
+		s.closeFor(fmt.Sprintf("%d bytes queued since MULTI, over client-query-buffer-limit", len(tx.frames)))
+		return
+	}
+	s.answer([]byte("+QUEUED\r\n"))
+}
+
+// withBody makes EVAL of an EVALSHA whose script is known: nothing can be loaded in the
+// middle of a transaction.
+func (s *session) withBody(cmd *resp.Command, args [][]byte) [][]byte {
+	switch cmd.Name {
+	case "eval", "eval_ro":
+		s.l.srv.scripts.remember(args[1])
+	case "evalsha", "evalsha_ro":
+		if body, ok := s.l.srv.scripts.body(args[1]); ok {
+			name := bytes.Replace([]byte(cmd.Name), []byte("sha"), nil, 1)
+			return append([][]byte{name, body}, args[2:]...)
+		}
+	}
+	return args
+}
+
+// queueable notes the keys of a command for the transaction; else it says why it can't be
+// part of one.
+func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
+	switch {
+	case cmd.Flags&resp.NoMulti != 0:
+		return "ERR Command not allowed inside a transaction"
+	case runsAnywhere(cmd):
+		return ""
+	case !cmd.Serve.ByKey():
+		return fmt.Sprintf("ERR '%s' inside MULTI is not supported through the gateway: a transaction runs on the server of its keys", cmd.Name)
+	}
+	keys, err := cmd.AppendKeys(s.l.keyIndex[:0], args)
+	if err != nil {
+		return "ERR " + err.Error()
+	}
+	s.l.keyIndex = keys
+	if cmd.Serve == resp.Sort && sortsByOtherKeys(args) {
+		return "ERR BY and GET patterns of '" + cmd.Name + "' are not supported through the gateway: the keys that they name may be on another server"
+	}
+	tx := s.tx
+	for _, k := range keys {
+		slot := s.l.table.Scheme.Slot(args[k])
+		if tx.slot < 0 {
+			tx.slot = slot
+		}
+		if slot != tx.slot {
+			s.l.n.crossSlot++
+			return crossSlotText
+		}
+	}
+	tx.keys = appendKeys(tx.keys, tx.db, cmd, args, keys)
+	return ""
+}
+
+// runsAnywhere: commands without keys that mean the same on whatever server a transaction
+// runs.
+func runsAnywhere(cmd *resp.Command) bool {
+	switch cmd.Name {
+	case "ping", "echo", "time", "select", "publish", "spublish", "lolwut":
+		return true
+	}
+	return false
+}
+
+// appendKeys makes lock keys of the keys of a command, with the other database of COPY
+// and MOVE.
+func appendKeys(dst []slotlock.Key, db int, cmd *resp.Command, args [][]byte, keys []int) []slotlock.Key {
+	for i, k := range keys {
+		key := slotlock.Key{DB: db, Name: string(args[k])}
+		if other, ok := otherDB(cmd, args); ok && (cmd.Name == "move" || i == 1) {
+			if cmd.Name == "move" {
+				dst = append(dst, key)
+			}
+			key.DB = other
+		}
+		dst = append(dst, key)
+	}
+	return dst
+}
+
+// otherDB is the second database that MOVE and COPY … DB name.
+func otherDB(cmd *resp.Command, args [][]byte) (int, bool) {
+	var arg []byte
+	switch cmd.Name {
+	case "move":
+		arg = args[2]
+	case "copy":
+		for i := 3; i+1 < len(args); i++ {
+			if bytes.EqualFold(args[i], []byte("db")) {
+				arg = args[i+1]
+				i++
+			}
+		}
+	}
+	n, err := strconv.Atoi(string(arg))
+	return n, err == nil && n >= 0
+}
+
+const crossSlotText = "CROSSSLOT Keys in request don't hash to the same slot"
+
+// exec sends the transaction.
+func (s *session) exec() bool {
+	tx, w := s.tx, s.watch
+	switch {
+	case tx == nil:
+		s.reject("ERR EXEC without MULTI")
+		return true
+	case tx.broken:
+		s.tx = nil
+		s.unwatch()
+		s.reject("EXECABORT Transaction discarded because of previous errors.")
+		return true
+	case w != nil && s.queue.n > 0:
+		return false // its own writes count as changes of what it watches
+	}
+	s.tx = nil
+	l := s.l
+	if w != nil && (w.lost || !w.on.sound() || l.ownerSince[w.slot] > w.epoch || tx.slot >= 0 && tx.slot != w.slot) {
+		return s.execMissed(tx, w)
+	}
+	if tx.n == 0 && w == nil {
+		s.answer([]byte("*0\r\n"))
+		return true
+	}
+	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes}
+	r := l.newRequest(s, s.lastCmd)
+	r.op = op
+	slot, keys := tx.slot, tx.keys
+	if w != nil {
+		op.on, slot, s.watch = w.on, w.slot, nil
+		for _, k := range w.keys {
+			if !slices.Contains(keys, k) {
+				keys = append(keys, k)
+			}
+		}
+	}
+	if w != nil || tx.db != s.db {
+		s.hold = r
+	}
+	s.queue.push(r)
+	frame := append([]byte("*1\r\n$5\r\nMULTI\r\n"), tx.frames...)
+	frame = append(frame, "*1\r\n$4\r\nEXEC\r\n"...)
+	if slot < 0 {
+		l.anywhere(r, frame)
+		return true
+	}
+	l.place(r, s.db, slot, keys, frame)
+	return true
+}
+
+// execMissed answers an EXEC whose watched keys are no longer watched where they are.
+func (s *session) execMissed(tx *transaction, w *watch) bool {
+	s.unwatch()
+	if tx.slot >= 0 && tx.slot != w.slot {
+		s.reject(crossSlotText)
+		return true
+	}
+	out := s.reply()
+	out.NullArray()
+	s.answer(out.B)
+	return true
+}
+
+// unwatch forgets what the client watches, and gives the connection back.
+func (s *session) unwatch() {
+	w := s.watch
+	if w == nil {
+		return
+	}
+	s.watch = nil
+	if w.on.sound() {
+		w.on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
+	}
+	s.l.giveBack(w.on)
+}
+
+// ignored takes a reply that nobody waits for.
+type ignored struct{}
+
+func (ignored) Reply([]byte, bool) {}
+func (ignored) Fail(error, bool)   {}
+
+// execution is an EXEC under way.
+type execution struct {
+	on     *lent // the connection that watches, or nil
+	db     int   // of the client at MULTI
+	after  int   // of the client when it has succeeded
+	n      int   // commands
+	writes bool
+}
+
+func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
+	s := r.s
+	g := l.table.Groups[group].ID
+	if x.writes {
+		s.lastWrite = g
+	}
+	if x.on == nil {
+		p := l.pipe(group, x.db, s.proto)
+		s.lastPipe = p
+		r.flying = true
+		if x.after == x.db {
+			p.SendBlock(r, frame, x.n+1, 0)
+			return
+		}
+		// The shared connection goes back to its own database in the same block.
+		frame = resp.AppendRequest(frame, []byte("SELECT"), strconv.AppendInt(nil, int64(x.db), 10))
+		p.SendBlock(r, frame, x.n+1, 1)
+		return
+	}
+	if x.on.key.group != g || !x.on.sound() {
+		// The keys live elsewhere by now.
+		x.on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
+		l.giveBack(x.on)
+		x.on = nil
+		out := s.reply()
+		out.NullArray()
+		l.releaseHoldsOf(r)
+		r.op = nil
+		r.finish(out.B)
+		return
+	}
+	r.flying = true
+	x.on.send(r, x.db, frame, x.n+1, 0)
+	x.on.db = x.after // or not, if it is aborted; then the next user selects
+	if x.after != x.db {
+		x.on.db = -1
+	}
+}
+
+func (x *execution) reply(r *request, b []byte, last bool) bool {
+	s := r.s
+	if x.after != x.db && !r.started && r.reply == nil && b[0] == '*' && !bytes.HasPrefix(b, []byte("*-1")) {
+		s.db = x.after
+	}
+	if last {
+		x.dropped(r)
+	}
+	return true
+}
+
+func (x *execution) dropped(r *request) {
+	if x.on != nil {
+		r.s.l.giveBack(x.on)
+		x.on = nil
+	}
+}
+
+// watchKeys sends WATCH on the client's own connection, which it gets for it.
+func (s *session) watchKeys(args [][]byte, index []int) bool {
+	switch {
+	case s.tx != nil:
+		s.reject("ERR WATCH inside MULTI is not allowed")
+		return true
+	case s.queue.n > 0:
+		return false // a read that is answered before has not been protected
+	}
+	l := s.l
+	slot := l.table.Scheme.Slot(args[1])
+	for _, k := range index[1:] {
+		if l.table.Scheme.Slot(args[k]) != slot {
+			s.reject(crossSlotText)
+			return true
+		}
+	}
+	if s.watch != nil && s.watch.slot != slot {
+		s.reject(crossSlotText)
+		return true
+	}
+	var keys []slotlock.Key
+	for _, k := range index {
+		keys = append(keys, slotlock.Key{DB: s.db, Name: string(args[k])})
+	}
+	r := l.newRequest(s, s.lastCmd)
+	r.op = &watching{keys: keys, slot: slot, epoch: l.table.Epoch}
+	s.hold = r
+	s.queue.push(r)
+	l.place(r, s.db, slot, keys, resp.AppendRequest(nil, args...))
+	return true
+}
+
+// watching is a WATCH under way.
+type watching struct {
+	keys  []slotlock.Key
+	slot  int
+	epoch uint64
+}
+
+func (x *watching) send(l *loop, r *request, group int16, frame []byte) {
+	s := r.s
+	w := s.watch
+	if w == nil {
+		on, err := l.borrow(group, s.proto)
+		if err != nil {
+			r.Fail(err, false)
+			return
+		}
+		w = &watch{on: on, slot: x.slot, epoch: x.epoch}
+		s.watch = w
+	} else if w.on.key.group != l.table.Groups[group].ID || !w.on.sound() {
+		w.lost = true
+	}
+	w.keys = append(w.keys, x.keys...)
+	if w.lost {
+		l.releaseHoldsOf(r)
+		r.op = nil
+		r.finish(okReply)
+		return
+	}
+	r.flying = true
+	w.on.send(r, r.motionDB(), frame, 0, 0)
+}
+
+func (x *watching) reply(r *request, b []byte, last bool) bool {
+	if r.s.gone && last {
+		r.s.unwatch()
+	}
+	return true
+}
+
+func (x *watching) dropped(r *request) {
+	if w := r.s.watch; w != nil {
+		w.lost = true
+	}
+	if r.s.gone {
+		r.s.unwatch()
+	}
+}
+
+// place sends a request that has an operation to where the keys of one slot are.
+func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte) {
+	switch l.table.RouteSlot(slot) {
+	case router.Serve:
+		r.op.send(l, r, l.table.Slots[slot].Owner, frame)
+	case router.Resolve:
+		m := l.newMotion(slot, db)
+		m.keys = keys
+		if b, ok := r.op.(*blocking); ok {
+			m.bring = b.keyed()
+		}
+		l.move(r, m, frame)
+	default:
+		r.op.dropped(r)
+		r.op = nil
+		l.n.errorReplies++
+		r.finish(resp.AppendErr(nil, unservedText(slot)))
+	}
+}
+
+// anywhere sends a request that has an operation and no keys to some group.
+func (l *loop) anywhere(r *request, frame []byte) {
+	for slot := range l.table.Slots {
+		if g := l.table.Slots[slot].Owner; g >= 0 {
+			r.op.send(l, r, g, frame)
+			return
+		}
+	}
+	r.op.dropped(r)
+	r.op = nil
+	l.n.errorReplies++
+	r.finish(resp.AppendErr(nil, unservedText(0)))
+}
+
+// motionDB is the database that a request runs in.
+func (r *request) motionDB() int {
+	if r.motion != nil {
+		return r.motion.db
+	}
+	return r.s.db
+}
+
+func (l *loop) releaseHoldsOf(r *request) {
+	if r.motion != nil {
+		l.releaseHolds(r)
+	}
+}
