@@ -1,0 +1,271 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// bounce moves all slots from group to group, n times.
+func (r *rig) bounce(n int) {
+	r.t.Helper()
+	for i := range n {
+		r.proxy("MIGRATE", "0-16383", "TO", fmt.Sprintf("g%d", 2-i%2))
+		r.awaitDone()
+	}
+}
+
+// TestWatchCounters: clients increment counters by WATCH, GET, MULTI, SET, EXEC while the
+// slots bounce. Every EXEC that succeeded counts, and no other.
+func TestWatchCounters(t *testing.T) {
+	r := newRig(t, 2)
+	c := r.client()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var wins, nulls [4]atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 50 {
+		key, n := fmt.Sprintf("counter%d", i%4), i%4
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				err := c.Watch(context.Background(), func(tx *redis.Tx) error {
+					v, err := tx.Get(context.Background(), key).Int()
+					if err != nil && !errors.Is(err, redis.Nil) {
+						return err
+					}
+					_, err = tx.TxPipelined(context.Background(), func(p redis.Pipeliner) error {
+						p.Set(context.Background(), key, v+1, 0)
+						return nil
+					})
+					return err
+				}, key)
+				switch {
+				case err == nil:
+					wins[n].Add(1)
+				case errors.Is(err, redis.TxFailedErr):
+					nulls[n].Add(1)
+				default:
+					t.Errorf("client of %s: %v", key, err)
+					return
+				}
+			}
+		})
+	}
+	r.bounce(20)
+	stop()
+	wg.Wait()
+	for n := range wins {
+		got, _ := c.Get(context.Background(), fmt.Sprintf("counter%d", n)).Int64()
+		if got != wins[n].Load() || got == 0 {
+			t.Errorf("counter%d is %d after %d successful and %d null EXECs", n, got, wins[n].Load(), nulls[n].Load())
+		}
+	}
+	t.Logf("counter0: %d successes, %d nulls", wins[0].Load(), nulls[0].Load())
+}
+
+// TestBlockedClients: 200 clients block on lists and streams of moving slots while others
+// push. Every element is delivered exactly once, and nobody is left waiting.
+func TestBlockedClients(t *testing.T) {
+	r := newRig(t, 2)
+	c := r.client()
+	bg := context.Background()
+	const queues, perQueue, each = 20, 10, 400
+	for q := range queues / 2 {
+		if err := c.XGroupCreateMkStream(bg, fmt.Sprintf("stream%d", q), "group", "0").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mu sync.Mutex
+	seen := make(map[string]int)
+	got := func(item string) {
+		mu.Lock()
+		seen[item]++
+		mu.Unlock()
+	}
+	ctx, stop := context.WithCancel(bg)
+	defer stop()
+	opt := *c.Options()
+	opt.PoolSize, opt.ContextTimeoutEnabled, opt.MaxRetries = 300, true, -1
+	blocked := redis.NewClient(&opt)
+	defer blocked.Close()
+	var consumers, producers sync.WaitGroup
+	for q := range queues {
+		for w := range perQueue {
+			consumers.Go(func() {
+				for ctx.Err() == nil {
+					if q%2 == 0 {
+						v, err := blocked.BLPop(bg, time.Second, fmt.Sprintf("list%d", q/2)).Result()
+						if err == nil {
+							got(v[1])
+						} else if !errors.Is(err, redis.Nil) {
+							t.Errorf("BLPOP: %v", err)
+							return
+						}
+						continue
+					}
+					v, err := blocked.XReadGroup(bg, &redis.XReadGroupArgs{Group: "group", Consumer: fmt.Sprint("c", w),
+						Streams: []string{fmt.Sprintf("stream%d", q/2), ">"}, Count: 1, Block: time.Second, NoAck: true}).Result()
+					if err == nil {
+						got(v[0].Messages[0].Values["item"].(string))
+					} else if !errors.Is(err, redis.Nil) {
+						t.Errorf("XREADGROUP: %v", err)
+						return
+					}
+				}
+			})
+		}
+		producers.Go(func() {
+			for i := range each {
+				var err error
+				item := fmt.Sprintf("%d/%d", q, i)
+				if q%2 == 0 {
+					err = c.RPush(bg, fmt.Sprintf("list%d", q/2), item).Err()
+				} else {
+					err = c.XAdd(bg, &redis.XAddArgs{Stream: fmt.Sprintf("stream%d", q/2), Values: []any{"item", item}}).Err()
+				}
+				if err != nil {
+					t.Errorf("producer: %v", err)
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	r.bounce(20)
+	producers.Wait()
+	r.await("every element to be delivered", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(seen) >= queues*each
+	})
+	stop()
+	consumers.Wait()
+	for item, n := range seen {
+		if n != 1 {
+			t.Errorf("%s was delivered %d times", item, n)
+		}
+	}
+}
+
+// TestScansDuringMigrations: what is there all the time is in every full SCAN.
+func TestScansDuringMigrations(t *testing.T) {
+	const keys = 100_000
+	r := newRig(t, 3)
+	c := r.client()
+	bg := context.Background()
+	for i := 0; i < keys; i += 1000 {
+		p := c.Pipeline()
+		for j := range 1000 {
+			p.Set(bg, fmt.Sprintf("stable%d", i+j), "x", 0)
+		}
+		if _, err := p.Exec(bg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(bg)
+	defer stop()
+	done := make(chan struct{})
+	go func() { // bounces until stopped, over three groups, two jobs at a time
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			r.proxy("MIGRATE", "0-8191", "TO", fmt.Sprintf("g%d", 1+(i+1)%3))
+			r.proxy("MIGRATE", "8192-16383", "TO", fmt.Sprintf("g%d", 1+(i+2)%3))
+			r.awaitDone()
+		}
+	}()
+	for round := range 50 {
+		seen := make([]bool, keys)
+		n, cursor := 0, uint64(0)
+		for {
+			page, next, err := c.Scan(bg, cursor, "stable*", int64(200+round*100)).Result()
+			if err != nil {
+				t.Fatalf("scan %d: %v", round, err)
+			}
+			for _, k := range page {
+				if i, err := strconv.Atoi(k[len("stable"):]); err == nil && !seen[i] {
+					seen[i] = true
+					n++
+				}
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+		if n != keys {
+			t.Fatalf("scan %d saw %d of %d keys", round, n, keys)
+		}
+	}
+	if n := len(c.Keys(bg, "stable*").Val()); n != keys {
+		t.Errorf("KEYS saw %d of %d keys", n, keys)
+	}
+	stop()
+	<-done
+}
+
+// TestPubSubAcrossFlips: every subscriber sees every message of each publisher, in order,
+// while slots move; and again after a server was restarted.
+func TestPubSubAcrossFlips(t *testing.T) {
+	r := newRig(t, 2)
+	c := r.client()
+	bg := context.Background()
+	var wg sync.WaitGroup
+	const publishers, messages = 4, 2000
+	check := func(name string, ch <-chan *redis.Message) {
+		last := make(map[string]int)
+		for n := 0; n < publishers*messages; n++ {
+			select {
+			case m := <-ch:
+				var p, i int
+				if _, err := fmt.Sscanf(m.Payload, "%d/%d", &p, &i); err != nil {
+					t.Errorf("%s: %q", name, m.Payload)
+					return
+				}
+				if k := fmt.Sprint(p); last[k] != i {
+					t.Errorf("%s: publisher %d's message %d instead of %d", name, p, i, last[k])
+					return
+				} else {
+					last[k]++
+				}
+			case <-time.After(time.Minute):
+				t.Errorf("%s: stuck after %d messages", name, n)
+				return
+			}
+		}
+	}
+	for _, proto := range []int{2, 3} {
+		opt := *c.Options()
+		opt.Protocol = proto
+		sc := redis.NewClient(&opt)
+		defer sc.Close()
+		for name, ps := range map[string]*redis.PubSub{"exact": sc.Subscribe(bg, "ch0", "ch1", "ch2", "ch3"), "pattern": sc.PSubscribe(bg, "ch*")} {
+			defer ps.Close()
+			for i := 0; i < map[string]int{"exact": 4, "pattern": 1}[name]; i++ {
+				if _, err := ps.Receive(bg); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ch := ps.Channel(redis.WithChannelSize(publishers * messages))
+			wg.Go(func() { check(fmt.Sprintf("%s RESP%d", name, proto), ch) })
+		}
+	}
+	for p := range publishers {
+		wg.Go(func() {
+			for i := range messages {
+				n, err := c.Publish(bg, fmt.Sprint("ch", p), fmt.Sprintf("%d/%d", p, i)).Result()
+				if err != nil || n != 4 {
+					t.Errorf("publish: %d receivers, %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	r.bounce(6)
+	wg.Wait()
+}
