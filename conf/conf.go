@@ -42,6 +42,9 @@ type Config struct {
 		OutputBufferHard    Size     `toml:"output-buffer-hard"`
 		OutputBufferSoft    Size     `toml:"output-buffer-soft"`
 		OutputBufferSoftFor Duration `toml:"output-buffer-soft-for"`
+		PubSubBufferHard    Size     `toml:"pubsub-buffer-hard"`
+		PubSubBufferSoft    Size     `toml:"pubsub-buffer-soft"`
+		PubSubBufferSoftFor Duration `toml:"pubsub-buffer-soft-for"`
 		MemoryTotal         Size     `toml:"memory-total"`
 		MaxInFlight         int      `toml:"max-in-flight"`
 		IdleTimeout         Duration `toml:"idle-timeout"`

@@ -23,6 +23,7 @@ var documented = map[string]string{
 	"loops.count": "0", "loops.read-buffer": "64kb",
 	"clients.max-clients": "10000", "clients.max-bulk": "512mb", "clients.query-buffer-limit": "1gb",
 	"clients.output-buffer-hard": "1gb", "clients.output-buffer-soft": "256mb", "clients.output-buffer-soft-for": "1m0s",
+	"clients.pubsub-buffer-hard": "32mb", "clients.pubsub-buffer-soft": "8mb", "clients.pubsub-buffer-soft-for": "1m0s",
 	"clients.memory-total": "2gb", "clients.max-in-flight": "8192", "clients.idle-timeout": "0s",
 	"servers.connect-timeout": "2s", "servers.request-timeout": "1m0s", "servers.reconnect-min": "50ms", "servers.reconnect-max": "2s",
 	"servers.in-flight-bytes": "64mb", "servers.max-dedicated": "8000",

@@ -80,6 +80,8 @@ func (c *Config) sizes() []bound[Size] {
 		{"clients.query-buffer-limit", c.Clients.QueryBufferLimit, mb, tb},
 		{"clients.output-buffer-hard", c.Clients.OutputBufferHard, mb, tb},
 		{"clients.output-buffer-soft", c.Clients.OutputBufferSoft, 64 * kb, tb},
+		{"clients.pubsub-buffer-hard", c.Clients.PubSubBufferHard, 64 * kb, tb},
+		{"clients.pubsub-buffer-soft", c.Clients.PubSubBufferSoft, 64 * kb, tb},
 		{"clients.memory-total", c.Clients.MemoryTotal, mb, 16 * tb},
 		{"servers.in-flight-bytes", c.Servers.InFlightBytes, 64 * kb, tb},
 		{"migration.big-key-bytes", c.Migration.BigKeyBytes, kb, tb},
@@ -90,6 +92,7 @@ func (c *Config) times() []bound[Duration] {
 	const us, ms, hour = Duration(time.Microsecond), Duration(time.Millisecond), Duration(time.Hour)
 	return []bound[Duration]{
 		{"clients.output-buffer-soft-for", c.Clients.OutputBufferSoftFor, 0, 24 * hour},
+		{"clients.pubsub-buffer-soft-for", c.Clients.PubSubBufferSoftFor, 0, 24 * hour},
 		{"clients.idle-timeout", c.Clients.IdleTimeout, 0, 365 * 24 * hour},
 		{"servers.connect-timeout", c.Servers.ConnectTimeout, ms, hour},
 		{"servers.request-timeout", c.Servers.RequestTimeout, 0, 24 * hour},
@@ -113,6 +116,7 @@ func (c *Config) checkPairs() (errs []error) {
 		}
 	}
 	cl, s, l, m := c.Clients, c.Servers, c.Locks, c.Migration
+	atMost(cl.PubSubBufferSoft <= cl.PubSubBufferHard, "clients.pubsub-buffer-soft", cl.PubSubBufferSoft, "clients.pubsub-buffer-hard", cl.PubSubBufferHard)
 	atMost(cl.OutputBufferSoft <= cl.OutputBufferHard, "clients.output-buffer-soft", cl.OutputBufferSoft, "clients.output-buffer-hard", cl.OutputBufferHard)
 	atMost(s.ReconnectMin <= s.ReconnectMax, "servers.reconnect-min", s.ReconnectMin, "servers.reconnect-max", s.ReconnectMax)
 	atMost(l.MoverPatience <= l.WaitDeadline, "locks.mover-patience", l.MoverPatience, "locks.wait-deadline", l.WaitDeadline)

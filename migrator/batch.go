@@ -41,7 +41,9 @@ func (w *worker) connect(ctx context.Context) (err error) {
 		}
 	}
 	if w.dst == nil {
-		if w.dst, err = w.m.dialTarget(ctx); err != nil {
+		w.dst, err = w.m.dialTarget(ctx)
+		w.m.locks.SetAway(err != nil)
+		if err != nil {
 			return at(fromTarget, err)
 		}
 	}

@@ -94,6 +94,9 @@ func (l *loop) decide(r *request) slotlock.Verdict {
 	if wait {
 		return slotlock.Wait
 	}
+	if m.bring && l.bring(r) {
+		return slotlock.Source
+	}
 	for i, k := range m.keys {
 		if m.home[i] {
 			continue
@@ -111,6 +114,22 @@ func (l *loop) decide(r *request) slotlock.Verdict {
 		return slotlock.Wait
 	}
 	return slotlock.Target
+}
+
+// bring asks for all keys of a command that blocks to be at the target. True: they are
+// held at the source, since the target is away.
+func (l *loop) bring(r *request) bool {
+	m := r.motion
+	for i, k := range m.keys {
+		if !m.home[i] && m.locks.Bring(k.DB, []byte(k.Name), l) == slotlock.Source {
+			m.held = append(m.held, k)
+		}
+	}
+	if len(m.held) == len(m.keys) {
+		return true
+	}
+	l.releaseHolds(r)
+	return false
 }
 
 func (l *loop) releaseHolds(r *request) {

@@ -18,15 +18,14 @@ type Options struct {
 	Version     string
 	Password    string // clients must AUTH with it; "": none
 
-	MaxClients    int
-	MaxBulk       int           // proto-max-bulk-len
-	QueryLimit    int           // client-query-buffer-limit: input that waits, per client
-	OutputHard    int           // client-output-buffer-limit: closed at once beyond it
-	OutputSoft    int           // … and beyond this for OutputSoftFor
-	OutputSoftFor time.Duration //
-	MemoryTotal   int           // buffers of all clients; the largest is closed beyond it
-	MaxInFlight   int           // commands of one client without an answer; then its input waits
-	IdleTimeout   time.Duration // 0: none
+	MaxClients   int
+	MaxBulk      int           // proto-max-bulk-len
+	QueryLimit   int           // client-query-buffer-limit: input that waits, per client
+	Output       OutputLimit   // client-output-buffer-limit
+	OutputPubSub OutputLimit   // … of clients that are subscribed to channels
+	MemoryTotal  int           // buffers of all clients; the largest is closed beyond it
+	MaxInFlight  int           // commands of one client without an answer; then its input waits
+	IdleTimeout  time.Duration // 0: none
 
 	ConnectTimeout time.Duration // to a server, with its handshake
 	RequestTimeout time.Duration // a server silent that long with calls in flight is dropped; 0: none
@@ -48,6 +47,13 @@ type Options struct {
 	Log *zap.Logger
 	// Sections adds INFO sections that the data plane does not know: lower-case name → text.
 	Sections func() map[string]string
+}
+
+// OutputLimit bounds what a client may leave unread: it is closed at once beyond Hard, and
+// beyond Soft when that lasts for SoftFor.
+type OutputLimit struct {
+	Hard, Soft int // bytes
+	SoftFor    time.Duration
 }
 
 // outputPause is how much a client may leave unread before its further commands wait.

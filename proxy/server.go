@@ -112,7 +112,7 @@ func (s *Server) quiet(ctx context.Context) bool {
 	for _, l := range s.allLoops() {
 		_ = l.call(ctx, func() {
 			for c := range l.sessions {
-				busy = busy || c.queue.n > 0 || c.pendingOut() > 0
+				busy = busy || !c.blocks() && (c.queue.n > 0 || c.pendingOut() > 0)
 			}
 		})
 	}

@@ -282,49 +282,6 @@ func (s *session) advance() {
 	}
 }
 
-// push sends a message that is no reply, between two replies.
-func (s *session) push(msg []byte) {
-	if s.gone {
-		return
-	}
-	if front := s.queue.front(); len(s.pushes) > 0 || front != nil && front.started {
-		s.held += len(msg)
-		s.pushes = append(s.pushes, append([]byte(nil), msg...))
-		return
-	}
-	s.write(msg)
-}
-
-// pushBehind is push behind the replies to all commands that the client has in flight, so
-// that it does not learn of the change of a value before it gets the old one.
-func (s *session) pushBehind(msg []byte) {
-	if s.gone {
-		return
-	}
-	if s.queue.n == 0 || s.blocks() {
-		s.push(msg)
-		return
-	}
-	r := s.l.newRequest(s, nil)
-	s.queue.push(r)
-	r.finish(msg)
-}
-
-// writePushes writes the messages that waited for the end of a reply.
-func (s *session) writePushes() {
-	if len(s.pushes) == 0 {
-		return
-	}
-	if front := s.queue.front(); front != nil && front.started {
-		return
-	}
-	for _, msg := range s.pushes {
-		s.held -= len(msg)
-		s.write(msg)
-	}
-	s.pushes = nil
-}
-
 // write appends reply bytes to what goes out at the end of the turn.
 func (s *session) write(b []byte) {
 	if s.gone {
@@ -384,18 +341,21 @@ func (s *session) flush() {
 }
 
 func (s *session) checkOutput() {
-	o := &s.l.srv.opt
+	limit := &s.l.srv.opt.Output
+	if s.nsubs > 0 {
+		limit = &s.l.srv.opt.OutputPubSub
+	}
 	n := s.pendingOut()
 	switch {
-	case n > o.OutputHard:
+	case n > limit.Hard:
 		s.closeFor(fmt.Sprintf("%d bytes of output unread, over the hard client-output-buffer-limit", n))
-	case n <= o.OutputSoft:
+	case n <= limit.Soft:
 		s.softSince = time.Time{}
 	case s.softSince.IsZero():
 		s.softSince = s.l.now
 		s.l.wantTick.Store(true)
-	case s.l.now.Sub(s.softSince) > o.OutputSoftFor:
-		s.closeFor(fmt.Sprintf("%d bytes of output unread for %v, over the soft client-output-buffer-limit", n, o.OutputSoftFor))
+	case s.l.now.Sub(s.softSince) > limit.SoftFor:
+		s.closeFor(fmt.Sprintf("%d bytes of output unread for %v, over the soft client-output-buffer-limit", n, limit.SoftFor))
 	}
 }
 
@@ -416,7 +376,7 @@ func (s *session) check() {
 	if s.paused {
 		s.wantResume()
 	}
-	if idle := s.l.srv.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.l.now.Sub(s.active) > idle {
+	if idle := s.l.srv.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.nsubs == 0 && s.l.now.Sub(s.active) > idle {
 		s.kill("idle timeout")
 	}
 }
@@ -477,7 +437,7 @@ func (s *session) leave() {
 	s.in, s.out, s.scan, s.pushes, s.tx = nil, nil, nil, nil, nil
 	s.unsubscribeAll()
 	s.stopTracking()
-	watching := false
+	watched := true
 	for s.queue.n > 0 {
 		r := s.queue.pop()
 		switch {
@@ -493,11 +453,13 @@ func (s *session) leave() {
 			if x, ok := r.op.(*blocking); ok && x.on != nil {
 				l.unblock(x) // the server would go on waiting for it
 			}
-			watching = watching || r == s.hold
+			if _, yes := r.op.(*watching); yes {
+				watched = false // its reply is still to come, and ends it
+			}
 		}
 		// Others are on a pipe, in a gather or with a goroutine, and freed by these.
 	}
-	if !watching {
+	if watched {
 		s.unwatch()
 	}
 }

@@ -77,6 +77,7 @@ type Table struct {
 	moved   atomic.Int64 // commits
 	waiting atomic.Int64 // keys locked or wanted for a client
 	maxWait int64
+	away    atomic.Bool // the target can't be reached
 
 	// touched are keys locked for resolve-on-touch (or by Want) that the mover has not
 	// taken yet. mu protects it alone; it is taken with a shard's mu held, never the

@@ -170,8 +170,9 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 	return proxy.Options{
 		Listen: c.Listen, Loops: c.Loops.Count, ReadBuffer: int(c.Loops.ReadBuffer), Name: name, Version: Version, Password: c.Password,
 		MaxClients: c.Clients.MaxClients, MaxBulk: int(c.Clients.MaxBulk), QueryLimit: int(c.Clients.QueryBufferLimit),
-		OutputHard: int(c.Clients.OutputBufferHard), OutputSoft: int(c.Clients.OutputBufferSoft), OutputSoftFor: d(c.Clients.OutputBufferSoftFor),
-		MemoryTotal: int(c.Clients.MemoryTotal), MaxInFlight: c.Clients.MaxInFlight, IdleTimeout: d(c.Clients.IdleTimeout),
+		Output:       proxy.OutputLimit{Hard: int(c.Clients.OutputBufferHard), Soft: int(c.Clients.OutputBufferSoft), SoftFor: d(c.Clients.OutputBufferSoftFor)},
+		OutputPubSub: proxy.OutputLimit{Hard: int(c.Clients.PubSubBufferHard), Soft: int(c.Clients.PubSubBufferSoft), SoftFor: d(c.Clients.PubSubBufferSoftFor)},
+		MemoryTotal:  int(c.Clients.MemoryTotal), MaxInFlight: c.Clients.MaxInFlight, IdleTimeout: d(c.Clients.IdleTimeout),
 		ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
 		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes), MaxDedicated: c.Servers.MaxDedicated,
 		LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked,

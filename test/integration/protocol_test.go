@@ -110,13 +110,13 @@ func TestLocalCommands(t *testing.T) {
 		{[]any{"SELECT", 16}, "ERR DB index is out of range"}, {[]any{"SELECT", "x"}, "ERR value is not an integer or out of range"},
 		{[]any{"CLIENT", "SETNAME", "me"}, "OK"}, {[]any{"CLIENT", "GETNAME"}, "me"}, {[]any{"CLIENT", "SETNAME", "a b"}, "ERR Client names cannot contain spaces, newlines or special characters."},
 		{[]any{"CLIENT", "SETINFO", "LIB-NAME", "x"}, "OK"}, {[]any{"CLIENT", "NO-EVICT", "on"}, "OK"}, {[]any{"CLIENT", "NO-TOUCH", "off"}, "OK"},
-		{[]any{"HELLO", 3}, "NOPROTO unsupported protocol version"}, {[]any{"COMMAND", "GETKEYS", "MSET", "a", 1, "b", 2}, "[a b]"},
-		{[]any{"KEYS", "*"}, "ERR 'keys' is not supported through the gateway"}, {[]any{"NOSUCH", "a"}, "ERR unknown command 'NOSUCH', with args beginning with: 'a' "},
-		{[]any{"GET"}, "ERR wrong number of arguments for 'get' command"}, {[]any{"XREAD", "BLOCK", 0, "STREAMS", "k", "$"}, "ERR blocking 'xread' is not supported through the gateway"},
+		{[]any{"HELLO", 4}, "NOPROTO unsupported protocol version"}, {[]any{"COMMAND", "GETKEYS", "MSET", "a", 1, "b", 2}, "[a b]"},
+		{[]any{"KEYS", "*"}, "[]"}, {[]any{"NOSUCH", "a"}, "ERR unknown command 'NOSUCH', with args beginning with: 'a' "},
+		{[]any{"GET"}, "ERR wrong number of arguments for 'get' command"}, {[]any{"XREAD", "BLOCK", 10, "STREAMS", "k", "$"}, "redis: nil"},
 		{[]any{"SET", "k", "v"}, "OK"}, {[]any{"DBSIZE"}, "1"}, {[]any{"LPUSH", "k", "v"}, "WRONGTYPE Operation against a key holding the wrong kind of value"},
 		{[]any{"SORT", "k2", "BY", "w_*"}, "ERR BY and GET patterns of 'sort' are not supported through the gateway: the keys that they name may be on another server"},
 		{[]any{"SORT", "k2", "BY", "nosort", "GET", "#"}, "[]"},
-		{[]any{"COPY", "k", "k2", "DB", 1}, "ERR 'copy' with DB is not supported through the gateway"},
+		{[]any{"COPY", "k", "{k}2", "DB", 99}, "ERR DB index is out of range"}, {[]any{"COPY", "k", "x", "DB", 1}, "CROSSSLOT Keys in request don't hash to the same slot"}, {[]any{"COPY", "k", "k", "DB", 4}, "1"}, {[]any{"MOVE", "k", 4}, "0"},
 	} {
 		got, err := c.Do(ctx, x.cmd...).Result()
 		text := fmt.Sprint(got)

@@ -1,0 +1,44 @@
+package proxy
+
+// push sends a message that is no reply, between two replies.
+func (s *session) push(msg []byte) {
+	if s.gone {
+		return
+	}
+	if front := s.queue.front(); len(s.pushes) > 0 || front != nil && front.started {
+		s.held += len(msg)
+		s.pushes = append(s.pushes, append([]byte(nil), msg...))
+		return
+	}
+	s.write(msg)
+}
+
+// pushBehind is push behind the replies to all commands that the client has in flight, so
+// that it does not learn of the change of a value before it gets the old one.
+func (s *session) pushBehind(msg []byte) {
+	if s.gone {
+		return
+	}
+	if s.queue.n == 0 || s.blocks() {
+		s.push(msg)
+		return
+	}
+	r := s.l.newRequest(s, nil)
+	s.queue.push(r)
+	r.finish(msg)
+}
+
+// writePushes writes the messages that waited for the end of a reply.
+func (s *session) writePushes() {
+	if len(s.pushes) == 0 {
+		return
+	}
+	if front := s.queue.front(); front != nil && front.started {
+		return
+	}
+	for _, msg := range s.pushes {
+		s.held -= len(msg)
+		s.write(msg)
+	}
+	s.pushes = nil
+}
