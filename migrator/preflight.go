@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keyferry/internal/topology"
+	"keyferry/router"
 )
 
 // hopelessError is one that waiting can't mend.
@@ -63,7 +64,7 @@ func (r *runner) preflight(ctx context.Context) (*Event, error) {
 // use. The key expires by itself should the gateway die in between.
 func (r *runner) trial(ctx context.Context, src, dst *link) error {
 	const ttl = time.Minute
-	key := "keyferry:preflight:" + r.job.ID
+	key := router.InternalPrefix + r.job.ID
 	if err := src.conn.Set(ctx, key, "x", ttl).Err(); err != nil {
 		return at(fromSource, explain("SET", err))
 	}
@@ -126,7 +127,7 @@ func (r *runner) targetFree(ctx context.Context, dst *link) error {
 				return at(fromTarget, err)
 			}
 			for _, n := range names {
-				if s := r.m.scheme.Slot([]byte(n)); slots.Has(s) {
+				if s := r.m.scheme.Slot([]byte(n)); slots.Has(s) && !strings.HasPrefix(n, router.InternalPrefix) {
 					return at(fromTarget, hopeless("%s holds key %q of slot %d in database %d already: remove the keys of these slots there, then RESUME",
 						dst.group.Addr, n, s, db))
 				}

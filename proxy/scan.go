@@ -165,6 +165,9 @@ func (l *loop) serving() (out []int16) {
 // livesIn reports whether a key found in a group may be there: it is its slot's owner or,
 // while the slot moves, its target. Anything else is a leftover that nobody can read.
 func livesIn(t *router.Table, group int16, key []byte) bool {
+	if bytes.HasPrefix(key, []byte(router.InternalPrefix)) {
+		return false
+	}
 	s := &t.Slots[t.Scheme.Slot(key)]
 	return s.Owner == group || s.Target == group
 }

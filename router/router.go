@@ -13,6 +13,10 @@ import (
 	"keyferry/slotlock"
 )
 
+// InternalPrefix begins the names of the gateway's own keys at the servers, which clients
+// are not shown.
+const InternalPrefix = "keyferry:preflight:"
+
 // Group is one group as the data plane needs it. Its index in Table.Groups is its number
 // within that table only.
 type Group struct {
