@@ -108,7 +108,7 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 		l.wantTick.Store(true)
 	}
 	if r.cmd.Flags&resp.Write != 0 {
-		r.s.lastWrite = l.table.Groups[group].ID
+		r.s.lastWrite = on.pipe
 	}
 	if streams := resp.NewestIDs(x.args); len(streams) > 0 {
 		l.concrete(r, x, streams)
@@ -316,7 +316,7 @@ func (l *loop) waitForReplicas(r *request, x *blocking) {
 	frame := append([]byte("*1\r\n$4\r\nPING\r\n"), resp.AppendRequest(nil, x.args...)...)
 	group := int16(-1)
 	for i, g := range l.table.Groups {
-		if g.ID == r.s.lastWrite {
+		if w := r.s.lastWrite; w != nil && w.Group == g.ID {
 			group = int16(i)
 		}
 	}

@@ -71,7 +71,7 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 		p := l.pipe(l.table.Slots[slot].Owner, s.db, s.proto)
 		s.lastPipe = p
 		if cmd.Flags&resp.Write != 0 {
-			s.lastWrite = p.Group
+			s.lastWrite = p
 		}
 		l.send(r, p, frame)
 	case router.Resolve:
@@ -141,7 +141,7 @@ func (plain) send(l *loop, r *request, group int16, frame []byte) {
 	p := l.pipe(group, r.motionDB(), r.s.proto)
 	r.s.lastPipe = p
 	if r.cmd.Flags&resp.Write != 0 {
-		r.s.lastWrite = p.Group
+		r.s.lastWrite = p
 	}
 	l.send(r, p, frame)
 }

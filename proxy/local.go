@@ -191,7 +191,7 @@ func (s *session) resetState() {
 	s.unwatch()
 	s.unsubscribeAll()
 	s.stopTracking()
-	s.proto, s.db, s.name, s.lastWrite = 2, 0, "", ""
+	s.proto, s.db, s.name, s.lastWrite = 2, 0, "", nil
 	s.noEvict, s.noTouch = false, false
 	s.authed = s.l.srv.opt.Password == ""
 }

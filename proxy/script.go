@@ -142,7 +142,7 @@ func (l *loop) loaded(p *upstream.Pipe) *loadedSet {
 
 func (x *bySHA) send(l *loop, r *request, group int16, frame []byte) {
 	p := l.pipe(group, r.motionDB(), r.s.proto)
-	r.s.lastPipe, r.s.lastWrite = p, p.Group
+	r.s.lastPipe, r.s.lastWrite = p, p
 	x.pipe = p
 	body, known := l.srv.scripts.body([]byte(x.sha))
 	set := l.loaded(p)

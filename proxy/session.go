@@ -42,8 +42,8 @@ type session struct {
 
 	tx        *transaction // since MULTI
 	watch     *watch
-	hold      *request // its reply decides how the client goes on: what follows waits
-	lastWrite string   // group of its last write, for WAIT
+	hold      *request       // its reply decides how the client goes on: what follows waits
+	lastWrite *upstream.Pipe // where its last write went, for WAIT
 	subs      *subscriptions
 	nsubs     int // channels and patterns
 	tracking  *tracking

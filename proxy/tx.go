@@ -279,12 +279,12 @@ type execution struct {
 func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	s := r.s
 	g := l.table.Groups[group].ID
-	if x.writes {
-		s.lastWrite = g
-	}
 	if x.on == nil {
 		p := l.pipe(group, x.db, s.proto)
 		s.lastPipe = p
+		if x.writes {
+			s.lastWrite = p
+		}
 		r.flying = true
 		if x.after == x.db {
 			p.SendBlock(r, frame, x.n+1, 0)
@@ -308,6 +308,9 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 		return
 	}
 	r.flying = true
+	if x.writes {
+		s.lastWrite = x.on.pipe
+	}
 	x.on.send(r, x.db, frame, x.n+1, 0)
 	x.on.db = x.after // or not, if it is aborted; then the next user selects
 	if x.after != x.db {

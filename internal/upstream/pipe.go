@@ -127,7 +127,14 @@ func (p *Pipe) Pending() int {
 
 // Send queues one command. The frame is copied or written before Send returns; c gets
 // exactly one last Reply or one Fail, possibly before Send returns.
-func (p *Pipe) Send(c Call, frame []byte) { p.SendBlock(c, frame, 0, 0) }
+func (p *Pipe) Send(c Call, frame []byte) {
+	if p.state != Up && !p.takes(c, len(frame)) {
+		return
+	}
+	p.sent++
+	p.calls.push(c)
+	p.put(frame)
+}
 
 // skipped takes the replies of a block that nobody asked for.
 type skipped struct{}
@@ -139,20 +146,7 @@ func (skipped) Fail(error, bool)   {}
 // else's between them. c gets the reply of the one that stands behind the first before of
 // them and in front of the last after; the other replies are dropped.
 func (p *Pipe) SendBlock(c Call, frame []byte, before, after int) {
-	switch p.state {
-	case Up:
-	case Idle:
-		p.connect()
-	case Connecting:
-	case Down:
-		c.Fail(p.downError(), false)
-		return
-	case Retired:
-		c.Fail(ErrClosed, false)
-		return
-	}
-	if p.state == Connecting && len(p.out)+len(frame) > p.limits.QueueBytes && len(p.out) > 0 {
-		c.Fail(ErrBusy, false)
+	if p.state != Up && !p.takes(c, len(frame)) {
 		return
 	}
 	p.sent += uint64(before + 1 + after)
@@ -163,6 +157,30 @@ func (p *Pipe) SendBlock(c Call, frame []byte, before, after int) {
 	for range after {
 		p.calls.push(skipped{})
 	}
+	p.put(frame)
+}
+
+// takes reports whether a pipe that is not up takes a call; if not, the call has failed.
+func (p *Pipe) takes(c Call, size int) bool {
+	switch p.state {
+	case Idle:
+		p.connect()
+	case Down:
+		c.Fail(p.downError(), false)
+		return false
+	case Retired:
+		c.Fail(ErrClosed, false)
+		return false
+	}
+	if p.state == Connecting && len(p.out)+size > p.limits.QueueBytes && len(p.out) > 0 {
+		c.Fail(ErrBusy, false)
+		return false
+	}
+	return true
+}
+
+// put hands the bytes of calls that have been pushed to the next flush.
+func (p *Pipe) put(frame []byte) {
 	if p.state == Up && len(frame) >= directWrite {
 		p.Flush()
 		if p.conn != nil {
