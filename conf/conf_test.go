@@ -24,6 +24,7 @@ var documented = map[string]string{
 	"clients.max-clients": "10000", "clients.max-bulk": "512mb", "clients.query-buffer-limit": "1gb",
 	"clients.output-buffer-hard": "1gb", "clients.output-buffer-soft": "256mb", "clients.output-buffer-soft-for": "1m0s",
 	"clients.memory-total": "2gb", "clients.max-in-flight": "8192", "clients.idle-timeout": "0s",
+	"slowlog.slower-than": "10ms", "slowlog.max-len": "128", "slowlog.latency-threshold": "0s",
 	"servers.connect-timeout": "2s", "servers.request-timeout": "1m0s", "servers.reconnect-min": "50ms", "servers.reconnect-max": "2s",
 	"servers.in-flight-bytes": "64mb",
 	"locks.wait-deadline":     "2s", "locks.max-parked": "100000", "locks.max-keys-waiting": "100000", "locks.mover-patience": "5ms",

@@ -61,6 +61,7 @@ func (c *Config) counts() []bound[int] {
 		{"loops.count", c.Loops.Count, 0, 1024},
 		{"clients.max-clients", c.Clients.MaxClients, 1, 1 << 20},
 		{"clients.max-in-flight", c.Clients.MaxInFlight, 1, 1 << 24},
+		{"slowlog.max-len", c.Slowlog.MaxLen, 0, 1 << 20},
 		{"locks.max-parked", c.Locks.MaxParked, 1, 1 << 24},
 		{"locks.max-keys-waiting", c.Locks.MaxKeysWaiting, 1, 1 << 24},
 		{"locks.recently-moved", c.Locks.RecentlyMoved, 1024, 1 << 28},
@@ -90,6 +91,8 @@ func (c *Config) times() []bound[Duration] {
 	return []bound[Duration]{
 		{"clients.output-buffer-soft-for", c.Clients.OutputBufferSoftFor, 0, 24 * hour},
 		{"clients.idle-timeout", c.Clients.IdleTimeout, 0, 365 * 24 * hour},
+		{"slowlog.slower-than", c.Slowlog.SlowerThan, 0, hour},
+		{"slowlog.latency-threshold", c.Slowlog.LatencyThreshold, 0, hour},
 		{"servers.connect-timeout", c.Servers.ConnectTimeout, ms, hour},
 		{"servers.request-timeout", c.Servers.RequestTimeout, 0, 24 * hour},
 		{"servers.reconnect-min", c.Servers.ReconnectMin, ms, hour},

@@ -199,6 +199,8 @@ func (s *session) listClients(opts [][]byte) {
 func (s *session) async(f func() []byte) {
 	l := s.l
 	r := l.newRequest(s, s.lastCmd)
+	l.keep(r, l.t.frame)
+	l.t.executing = nil
 	s.queue.push(r)
 	l.srv.wg.Go(func() {
 		reply := f()

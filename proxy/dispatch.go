@@ -19,42 +19,43 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) {
 	l.n.total++
 	cmd, bad := resp.Resolve(args)
 	if bad != "" {
-		s.reject(bad)
+		s.rejectCommand(args, bad)
 		return
 	}
 	s.lastCmd = cmd
-	l.n.commands[cmd.Index]++
 	if !s.authed && cmd.Flags&resp.NoAuth == 0 {
-		s.reject("NOAUTH Authentication required.")
+		s.rejectCommand(args, "NOAUTH Authentication required.")
 		return
 	}
 	var keys []int
 	if cmd.Serve != resp.Local && cmd.Serve != resp.Refused {
 		var err error
 		if keys, err = cmd.AppendKeys(l.keyIndex[:0], args); err != nil {
-			s.reject("ERR " + err.Error())
+			s.rejectCommand(args, "ERR "+err.Error())
 			return
 		}
 		l.keyIndex = keys
 		if why := refusedForm(cmd, args); why != "" {
-			s.reject(why)
+			s.rejectCommand(args, why)
 			return
 		}
 	}
 	outcome, slot := l.table.Route(cmd, args, keys)
-	if inline && (outcome == router.Serve || outcome == router.Resolve) {
+	if inline {
 		l.scratch = resp.AppendRequest(l.scratch[:0], args...)
 		frame = l.scratch
 	}
 	switch outcome {
 	case router.Serve:
 		r := l.newRequest(s, cmd)
+		l.keep(r, frame)
 		s.queue.push(r)
 		p := l.pipe(l.table.Slots[slot].Owner, s.db)
 		s.lastPipe = p
 		l.send(r, p, frame)
 	case router.Resolve:
 		r := l.newRequest(s, cmd)
+		l.keep(r, frame)
 		s.queue.push(r)
 		m := l.newMotion(slot, s.db)
 		for _, k := range keys {
@@ -62,16 +63,18 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) {
 		}
 		l.move(r, m, frame)
 	case router.Split:
-		l.split(s, cmd, args, keys)
+		l.split(s, cmd, args, keys, frame)
 	case router.CrossSlot:
 		l.n.crossSlot++
-		s.reject("CROSSSLOT Keys in request don't hash to the same slot")
+		s.rejectCommand(args, "CROSSSLOT Keys in request don't hash to the same slot")
 	case router.Unserved:
-		s.reject(unservedText(slot))
+		s.rejectCommand(args, unservedText(slot))
 	case router.Local:
+		l.t.executing, l.t.frame = cmd, frame
 		s.local(cmd, args)
+		l.t.executing, l.t.frame = nil, nil
 	case router.Refuse:
-		s.reject(fmt.Sprintf("ERR '%s' is not supported through the gateway", cmd.Name))
+		s.rejectCommand(args, fmt.Sprintf("ERR '%s' is not supported through the gateway", cmd.Name))
 	}
 }
 
@@ -121,12 +124,16 @@ func sortsByOtherKeys(args [][]byte) bool {
 	return false
 }
 
-func (s *session) reject(text string) {
-	s.l.n.errorReplies++
-	s.answer(resp.AppendErr(nil, text))
+// reject answers an error.
+func (s *session) reject(text string) { s.answer(resp.AppendErr(nil, text)) }
+
+// rejectCommand answers an error to a command that is not executed.
+func (s *session) rejectCommand(args [][]byte, text string) {
+	s.l.countRejected(args)
+	s.reject(text)
 }
 
 func (l *loop) send(r *request, p *upstream.Pipe, frame []byte) {
-	r.flying = true
+	r.flying, r.pipe, r.sent = true, p, l.ns
 	p.Send(r, frame)
 }

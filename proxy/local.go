@@ -42,7 +42,7 @@ func (s *session) local(cmd *resp.Command, args [][]byte) {
 	case "dbsize":
 		s.dbsize()
 	default:
-		s.reject("ERR '" + cmd.Name + "' is not supported through the gateway")
+		s.serverCommand(name, sub, cmd, args)
 	}
 }
 
@@ -173,6 +173,7 @@ func (s *session) dbsize() {
 		return
 	}
 	g.r = l.newRequest(s, s.lastCmd)
+	l.keep(g.r, l.t.frame)
 	s.queue.push(g.r)
 	g.left = len(groups)
 	for range groups {

@@ -21,7 +21,8 @@ type loop struct {
 	srv *Server
 	id  int
 	el  gnet.EventLoop
-	now time.Time // read once per event
+	now time.Time // read once per event, by clock
+	ns  int64     // … in ns since the server's start
 
 	table  *router.Table
 	offers []offer // tables that wait for parked commands, oldest first
@@ -59,6 +60,7 @@ type loop struct {
 	mail []func()
 
 	n     counters
+	t     timing
 	stats published
 }
 
@@ -93,11 +95,12 @@ type heldKey struct {
 
 func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
 	l := &loop{
-		srv: s, id: id, el: el, now: time.Now(),
+		srv: s, id: id, el: el,
 		pipes: make(map[pipeKey]*upstream.Pipe), sessions: make(map[*session]struct{}),
 		parked: make(map[slotlock.Key]*keyQueue), parkedBy: make(map[*slotlock.Table]int),
 	}
-	l.n.commands = make([]uint64, resp.NumCommands())
+	l.clock()
+	l.initTiming()
 	l.turnTask = gnet.RunnableFunc(func(context.Context) error { l.turn(); return nil })
 	l.env = upstream.Env{
 		Dial:  func(p *upstream.Pipe) { s.dial(l, p) },
@@ -149,7 +152,7 @@ func (l *loop) arm() {
 // turn does what the events since the last one have left to do, writes last.
 func (l *loop) turn() {
 	l.armed = true // what follows need not ask for another turn
-	l.now = time.Now()
+	l.clock()
 	l.mu.Lock()
 	mail := l.mail
 	l.mail = nil
@@ -367,7 +370,7 @@ func (l *loop) newRequest(s *session, c *resp.Command) *request {
 	} else {
 		l.freeRequests = r.next
 	}
-	r.s, r.cmd, r.next = s, c, nil
+	r.s, r.cmd, r.next, r.begun = s, c, nil, l.ns
 	return r
 }
 
@@ -375,6 +378,9 @@ func (l *loop) free(r *request) {
 	if r.reply != nil {
 		l.recycle(r.reply)
 	}
-	*r = request{next: l.freeRequests}
+	if r.slow != nil {
+		l.writtenSlow(r)
+	}
+	*r = request{next: l.freeRequests, head: r.head[:0]}
 	l.freeRequests = r
 }

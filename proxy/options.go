@@ -33,6 +33,10 @@ type Options struct {
 	ReconnectMax   time.Duration
 	PipeBytes      int // unsent bytes of one server connection beyond which clients wait
 
+	SlowlogSlowerThan time.Duration // commands that take as long are kept for SLOWLOG; 0: none
+	SlowlogMaxLen     int
+	LatencyThreshold  time.Duration // … are noted for LATENCY; 0: none
+
 	LockDeadline time.Duration // a command parked longer is answered -TRYAGAIN
 	MaxParked    int           // parked commands per loop; beyond: -TRYAGAIN
 

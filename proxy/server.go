@@ -23,6 +23,7 @@ import (
 type Server struct {
 	gnet.BuiltinEventEngine
 	opt     Options
+	live    atomic.Pointer[Options] // what CONFIG SET has made of opt; replaced as a whole
 	log     *zap.Logger
 	started time.Time
 	eng     gnet.Engine
@@ -30,6 +31,7 @@ type Server struct {
 
 	nextClient atomic.Int64
 	nextConn   atomic.Int64
+	nextSlow   atomic.Int64
 	clients    atomic.Int64
 	rejected   atomic.Int64
 	draining   atomic.Bool
@@ -49,10 +51,12 @@ func New(opt Options, t *router.Table) *Server {
 		opt.Loops = runtime.NumCPU()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{
+	s := &Server{
 		opt: opt, log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
 		loops: make(map[gnet.EventLoop]*loop), ctx: ctx, cancel: cancel,
 	}
+	s.live.Store(&opt)
+	return s
 }
 
 // Start listens and returns when connections are accepted. Errors: the address is taken
@@ -223,10 +227,10 @@ func (s *Server) OnTraffic(c gnet.Conn) gnet.Action {
 	}
 	switch x := c.Context().(type) {
 	case *session:
-		x.l.now = time.Now()
+		x.l.clock()
 		x.data(b)
 	case *dialed:
-		x.l.now = time.Now()
+		x.l.clock()
 		if x.pipe == nil {
 			return gnet.Close
 		}
@@ -282,7 +286,7 @@ func (d *dialed) Close() {
 }
 
 func (d *dialed) opened(c gnet.Conn) {
-	d.l.now = time.Now()
+	d.l.clock()
 	if d.pipe.State() != upstream.Connecting {
 		d.pipe = nil
 		_ = c.Close()

@@ -33,14 +33,15 @@ type cut struct {
 	keys  []int // argument indexes
 }
 
-func (l *loop) split(s *session, cmd *resp.Command, args [][]byte, keys []int) {
+func (l *loop) split(s *session, cmd *resp.Command, args [][]byte, keys []int, frame []byte) {
 	g := &gather{kind: cmd.Serve}
 	cuts, unserved := l.cut(g, args, keys)
 	if unserved >= 0 {
-		s.reject(unservedText(unserved))
+		s.rejectCommand(args, unservedText(unserved))
 		return
 	}
 	g.r = l.newRequest(s, cmd)
+	l.keep(g.r, frame)
 	s.queue.push(g.r)
 	g.left = len(cuts)
 	g.parts = make([]*request, len(cuts))
@@ -112,11 +113,12 @@ func (l *loop) partFrame(cmd *resp.Command, args [][]byte, keys []int) []byte {
 }
 
 // part is told that one part has its reply.
-func (g *gather) part(*request) {
+func (g *gather) part(r *request) {
 	if g.left--; g.left > 0 {
 		return
 	}
 	l := g.r.s.l
+	g.r.pipe, g.r.sent = r.pipe, r.sent // the last part is the one that took longest
 	reply := g.merge()
 	for _, p := range g.parts {
 		g.r.s.held -= len(p.reply)

@@ -172,6 +172,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 		MaxClients: c.Clients.MaxClients, MaxBulk: int(c.Clients.MaxBulk), QueryLimit: int(c.Clients.QueryBufferLimit),
 		OutputHard: int(c.Clients.OutputBufferHard), OutputSoft: int(c.Clients.OutputBufferSoft), OutputSoftFor: d(c.Clients.OutputBufferSoftFor),
 		MemoryTotal: int(c.Clients.MemoryTotal), MaxInFlight: c.Clients.MaxInFlight, IdleTimeout: d(c.Clients.IdleTimeout),
+		SlowlogSlowerThan: d(c.Slowlog.SlowerThan), SlowlogMaxLen: c.Slowlog.MaxLen, LatencyThreshold: d(c.Slowlog.LatencyThreshold),
 		ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
 		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes),
 		LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked,
