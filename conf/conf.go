@@ -49,6 +49,11 @@ type Config struct {
 		MaxInFlight         int      `toml:"max-in-flight"`
 		IdleTimeout         Duration `toml:"idle-timeout"`
 	} `toml:"clients"`
+	Slowlog struct {
+		SlowerThan       Duration `toml:"slower-than"`
+		MaxLen           int      `toml:"max-len"`
+		LatencyThreshold Duration `toml:"latency-threshold"`
+	} `toml:"slowlog"`
 	Servers struct {
 		ConnectTimeout Duration `toml:"connect-timeout"`
 		RequestTimeout Duration `toml:"request-timeout"`

@@ -25,6 +25,7 @@ var documented = map[string]string{
 	"clients.output-buffer-hard": "1gb", "clients.output-buffer-soft": "256mb", "clients.output-buffer-soft-for": "1m0s",
 	"clients.pubsub-buffer-hard": "32mb", "clients.pubsub-buffer-soft": "8mb", "clients.pubsub-buffer-soft-for": "1m0s",
 	"clients.memory-total": "2gb", "clients.max-in-flight": "8192", "clients.idle-timeout": "0s",
+	"slowlog.slower-than": "10ms", "slowlog.max-len": "128", "slowlog.latency-threshold": "0s",
 	"servers.connect-timeout": "2s", "servers.request-timeout": "1m0s", "servers.reconnect-min": "50ms", "servers.reconnect-max": "2s",
 	"servers.in-flight-bytes": "64mb", "servers.max-dedicated": "8000",
 	"locks.wait-deadline": "2s", "locks.max-parked": "100000", "locks.max-keys-waiting": "100000", "locks.mover-patience": "5ms",

@@ -62,10 +62,9 @@ func (s *session) block(cmd *resp.Command, args [][]byte, index []int) bool {
 		x.slot = l.table.Scheme.Slot(args[index[0]])
 		x.keys = appendKeys(nil, s.db, cmd, args, index)
 	}
-	r := l.newRequest(s, cmd)
+	r := l.begin(s, cmd)
 	x.r, r.op = r, x
 	s.hold = r
-	s.queue.push(r)
 	l.blocked[x] = struct{}{}
 	if x.slot < 0 {
 		l.waitForReplicas(r, x)

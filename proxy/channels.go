@@ -75,9 +75,8 @@ func (s *session) subscribe(kind channelKind, names [][]byte) {
 		s.answer(s.subscribed(kind, asked))
 		return
 	}
-	r := l.newRequest(s, s.lastCmd)
+	r := l.begin(s, s.lastCmd)
 	s.hold = r
-	s.queue.push(r)
 	l.srv.hub.want(l, fresh, func() {
 		if s.gone {
 			l.srv.hub.drop(l, fresh)
@@ -221,9 +220,8 @@ func (s *session) publish(kind channelKind, args [][]byte) {
 		s.reject("CLUSTERDOWN there is no group")
 		return
 	}
-	r := l.newRequest(s, s.lastCmd)
+	r := l.begin(s, s.lastCmd)
 	r.op = &publishing{key: channelKey{kind, string(args[1])}}
-	s.queue.push(r)
 	r.op.send(l, r, group, resp.AppendRequest(nil, args...))
 }
 

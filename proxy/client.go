@@ -213,8 +213,7 @@ func (s *session) listClients(opts [][]byte) {
 // async queues a reply that f makes off the loop; f may block for a short while.
 func (s *session) async(f func() []byte) {
 	l := s.l
-	r := l.newRequest(s, s.lastCmd)
-	s.queue.push(r)
+	r := l.begin(s, s.lastCmd)
 	l.srv.wg.Go(func() {
 		reply := f()
 		l.post(func() { r.finish(reply) })

@@ -22,25 +22,27 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) (taken bool)
 		}
 		s.commands++
 		l.n.total++
-		s.reject(bad)
+		s.rejectCommand(args, bad)
 		return true
 	}
 	s.lastCmd = cmd
+	l.t.executing, l.t.frame = cmd, frame
 	switch {
 	case !s.authed && cmd.Flags&resp.NoAuth == 0:
-		s.reject("NOAUTH Authentication required.")
+		s.rejectCommand(args, "NOAUTH Authentication required.")
 	case s.tx != nil && !endsTransaction(cmd):
 		s.enqueue(cmd, args, frame, inline)
 	case s.nsubs > 0 && s.proto == 2 && !allowedSubscribed(cmd):
-		s.reject("ERR Can't execute '" + cmd.Name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+		s.rejectCommand(args, "ERR Can't execute '"+cmd.Name+"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	default:
 		if !s.run(cmd, args, frame, inline) {
+			l.t.executing, l.t.frame = nil, nil
 			return false
 		}
 	}
+	l.t.executing, l.t.frame = nil, nil
 	s.commands++
 	l.n.total++
-	l.n.commands[cmd.Index]++
 	return true
 }
 
@@ -51,7 +53,7 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 	if cmd.Serve != resp.Local && cmd.Serve != resp.Refused {
 		var err error
 		if keys, err = cmd.AppendKeys(l.keyIndex[:0], args); err != nil {
-			s.reject("ERR " + err.Error())
+			s.rejectCommand(args, "ERR "+err.Error())
 			return true
 		}
 		l.keyIndex = keys
@@ -60,14 +62,14 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 		}
 	}
 	outcome, slot := l.table.Route(cmd, args, keys)
-	if inline && (outcome == router.Serve || outcome == router.Resolve) {
+	if inline {
 		l.scratch = resp.AppendRequest(l.scratch[:0], args...)
 		frame = l.scratch
+		l.t.frame = frame
 	}
 	switch outcome {
 	case router.Serve:
-		r := l.newRequest(s, cmd)
-		s.queue.push(r)
+		r := l.begin(s, cmd)
 		p := l.pipe(l.table.Slots[slot].Owner, s.db, s.proto)
 		s.lastPipe = p
 		if cmd.Flags&resp.Write != 0 {
@@ -75,8 +77,7 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 		}
 		l.send(r, p, frame)
 	case router.Resolve:
-		r := l.newRequest(s, cmd)
-		s.queue.push(r)
+		r := l.begin(s, cmd)
 		m := l.newMotion(slot, s.db)
 		m.keys = appendKeys(nil, s.db, cmd, args, keys)
 		l.move(r, m, frame)
@@ -84,9 +85,9 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 		l.split(s, cmd, args, keys)
 	case router.CrossSlot:
 		l.n.crossSlot++
-		s.reject(crossSlotText)
+		s.rejectCommand(args, crossSlotText)
 	case router.Unserved:
-		s.reject(unservedText(slot))
+		s.rejectCommand(args, unservedText(slot))
 	default:
 		return s.elsewhere(outcome, cmd, args, keys)
 	}
@@ -119,12 +120,11 @@ func (s *session) elsewhere(outcome router.Outcome, cmd *resp.Command, args [][]
 		}
 	case router.Any:
 	default:
-		s.reject(refusalOf(cmd))
+		s.rejectCommand(args, refusalOf(cmd))
 		return true
 	}
-	r := l.newRequest(s, cmd)
+	r := l.begin(s, cmd)
 	r.op = plain{}
-	s.queue.push(r)
 	frame := resp.AppendRequest(nil, args...)
 	if len(keys) == 0 {
 		l.anywhere(r, frame)
@@ -196,12 +196,17 @@ func sortsByOtherKeys(args [][]byte) bool {
 	return false
 }
 
-func (s *session) reject(text string) {
-	s.l.n.errorReplies++
-	s.answer(resp.AppendErr(nil, text))
+// reject answers an error.
+func (s *session) reject(text string) { s.answer(resp.AppendErr(nil, text)) }
+
+// rejectCommand answers an error to a command that is not executed.
+func (s *session) rejectCommand(args [][]byte, text string) {
+	s.l.t.executing = nil
+	s.l.countRejected(args)
+	s.reject(text)
 }
 
 func (l *loop) send(r *request, p *upstream.Pipe, frame []byte) {
-	r.flying = true
+	r.flying, r.pipe, r.sent = true, p, l.ns
 	p.Send(r, frame)
 }

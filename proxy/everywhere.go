@@ -73,8 +73,7 @@ func (l *loop) everyGroup() []int16 {
 
 // fan sends one command to several groups and joins the replies.
 func (s *session) fan(groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) *request {
-	r := s.l.newRequest(s, s.lastCmd)
-	s.queue.push(r)
+	r := s.l.begin(s, s.lastCmd)
 	s.fanOut(r, groups, frame, tolerant, join)
 	return r
 }
@@ -142,9 +141,8 @@ func (s *session) flushData(frame []byte) bool {
 		s.hold = s.fan(l.serving(), frame, false, firstOf)
 		return true
 	}
-	r := l.newRequest(s, s.lastCmd)
+	r := l.begin(s, s.lastCmd)
 	s.hold = r
-	s.queue.push(r)
 	srv.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(srv.ctx, quiesceTimeout)
 		defer cancel()

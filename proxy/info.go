@@ -96,7 +96,7 @@ func (s *Server) section(name string) string {
 		put("used_cpu_sys", fmt.Sprintf("%.6f", sys.Seconds()))
 		put("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
 	case "commandstats":
-		s.commandStats(put)
+		s.commandSection(put)
 	case "gateway":
 		put("name", s.opt.Name)
 		put("incarnation", s.opt.Incarnation)
@@ -114,23 +114,19 @@ func (s *Server) section(name string) string {
 	return b.String()
 }
 
-func (s *Server) commandStats(put func(string, any)) {
-	calls := make([]uint64, resp.NumCommands())
-	for _, l := range s.allLoops() {
-		_ = l.call(s.ctx, func() {
-			for i, n := range l.n.commands {
-				calls[i] += n
-			}
-		})
-	}
-	var walk func([]*resp.Command)
-	walk = func(list []*resp.Command) {
-		for _, c := range list {
-			if n := calls[c.Index]; n > 0 {
-				put("cmdstat_"+c.Name, fmt.Sprintf("calls=%d", n))
-			}
-			walk(c.Subs)
+func (s *Server) commandSection(put func(string, any)) {
+	stats := s.commandStats(s.ctx)
+	eachCommand(func(c *resp.Command) {
+		st := &stats[c.Index]
+		if st.times == nil && st.rejected == 0 {
+			return
 		}
-	}
-	walk(resp.Commands)
+		calls, us, per := uint64(0), uint64(0), 0.0
+		if st.times != nil {
+			calls, us = st.times.Count, st.times.SumNs/1000
+			per = float64(st.times.SumNs) / 1000 / float64(calls)
+		}
+		put("cmdstat_"+c.Name, fmt.Sprintf("calls=%d,usec=%d,usec_per_call=%.2f,rejected_calls=%d,failed_calls=%d",
+			calls, us, per, st.rejected, st.failed))
+	})
 }

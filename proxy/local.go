@@ -43,7 +43,7 @@ func (s *session) local(cmd *resp.Command, args [][]byte) bool {
 		b = redcon.AppendBulkString(b, strconv.FormatInt(us/1e6, 10))
 		s.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
 	default:
-		s.reject(refusalOf(cmd))
+		s.serverCommand(name, sub, cmd, args)
 	}
 	return true
 }

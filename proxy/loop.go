@@ -21,7 +21,8 @@ type loop struct {
 	srv *Server
 	id  int
 	el  gnet.EventLoop
-	now time.Time // read once per event
+	now time.Time // read once per event, by clock
+	ns  int64     // … in ns since the server's start
 
 	table  *router.Table
 	offers []offer // tables that wait for parked commands, oldest first
@@ -72,6 +73,7 @@ type loop struct {
 	mail []func()
 
 	n     counters
+	t     timing
 	stats published
 }
 
@@ -107,14 +109,15 @@ type heldKey struct {
 
 func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
 	l := &loop{
-		srv: s, id: id, el: el, now: time.Now(),
+		srv: s, id: id, el: el,
 		pipes: make(map[pipeKey]*upstream.Pipe), sessions: make(map[*session]struct{}),
 		lents: make(map[*lent]struct{}), spare: make(map[lentKey][]*lent), blocked: make(map[*blocking]struct{}),
 		loadedBy:  make(map[*upstream.Pipe]*loadedSet),
 		listeners: make(map[channelKey]map[*session]struct{}), readers: make(map[string]map[*session]struct{}), trackers: make(map[*session]struct{}),
 		parked: make(map[slotlock.Key]*keyQueue), parkedBy: make(map[*slotlock.Table]int),
 	}
-	l.n.commands = make([]uint64, resp.NumCommands())
+	l.clock()
+	l.initTiming()
 	l.turnTask = gnet.RunnableFunc(func(context.Context) error { l.turn(); return nil })
 	l.env = upstream.Env{
 		Dial:  func(p *upstream.Pipe) { s.dial(l, p) },
@@ -166,7 +169,7 @@ func (l *loop) arm() {
 // turn does what the events since the last one have left to do, writes last.
 func (l *loop) turn() {
 	l.armed = true // what follows need not ask for another turn
-	l.now = time.Now()
+	l.clock()
 	l.mu.Lock()
 	mail := l.mail
 	l.mail = nil
@@ -416,7 +419,16 @@ func (l *loop) newRequest(s *session, c *resp.Command) *request {
 	} else {
 		l.freeRequests = r.next
 	}
-	r.s, r.cmd, r.next = s, c, nil
+	r.s, r.cmd, r.next, r.begun = s, c, nil, l.ns
+	return r
+}
+
+// begin is newRequest for the command at hand, which takes its place in the queue.
+func (l *loop) begin(s *session, c *resp.Command) *request {
+	l.t.executing = nil // its reply counts, and not an answer
+	r := l.newRequest(s, c)
+	l.keep(r, l.t.frame)
+	s.queue.push(r)
 	return r
 }
 
@@ -428,6 +440,9 @@ func (l *loop) free(r *request) {
 		s.hold = nil
 		s.wantResume()
 	}
-	*r = request{next: l.freeRequests}
+	if r.slow != nil {
+		l.writtenSlow(r)
+	}
+	*r = request{next: l.freeRequests, head: r.head[:0]}
 	l.freeRequests = r
 }

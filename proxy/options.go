@@ -35,7 +35,10 @@ type Options struct {
 
 	// MaxDedicated bounds the server connections that clients have to themselves: blocked
 	// and watching ones.
-	MaxDedicated int
+	MaxDedicated      int
+	SlowlogSlowerThan time.Duration // commands that take as long are kept for SLOWLOG; 0: none
+	SlowlogMaxLen     int
+	LatencyThreshold  time.Duration // … are noted for LATENCY; 0: none
 
 	LockDeadline time.Duration // a command parked longer is answered -TRYAGAIN
 	MaxParked    int           // parked commands per loop; beyond: -TRYAGAIN

@@ -25,6 +25,13 @@ type request struct {
 	done    bool   // the reply is complete
 	started bool   // bytes of the reply have gone to the client
 	flying  bool   // on a pipe
+
+	begun  int64          // loop.ns when it was parsed; 0: it is not timed
+	sent   int64          // … when it was handed to a pipe; 0: it never was
+	queued int64          // ns that its bytes had waited before
+	pipe   *upstream.Pipe // the last that it was handed to
+	head   []byte         // the beginning of its frame, while there is a slow log
+	slow   *SlowEntry     // it was slow, and its reply has not been written
 }
 
 // operation is what makes a request more than one command on a shared connection.
@@ -48,9 +55,6 @@ func (r *request) Reply(b []byte, last bool) {
 	l := r.s.l
 	if last {
 		r.flying = false
-		if len(b) > 0 && b[0] == '-' && !r.started && r.reply == nil {
-			l.n.errorReplies++
-		}
 		if r.motion != nil {
 			l.releaseHolds(r)
 		}
@@ -87,12 +91,15 @@ func (r *request) Fail(err error, sent bool) {
 		l.recycle(r.reply)
 		r.reply = nil
 	}
-	r.take(upstreamError(l, r, err), true)
+	r.take(upstreamError(r, err), true)
 }
 
 // take accepts the next bytes of the reply, from whatever source.
 func (r *request) take(b []byte, last bool) {
 	s := r.s
+	if last && r.g == nil {
+		s.l.timed(r, b)
+	}
 	switch {
 	case r.g != nil:
 		r.store(b)
@@ -136,7 +143,7 @@ func (r *request) store(b []byte) {
 func (r *request) finish(reply []byte) { r.take(reply, true) }
 
 // upstreamError is the one mapper from errors of the data plane to RESP errors.
-func upstreamError(l *loop, r *request, err error) []byte {
+func upstreamError(r *request, err error) []byte {
 	where := ""
 	if r.cmd != nil {
 		where = " (" + r.cmd.Name + ")"
@@ -154,7 +161,6 @@ func upstreamError(l *loop, r *request, err error) []byte {
 	default:
 		text = "ERR server " + err.Error() + where + "; nothing was executed"
 	}
-	l.n.errorReplies++
 	return resp.AppendErr(nil, text)
 }
 

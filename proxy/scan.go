@@ -191,9 +191,8 @@ func (s *session) scanKeys(args [][]byte) {
 		return
 	}
 	x := &scanning{at: c, args: cloneArgs(args)}
-	r := l.newRequest(s, s.lastCmd)
+	r := l.begin(s, s.lastCmd)
 	r.op = x
-	s.queue.push(r)
 	x.ask(l, r)
 }
 
@@ -299,10 +298,9 @@ func (s *session) randomKey() {
 	l := s.l
 	groups := l.serving()
 	rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
-	r := l.newRequest(s, s.lastCmd)
+	r := l.begin(s, s.lastCmd)
 	x := &drawing{left: groups, tries: drawTries}
 	r.op = x
-	s.queue.push(r)
 	x.next(l, r)
 }
 
@@ -371,8 +369,7 @@ func (s *session) keys(frame []byte) {
 		return
 	}
 	found.seen = make(map[string]bool)
-	r := l.newRequest(s, s.lastCmd)
-	s.queue.push(r)
+	r := l.begin(s, s.lastCmd)
 	s.fanOut(r, found.groups, frame, false, func(parts [][]byte) []byte {
 		if bad := found.add(parts); bad != nil {
 			return bad

@@ -91,7 +91,7 @@ func (c *scripts) existsIn(parts [][]byte, shas [][]byte) []byte {
 // names.
 func (s *session) script(cmd *resp.Command, args [][]byte, keys []int) {
 	l := s.l
-	r := l.newRequest(s, cmd)
+	r := l.begin(s, cmd)
 	r.op = plain{}
 	switch cmd.Name {
 	case "eval", "eval_ro":
@@ -99,7 +99,6 @@ func (s *session) script(cmd *resp.Command, args [][]byte, keys []int) {
 	case "evalsha", "evalsha_ro":
 		r.op = &bySHA{sha: strings.ToLower(string(args[1]))}
 	}
-	s.queue.push(r)
 	frame := resp.AppendRequest(nil, args...)
 	if x, ok := r.op.(*bySHA); ok {
 		x.frame = frame

@@ -23,6 +23,7 @@ import (
 type Server struct {
 	gnet.BuiltinEventEngine
 	opt     Options
+	live    atomic.Pointer[Options] // what CONFIG SET has made of opt; replaced as a whole
 	log     *zap.Logger
 	started time.Time
 	eng     gnet.Engine
@@ -30,6 +31,7 @@ type Server struct {
 
 	nextClient atomic.Int64
 	nextConn   atomic.Int64
+	nextSlow   atomic.Int64
 	clients    atomic.Int64
 	rejected   atomic.Int64
 	draining   atomic.Bool
@@ -58,6 +60,7 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	s.hub = newHub(s)
 	s.hub.groups = t.Groups
+	s.live.Store(&opt)
 	return s
 }
 
@@ -230,10 +233,10 @@ func (s *Server) OnTraffic(c gnet.Conn) gnet.Action {
 	}
 	switch x := c.Context().(type) {
 	case *session:
-		x.l.now = time.Now()
+		x.l.clock()
 		x.data(b)
 	case *dialed:
-		x.l.now = time.Now()
+		x.l.clock()
 		if x.pipe == nil {
 			return gnet.Close
 		}
@@ -290,7 +293,7 @@ func (d *dialed) Close() {
 }
 
 func (d *dialed) opened(c gnet.Conn) {
-	d.l.now = time.Now()
+	d.l.clock()
 	if d.pipe.State() != upstream.Connecting {
 		d.pipe = nil
 		_ = c.Close()

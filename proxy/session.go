@@ -39,6 +39,8 @@ type session struct {
 	lastCmd  *resp.Command
 	lastPipe *upstream.Pipe
 	commands int64
+	waited   int64     // ns that the commands at hand have waited because the client was held up
+	pausedAt time.Time // when it was
 
 	tx        *transaction // since MULTI
 	watch     *watch
@@ -64,7 +66,7 @@ type session struct {
 }
 
 func (l *loop) accept(c gnet.Conn) {
-	l.now = time.Now()
+	l.clock()
 	s := &session{l: l, conn: c, id: l.srv.nextClient.Add(1), addr: c.RemoteAddr().String(),
 		proto: 2, authed: l.srv.opt.Password == "", since: l.now, active: l.now}
 	c.SetContext(s)
@@ -128,7 +130,7 @@ func (s *session) process(b []byte) int {
 	pos := 0
 	for pos < len(b) && !s.ending && !s.gone {
 		if s.mustWait() {
-			s.paused = true
+			s.pause()
 			break
 		}
 		n, st := scan.Scan(b[pos:])
@@ -144,7 +146,8 @@ func (s *session) process(b []byte) int {
 		}
 		if args := scan.Args(); len(args) > 0 {
 			if !s.command(args, b[pos:pos+n], scan.Inline()) {
-				s.alone, s.paused = true, true
+				s.alone = true
+				s.pause()
 				break
 			}
 			if s.authed && scan.MaxArgs == resp.UnauthMaxArgs {
@@ -230,12 +233,17 @@ func (s *session) wantResume() {
 	}
 }
 
+// pause lets what the client has sent wait.
+func (s *session) pause() { s.paused, s.pausedAt = true, s.l.now }
+
 func (s *session) resume() {
 	if s.gone || !s.paused || s.mustWait() {
 		return
 	}
 	s.paused = false
+	s.waited = int64(s.l.now.Sub(s.pausedAt))
 	s.processOwn()
+	s.waited = 0
 	if s.eof {
 		s.l.markDirty(s) // it may have been the last
 	}
@@ -243,6 +251,7 @@ func (s *session) resume() {
 
 // answer queues a reply that is complete.
 func (s *session) answer(reply []byte) {
+	s.l.countLocal(reply)
 	if s.queue.n == 0 {
 		s.write(reply)
 		if s.ending {
@@ -252,6 +261,7 @@ func (s *session) answer(reply []byte) {
 	}
 	r := s.l.newRequest(s, s.lastCmd)
 	s.queue.push(r)
+	r.begun = 0
 	r.finish(reply)
 }
 

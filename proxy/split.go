@@ -40,11 +40,10 @@ func (l *loop) split(s *session, cmd *resp.Command, args [][]byte, keys []int) {
 	g := &gather{kind: cmd.Serve}
 	cuts, unserved := l.cut(g, args, keys)
 	if unserved >= 0 {
-		s.reject(unservedText(unserved))
+		s.rejectCommand(args, unservedText(unserved))
 		return
 	}
-	g.r = l.newRequest(s, cmd)
-	s.queue.push(g.r)
+	g.r = l.begin(s, cmd)
 	g.left = len(cuts)
 	g.parts = make([]*request, len(cuts))
 	for i := range cuts {
@@ -115,11 +114,12 @@ func (l *loop) partFrame(cmd *resp.Command, args [][]byte, keys []int) []byte {
 }
 
 // part is told that one part has its reply.
-func (g *gather) part(*request) {
+func (g *gather) part(r *request) {
 	if g.left--; g.left > 0 {
 		return
 	}
 	l := g.r.s.l
+	g.r.pipe, g.r.sent = r.pipe, r.sent // the last part is the one that took longest
 	reply := g.merge()
 	for _, p := range g.parts {
 		g.r.s.held -= len(p.reply)

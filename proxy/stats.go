@@ -4,7 +4,6 @@ import "sync/atomic"
 
 // counters belong to their loop, which alone changes them.
 type counters struct {
-	commands        []uint64 // by resp.Command.Index
 	total           uint64
 	bytesIn         uint64
 	bytesOut        uint64

@@ -51,9 +51,8 @@ func (s *session) clientTracking(args [][]byte) bool {
 		return true
 	}
 	l := s.l
-	r := l.newRequest(s, s.lastCmd)
+	r := l.begin(s, s.lastCmd)
 	s.hold = r
-	s.queue.push(r)
 	l.trackers[s] = struct{}{}
 	s.tracking = t
 	l.srv.hub.track(l, 1, func() { r.finish(okReply) })

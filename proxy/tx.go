@@ -210,7 +210,7 @@ func (s *session) exec() bool {
 		return true
 	}
 	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes}
-	r := l.newRequest(s, s.lastCmd)
+	r := l.begin(s, s.lastCmd)
 	r.op = op
 	slot, keys := tx.slot, tx.keys
 	if w != nil {
@@ -224,7 +224,6 @@ func (s *session) exec() bool {
 	if w != nil || tx.db != s.db {
 		s.hold = r
 	}
-	s.queue.push(r)
 	frame := append([]byte("*1\r\n$5\r\nMULTI\r\n"), tx.frames...)
 	frame = append(frame, "*1\r\n$4\r\nEXEC\r\n"...)
 	if slot < 0 {
@@ -361,10 +360,9 @@ func (s *session) watchKeys(args [][]byte, index []int) bool {
 	for _, k := range index {
 		keys = append(keys, slotlock.Key{DB: s.db, Name: string(args[k])})
 	}
-	r := l.newRequest(s, s.lastCmd)
+	r := l.begin(s, s.lastCmd)
 	r.op = &watching{keys: keys, slot: slot, epoch: l.table.Epoch}
 	s.hold = r
-	s.queue.push(r)
 	l.place(r, s.db, slot, keys, resp.AppendRequest(nil, args...))
 	return true
 }
@@ -432,7 +430,6 @@ func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte
 	default:
 		r.op.dropped(r)
 		r.op = nil
-		l.n.errorReplies++
 		r.finish(resp.AppendErr(nil, unservedText(slot)))
 	}
 }
@@ -447,7 +444,6 @@ func (l *loop) anywhere(r *request, frame []byte) {
 	}
 	r.op.dropped(r)
 	r.op = nil
-	l.n.errorReplies++
 	r.finish(resp.AppendErr(nil, unservedText(0)))
 }
 

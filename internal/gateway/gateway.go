@@ -173,6 +173,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 		Output:       proxy.OutputLimit{Hard: int(c.Clients.OutputBufferHard), Soft: int(c.Clients.OutputBufferSoft), SoftFor: d(c.Clients.OutputBufferSoftFor)},
 		OutputPubSub: proxy.OutputLimit{Hard: int(c.Clients.PubSubBufferHard), Soft: int(c.Clients.PubSubBufferSoft), SoftFor: d(c.Clients.PubSubBufferSoftFor)},
 		MemoryTotal:  int(c.Clients.MemoryTotal), MaxInFlight: c.Clients.MaxInFlight, IdleTimeout: d(c.Clients.IdleTimeout),
+		SlowlogSlowerThan: d(c.Slowlog.SlowerThan), SlowlogMaxLen: c.Slowlog.MaxLen, LatencyThreshold: d(c.Slowlog.LatencyThreshold),
 		ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
 		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes), MaxDedicated: c.Servers.MaxDedicated,
 		LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked,

@@ -1,0 +1,34 @@
+package proxy
+
+import (
+	"keyferry/internal/resp"
+)
+
+// serverCommand answers the commands about the server itself, which is this gateway.
+func (s *session) serverCommand(name, sub string, cmd *resp.Command, args [][]byte) {
+	switch name {
+	case "slowlog":
+		s.slowlog(sub, args)
+	case "latency":
+		s.latency(sub, args)
+	default:
+		s.reject(refusalOf(cmd))
+	}
+}
+
+// later queues a reply that f writes off the loop; f may block for a short while, and must
+// not touch the session.
+func (s *session) later(f func(w *resp.Writer)) {
+	proto := s.proto
+	s.async(func() []byte {
+		w := &resp.Writer{Proto: proto}
+		f(w)
+		return w.B
+	})
+}
+
+func (s *session) help(name string, lines []string) { s.answer(appendHelp(nil, name, lines)) }
+
+func (s *session) wrongArity(name string) {
+	s.reject("ERR wrong number of arguments for '" + name + "' command")
+}

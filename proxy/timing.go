@@ -1,0 +1,272 @@
+package proxy
+
+import (
+	"context"
+	"math"
+	"strings"
+	"time"
+
+	"keyferry/internal/metrics"
+	"keyferry/internal/resp"
+)
+
+// What a loop measures of the commands that it serves. The clock is not read for it: a
+// command begins and ends with the event in which its bytes came, so that what is answered
+// within one event takes no time.
+//
+//	bytes come ─► begun ──────────► sent ───────────► last byte ────────► written
+//	      queued (input   lock wait       backend          write (the replies
+//	      of a held-up                                     before it are due first)
+//	      client)
+type timing struct {
+	cmds   []commandStat     // by resp.Command.Index
+	errors map[string]uint64 // error replies by code
+	events map[string]*latencyEvent
+
+	notable   int64 // ns from which a command is looked at closer: the lesser of the two below
+	slower    int64 // ns; math.MaxInt64: no slow log
+	spike     int64 // ns; math.MaxInt64: no latency events
+	slow      slowRing
+	executing *resp.Command // a local command that has no reply yet
+	frame     []byte        // … and its bytes
+}
+
+// commandStat is what one loop knows of one command.
+type commandStat struct {
+	times    *metrics.Histogram // of those that were answered; nil: none was
+	failed   uint64             // … with an error
+	rejected uint64             // before they were executed
+}
+
+// maxErrorCodes bounds what servers, modules and scripts can make us remember.
+const maxErrorCodes = 128
+
+// Sizes of what is kept to show a slow command: of its frame, and as Redis shows it.
+const (
+	headBytes    = 256
+	slowMaxArgs  = 32
+	slowMaxBytes = 128
+)
+
+func (l *loop) initTiming() {
+	l.t.cmds = make([]commandStat, resp.NumCommands())
+	l.t.errors = make(map[string]uint64)
+	l.t.events = make(map[string]*latencyEvent)
+	l.observe(l.srv.live.Load())
+}
+
+// observe takes over the thresholds of o.
+func (l *loop) observe(o *Options) {
+	t := &l.t
+	t.slower, t.spike = math.MaxInt64, math.MaxInt64
+	if o.SlowlogSlowerThan > 0 && o.SlowlogMaxLen > 0 {
+		t.slower = int64(o.SlowlogSlowerThan)
+	}
+	if o.LatencyThreshold > 0 {
+		t.spike = int64(o.LatencyThreshold)
+	}
+	t.notable = min(t.slower, t.spike)
+	t.slow.resize(o.SlowlogMaxLen)
+}
+
+// clock reads the clock, at the start of an event.
+func (l *loop) clock() {
+	l.now = time.Now()
+	l.ns = int64(l.now.Sub(l.srv.started))
+}
+
+// keep keeps what the slow log would show of a request.
+func (l *loop) keep(r *request, frame []byte) {
+	r.queued = r.s.waited
+	if l.t.slower != math.MaxInt64 {
+		r.head = append(r.head[:0], frame[:min(len(frame), headBytes)]...)
+	}
+}
+
+// timed counts a request whose last bytes, b, have come.
+func (l *loop) timed(r *request, b []byte) {
+	if r.begun == 0 {
+		return // it is an answer of the gateway's own, counted when it was given
+	}
+	failed := false
+	if r.reply != nil {
+		b = r.reply
+	}
+	if !r.started && len(b) > 0 && b[0] == '-' {
+		failed = true
+		l.countError(b)
+	}
+	now := l.ns
+	d := now - r.begun
+	l.count(r.cmd, d, failed)
+	if d >= l.t.notable && r.cmd.Flags&resp.Blocking == 0 {
+		l.noteSlow(r, now, d)
+	}
+}
+
+func (l *loop) count(c *resp.Command, ns int64, failed bool) {
+	st := &l.t.cmds[c.Index]
+	if st.times == nil {
+		st.times = &metrics.Histogram{}
+	}
+	st.times.Record(time.Duration(ns))
+	if failed {
+		st.failed++
+	}
+}
+
+// countError counts an error reply by its code, the first word.
+func (l *loop) countError(reply []byte) {
+	l.n.errorReplies++
+	end := 1
+	for end < len(reply) && end < 64 && reply[end] > ' ' {
+		end++
+	}
+	code := reply[1:end]
+	if n, ok := l.t.errors[string(code)]; ok {
+		l.t.errors[string(code)] = n + 1
+	} else if len(l.t.errors) < maxErrorCodes {
+		l.t.errors[string(code)] = 1
+	}
+}
+
+// countLocal counts the reply that the gateway itself gives to the present command.
+func (l *loop) countLocal(reply []byte) {
+	failed := len(reply) > 0 && reply[0] == '-'
+	if failed {
+		l.countError(reply)
+	}
+	if c := l.t.executing; c != nil {
+		l.t.executing = nil
+		l.count(c, 0, failed)
+	}
+}
+
+// countRejected counts a command that is refused before it is executed.
+func (l *loop) countRejected(args [][]byte) {
+	c := resp.Lookup(args[0])
+	if c != nil && c.Subs != nil && len(args) > 1 {
+		c = c.Sub(args[1])
+	}
+	if c != nil {
+		l.t.cmds[c.Index].rejected++
+	}
+}
+
+// resetStats is CONFIG RESETSTAT's part of a loop.
+func (l *loop) resetStats() {
+	clear(l.t.cmds)
+	clear(l.t.errors)
+	n := &l.n
+	n.total, n.bytesIn, n.bytesOut, n.errorReplies, n.connections = 0, 0, 0, 0, 0
+	l.publish()
+}
+
+// each runs f for every loop, on that loop, one after the other. Off the loops only.
+func (s *Server) each(ctx context.Context, f func(*loop)) {
+	for _, l := range s.allLoops() {
+		_ = l.call(ctx, func() { f(l) })
+	}
+}
+
+// commandStats is the sum over all loops, by resp.Command.Index.
+func (s *Server) commandStats(ctx context.Context) []commandStat {
+	sum := make([]commandStat, resp.NumCommands())
+	s.each(ctx, func(l *loop) {
+		for i := range l.t.cmds {
+			from, to := &l.t.cmds[i], &sum[i]
+			to.failed += from.failed
+			to.rejected += from.rejected
+			if from.times == nil {
+				continue
+			}
+			if to.times == nil {
+				to.times = &metrics.Histogram{}
+			}
+			to.times.Add(from.times)
+		}
+	})
+	return sum
+}
+
+// Latencies is how long commands took from when they were parsed to the last byte of
+// their reply, by the command's name ("get", "client|list"), since the start or CONFIG
+// RESETSTAT. Commands that no one sent are absent. Not for a loop's goroutine.
+func (s *Server) Latencies(ctx context.Context) map[string]metrics.Histogram {
+	out := make(map[string]metrics.Histogram)
+	stats := s.commandStats(ctx)
+	eachCommand(func(c *resp.Command) {
+		if h := stats[c.Index].times; h != nil {
+			out[c.Name] = *h
+		}
+	})
+	return out
+}
+
+// ErrorCounts is how many error replies clients were given, by code ("ERR", "WRONGTYPE").
+// Not for a loop's goroutine.
+func (s *Server) ErrorCounts(ctx context.Context) map[string]uint64 {
+	out := make(map[string]uint64)
+	s.each(ctx, func(l *loop) {
+		for code, n := range l.t.errors {
+			out[code] += n
+		}
+	})
+	return out
+}
+
+// eachCommand visits the command table, subcommands after their container.
+func eachCommand(f func(*resp.Command)) {
+	for _, c := range resp.Commands {
+		f(c)
+		for _, sub := range c.Subs {
+			f(sub)
+		}
+	}
+}
+
+// isFast is Redis's distinction of latency events.
+func isFast(c *resp.Command) bool { return c.Flags&resp.Fast != 0 }
+
+// secret reports which arguments of a command are never shown: all from the returned
+// index on, or none for 0.
+func secret(args []string) int {
+	if len(args) == 0 {
+		return 0
+	}
+	switch strings.ToLower(args[0]) {
+	case "auth":
+		return 1
+	case "hello":
+		for i := 2; i < len(args); i++ {
+			if strings.EqualFold(args[i], "auth") {
+				return i + 1
+			}
+		}
+	case "config":
+		if len(args) > 1 && strings.EqualFold(args[1], "set") {
+			return secretSetting(args)
+		}
+	case "acl":
+		if len(args) > 1 && strings.EqualFold(args[1], "setuser") {
+			return 2
+		}
+	case "migrate":
+		for i := 6; i < len(args); i++ {
+			if strings.HasPrefix(strings.ToLower(args[i]), "auth") {
+				return i + 1
+			}
+		}
+	}
+	return 0
+}
+
+func secretSetting(args []string) int {
+	for i := 2; i < len(args); i += 2 {
+		switch strings.ToLower(args[i]) {
+		case "requirepass", "masterauth", "masteruser", "tls-key-file-pass":
+			return i + 1
+		}
+	}
+	return 0
+}
