@@ -46,16 +46,19 @@ var flagNames = map[string]Flag{
 type Serve uint8
 
 const (
-	Refused   Serve = iota // with a clear error
-	Keyed                  // by the group of its keys' slot; all keys must be in one
-	SplitMGet              // cut by slot, values merged in the order of the keys
-	SplitMSet              // cut by slot, +OK
-	SplitSum               // cut by slot, integers added
-	Local                  // by the gateway itself
+	Refused    Serve = iota // with a clear error
+	Keyed                   // by the group of its keys' slot; all keys must be in one
+	SplitMGet               // cut by slot, values merged in the order of the keys
+	SplitMSet               // cut by slot, +OK
+	SplitSum                // cut by slot, integers added
+	Local                   // by the gateway itself
+	AnyGroup                // by one group that serves slots, whichever; declared commands only
+	EveryGroup              // by all groups that serve slots, whose replies must agree; declared commands only
 )
 
 var serveNames = map[string]Serve{
 	"refused": Refused, "keyed": Keyed, "mget": SplitMGet, "mset": SplitMSet, "sum": SplitSum, "local": Local,
+	"any": AnyGroup, "all": EveryGroup,
 }
 
 // Command is one row of the table: what Redis up to 7.4 knows by this name, and how the
@@ -76,6 +79,7 @@ type Command struct {
 	flags, acl, tips []string
 	specs            []keySpec
 	find             keyFinder
+	pairs            bool      // MSET, MSETNX: what follows the name are pairs
 	counted          countedAt // where find is countedKeys
 }
 
@@ -95,7 +99,7 @@ func Lookup(name []byte) *Command {
 const (
 	// maxName is the length of the longest command name or more; checked when the table
 	// is read, as is that nameSlots leaves room.
-	maxName = 24
+	maxName = 64
 	// nameSlots is a power of two that leaves most slots free: nearly every name is found
 	// at its first place, and every search ends.
 	nameSlots = 2048
@@ -157,7 +161,7 @@ func Resolve(args [][]byte) (cmd *Command, bad string) {
 		}
 		c = s
 	}
-	if !c.ArityOK(len(args)) || c.KeyStep == 2 && len(args)%2 == 0 {
+	if !c.ArityOK(len(args)) || c.pairs && len(args)%2 == 0 {
 		bad = "wrong number of arguments for '" + c.Name + "' command"
 		if c.Name == "exec" { // which so ends the transaction
 			return nil, "EXECABORT Transaction discarded because of: " + bad

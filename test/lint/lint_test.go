@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"internal/metrics":   {},
 	"internal/testredis": {},
 	"slotlock":           {},
-	"conf":               {},
+	"conf":               {"internal/resp"},      // the declared commands are its grammar
 	"bench":              {"internal/testredis"}, // black box: the endpoint may be anything
 	"test/sim":           {"migrator", "slotlock"},
 }
