@@ -68,6 +68,8 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) {
 		s.reject("CROSSSLOT Keys in request don't hash to the same slot")
 	case router.Unserved:
 		s.reject(unservedText(slot))
+	case router.Anywhere, router.Everywhere:
+		s.keyless(cmd, args, outcome == router.Everywhere)
 	case router.Local:
 		s.local(cmd, args)
 	case router.Refuse:

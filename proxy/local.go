@@ -41,6 +41,10 @@ func (s *session) local(cmd *resp.Command, args [][]byte) {
 		s.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
 	case "dbsize":
 		s.dbsize()
+	case "cluster":
+		s.cluster(sub, args)
+	case "readonly", "readwrite", "asking":
+		s.clusterMode()
 	default:
 		s.reject("ERR '" + cmd.Name + "' is not supported through the gateway")
 	}
@@ -143,7 +147,7 @@ func (s *session) hello(args [][]byte) {
 	}
 	b = redcon.AppendInt(redcon.AppendBulkString(b, "proto"), 2)
 	b = redcon.AppendInt(redcon.AppendBulkString(b, "id"), s.id)
-	b = redcon.AppendBulkString(redcon.AppendBulkString(b, "mode"), "standalone")
+	b = redcon.AppendBulkString(redcon.AppendBulkString(b, "mode"), s.l.srv.opt.redisMode())
 	b = redcon.AppendBulkString(redcon.AppendBulkString(b, "role"), "master")
 	s.answer(redcon.AppendArray(redcon.AppendBulkString(b, "modules"), 0))
 }
@@ -151,39 +155,12 @@ func (s *session) hello(args [][]byte) {
 // dbsize sums up the groups that serve slots. While slots move, a key that is being moved
 // can for a moment be counted twice.
 func (s *session) dbsize() {
-	l := s.l
-	serves := make([]bool, len(l.table.Groups))
-	for _, x := range l.table.Slots {
-		if x.Owner >= 0 {
-			serves[x.Owner] = true
-		}
-		if x.Target >= 0 {
-			serves[x.Target] = true
-		}
-	}
-	g := &gather{kind: resp.SplitSum}
-	var groups []int16
-	for i, yes := range serves {
-		if yes {
-			groups = append(groups, int16(i))
-		}
-	}
+	groups := s.l.table.Serving()
 	if len(groups) == 0 {
 		s.answer(redcon.AppendInt(nil, 0))
 		return
 	}
-	g.r = l.newRequest(s, s.lastCmd)
-	s.queue.push(g.r)
-	g.left = len(groups)
-	for range groups {
-		r := l.newRequest(s, s.lastCmd)
-		r.g = g
-		g.parts = append(g.parts, r)
-	}
-	parts := g.parts
-	for i, grp := range groups {
-		l.send(parts[i], l.pipe(grp, s.db), []byte("*1\r\n$6\r\nDBSIZE\r\n"))
-	}
+	s.toGroups(resp.SplitSum, groups, []byte("*1\r\n$6\r\nDBSIZE\r\n"))
 }
 
 func (s *session) commandInfo(sub string, args [][]byte) {

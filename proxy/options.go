@@ -36,6 +36,9 @@ type Options struct {
 	LockDeadline time.Duration // a command parked longer is answered -TRYAGAIN
 	MaxParked    int           // parked commands per loop; beyond: -TRYAGAIN
 
+	ClusterFacade bool     // answer CLUSTER as a Redis Cluster whose every node is a gateway
+	Advertise     []string // … and tell clients these addresses; none: the one that they reached
+
 	Log *zap.Logger
 	// Sections adds INFO sections that the data plane does not know: lower-case name → text.
 	Sections func() map[string]string

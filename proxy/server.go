@@ -32,6 +32,7 @@ type Server struct {
 	nextConn   atomic.Int64
 	clients    atomic.Int64
 	rejected   atomic.Int64
+	slotScans  chan struct{} // holds one value for each slotKeys that runs
 	draining   atomic.Bool
 
 	mu    sync.Mutex // protects loops and table, which must change together
@@ -51,7 +52,7 @@ func New(opt Options, t *router.Table) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Server{
 		opt: opt, log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
-		loops: make(map[gnet.EventLoop]*loop), ctx: ctx, cancel: cancel,
+		loops: make(map[gnet.EventLoop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel,
 	}
 }
 

@@ -135,6 +135,8 @@ func (g *gather) merge() []byte {
 		}
 	}
 	switch g.kind {
+	case resp.EveryGroup:
+		return g.agreed()
 	case resp.SplitMSet:
 		return []byte("+OK\r\n")
 	case resp.SplitSum:

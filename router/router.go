@@ -58,6 +58,10 @@ const (
 	CrossSlot
 	// Unserved: no group owns the slot.
 	Unserved
+	// Anywhere: a declared command without keys: any one group that serves slots.
+	Anywhere
+	// Everywhere: a declared command without keys: all groups that serve slots.
+	Everywhere
 	// Local: the gateway answers by itself.
 	Local
 	// Refuse: the gateway does not serve this command.
@@ -74,6 +78,7 @@ const (
 //	Split      several slots, MGET MSET DEL UNLINK EXISTS TOUCH
 //	CrossSlot  several slots, any other command
 //	Unserved   one slot that no group owns
+//	Anywhere, Everywhere   a declared command without keys, as its declaration says
 //
 // slot is meant for Serve, Resolve and Unserved. (Forward to a peer gateway joins the
 // list with the cluster store.)
@@ -83,6 +88,10 @@ func (t *Table) Route(c *resp.Command, args [][]byte, keys []int) (o Outcome, sl
 		return Local, -1
 	case resp.Refused:
 		return Refuse, -1
+	case resp.AnyGroup:
+		return Anywhere, -1
+	case resp.EveryGroup:
+		return Everywhere, -1
 	}
 	if len(keys) == 0 {
 		return Refuse, -1
@@ -110,6 +119,26 @@ func (t *Table) RouteSlot(slot int) Outcome {
 		return Resolve
 	}
 	return Serve
+}
+
+// Serving are the groups that serve slots or are about to, as indexes of Groups.
+func (t *Table) Serving() []int16 {
+	serves := make([]bool, len(t.Groups))
+	for _, x := range t.Slots {
+		if x.Owner >= 0 {
+			serves[x.Owner] = true
+		}
+		if x.Target >= 0 {
+			serves[x.Target] = true
+		}
+	}
+	var groups []int16
+	for i, yes := range serves {
+		if yes {
+			groups = append(groups, int16(i))
+		}
+	}
+	return groups
 }
 
 // Build derives the table of a stored State. locks gives the lock table of each

@@ -203,14 +203,19 @@ func TestTableIsWellFormed(t *testing.T) {
 	}
 }
 
+const clusterRows = "cluster|addslots cluster|addslotsrange cluster|bumpepoch cluster|count-failure-reports cluster|countkeysinslot " +
+	"cluster|delslots cluster|delslotsrange cluster|failover cluster|flushslots cluster|forget cluster|getkeysinslot cluster|help " +
+	"cluster|info cluster|keyslot cluster|links cluster|meet cluster|myid cluster|myshardid cluster|nodes cluster|replicas " +
+	"cluster|replicate cluster|reset cluster|saveconfig cluster|set-config-epoch cluster|setslot cluster|shards cluster|slaves cluster|slots"
+
 // TestServe writes out what is not Keyed or Refused, and what of the commands with keys
 // is Refused: a change of the data must be meant.
 func TestServe(t *testing.T) {
 	want := map[Serve]string{
 		SplitMGet: "mget", SplitMSet: "mset", SplitSum: "del exists touch unlink",
-		Local: "auth client|getname client|help client|id client|info client|list client|no-evict client|no-touch " +
-			"client|setinfo client|setname command command|count command|docs command|getkeys " +
-			"command|help command|info command|list dbsize echo hello info ping quit select time",
+		Local: "asking auth client|getname client|help client|id client|info client|list client|no-evict client|no-touch " +
+			"client|setinfo client|setname " + clusterRows + " command command|count command|docs command|getkeys " +
+			"command|help command|info command|list dbsize echo hello info ping quit readonly readwrite select time",
 		Refused: "blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin eval eval_ro evalsha evalsha_ro fcall " +
 			"fcall_ro migrate move restore-asking spublish ssubscribe sunsubscribe watch",
 	}
