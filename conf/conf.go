@@ -23,6 +23,9 @@ type Config struct {
 	DataDir       string `toml:"data-dir"`
 	Name          string `toml:"name"`
 	Password      string `toml:"password"`
+	ClusterFacade string `toml:"cluster-facade"`
+	Advertise     List   `toml:"advertise"`
+	Passthrough   Lines  `toml:"passthrough"`
 	Log           struct {
 		Level  string `toml:"level"`
 		Format string `toml:"format"`

@@ -18,6 +18,7 @@ import (
 // is not changed by a slip of the pen in keyferry.toml.
 var documented = map[string]string{
 	"listen": ":7380", "admin": "127.0.0.1:7381", "admin-password": "", "data-dir": "./keyferry-data", "name": "", "password": "",
+	"cluster-facade": "off", "advertise": "", "passthrough": "",
 	"log.level": "info", "log.format": "console",
 	"cluster.scheme": "redis", "cluster.databases": "16",
 	"loops.count": "0", "loops.read-buffer": "64kb",
@@ -118,6 +119,10 @@ func write(t *testing.T, text string) string {
 func TestFile(t *testing.T) {
 	c, err := Load(write(t, `
 listen = "[::1]:1" # a comment
+advertise = ["a:1", "b:2"]
+passthrough = [ # one a line
+  "BF.ADD 3 write,denyoom,fast keys=1,1,1", # a comment
+]
 log.level = "debug"
 clients = { max-clients = 7, max-bulk = "2MB" }
 [servers]
@@ -128,6 +133,7 @@ filter-false-positive = 0.01
 `), nil, nil)
 	must(t, err)
 	want := Default()
+	want.Advertise, want.Passthrough = List{"a:1", "b:2"}, Lines{"BF.ADD 3 write,denyoom,fast keys=1,1,1"}
 	want.Listen, want.Log.Level = "[::1]:1", "debug"
 	want.Clients.MaxClients, want.Clients.MaxBulk = 7, 2<<20
 	want.Servers.RequestTimeout, want.Servers.InFlightBytes = Duration(90*time.Second), 1000000
@@ -160,6 +166,9 @@ func TestFileRefused(t *testing.T) {
 		{"number in quotes", "[clients]\nmax-clients = \"5\"\n", `FILE:2: clients.max-clients = "5": want a whole number`},
 		{"number with fraction", "[clients]\nmax-clients = 5.5\n", "FILE:2: clients.max-clients = 5.5: want a whole number"},
 		{"text without quotes", "data-dir = 5\n", "FILE:1: data-dir = 5: want a text in quotes"},
+		{"text for a list", "advertise = \"a:1\"\n", "FILE:1: advertise = \"a:1\": want a list of texts"},
+		{"list of numbers", "\nadvertise = [1]\n", "FILE:2: advertise = [1]: want a list of texts"},
+		{"tables for a list", "[[passthrough]]\nname = \"x\"\n", "FILE:1: passthrough = [map[name:x]]: want a list of texts"},
 		{"truth for a fraction", "[locks]\nfilter-false-positive = true\n", "FILE:2: locks.filter-false-positive = true: want a number"},
 		{"a password is not shown", "password = 12345\n", "FILE:1: password = …: want a text in quotes"},
 		{"syntax", "listen = \":1\"\nadmin = \n", "FILE:2: toml: "},
@@ -195,7 +204,8 @@ func unwrap(err error) error {
 func TestEnvAndFlagsReachEveryKey(t *testing.T) {
 	other := map[string]string{ // where the default is not next to another valid value
 		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis",
-		"locks.filter-false-positive": "0.001",
+		"locks.filter-false-positive": "0.001", "cluster-facade": "on", "advertise": "a:1,b:2",
+		"passthrough": "A.B 2 readonly keys=1,1,1; A.C 2 write keys=1,1,1",
 	}
 	d := Default()
 	for key, f := range d.fields() {

@@ -79,6 +79,8 @@ func shown(key string, v any) string {
 func typed(f reflect.Value, v any) any {
 	text, _ := v.(string)
 	switch f.Kind() {
+	case reflect.Slice:
+		return splitText(f, text)
 	case reflect.Int:
 		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 			return n
@@ -111,6 +113,10 @@ func assign(f reflect.Value, v any) error {
 			return errDuration
 		}
 		return p.UnmarshalText([]byte(text))
+	case *List:
+		return assignTexts((*[]string)(p), v)
+	case *Lines:
+		return assignTexts((*[]string)(p), v)
 	case *string:
 		if !isText {
 			return errors.New("want a text in quotes")

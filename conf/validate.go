@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"keyferry/internal/resp"
 )
 
 // bound is what a number may be, both ends included.
@@ -22,6 +24,9 @@ type bound[T cmp.Ordered] struct {
 func (c *Config) Validate() error {
 	return errors.Join(slices.Concat(c.checkTexts(), check(c.counts()), check(c.sizes()), check(c.times()), c.checkPairs())...)
 }
+
+// maxAdvertise bounds the reply to CLUSTER SLOTS.
+const maxAdvertise = 256
 
 func check[T cmp.Ordered](bounds []bound[T]) (errs []error) {
 	for _, b := range bounds {
@@ -52,6 +57,32 @@ func (c *Config) checkTexts() (errs []error) {
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "console", "json")
 	oneOf("cluster.scheme", c.Cluster.Scheme, "redis", "codis")
+	oneOf("cluster-facade", c.ClusterFacade, "on", "off")
+	return append(errs, c.checkFacade()...)
+}
+
+// checkFacade checks what the cluster façade and the passthrough need.
+func (c *Config) checkFacade() (errs []error) {
+	if c.ClusterFacade == "on" && c.Cluster.Scheme == "codis" {
+		errs = append(errs, errors.New(`cluster-facade = "on": want "off" with cluster.scheme = "codis": `+
+			`clients of a Redis Cluster hash keys by CRC16 to 16384 slots, a Codis by CRC32 to 1024`))
+	}
+	seen := make(map[string]bool)
+	for _, a := range c.Advertise {
+		switch host, port, _ := net.SplitHostPort(a); {
+		case !isAddr(a) || host == "" || net.ParseIP(host).IsUnspecified() || port == "0" || strings.ContainsAny(host, " ,\"@"):
+			errs = append(errs, fmt.Errorf("advertise = %q: want host:port, as clients are to connect to it", a))
+		case seen[a]:
+			errs = append(errs, fmt.Errorf("advertise = %q: want each address once", a))
+		}
+		seen[a] = true
+	}
+	if n := len(c.Advertise); n > maxAdvertise {
+		errs = append(errs, fmt.Errorf("advertise: %d addresses: want at most %d", n, maxAdvertise))
+	}
+	if _, err := resp.ParseExtensions(c.Passthrough); err != nil {
+		errs = append(errs, fmt.Errorf("passthrough: %w", err))
+	}
 	return errs
 }
 
@@ -136,6 +167,9 @@ func (c *Config) Warnings() []string {
 	var out []string
 	if !loopback(c.Listen) && c.Password == "" {
 		out = append(out, fmt.Sprintf("listen = %q without a password: whoever reaches this address can read and write every key", c.Listen))
+	}
+	if c.ClusterFacade != "on" && len(c.Advertise) > 0 {
+		out = append(out, `advertise has no effect while cluster-facade = "off"`)
 	}
 	if c.Clients.MaxBulk > c.Clients.QueryBufferLimit {
 		out = append(out, fmt.Sprintf("clients.max-bulk = %v is more than clients.query-buffer-limit = %v: clients that send such values are closed",

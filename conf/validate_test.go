@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -32,6 +33,17 @@ func TestBounds(t *testing.T) {
 		{"log.format", "text", "console or json"},
 		{"cluster.scheme", "crc16", "redis or codis"},
 		{"cluster.databases", "0", "1 to 1024"},
+		{"cluster-facade", "yes", "on or off"},
+		{"cluster-facade", "on", ""},
+		{"advertise", "redis.example.com", "host:port"},
+		{"advertise", ":7380", "host:port"},
+		{"advertise", "a:0", "host:port"},
+		{"advertise", "0.0.0.0:1", "host:port"},
+		{"advertise", "a b:1", "host:port"},
+		{"advertise", "a:1,b:2,a:1", "each address once"},
+		{"advertise", "a:1,[::1]:2", ""},
+		{"passthrough", "GET 2 readonly keys=1,1,1", "a name that Redis does not have"},
+		{"passthrough", "BF.EXISTS 3 readonly,fast keys=1,1,1; JSON.SET -4 write keys=1,1,1", ""},
 		{"cluster.databases", "1025", "1 to 1024"},
 		{"loops.count", "-1", "0 to 1024"},
 		{"loops.read-buffer", "4095", "4kb to 64mb"},
@@ -99,13 +111,20 @@ func TestEveryNumberBounded(t *testing.T) {
 		bounded[b.key] = true
 	}
 	for key, f := range c.fields() {
-		if _, text := f.Interface().(string); !text && !bounded[key] {
+		if k := f.Kind(); k != reflect.String && k != reflect.Slice && !bounded[key] {
 			t.Errorf("%s has no bounds", key)
 		}
 		delete(bounded, key)
 	}
 	for key := range bounded {
 		t.Errorf("%s has bounds and does not exist", key)
+	}
+}
+
+func TestFacadeNeedsRedisSlots(t *testing.T) {
+	_, err := Load("", nil, map[string]string{"cluster-facade": "on", "cluster.scheme": "codis"})
+	if err == nil || !strings.Contains(err.Error(), "CRC16 to 16384 slots, a Codis by CRC32 to 1024") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -138,6 +157,8 @@ func TestWarnings(t *testing.T) {
 		{nil, []string{`listen = ":7380" without a password`}},
 		{map[string]string{"password": "x"}, nil},
 		{map[string]string{"listen": "127.0.0.1:7380"}, nil},
+		{map[string]string{"listen": "127.0.0.1:7380", "advertise": "a:1"}, []string{"advertise has no effect"}},
+		{map[string]string{"listen": "127.0.0.1:7380", "advertise": "a:1", "cluster-facade": "on"}, nil},
 		{map[string]string{"listen": "127.0.0.1:7380", "clients.query-buffer-limit": "100mb"}, []string{"clients.max-bulk = 512mb is more than"}},
 	} {
 		cfg, err := Load("", nil, c.set)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/tidwall/redcon"
@@ -24,7 +25,7 @@ func (s *session) everywhere(cmd *resp.Command, args [][]byte) bool {
 		s.keys(frame)
 	case "dbsize":
 		// A key that is being moved can for a moment be counted twice.
-		s.fan(l.serving(), frame, false, sumOf)
+		s.fan(l.table.Serving(), frame, false, sumOf)
 	case "flushdb", "flushall":
 		return s.flushData(frame)
 	case "swapdb":
@@ -49,10 +50,21 @@ func (s *session) everywhere(cmd *resp.Command, args [][]byte) bool {
 		s.fan(l.everyGroup(), frame, true, oneOf)
 	case "function|load", "function|delete", "function|flush", "function|restore":
 		s.fan(l.everyGroup(), frame, false, firstOf)
-	default:
-		s.reject(refusalOf(cmd))
+	default: // declared in conf
+		s.fan(l.table.Serving(), frame, false, func(parts [][]byte) []byte { return agreed(cmd.Name, parts) })
 	}
 	return true
+}
+
+// agreed is the reply that all groups have given. If they differ there is no one truth to
+// tell: the module would have to say how they are merged.
+func agreed(name string, parts [][]byte) []byte {
+	for _, p := range parts {
+		if !bytes.Equal(p, parts[0]) {
+			return resp.AppendErr(nil, fmt.Sprintf("ERR '%s' was executed by all %d groups, and their replies differ", name, len(parts)))
+		}
+	}
+	return firstOf(parts)
 }
 
 func cloneArgs(args [][]byte) [][]byte {
@@ -138,7 +150,7 @@ func (s *session) flushData(frame []byte) bool {
 	l := s.l
 	srv := l.srv
 	if len(l.table.Jobs) == 0 || srv.opt.Quiesce == nil {
-		s.hold = s.fan(l.serving(), frame, false, firstOf)
+		s.hold = s.fan(l.table.Serving(), frame, false, firstOf)
 		return true
 	}
 	r := l.begin(s, s.lastCmd)
@@ -154,7 +166,7 @@ func (s *session) flushData(frame []byte) bool {
 			return
 		}
 		l.post(func() {
-			s.fanOut(r, l.serving(), frame, true, func(parts [][]byte) []byte {
+			s.fanOut(r, l.table.Serving(), frame, true, func(parts [][]byte) []byte {
 				resume()
 				for _, p := range parts {
 					if len(p) > 0 && p[0] == '-' {

@@ -35,7 +35,7 @@ func (s *Server) Info(want map[string]bool) string {
 		extra = s.opt.Sections()
 	}
 	var b strings.Builder
-	for _, name := range []string{"server", "clients", "memory", "stats", "replication", "cpu", "commandstats", "gateway", "groups", "slots", "migration"} {
+	for _, name := range []string{"server", "clients", "memory", "stats", "replication", "cpu", "commandstats", "cluster", "gateway", "groups", "slots", "migration"} {
 		if !all && !want[name] {
 			continue
 		}
@@ -63,7 +63,7 @@ func (s *Server) section(name string) string {
 		up := time.Since(s.started)
 		_, port, _ := strings.Cut(s.opt.Listen, ":")
 		put("redis_version", redisVersion)
-		put("redis_mode", "standalone")
+		put("redis_mode", s.opt.redisMode())
 		put("keyferry_version", s.opt.Version)
 		put("os", runtime.GOOS+" "+runtime.GOARCH)
 		put("arch_bits", 64)
@@ -95,6 +95,12 @@ func (s *Server) section(name string) string {
 		user, sys := cpuTimes()
 		put("used_cpu_sys", fmt.Sprintf("%.6f", sys.Seconds()))
 		put("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
+	case "cluster":
+		enabled := 0
+		if s.opt.ClusterFacade {
+			enabled = 1
+		}
+		put("cluster_enabled", enabled)
 	case "commandstats":
 		s.commandSection(put)
 	case "gateway":

@@ -42,6 +42,10 @@ func (s *session) local(cmd *resp.Command, args [][]byte) bool {
 		b := redcon.AppendArray(nil, 2)
 		b = redcon.AppendBulkString(b, strconv.FormatInt(us/1e6, 10))
 		s.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
+	case "cluster":
+		s.cluster(sub, args)
+	case "readonly", "readwrite", "asking":
+		s.clusterMode()
 	default:
 		s.serverCommand(name, sub, cmd, args)
 	}
@@ -157,7 +161,7 @@ func (s *session) hello(args [][]byte) bool {
 	out.Int(int64(s.proto))
 	out.Text("id")
 	out.Int(s.id)
-	for _, kv := range [][2]string{{"mode", "standalone"}, {"role", "master"}} {
+	for _, kv := range [][2]string{{"mode", s.l.srv.opt.redisMode()}, {"role", "master"}} {
 		out.Text(kv[0])
 		out.Text(kv[1])
 	}

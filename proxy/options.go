@@ -45,7 +45,9 @@ type Options struct {
 
 	// Quiesce stops every mover and returns when nothing of a move is under way; resume
 	// lets them go on. Nil where there are no movers.
-	Quiesce func(ctx context.Context) (resume func(), err error)
+	Quiesce       func(ctx context.Context) (resume func(), err error)
+	ClusterFacade bool     // answer CLUSTER as a Redis Cluster whose every node is a gateway
+	Advertise     []string // … and tell clients these addresses; none: the one that they reached
 
 	Log *zap.Logger
 	// Sections adds INFO sections that the data plane does not know: lower-case name → text.

@@ -105,9 +105,9 @@ func nextGroup(t *router.Table, c cursor) (cursor, bool) {
 	for range 3 {
 		moves, known := movesSince(t, c.since(t.Epoch))
 		best := -1
-		for i, serves := range servingGroups(t) {
-			n := t.Groups[i].Number
-			wanted := serves && !c.second || c.second && isTarget(moves, n)
+		for _, g := range t.Serving() {
+			n := t.Groups[g].Number
+			wanted := !c.second || isTarget(moves, n)
 			if wanted && n > c.group && (best < 0 || n < best) {
 				best = n
 			}
@@ -137,29 +137,6 @@ func isTarget(moves []router.Move, group int) bool {
 		}
 	}
 	return false
-}
-
-// servingGroups says for each group of the table whether keys may be there.
-func servingGroups(t *router.Table) []bool {
-	serves := make([]bool, len(t.Groups))
-	for _, x := range t.Slots {
-		if x.Owner >= 0 {
-			serves[x.Owner] = true
-		}
-		if x.Target >= 0 {
-			serves[x.Target] = true
-		}
-	}
-	return serves
-}
-
-func (l *loop) serving() (out []int16) {
-	for i, yes := range servingGroups(l.table) {
-		if yes {
-			out = append(out, int16(i))
-		}
-	}
-	return out
 }
 
 // livesIn reports whether a key found in a group may be there: it is its slot's owner or,
@@ -296,7 +273,7 @@ func (x *scanning) dropped(*request) {}
 // randomKey asks the groups in random order until one has a key.
 func (s *session) randomKey() {
 	l := s.l
-	groups := l.serving()
+	groups := l.table.Serving()
 	rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
 	r := l.begin(s, s.lastCmd)
 	x := &drawing{left: groups, tries: drawTries}
@@ -363,7 +340,7 @@ func (x *drawing) dropped(*request) {}
 // was asked, for a target which had been asked already, is there at the second time.
 func (s *session) keys(frame []byte) {
 	l := s.l
-	found := &keyList{t: l.table, groups: l.serving()}
+	found := &keyList{t: l.table, groups: l.table.Serving()}
 	if len(found.t.Jobs) == 0 {
 		s.fan(found.groups, frame, false, found.reply)
 		return
@@ -374,7 +351,7 @@ func (s *session) keys(frame []byte) {
 		if bad := found.add(parts); bad != nil {
 			return bad
 		}
-		found.t, found.groups = l.table, l.serving()
+		found.t, found.groups = l.table, l.table.Serving()
 		s.fanOut(r, found.groups, frame, false, found.reply)
 		return nil
 	})

@@ -34,6 +34,7 @@ type Server struct {
 	nextSlow   atomic.Int64
 	clients    atomic.Int64
 	rejected   atomic.Int64
+	slotScans  chan struct{} // holds one value for each slotKeys that runs
 	draining   atomic.Bool
 
 	mu    sync.Mutex // protects loops and table, which must change together
@@ -56,7 +57,7 @@ func New(opt Options, t *router.Table) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		opt: opt, log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
-		loops: make(map[gnet.EventLoop]*loop), ctx: ctx, cancel: cancel, scripts: newScripts(),
+		loops: make(map[gnet.EventLoop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)
 	s.hub.groups = t.Groups

@@ -183,6 +183,26 @@ func numberOf(t *Table, index map[string]int16, id string) int {
 	return -1
 }
 
+// Serving are the groups that serve slots or are about to, as indexes of Groups.
+func (t *Table) Serving() []int16 {
+	serves := make([]bool, len(t.Groups))
+	for _, x := range t.Slots {
+		if x.Owner >= 0 {
+			serves[x.Owner] = true
+		}
+		if x.Target >= 0 {
+			serves[x.Target] = true
+		}
+	}
+	var groups []int16
+	for i, yes := range serves {
+		if yes {
+			groups = append(groups, int16(i))
+		}
+	}
+	return groups
+}
+
 // Build derives the table of a stored State. locks gives the lock table of each
 // published job.
 func Build(st topology.State, locks func(job string) *slotlock.Table) (*Table, error) {

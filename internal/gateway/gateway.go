@@ -15,6 +15,7 @@ import (
 
 	"keyferry/conf"
 	"keyferry/internal/admin"
+	"keyferry/internal/resp"
 	"keyferry/internal/topology"
 	"keyferry/migrator"
 	"keyferry/proxy"
@@ -89,6 +90,12 @@ func (g *Gateway) start(c conf.Config) error {
 	table, err := g.Manager.Table()
 	if err != nil {
 		return err
+	}
+	if err := resp.Extend(c.Passthrough); err != nil {
+		return err
+	}
+	if scheme := g.Manager.State().Scheme; c.ClusterFacade == "on" && scheme != router.Redis.String() {
+		return fmt.Errorf("cluster-facade = \"on\": the scheme stored in %s is %s: clients of a Redis Cluster would hash keys otherwise", c.DataDir, scheme)
 	}
 	opt := proxyOptions(c, name)
 	opt.Incarnation, opt.Log, opt.Sections, opt.Quiesce = g.Manager.Incarnation(), g.log, g.sections, g.Manager.Quiesce
@@ -177,6 +184,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 		ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
 		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes), MaxDedicated: c.Servers.MaxDedicated,
 		LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked,
+		ClusterFacade: c.ClusterFacade == "on", Advertise: c.Advertise,
 	}
 }
 

@@ -93,6 +93,7 @@ type Command struct {
 	flags, acl, tips []string
 	specs            []keySpec
 	find             keyFinder
+	pairs            bool      // MSET, MSETNX: what follows the name are pairs
 	counted          countedAt // where find is countedKeys
 }
 
@@ -112,7 +113,7 @@ func Lookup(name []byte) *Command {
 const (
 	// maxName is the length of the longest command name or more; checked when the table
 	// is read, as is that nameSlots leaves room.
-	maxName = 24
+	maxName = 64
 	// nameSlots is a power of two that leaves most slots free: nearly every name is found
 	// at its first place, and every search ends.
 	nameSlots = 2048
@@ -174,7 +175,7 @@ func Resolve(args [][]byte) (cmd *Command, bad string) {
 		}
 		c = s
 	}
-	if !c.ArityOK(len(args)) || c.KeyStep == 2 && len(args)%2 == 0 {
+	if !c.ArityOK(len(args)) || c.pairs && len(args)%2 == 0 {
 		bad = "wrong number of arguments for '" + c.Name + "' command"
 		if c.Name == "exec" { // which so ends the transaction
 			return nil, "EXECABORT Transaction discarded because of: " + bad

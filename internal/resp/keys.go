@@ -104,7 +104,7 @@ func (c *Command) appendFixedKeys(dst []int, args [][]byte) ([]int, error) {
 		last += len(args)
 	}
 	// The last key of MSET is followed by its value, which whoever cuts it will read.
-	if last >= len(args) || c.KeyStep == 2 && len(args)%2 == 0 {
+	if last >= len(args) || c.pairs && len(args)%2 == 0 {
 		return dst, errArguments
 	}
 	for i := c.FirstKey; i <= last; i += c.KeyStep {

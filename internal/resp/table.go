@@ -84,6 +84,7 @@ func parseRow(f []string) *Command {
 	}
 	c.Serve = serve
 	c.find, c.counted = finderFor(c)
+	c.pairs = c.find == fixedKeys && c.KeyStep == 2
 	return c
 }
 

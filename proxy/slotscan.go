@@ -1,0 +1,202 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/upstream"
+	"keyferry/router"
+	"keyferry/slotlock"
+)
+
+const (
+	// slotScanLimit is how long CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT may take. A stock
+	// server has no index of slots outside cluster mode, so all its keys must be looked at.
+	slotScanLimit = 5 * time.Second
+	// slotScansMax at a time: each makes a server go through all its keys.
+	slotScansMax = 2
+	slotScanKeys = "1000" // COUNT of each SCAN
+)
+
+const notAnInteger = "ERR value is not an integer or out of range"
+
+// keysInSlot answers CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT for the client's database.
+func (s *session) keysInSlot(list bool, args [][]byte) {
+	slot, ok := strictInt(args[2])
+	limit, ok2 := int64(-1), true
+	bad := "ERR Invalid slot"
+	if list {
+		limit, ok2 = strictInt(args[3])
+		bad = "ERR Invalid slot or number of keys"
+	}
+	switch {
+	case !ok || !ok2:
+		s.reject(notAnInteger)
+		return
+	case slot < 0 || slot >= int64(len(s.l.table.Slots)) || list && limit < 0:
+		s.reject(bad)
+		return
+	}
+	srv, db, w := s.l.srv, s.db, s.reply()
+	s.async(func() []byte {
+		keys, err := srv.slotKeys(int(slot), db, limit)
+		switch {
+		case err != nil:
+			w.Err(fmt.Sprintf("ERR keys of slot %d: %v", slot, err))
+		case !list:
+			w.Int(int64(len(keys)))
+		default:
+			w.Array(len(keys))
+			for k := range keys {
+				w.Text(k)
+			}
+		}
+		return w.B
+	})
+}
+
+// strictInt reads a number in Redis's own form.
+func strictInt(arg []byte) (int64, bool) {
+	n, err := strconv.ParseInt(string(arg), 10, 64)
+	return n, err == nil && strconv.FormatInt(n, 10) == string(arg)
+}
+
+// slotHome is where the keys of a slot can be.
+type slotHome struct {
+	scheme router.Scheme
+	groups []router.Group // owner, then, while the slot moves, the target
+	locks  *slotlock.Table
+}
+
+func (s *Server) slotHome(slot int) slotHome {
+	s.mu.Lock()
+	t := s.table
+	s.mu.Unlock()
+	x := t.Slots[slot]
+	h := slotHome{scheme: t.Scheme}
+	if x.Owner >= 0 {
+		h.groups = append(h.groups, t.Groups[x.Owner])
+	}
+	if x.Target >= 0 {
+		h.groups = append(h.groups, t.Groups[x.Target])
+		h.locks = t.Jobs[x.Job].Locks
+	}
+	return h
+}
+
+func (h slotHome) same(o slotHome) bool {
+	if h.locks != o.locks || len(h.groups) != len(o.groups) {
+		return false
+	}
+	for i := range h.groups {
+		if h.groups[i] != o.groups[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// slotKeys are the keys of a slot in one database, at most limit of them unless that is
+// negative. Called from a goroutine. While the slot moves, its source is looked at before
+// its target: a key that moves meanwhile is then seen at one of them at least, and one that
+// is seen at both counts once. If the slot has another home at the end than at the start,
+// it is all done again.
+func (s *Server) slotKeys(slot, db int, limit int64) (map[string]struct{}, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, slotScanLimit)
+	defer cancel()
+	tooLong := fmt.Errorf("not done in %v: a server that is not in cluster mode has no index of slots, so all its keys are looked at", slotScanLimit)
+	select {
+	case s.slotScans <- struct{}{}:
+		defer func() { <-s.slotScans }()
+	case <-ctx.Done():
+		return nil, tooLong
+	}
+	for {
+		home := s.slotHome(slot)
+		if len(home.groups) == 0 {
+			return nil, errors.New("it is not served by any group")
+		}
+		keys := make(map[string]struct{})
+		for _, g := range home.groups {
+			err := s.scanGroup(ctx, g, db, func(key []byte) bool {
+				if home.scheme.Slot(key) == slot && int64(len(keys)) != limit {
+					keys[string(key)] = struct{}{}
+				}
+				return int64(len(keys)) != limit
+			})
+			if ctx.Err() != nil {
+				return nil, tooLong
+			}
+			if err != nil {
+				return nil, fmt.Errorf("group %s: %w", g.ID, err)
+			}
+		}
+		if home.same(s.slotHome(slot)) {
+			return keys, nil
+		}
+	}
+}
+
+// scanGroup shows every key of a group's database to each, until it returns false. Keys
+// may come twice.
+func (s *Server) scanGroup(ctx context.Context, g router.Group, db int, each func(key []byte) bool) error {
+	c, _, err := upstream.Dial(ctx, upstream.Target{Addr: g.Addr, Password: g.Password, DB: db,
+		Name: fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+	cursor := []byte("0")
+	var buf []byte
+	for {
+		if _, err := c.Write(resp.AppendRequest(nil, []byte("SCAN"), cursor, []byte("COUNT"), []byte(slotScanKeys))); err != nil {
+			return err
+		}
+		if buf, err = readReply(c, buf[:0]); err != nil {
+			return err
+		}
+		parts, ok := resp.SplitArray(buf, nil)
+		if !ok || len(parts) != 2 {
+			return fmt.Errorf("SCAN: %.100q", buf)
+		}
+		next, ok := resp.BulkBody(parts[0])
+		keys, ok2 := resp.SplitArray(parts[1], nil)
+		if !ok || !ok2 {
+			return fmt.Errorf("SCAN: %.100q", buf)
+		}
+		for _, k := range keys {
+			if name, ok := resp.BulkBody(k); ok && !each(name) {
+				return nil
+			}
+		}
+		if cursor = append([]byte(nil), next...); string(cursor) == "0" {
+			return nil
+		}
+	}
+}
+
+// readReply reads the one reply that is outstanding.
+func readReply(c net.Conn, buf []byte) ([]byte, error) {
+	var scan resp.ReplyScanner
+	var chunk [16 << 10]byte
+	for {
+		n, err := c.Read(chunk[:])
+		if err != nil {
+			return nil, err
+		}
+		_, st := scan.Scan(chunk[:n])
+		buf = append(buf, chunk[:n]...)
+		switch st {
+		case resp.OK:
+			return buf, nil
+		case resp.Invalid:
+			return nil, errors.New("the server does not speak RESP")
+		}
+	}
+}
