@@ -50,9 +50,11 @@ type Manager struct {
 	nextConn    atomic.Int64
 	old         map[string]bool // jobs that were published before this process began
 	gate        gate            // every batch of every mover goes through it
+	scripted    func(slot int) bool
 
 	mu      sync.Mutex // protects what follows
 	locks   map[string]*slotlock.Table
+	wholes  map[string]*slotlock.Whole
 	drains  map[string]<-chan struct{} // by published job: closed when none of its commands is unlocked
 	runners map[string]*runner
 	state   topology.State // newest seen
@@ -73,7 +75,7 @@ func Open(ctx context.Context, store topology.Store, cfg Config, create topology
 		return nil, err
 	}
 	m := &Manager{cfg: cfg, log: log, store: store, locks: make(map[string]*slotlock.Table), drains: make(map[string]<-chan struct{}),
-		runners: make(map[string]*runner), old: make(map[string]bool), news: make(chan struct{})}
+		runners: make(map[string]*runner), wholes: make(map[string]*slotlock.Whole), old: make(map[string]bool), news: make(chan struct{})}
 	st, err := topology.Update(ctx, store, func(s *topology.State) error {
 		m.incarnation = s.SetGateway(cfg.Gateway)
 		return nil
@@ -119,9 +121,9 @@ func (m *Manager) Table() (*router.Table, error) {
 
 // build makes the table, and lock tables for jobs newly published. mu is held.
 func (m *Manager) build(st topology.State) (*router.Table, error) {
-	return router.Build(st, func(id string) *slotlock.Table {
+	return router.Build(st, func(id string) (*slotlock.Table, *slotlock.Whole) {
 		if t := m.locks[id]; t != nil {
-			return t
+			return t, m.wholes[id]
 		}
 		mode := slotlock.Filtered
 		if m.old[id] {
@@ -130,7 +132,10 @@ func (m *Manager) build(st topology.State) (*router.Table, error) {
 		t := slotlock.New(slotlock.Options{Mode: mode, ExpectedKeys: 1 << 16, FalsePositive: m.cfg.FalsePositive,
 			RecentKeys: m.cfg.RecentKeys, MaxWaiting: m.cfg.MaxWaiting, Closed: !m.old[id]})
 		m.locks[id] = t
-		return t
+		if j := st.Job(id); !m.old[id] && j != nil {
+			m.wholes[id] = m.wholeSlots(j.Slots)
+		}
+		return t, m.wholes[id]
 	})
 }
 
@@ -179,6 +184,7 @@ func (m *Manager) Run(ctx context.Context, publish Publish) error {
 			if j := st.Job(id); (j == nil || !j.Published) && (r == nil || !r.job.Published) {
 				delete(m.locks, id)
 				delete(m.drains, id)
+				delete(m.wholes, id)
 			}
 		}
 		for id := range m.runners { // jobs so old that the State has forgotten them
@@ -275,7 +281,7 @@ func (m *Manager) newMover(r *runner) *mover {
 	if j.RateKeysPerS > 0 {
 		limit = rate.NewLimiter(rate.Limit(j.RateKeysPerS), m.cfg.BatchMaxKeys)
 	}
-	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
+	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, whole: m.wholes[j.ID], job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
 		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, parallel: parallel, locks: r.locks,
 		limit: limit, name: m.connName, bell: make(chan struct{}, 1), ready: make(chan struct{})}
 	mv.fenceFirst = func(ctx context.Context) error {

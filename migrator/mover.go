@@ -35,8 +35,9 @@ type mover struct {
 	databases   int
 	parallel    int
 	locks       *slotlock.Table
-	limit       *rate.Limiter // keys per second
-	name        func() string // a new connection name
+	whole       *slotlock.Whole // slots that are moved in one piece
+	limit       *rate.Limiter   // keys per second
+	name        func() string   // a new connection name
 	fenceFirst  func(ctx context.Context) error
 	stats       moverStats
 
@@ -353,7 +354,11 @@ func (m *mover) scan(ctx context.Context, src *link, db int, cursor uint64) (pag
 	}
 	p := page{cursor: next, scanned: len(names)}
 	for _, n := range names {
-		if m.slots.Has(m.scheme.Slot([]byte(n))) {
+		slot := m.scheme.Slot([]byte(n))
+		if st, _ := m.whole.State(slot); st == slotlock.Open {
+			continue // moved in one piece, later
+		}
+		if m.slots.Has(slot) {
 			p.keys = append(p.keys, slotlock.Key{DB: db, Name: n})
 		}
 	}

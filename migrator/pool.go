@@ -11,11 +11,12 @@ import (
 
 // pool is the workers of one pass.
 type pool struct {
-	m    *mover
-	ctx  context.Context
-	jobs chan batchJob
-	wg   sync.WaitGroup
-	end  context.CancelFunc
+	m      *mover
+	ctx    context.Context
+	jobs   chan batchJob
+	urgent bool // no rate limit
+	wg     sync.WaitGroup
+	end    context.CancelFunc
 }
 
 type batchJob struct {
@@ -92,7 +93,9 @@ func (p *pool) move(ctx context.Context, w *worker, keys []slotlock.Key) error {
 	if err := p.ctx.Err(); err != nil {
 		return err
 	}
-	if err := m.limit.WaitN(p.ctx, min(len(keys), m.limit.Burst())); err != nil {
+	if p.urgent {
+		// clients wait for a whole slot
+	} else if err := m.limit.WaitN(p.ctx, min(len(keys), m.limit.Burst())); err != nil {
 		return p.ctx.Err()
 	}
 	if err := w.connect(ctx); err != nil { // before any key is locked

@@ -284,6 +284,9 @@ func (r *runner) bulk(ctx context.Context) (*Event, error) {
 	if err := r.m.store.DropCheckpoint(ctx, r.job.ID); err != nil {
 		return nil, at(fromStore, err)
 	}
+	if err := r.mover.moveWhole(ctx); err != nil {
+		return nil, err
+	}
 	return &Event{Kind: PassEnd, Found: found}, nil
 }
 

@@ -102,7 +102,7 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 		return
 	}
 	x.on, x.askedAt, x.sentAt = on, time.Time{}, l.now
-	x.grudging = r.motion != nil && len(r.motion.held) > 0
+	x.grudging = r.motion != nil && (len(r.motion.held) > 0 || r.motion.inside)
 	if x.grudging {
 		l.wantTick.Store(true)
 	}
@@ -283,7 +283,11 @@ func (l *loop) unblockAgain() (again bool) {
 			}
 		case x.grudging:
 			again = true
-			if l.now.Sub(x.sentAt) > grudge {
+			if m := x.r.motion; m.inside {
+				if st, _ := m.whole.State(m.slot); st == slotlock.Closed {
+					l.unblock(x)
+				}
+			} else if l.now.Sub(x.sentAt) > grudge {
 				l.unblock(x)
 			}
 		}

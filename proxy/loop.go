@@ -102,9 +102,12 @@ type loss struct {
 	holds []heldKey
 }
 
+// heldKey is a shared hold of a key, or of a slot that is moved in one piece.
 type heldKey struct {
 	locks *slotlock.Table
 	key   slotlock.Key
+	whole *slotlock.Whole
+	slot  int
 }
 
 func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
@@ -275,7 +278,11 @@ func (l *loop) lost(p *upstream.Pipe, name string) {
 		zap.String("group", p.Group), zap.String("addr", p.Addr), zap.String("connection", name), zap.Int("in_flight", p.InFlight()))
 	l.srv.fence(l, p, name, func() {
 		for _, h := range x.holds {
-			h.locks.Release(h.key)
+			if h.whole != nil {
+				h.whole.Leave(h.slot)
+			} else {
+				h.locks.Release(h.key)
+			}
 		}
 		p.Fenced()
 		l.arm()

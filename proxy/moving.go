@@ -13,6 +13,9 @@ type motion struct {
 	owner  string // group ids and not indexes: the table may change while it is parked
 	target string
 	db     int
+	whole  *slotlock.Whole // decides instead of locks, where the slot is moved in one piece
+	slot   int
+	inside bool // holds its slot at the source
 	keys   []slotlock.Key
 	bring  bool           // to the target, whatever would do for a plain command
 	home   []bool         // keys[i] is known to live at the target; never goes back
@@ -33,7 +36,7 @@ type keyQueue struct {
 func (l *loop) newMotion(slot, db int) *motion {
 	s := l.table.Slots[slot]
 	return &motion{
-		locks: l.table.Jobs[s.Job].Locks, db: db,
+		locks: l.table.Jobs[s.Job].Locks, whole: l.table.Jobs[s.Job].Whole, slot: slot, db: db,
 		owner: l.table.Groups[s.Owner].ID, target: l.table.Groups[s.Target].ID,
 	}
 }
@@ -66,6 +69,15 @@ func (l *loop) move(r *request, m *motion, frame []byte) {
 // are sent for, since one command can run on one side only.
 func (l *loop) decide(r *request) slotlock.Verdict {
 	m := r.motion
+	switch m.whole.Enter(m.slot, l) {
+	case slotlock.Open:
+		m.inside = true
+		return slotlock.Source
+	case slotlock.Closed:
+		return slotlock.Wait
+	case slotlock.Moved:
+		return slotlock.Target
+	}
 	source, wait := 0, false
 	for i, k := range m.keys {
 		if m.home[i] || m.bring {
@@ -138,6 +150,25 @@ func (l *loop) releaseHolds(r *request) {
 		m.locks.Release(k)
 	}
 	m.held = m.held[:0]
+	if m.inside {
+		m.inside = false
+		m.whole.Leave(m.slot)
+	}
+}
+
+// WholeChanged implements slotlock.WholeWaiter; any goroutine calls it.
+func (l *loop) WholeChanged(w *slotlock.Whole, slot int) {
+	l.post(func() {
+		var keys []slotlock.Key
+		for k, q := range l.parked {
+			if m := q.list[0].motion; m.whole == w && m.slot == slot {
+				keys = append(keys, k)
+			}
+		}
+		for _, k := range keys {
+			l.runQueue(k, false)
+		}
+	})
 }
 
 func (l *loop) sendHeld(r *request, frame []byte) {

@@ -35,7 +35,7 @@ func startProxy(t testing.TB, servers ...*testredis.Server) (*Server, string) {
 			t.Fatal(err)
 		}
 	}
-	table, err := router.Build(st, func(string) *slotlock.Table { return nil })
+	table, err := router.Build(st, func(string) (*slotlock.Table, *slotlock.Whole) { return nil, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestTableChangeDrainsAndAdopts(t *testing.T) {
 	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g0")
 	st.Jobs = []topology.Job{{ID: "m1", Slots: []topology.Range{{First: 0, Last: 16383}}, Source: "g0", Target: "g1", Phase: topology.Preparing, Published: true}}
 	locks := slotlock.New(slotlock.Options{MaxWaiting: 10})
-	table, err := router.Build(st, func(string) *slotlock.Table { return locks })
+	table, err := router.Build(st, func(string) (*slotlock.Table, *slotlock.Whole) { return locks, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,9 +73,13 @@ func (r *request) Fail(err error, sent bool) {
 	if r.motion != nil {
 		if sent && l.losing != nil {
 			for _, k := range r.motion.held {
-				l.losing.holds = append(l.losing.holds, heldKey{r.motion.locks, k})
+				l.losing.holds = append(l.losing.holds, heldKey{locks: r.motion.locks, key: k})
 			}
 			r.motion.held = nil
+			if r.motion.inside {
+				r.motion.inside = false
+				l.losing.holds = append(l.losing.holds, heldKey{whole: r.motion.whole, slot: r.motion.slot})
+			}
 		} else {
 			l.releaseHolds(r)
 		}

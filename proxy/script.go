@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"strings"
+	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/tidwall/redcon"
@@ -86,6 +87,22 @@ func (c *scripts) existsIn(parts [][]byte, shas [][]byte) []byte {
 	return out
 }
 
+// slotSet is a set of slots that only grows, safe for concurrent use.
+type slotSet [16384 / 64]atomic.Uint64
+
+func (s *slotSet) note(slot int) {
+	word, bit := &s[slot/64], uint64(1)<<(slot%64)
+	if word.Load()&bit == 0 {
+		word.Or(bit)
+	}
+}
+
+// Scripted reports that a script with a key of the slot has run since the start: what it
+// uses without naming it is in the same slot, if anywhere.
+func (s *Server) Scripted(slot int) bool {
+	return s.scripted[slot/64].Load()&(1<<(slot%64)) != 0
+}
+
 // script runs EVAL, EVALSHA, FCALL and their read-only forms. The keys that a script uses
 // without naming them are its own risk: they are looked for on the server of those that it
 // names.
@@ -107,6 +124,7 @@ func (s *session) script(cmd *resp.Command, args [][]byte, keys []int) {
 		l.anywhere(r, frame)
 		return
 	}
+	l.srv.scripted.note(l.table.Scheme.Slot(args[keys[0]]))
 	l.place(r, s.db, l.table.Scheme.Slot(args[keys[0]]), appendKeys(nil, s.db, cmd, args, keys), frame)
 }
 

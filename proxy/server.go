@@ -41,8 +41,9 @@ type Server struct {
 	loops map[gnet.EventLoop]*loop
 	table *router.Table
 
-	scripts *scripts
-	hub     *hub
+	scripts  *scripts
+	scripted slotSet
+	hub      *hub
 
 	ctx    context.Context // ends with the server: dials, fences, the ticker
 	cancel context.CancelFunc

@@ -135,6 +135,9 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 			return crossSlotText
 		}
 	}
+	if cmd.Serve == resp.Script && tx.slot >= 0 {
+		s.l.srv.scripted.note(tx.slot)
+	}
 	tx.keys = appendKeys(tx.keys, tx.db, cmd, args, keys)
 	return ""
 }

@@ -30,6 +30,7 @@ type Group struct {
 type Job struct {
 	ID    string
 	Locks *slotlock.Table
+	Whole *slotlock.Whole // its slots that are moved in one piece; nil: none
 }
 
 // Slot is the route of one slot.
@@ -204,8 +205,8 @@ func (t *Table) Serving() []int16 {
 }
 
 // Build derives the table of a stored State. locks gives the lock table of each
-// published job.
-func Build(st topology.State, locks func(job string) *slotlock.Table) (*Table, error) {
+// published job, and which of its slots are moved in one piece.
+func Build(st topology.State, locks func(job string) (*slotlock.Table, *slotlock.Whole)) (*Table, error) {
 	scheme, err := ParseScheme(st.Scheme)
 	if err != nil {
 		return nil, err
@@ -234,12 +235,12 @@ func Build(st topology.State, locks func(job string) *slotlock.Table) (*Table, e
 		if !j.Published {
 			continue
 		}
-		lt := locks(j.ID)
+		lt, whole := locks(j.ID)
 		if lt == nil {
 			return nil, fmt.Errorf("router: published job %s has no lock table", j.ID)
 		}
 		n := int16(len(t.Jobs))
-		t.Jobs = append(t.Jobs, Job{ID: j.ID, Locks: lt})
+		t.Jobs = append(t.Jobs, Job{ID: j.ID, Locks: lt, Whole: whole})
 		for _, r := range j.Slots {
 			for s := r.First; s <= r.Last; s++ {
 				t.Slots[s].Target, t.Slots[s].Job = index[j.Target], n

@@ -59,7 +59,7 @@ func handshake(c net.Conn, t Target) (id int64, err error) {
 	}
 	r := bufio.NewReaderSize(c, 512)
 	for _, cmd := range cmds {
-		reply, err := readReply(r)
+		reply, err := ReadReply(r)
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("handshake (%s): %w", cmd[0], err)
@@ -72,8 +72,8 @@ func handshake(c net.Conn, t Target) (id int64, err error) {
 	return id, nil
 }
 
-// readReply reads one reply, of any type.
-func readReply(r *bufio.Reader) ([]byte, error) {
+// ReadReply reads one reply, of any type.
+func ReadReply(r *bufio.Reader) ([]byte, error) {
 	var scan resp.ReplyScanner
 	var out []byte
 	for {
@@ -158,7 +158,7 @@ func ask(c net.Conn, r *bufio.Reader, cmd ...string) (string, error) {
 	if _, err := c.Write(encode([][]string{cmd})); err != nil {
 		return "", err
 	}
-	reply, err := readReply(r)
+	reply, err := ReadReply(r)
 	if err != nil {
 		return "", err
 	}

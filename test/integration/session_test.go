@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -272,4 +273,53 @@ func TestTransactions(t *testing.T) {
 	w.expect("MULTI", "+OK\r\n")
 	w.expect("SET {t}a lost", "+QUEUED\r\n")
 	w.expect("EXEC", "*-1\r\n")
+}
+
+// TestScriptsWithUnnamedKeys: scripts that use keys of their slot without naming them, as
+// job queues do, find them while the slots move.
+func TestScriptsWithUnnamedKeys(t *testing.T) {
+	r := newRig(t, 2)
+	bg := context.Background()
+	c := r.client()
+	fill := c.Pipeline()
+	for i := range 20000 {
+		fill.Set(bg, fmt.Sprint("other", i), "x", 0)
+	}
+	if _, err := fill.Exec(bg); err != nil {
+		t.Fatal(err)
+	}
+	// Adds to one key that is named, and to another that is not, and says whether they agree.
+	script := redis.NewScript(`
+		local a = redis.call('INCR', KEYS[1])
+		local b = redis.call('INCR', KEYS[1] .. ':' .. (a % 50))
+		redis.call('RPUSH', KEYS[1] .. ':log', a)
+		return redis.call('LLEN', KEYS[1] .. ':log') == a and a or redis.error_reply('ERR lost at ' .. a)`)
+	ctx, stop := context.WithCancel(bg)
+	defer stop()
+	var wg sync.WaitGroup
+	counts := make([]int64, 8)
+	for i := range counts {
+		key := fmt.Sprintf("{queue%d}", i%4)
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := script.Run(bg, c, []string{key}).Int64(); err != nil {
+					t.Errorf("%s: %v", key, err)
+					return
+				}
+				counts[i]++
+			}
+		})
+	}
+	r.await("scripts to run", func() bool { return c.Exists(bg, "{queue0}", "{queue1}", "{queue2}", "{queue3}").Val() == 4 })
+	r.bounce(6)
+	stop()
+	wg.Wait()
+	for i := range 4 {
+		key := fmt.Sprintf("{queue%d}", i)
+		want := counts[i] + counts[i+4]
+		if got, _ := c.Get(bg, key).Int64(); got != want || c.LLen(bg, key+":log").Val() != want {
+			t.Errorf("%s is %d with %d in its log after %d runs", key, got, c.LLen(bg, key+":log").Val(), want)
+		}
+	}
+	r.placesRight()
 }

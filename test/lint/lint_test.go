@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"internal/gateway":   {"conf", "internal/admin", "internal/metrics", "internal/resp", "internal/topology", "migrator", "proxy", "router"},
 	"internal/admin":     {"internal/metrics", "internal/resp", "internal/topology", "migrator", "router"},
 	"proxy":              {"internal/metrics", "internal/resp", "internal/upstream", "router", "slotlock"},
-	"migrator":           {"internal/failpoint", "internal/metrics", "internal/topology", "internal/upstream", "router", "slotlock"},
+	"migrator":           {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "router", "slotlock"},
 	"router":             {"internal/resp", "internal/topology", "slotlock"},
 	"internal/upstream":  {"internal/resp"},
 	"internal/resp":      {},

@@ -1,0 +1,338 @@
+package migrator
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
+	"keyferry/slotlock"
+)
+
+// SetScripted gives the Manager the data plane's word on which slots scripts run in. Call
+// it before Run.
+func (m *Manager) SetScripted(f func(slot int) bool) { m.scripted = f }
+
+// wholeSlots are those of a job's slots that are moved in one piece.
+func (m *Manager) wholeSlots(ranges []topology.Range) *slotlock.Whole {
+	if m.scripted == nil {
+		return nil
+	}
+	var slots []int
+	for _, r := range ranges {
+		for s := r.First; s <= r.Last; s++ {
+			if m.scripted(s) {
+				slots = append(slots, s)
+			}
+		}
+	}
+	if len(slots) == 0 {
+		return nil
+	}
+	return slotlock.NewWhole(slots)
+}
+
+// moveWhole moves the slots in which scripts run, each in one piece: while all of its
+// keys are locked at once, instead of one by one, its commands wait.
+//
+//	watch the source for writes ─► list the keys by SCAN ─► for each slot:
+//	close it ─► let those inside finish ─► move what was listed or written since ─► moved
+//
+// The list is made before, so that a slot is closed only as long as its own keys take, and
+// completed by what the source tells of its writes (CLIENT TRACKING in broadcasting mode),
+// since a script's writes can't be seen from outside.
+func (m *mover) moveWhole(ctx context.Context) error {
+	var open []int
+	for _, s := range m.whole.Slots() {
+		if st, _ := m.whole.State(s); st == slotlock.Open {
+			open = append(open, s)
+		}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	if err := m.awaitReady(ctx); err != nil {
+		return err
+	}
+	slices.Sort(open)
+	w, err := m.watchWrites(ctx, open)
+	if err != nil {
+		return at(fromSource, err)
+	}
+	defer w.close()
+	listed, err := m.listKeys(ctx, open)
+	if err != nil {
+		return err
+	}
+	pool := m.newPool(ctx)
+	pool.urgent = true
+	defer pool.close()
+	for _, slot := range open {
+		if err := m.moveSlot(ctx, pool, slot, listed[slot], w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listKeys gives the keys of slots at the source.
+func (m *mover) listKeys(ctx context.Context, slots []int) (map[int][]slotlock.Key, error) {
+	src, err := m.dialSource(ctx)
+	if err != nil {
+		return nil, at(fromSource, err)
+	}
+	defer src.close()
+	wanted := make(map[int]bool)
+	for _, s := range slots {
+		wanted[s] = true
+	}
+	out := make(map[int][]slotlock.Key)
+	for db := range m.databases {
+		if err := src.use(ctx, db); err != nil {
+			return nil, at(fromSource, err)
+		}
+		for cursor := uint64(0); ; {
+			names, next, err := src.conn.Scan(ctx, cursor, "", m.cfg.ScanCount).Result()
+			if err != nil {
+				return nil, at(fromSource, err)
+			}
+			for _, n := range names {
+				if s := m.scheme.Slot([]byte(n)); wanted[s] {
+					out[s] = append(out[s], slotlock.Key{DB: db, Name: n})
+				}
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// slotPatience is how long the commands inside a slot that closes may take; it is opened
+// again if that is too short, and the job tries again.
+const slotPatience = 500 * time.Millisecond
+
+// moveSlot moves one slot. If that breaks off with the slot's keys on both sides, the slot
+// is opened key by key: a script that uses keys which it doesn't name may miss them then.
+func (m *mover) moveSlot(ctx context.Context, p *pool, slot int, listed []slotlock.Key, w *writes) error {
+	m.whole.Set(slot, slotlock.Closed)
+	if err := m.awaitEmpty(ctx, slot); err != nil {
+		m.whole.Set(slot, slotlock.Open)
+		return err
+	}
+	written, err := w.of(ctx, slot)
+	if err != nil {
+		m.whole.Set(slot, slotlock.Open)
+		return at(fromSource, err)
+	}
+	for _, name := range written { // the source does not say of which database
+		for db := range m.databases {
+			listed = append(listed, slotlock.Key{DB: db, Name: name})
+		}
+	}
+	keys := make(map[int][]slotlock.Key) // by database
+	seen := make(map[slotlock.Key]bool, len(listed))
+	for _, k := range listed {
+		if !seen[k] {
+			seen[k] = true
+			keys[k.DB] = append(keys[k.DB], k)
+		}
+	}
+	for db, list := range keys {
+		if err := p.submit(list)(); err != nil {
+			m.breakUp(slot, err)
+			return err
+		}
+		if err := m.allGone(ctx, db, list); err != nil {
+			m.breakUp(slot, err)
+			return err
+		}
+	}
+	m.whole.Set(slot, slotlock.Moved)
+	return nil
+}
+
+func (m *mover) breakUp(slot int, err error) {
+	m.log.Warn("a slot in which scripts run could not be moved in one piece; until the job is done a script there may miss keys that it does not name",
+		zap.String("job", m.job), zap.Int("slot", slot), zap.Error(err))
+	m.whole.Set(slot, slotlock.PerKey)
+}
+
+func (m *mover) awaitEmpty(ctx context.Context, slot int) error {
+	t := time.NewTicker(time.Millisecond)
+	defer t.Stop()
+	end := time.NewTimer(slotPatience)
+	defer end.Stop()
+	for {
+		if _, holds := m.whole.State(slot); holds == 0 {
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-end.C:
+			return at(fromSource, fmt.Errorf("slot %d can't be moved in one piece: commands there take longer than %v", slot, slotPatience))
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// allGone checks that the source has none of the keys any more.
+func (m *mover) allGone(ctx context.Context, db int, keys []slotlock.Key) error {
+	src, err := m.dialSource(ctx)
+	if err != nil {
+		return at(fromSource, err)
+	}
+	defer src.close()
+	if err := src.use(ctx, db); err != nil {
+		return at(fromSource, err)
+	}
+	for chunk := range slices.Chunk(keys, 1000) {
+		names := make([]string, len(chunk))
+		for i, k := range chunk {
+			names[i] = k.Name
+		}
+		n, err := src.conn.Exists(ctx, names...).Result()
+		if err != nil {
+			return at(fromSource, err)
+		}
+		if n > 0 {
+			return at(fromGateway, fmt.Errorf("%d keys of the slot could not be moved yet", n))
+		}
+	}
+	return nil
+}
+
+// writes collects the names of keys that are written at the source.
+type writes struct {
+	c     net.Conn
+	wg    sync.WaitGroup
+	slots map[int]bool
+	m     *mover
+
+	mu     sync.Mutex // protects what follows
+	names  map[int]map[string]struct{}
+	pongs  int
+	err    error
+	change chan struct{} // closed and replaced when pongs or err change
+}
+
+func (m *mover) watchWrites(ctx context.Context, slots []int) (*writes, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
+	defer cancel()
+	c, _, err := upstream.Dial(ctx, upstream.Target{Addr: m.source.Addr, Password: m.source.Password, Proto: 3, Name: m.name()})
+	if err != nil {
+		return nil, err
+	}
+	w := &writes{c: c, m: m, slots: make(map[int]bool), names: make(map[int]map[string]struct{}), change: make(chan struct{})}
+	for _, s := range slots {
+		w.slots[s] = true
+	}
+	w.wg.Go(w.read)
+	if _, err := c.Write([]byte("*4\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n$5\r\nBCAST\r\n")); err == nil {
+		_, err = w.of(ctx, -1)
+	}
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *writes) close() {
+	_ = w.c.Close()
+	w.wg.Wait()
+}
+
+// of gives the keys of a slot that have been written so far. It is complete for whatever
+// has been answered before it was called: the server queues the news of a write before
+// its reply, and the answer to PING behind both.
+func (w *writes) of(ctx context.Context, slot int) ([]string, error) {
+	w.mu.Lock()
+	want := w.pongs + 1
+	w.mu.Unlock()
+	if _, err := w.c.Write([]byte("*1\r\n$4\r\nPING\r\n")); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.m.cfg.CallTimeout)
+	defer cancel()
+	for {
+		w.mu.Lock()
+		pongs, err, change := w.pongs, w.err, w.change
+		if pongs >= want {
+			var out []string
+			for n := range w.names[slot] {
+				out = append(out, n)
+			}
+			w.mu.Unlock()
+			return out, nil
+		}
+		w.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (w *writes) read() {
+	r := bufio.NewReaderSize(w.c, 64<<10)
+	for {
+		frame, err := upstream.ReadReply(r)
+		if err == nil && frame[0] == '-' {
+			err = errors.New(string(bytes.TrimSpace(frame[1:])))
+		}
+		w.mu.Lock()
+		switch {
+		case err != nil:
+			w.err = err
+		case bytes.HasPrefix(frame, []byte("+PONG")):
+			w.pongs++
+		default:
+			w.note(frame)
+			w.mu.Unlock()
+			continue
+		}
+		close(w.change)
+		w.change = make(chan struct{})
+		w.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// note takes the keys of an invalidation. mu is held.
+func (w *writes) note(frame []byte) {
+	parts, ok := resp.SplitAggregate(frame)
+	if !ok || len(parts) != 2 {
+		return
+	}
+	keys, _ := resp.SplitArray(parts[1], nil) // a flush has none: nothing is left to move
+	for _, k := range keys {
+		name, _ := resp.BulkBody(k)
+		slot := w.m.scheme.Slot(name)
+		if !w.slots[slot] {
+			continue
+		}
+		if w.names[slot] == nil {
+			w.names[slot] = make(map[string]struct{})
+		}
+		w.names[slot][string(name)] = struct{}{}
+	}
+}
