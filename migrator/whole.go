@@ -240,7 +240,8 @@ func (m *mover) watchWrites(ctx context.Context, slots []int) (*writes, error) {
 		w.slots[s] = true
 	}
 	w.wg.Go(w.read)
-	if _, err := c.Write([]byte("*4\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n$5\r\nBCAST\r\n")); err == nil {
+	_, err = c.Write([]byte("*4\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n$5\r\nBCAST\r\n"))
+	if err == nil {
 		_, err = w.of(ctx, -1)
 	}
 	if err != nil {

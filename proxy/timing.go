@@ -153,15 +153,6 @@ func (l *loop) countRejected(args [][]byte) {
 	}
 }
 
-// resetStats is CONFIG RESETSTAT's part of a loop.
-func (l *loop) resetStats() {
-	clear(l.t.cmds)
-	clear(l.t.errors)
-	n := &l.n
-	n.total, n.bytesIn, n.bytesOut, n.errorReplies, n.connections = 0, 0, 0, 0, 0
-	l.publish()
-}
-
 // each runs f for every loop, on that loop, one after the other. Off the loops only.
 func (s *Server) each(ctx context.Context, f func(*loop)) {
 	for _, l := range s.allLoops() {
