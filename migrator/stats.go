@@ -51,23 +51,32 @@ func (s *moverStats) init(bigKeyBytes int64) {
 	s.windowAt = time.Now()
 }
 
-func (s *moverStats) moved(mv *keyMove) {
-	s.keys.Add(1)
-	s.bytes.Add(int64(len(mv.dump)))
-	s.lastProgress.Store(time.Now().UnixMilli())
-	if int64(len(mv.dump)) >= s.bigKeyBytes {
-		s.bigKeys.Add(1)
-		s.mu.Lock()
-		if len(s.bigList) < bigKeysKept {
-			s.bigList = append(s.bigList, BigKey{mv.key.DB, mv.key.Name, len(mv.dump)})
-		}
-		s.mu.Unlock()
+// moved counts keys that were restored at the target, and the bytes of their DUMPs.
+func (s *moverStats) moved(keys, bytes int64) {
+	if keys > 0 {
+		s.keys.Add(keys)
+		s.bytes.Add(bytes)
+		s.lastProgress.Store(time.Now().UnixMilli())
 	}
 }
 
-func (s *moverStats) held(d time.Duration) {
+// met notes a key that was restored if it is big.
+func (s *moverStats) met(mv *keyMove) {
+	if int64(len(mv.dump)) < s.bigKeyBytes {
+		return
+	}
+	s.bigKeys.Add(1)
 	s.mu.Lock()
-	_ = s.holds.RecordValue(max(d.Microseconds(), 1)) // an hour and more counts as none
+	if len(s.bigList) < bigKeysKept {
+		s.bigList = append(s.bigList, BigKey{mv.key.DB, mv.key.Name, len(mv.dump)})
+	}
+	s.mu.Unlock()
+}
+
+// held notes how long n keys were locked.
+func (s *moverStats) held(d time.Duration, n int64) {
+	s.mu.Lock()
+	_ = s.holds.RecordValues(max(d.Microseconds(), 1), n) // an hour and more counts as none
 	s.mu.Unlock()
 }
 
