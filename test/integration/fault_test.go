@@ -9,7 +9,8 @@ import (
 	"keyferry/internal/resp"
 )
 
-// fault stands between the gateway and one server and can make that link misbehave.
+// fault stands between the gateway and one server and can answer in its place. (What
+// networks do to connections is internal/faultproxy's matter.)
 type fault struct {
 	t      *testing.T
 	ln     net.Listener
@@ -21,8 +22,6 @@ type fault struct {
 	// onRequest sees each whole request. What it returns is written in the place of the
 	// server's reply, and cut then resets the connection.
 	onRequest func(args []string) (reply string, cut bool)
-	silent    bool // nothing is passed in either direction, nothing is closed
-	dropReply bool // requests reach the server, replies are swallowed
 }
 
 func newFault(t *testing.T, server string) *fault {
@@ -76,16 +75,6 @@ func cut(c net.Conn) {
 	_ = c.Close()
 }
 
-// closeWrite half-closes every connection towards the gateway: it sees the end of the
-// replies, while what it sends is still taken.
-func (f *fault) closeWrite() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for c := range f.conns {
-		_ = c.(*net.TCPConn).CloseWrite()
-	}
-}
-
 func (f *fault) track(c net.Conn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -127,12 +116,6 @@ func (f *fault) serve(c net.Conn) {
 			if err != nil {
 				return
 			}
-			f.mu.Lock()
-			drop := f.silent || f.dropReply
-			f.mu.Unlock()
-			if drop {
-				continue
-			}
 			if _, err := c.Write(b[:n]); err != nil {
 				return
 			}
@@ -166,11 +149,8 @@ func (f *fault) requests(c, s net.Conn) {
 			frame := in[:n]
 			in = in[n:]
 			f.mu.Lock()
-			hook, silent := f.onRequest, f.silent
+			hook := f.onRequest
 			f.mu.Unlock()
-			if silent {
-				continue
-			}
 			if hook != nil {
 				args := make([]string, 0, 8)
 				for _, a := range scan.Args() {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keyferry/internal/testredis"
+	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
 	"keyferry/migrator"
 )
@@ -17,20 +18,21 @@ import (
 // newFaultyRig is newRig with a fault on the gateway's way to each server.
 func newFaultyRig(t *testing.T, servers int, args ...string) (*rig, []*fault) {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), args: args}
+	var list []*testredis.Server
 	var faults []*fault
 	for range servers {
 		s := testredis.StartT(t)
-		r.servers = append(r.servers, s)
+		list = append(list, s)
 		faults = append(faults, newFault(t, s.Addr))
 	}
-	r.addresses()
-	r.start("")
+	bare := testrig.Bare(t, args...)
+	bare.Servers = list
+	bare.Start("")
 	for i, f := range faults {
-		r.proxy("GROUP", "ADD", fmt.Sprintf("g%d", i+1), f.addr())
+		bare.Proxy("GROUP", "ADD", fmt.Sprintf("g%d", i+1), f.addr())
 	}
-	r.proxy("SLOT", "ASSIGN", "0-16383", "g1")
-	return r, faults
+	bare.Proxy("SLOT", "ASSIGN", "0-16383", "g1")
+	return wrap(bare), faults
 }
 
 // fill writes keys through the gateway.
