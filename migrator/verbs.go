@@ -186,7 +186,9 @@ func (m *Manager) JobStatus(id string) (Status, bool) {
 // status is called with mu held.
 func (m *Manager) status(j topology.Job) Status {
 	r := m.runners[j.ID]
-	if r != nil {
+	// The runner knows more than the State, but of its end it knows before the slots have
+	// changed hands for those who ask here: what is planned next would see the old owner.
+	if r != nil && (!r.job.Phase.Ended() || j.Phase.Ended()) {
 		j = r.job
 	}
 	s := Status{Job: j.Clone(), AtMs: time.Now().UnixMilli(), SlotsText: topology.FormatRanges(j.Slots), SlotCount: topology.CountSlots(j.Slots), KeysLeft: -1, EtaS: -1}
