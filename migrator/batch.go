@@ -157,10 +157,15 @@ func (w *worker) round(ctx context.Context, db int, moves []*keyMove) (stop bool
 	if dstErr == nil {
 		dstErr = w.hearTarget(ctx)
 	}
-	if srcErr != nil {
-		return true, at(fromSource, srcErr)
+	err = at(fromSource, srcErr)
+	w.m.errs.add(err)
+	if dstErr = at(fromTarget, dstErr); dstErr != nil {
+		w.m.errs.add(dstErr)
+		if err == nil {
+			err = dstErr
+		}
 	}
-	return w.dst == nil, at(fromTarget, dstErr)
+	return srcErr != nil || w.dst == nil, err
 }
 
 func hit(moves []*keyMove, point string) {

@@ -141,6 +141,9 @@ func (f *flow) take(ctx context.Context) (more bool) {
 		}
 	} else if err := f.await(ctx, b); err != nil {
 		f.waiting = nil
+		if f.p.ctx.Err() == nil { // else it is the stop's doing
+			f.p.m.errs.add(err)
+		}
 		f.p.fail(err)
 		b.done(err)
 		return true

@@ -103,6 +103,7 @@ func (w *worker) hearTarget(ctx context.Context) error {
 			w.lostRestores(w.restores[i:])
 			w.m.stats.moved(keys, bytes)
 			hit(w.restores, "move.restore.after")
+			w.m.errs.add(at(fromTarget, first)) // what was answered before the connection broke
 			return err
 		case strings.HasPrefix(err.Error(), "BUSYKEY"):
 			o = Busy
@@ -295,6 +296,7 @@ func (w *worker) single(ctx context.Context, db int, step MoveStep, all []*keyMo
 		err = w.persist(ctx, moves)
 	}
 	failpoint.Hit("move." + step.String() + ".after")
+	w.m.errs.add(err)
 	return err != nil, err
 }
 
