@@ -63,6 +63,9 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 	if err == nil {
 		err = s.failed()
 	}
+	if ctx.Err() != nil {
+		err = ctx.Err() // the rest follows from it
+	}
 	if err != nil {
 		return s.found, err
 	}
