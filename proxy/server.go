@@ -41,6 +41,9 @@ type Server struct {
 	setMu   sync.Mutex        // protects changed, and makes CONFIG SET and REWRITE one at a time
 	changed map[*setting]bool // by CONFIG SET
 
+	pauseMu sync.Mutex // protects paused, and that loops hear of its changes in their order
+	paused  clientsPaused
+
 	mu    sync.Mutex // protects loops and table, which must change together
 	loops map[gnet.EventLoop]*loop
 	table *router.Table
