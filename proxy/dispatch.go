@@ -61,6 +61,11 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 			s.trackCommand(cmd, args, keys)
 		}
 	}
+	if len(keys) > 0 {
+		if l.heat.left--; l.heat.left <= 0 {
+			l.sample(s.db, cmd, args, keys)
+		}
+	}
 	outcome, slot := l.table.Route(cmd, args, keys)
 	if inline {
 		l.scratch = resp.AppendRequest(l.scratch[:0], args...)

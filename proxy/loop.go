@@ -74,6 +74,7 @@ type loop struct {
 
 	n     counters
 	t     timing
+	heat  heat
 	stats published
 }
 
@@ -121,6 +122,7 @@ func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
 	}
 	l.clock()
 	l.initTiming()
+	l.initHeat()
 	l.turnTask = gnet.RunnableFunc(func(context.Context) error { l.turn(); return nil })
 	l.env = upstream.Env{
 		Dial:  func(p *upstream.Pipe) { s.dial(l, p) },
@@ -233,6 +235,7 @@ func (l *loop) tick() {
 		}
 	}
 	l.trimSpare()
+	l.cool()
 	l.wantTick.Store(l.nParked > 0 || again)
 	l.evict()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -26,6 +27,7 @@ type Server struct {
 	live    atomic.Pointer[Options] // what CONFIG SET has made of opt; replaced as a whole
 	log     *zap.Logger
 	started time.Time
+	seed    maphash.Seed // of the loops' sketches
 	eng     gnet.Engine
 	booted  chan struct{}
 
@@ -57,7 +59,7 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		opt: opt, log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
+		opt: opt, log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(), booted: make(chan struct{}),
 		loops: make(map[gnet.EventLoop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)

@@ -184,6 +184,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 		SlowlogSlowerThan: d(c.Slowlog.SlowerThan), SlowlogMaxLen: c.Slowlog.MaxLen, LatencyThreshold: d(c.Slowlog.LatencyThreshold),
 		ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
 		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes), MaxDedicated: c.Servers.MaxDedicated,
+		SampleEvery: c.Hotkeys.SampleEvery, BigValue: int(c.Migration.BigKeyBytes),
 		LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked,
 		ClusterFacade: c.ClusterFacade == "on", Advertise: c.Advertise,
 	}
