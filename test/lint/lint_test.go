@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"internal/failpoint": {},
 	"internal/metrics":   {},
 	"internal/testredis": {},
+	"internal/testrig":   {"bench", "internal/admin", "internal/testredis", "internal/topology", "migrator", "router"},
 	"slotlock":           {},
 	"conf":               {"internal/resp"},      // the declared commands are its grammar
 	"bench":              {"internal/testredis"}, // black box: the endpoint may be anything
