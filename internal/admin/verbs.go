@@ -36,6 +36,19 @@ var proxyHelp = []any{
 
 func usage(text string) error { return errors.New("usage: PROXY " + text) }
 
+// Do runs PROXY args… for a caller in this process. The error is what a client would get;
+// the value is a text, an integer or a list of these.
+func (s *Server) Do(ctx context.Context, args []string) (any, error) {
+	switch v := s.proxy(ctx, args).(type) {
+	case error:
+		return nil, v
+	case status:
+		return string(v), nil
+	default:
+		return v, nil
+	}
+}
+
 func (s *Server) proxy(ctx context.Context, args []string) any {
 	if len(args) == 0 {
 		return errors.New("wrong number of arguments for 'proxy' command")

@@ -92,6 +92,9 @@ func (o *Observer) Run(ctx context.Context) {
 	}
 }
 
+// Started is when the Observer was made, which is when the gateway started.
+func (o *Observer) Started() time.Time { return o.started }
+
 // Last is the newest snapshot.
 func (o *Observer) Last() *Snapshot { return o.last.Load() }
 
