@@ -14,7 +14,7 @@ import (
 )
 
 var proxyHelp = []any{
-	status("PROXY <subcommand> [<arg> ...]. Every LIST, STATUS, DRYRUN and INFO takes JSON as its last argument. Subcommands are:"),
+	status("PROXY <subcommand> [<arg> ...]. Every one that answers a list takes JSON as its last argument. Subcommands are:"),
 	status("GROUP LIST | ADD <id> <host:port> [PASSWORD <p>] | DEL <id>"),
 	status("    The groups: one primary each."),
 	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"),
@@ -26,6 +26,12 @@ var proxyHelp = []any{
 	status("    Move slots so that every group has an equal share. Answers the ids of the jobs."),
 	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id>"),
 	status("    Jobs. CANCEL ends a job that has moved nothing; another is left paused as it is."),
+	status("KEY <key> [DB <n>]"),
+	status("    What the servers have under that name: type, size, time to live, and where."),
+	status("EXPLAIN <command> [<arg> ...]"),
+	status("    How a command would be routed, and why."),
+	status("HOTKEYS [<count>] | BIGKEYS [<count>] | LOCKS [<count>]"),
+	status("    Keys that are used most, by a sample; big values that came by; keys that are being moved."),
 	status("INFO"),
 	status("    The gateway's own sections of INFO."),
 	status("EPOCH"),
@@ -65,6 +71,16 @@ func (s *Server) proxy(ctx context.Context, args []string) any {
 		return s.rebalance(ctx, rest)
 	case "MIGRATION":
 		return s.migration(ctx, rest)
+	case "KEY":
+		return s.key(ctx, rest)
+	case "EXPLAIN":
+		return s.explain(rest)
+	case "HOTKEYS":
+		return s.hotKeys(ctx, rest)
+	case "BIGKEYS":
+		return s.bigKeys(ctx, rest)
+	case "LOCKS":
+		return s.locks(rest)
 	case "INFO":
 		want := map[string]bool{"gateway": true, "groups": true, "slots": true, "migration": true}
 		return s.Info(want)
