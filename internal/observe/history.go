@@ -1,9 +1,8 @@
 package observe
 
 import (
-	"fmt"
 	"slices"
-	"time"
+	"strings"
 
 	"keyferry/internal/topology"
 	"keyferry/migrator"
@@ -51,13 +50,6 @@ func (o *Observer) History() []Point {
 	return slices.Concat(o.history.points[o.history.next:], o.history.points[:o.history.next])
 }
 
-// Event is something that happened to a job.
-type Event struct {
-	At    int64  `json:"at"` // Unix ms
-	Level string `json:"level"`
-	Text  string `json:"text"`
-}
-
 // JobPoint is one second of a job.
 type JobPoint struct {
 	T    int64   `json:"t"` // Unix ms
@@ -67,21 +59,11 @@ type JobPoint struct {
 
 // jobStory is what is remembered of a job beyond its status.
 type jobStory struct {
-	phase   topology.Phase
-	errorAt int64
-	keys    int64
-	at      int64 // Unix ms of the last point
-	events  []Event
-	points  []JobPoint
-}
-
-const eventsKept = 200
-
-func (j *jobStory) event(at time.Time, level, text string) {
-	if len(j.events) == eventsKept {
-		j.events = append(j.events[:0], j.events[1:]...)
-	}
-	j.events = append(j.events, Event{at.UnixMilli(), level, text})
+	phase  topology.Phase
+	errors map[string]int64 // as in its status
+	keys   int64
+	at     int64 // Unix ms of the last point
+	points []JobPoint
 }
 
 // tell notes what has become of the jobs since the last snapshot. mu is held.
@@ -94,7 +76,7 @@ func (o *Observer) tell(s *Snapshot) {
 	for _, j := range s.Jobs {
 		x := o.jobs[j.ID]
 		if x == nil {
-			x = &jobStory{keys: j.KeysMoved}
+			x = &jobStory{keys: j.KeysMoved, phase: j.Phase}
 			o.jobs[j.ID] = x
 		}
 		o.tellJob(x, j, s)
@@ -102,30 +84,17 @@ func (o *Observer) tell(s *Snapshot) {
 }
 
 func (o *Observer) tellJob(x *jobStory, j migrator.Status, s *Snapshot) {
-	if e := j.LastError; e != nil && e.AtMs != x.errorAt {
-		x.errorAt = e.AtMs
-		o.errors[[2]string{e.Origin, e.Code}]++
-		x.event(time.UnixMilli(e.AtMs), "error", fmt.Sprintf("%s: %s %s", e.Origin, e.Code, e.Text))
+	for kind, n := range j.ErrorCounts {
+		origin, code, _ := strings.Cut(kind, " ")
+		if d := n - x.errors[kind]; d > 0 {
+			o.errors[[2]string{origin, code}] += uint64(d)
+		}
 	}
-	if j.Phase != x.phase {
-		if x.phase == topology.Backoff && j.Phase != topology.Paused && j.Phase != topology.Failed {
-			o.retries++
-		}
-		text, level := string(j.Phase), "info"
-		if j.Reason != "" {
-			text += ": " + j.Reason
-		}
-		switch j.Phase {
-		case topology.Backoff, topology.Paused:
-			level = "warn"
-		case topology.Failed:
-			level = "error"
-		case topology.Done:
-			level = "good"
-		}
-		x.event(s.At, level, text)
-		x.phase = j.Phase
+	x.errors = j.ErrorCounts
+	if x.phase == topology.Backoff && j.Phase != x.phase && j.Phase != topology.Paused && j.Phase != topology.Failed {
+		o.retries++
 	}
+	x.phase = j.Phase
 	now := s.At.UnixMilli()
 	if j.Phase.Ended() && j.KeysMoved == x.keys || now-x.at < 1000 {
 		return
@@ -139,13 +108,13 @@ func (o *Observer) tellJob(x *jobStory, j migrator.Status, s *Snapshot) {
 	x.at, x.keys = now, j.KeysMoved
 }
 
-// Story is the history of one job, oldest first; false if there is no such job.
-func (o *Observer) Story(id string) (points []JobPoint, events []Event, ok bool) {
+// Story is how fast one job was, oldest first; false if there is no such job.
+func (o *Observer) Story(id string) (points []JobPoint, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	x := o.jobs[id]
 	if x == nil {
-		return nil, nil, false
+		return nil, false
 	}
-	return slices.Clone(x.points), slices.Clone(x.events), true
+	return slices.Clone(x.points), true
 }

@@ -110,7 +110,7 @@ func (v *values) groups(s *Snapshot) {
 
 // AllPhases are shown with 0 too, so that an alert on a phase has something to compare.
 var AllPhases = []topology.Phase{topology.Queued, topology.Preflight, topology.Preparing, topology.Bulk, topology.Tail, topology.Verifying,
-	topology.Backoff, topology.Paused, topology.Done, topology.Failed, topology.Cancelled}
+	topology.Backoff, topology.Paused, topology.Done, topology.Failed, topology.Reverting, topology.Reverted, topology.Cancelled}
 
 func (v *values) jobs(jobs []migrator.Status) {
 	in := make(map[topology.Phase]int)

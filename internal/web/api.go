@@ -110,9 +110,13 @@ func (s *Server) history(*http.Request) (any, error) {
 
 func (s *Server) job(r *http.Request) (any, error) {
 	id := r.PathValue("id")
-	points, events, ok := s.Observer.Story(id)
+	points, ok := s.Observer.Story(id)
 	for _, j := range s.Observer.Last().Jobs {
 		if ok && j.ID == id {
+			events, err := s.Admin.Manager.History(r.Context(), id)
+			if err != nil {
+				return nil, err
+			}
 			return map[string]any{"job": j, "points": orEmpty(points), "events": orEmpty(events)}, nil
 		}
 	}

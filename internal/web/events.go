@@ -112,7 +112,9 @@ func (t *stream) delta(s *observe.Snapshot) bool {
 	t.rows("groups", &t.groups, groups)
 	jobs := make(map[string]row, len(s.Jobs))
 	for _, j := range s.Jobs[max(0, len(s.Jobs)-jobsShown):] {
-		jobs[j.ID] = fieldsOf(j)
+		f := fieldsOf(j)
+		delete(f, "at_ms")
+		jobs[j.ID] = f
 	}
 	t.rows("jobs", &t.jobs, jobs)
 	if t.heat && s.Heat != nil {

@@ -15,12 +15,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"keyferry/conf"
 	"keyferry/internal/gateway"
 	"keyferry/internal/testredis"
 )
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	os.Exit(m.Run())
+}
+
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
 
 // rig is a gateway in this process with two servers, all slots on g1.
 type rig struct {
@@ -247,7 +257,7 @@ func TestAPI(t *testing.T) {
 	}
 	r.command("MIGRATE", "0-8191", "TO", "g2")
 	r.await("the job", func() bool {
-		return strings.Contains(r.get("/api/v1/migrations"), `"phase":"done"`) && strings.Contains(r.get("/api/v1/migrations/m1"), `"level":"good"`)
+		return strings.Contains(r.get("/api/v1/migrations"), `"phase":"done"`) && strings.Contains(r.get("/api/v1/migrations/m1"), `"to":"bulk"`)
 	})
 	code, body, _ := r.do(r.request("POST", "/api/v1/command", `{"args":["MIGRATE","0-8191","TO","nobody"]}`, "X-Keyferry", "1"))
 	if code != 400 || !strings.Contains(body, `no such group`) {
@@ -296,7 +306,8 @@ func TestEvents(t *testing.T) {
 		c.Set(context.Background(), fmt.Sprint("k{", i, "}"), "v", 0)
 	}
 	r.command("MIGRATE", "100-9000", "TO", "g2", "RATE", "500")
-	next("jobs")
+	for !strings.Contains(next("jobs"), `"source"`) {
+	}
 	if got := next("jobs"); !strings.Contains(got, `"m1"`) || strings.Contains(got, `"source"`) {
 		t.Errorf("jobs, not the first: %s", got)
 	}
