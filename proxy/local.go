@@ -201,13 +201,14 @@ func (s *session) resetState() {
 }
 
 func (s *session) commandInfo(sub string, args [][]byte) {
+	w := resp.Writer{Proto: s.proto}
 	switch sub {
 	case "":
-		b := redcon.AppendArray(nil, len(resp.Commands))
+		w.Array(len(resp.Commands))
 		for _, c := range resp.Commands {
-			b = resp.AppendCommandInfo(b, c)
+			w.CommandInfo(c)
 		}
-		s.answer(b)
+		s.answer(w.B)
 	case "count":
 		s.answer(redcon.AppendInt(nil, int64(len(resp.Commands))))
 	case "info":
@@ -215,15 +216,15 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 			s.commandInfo("", nil)
 			return
 		}
-		b := redcon.AppendArray(nil, len(args)-2)
+		w.Array(len(args) - 2)
 		for _, a := range args[2:] {
 			if c := findCommand(a); c != nil {
-				b = resp.AppendCommandInfo(b, c)
+				w.CommandInfo(c)
 			} else {
-				b = append(b, "*-1\r\n"...)
+				w.NullArray()
 			}
 		}
-		s.answer(b)
+		s.answer(w.B)
 	case "docs":
 		list := resp.Commands
 		if len(args) > 2 {
@@ -234,17 +235,18 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 				}
 			}
 		}
-		b := redcon.AppendArray(nil, 2*len(list))
+		w.Map(len(list))
 		for _, c := range list {
-			b = resp.AppendCommandDocs(redcon.AppendBulkString(b, c.Name), c)
+			w.Text(c.Name)
+			w.CommandDocs(c)
 		}
-		s.answer(b)
+		s.answer(w.B)
 	case "list":
-		b := redcon.AppendArray(nil, len(resp.Commands))
+		w.Array(len(resp.Commands))
 		for _, c := range resp.Commands {
-			b = redcon.AppendBulkString(b, c.Name)
+			w.Text(c.Name)
 		}
-		s.answer(b)
+		s.answer(w.B)
 	case "getkeys":
 		s.answer(resp.AppendGetKeys(nil, args[2:]))
 	case "help":
