@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"keyferry/internal/testredis"
+	"keyferry/internal/testrig"
 	"keyferry/router"
 )
 
@@ -486,13 +487,12 @@ func TestFullTarget(t *testing.T) {
 // TestPassword: clients must AUTH, servers are given their passwords.
 func TestPassword(t *testing.T) {
 	ctx := context.Background()
-	r := &rig{t: t, dir: t.TempDir(), args: []string{"--set", "password=front", "--set", "admin-password=boss"}}
+	r := wrap(testrig.Bare(t, "--set", "password=front", "--set", "admin-password=boss"))
 	s, err := testredis.Start(testredis.Options{Password: "back"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Stop() })
-	r.addresses()
 	r.start("")
 	admin := testredis.NewClient(r.admin, "", 0)
 	defer admin.Close()

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
 )
 
@@ -76,7 +77,7 @@ func TestHalfClosedClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := strings.Count(string(out), "\r\n"); got != n || !strings.HasSuffix(string(out), fmt.Sprintf(":%d\r\n", n)) {
-		t.Errorf("%d replies, want %d; the last bytes are %q", got, n, tailOf(string(out), 20))
+		t.Errorf("%d replies, want %d; the last bytes are %q", got, n, testrig.Tail(string(out), 20))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"keyferry/bench"
 	"keyferry/internal/testredis"
+	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
 	"keyferry/router"
 )
@@ -71,13 +72,8 @@ func last(r *rig) (j struct {
 // have left since: the target's word stands, for values and for deletes.
 func TestSourceFromOlderDump(t *testing.T) {
 	ctx := context.Background()
-	r := &rig{t: t, dir: t.TempDir(), args: []string{"--set", "migration.batch-max-keys=8"}}
-	r.servers = []*testredis.Server{testredis.StartT(t, "--appendonly", "no"), testredis.StartT(t)}
-	r.addresses()
-	r.start("")
-	r.proxy("GROUP", "ADD", "g1", r.servers[0].Addr)
-	r.proxy("GROUP", "ADD", "g2", r.servers[1].Addr)
-	r.proxy("SLOT", "ASSIGN", "0-16383", "g1")
+	servers := []*testredis.Server{testredis.StartT(t, "--appendonly", "no"), testredis.StartT(t)}
+	r := wrap(testrig.With(t, servers, "--set", "migration.batch-max-keys=8"))
 	c := r.client()
 	const n = 2000
 	set := func(i int, v string) {

@@ -13,15 +13,6 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// bounce moves all slots from group to group, n times.
-func (r *rig) bounce(n int) {
-	r.t.Helper()
-	for i := range n {
-		r.proxy("MIGRATE", "0-16383", "TO", fmt.Sprintf("g%d", 2-i%2))
-		r.awaitDone()
-	}
-}
-
 // TestWatchCounters: clients increment counters by WATCH, GET, MULTI, SET, EXEC while the
 // slots bounce. Every EXEC that succeeded counts, and no other.
 func TestWatchCounters(t *testing.T) {

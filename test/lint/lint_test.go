@@ -15,22 +15,24 @@ import (
 // mayImport is the house plan of ARCHITECTURE.md: each package and what of ours it may
 // import. An import that is not here points the wrong way.
 var mayImport = map[string][]string{
-	"cmd/keyferry":       {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "migrator"},
-	"internal/gateway":   {"conf", "internal/admin", "internal/metrics", "internal/resp", "internal/topology", "migrator", "proxy", "router"},
-	"internal/admin":     {"internal/metrics", "internal/resp", "internal/topology", "migrator", "router"},
-	"proxy":              {"internal/metrics", "internal/resp", "internal/upstream", "router", "slotlock"},
-	"migrator":           {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "router", "slotlock"},
-	"router":             {"internal/resp", "internal/topology", "slotlock"},
-	"internal/upstream":  {"internal/resp"},
-	"internal/resp":      {},
-	"internal/topology":  {},
-	"internal/failpoint": {},
-	"internal/metrics":   {},
-	"internal/testredis": {},
-	"slotlock":           {},
-	"conf":               {"internal/resp"},      // the declared commands are its grammar
-	"bench":              {"internal/testredis"}, // black box: the endpoint may be anything
-	"test/sim":           {"migrator", "slotlock"},
+	"cmd/keyferry":        {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "migrator"},
+	"internal/gateway":    {"conf", "internal/admin", "internal/metrics", "internal/resp", "internal/topology", "migrator", "proxy", "router"},
+	"internal/admin":      {"internal/metrics", "internal/resp", "internal/topology", "migrator", "router"},
+	"proxy":               {"internal/metrics", "internal/resp", "internal/upstream", "router", "slotlock"},
+	"migrator":            {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "router", "slotlock"},
+	"router":              {"internal/resp", "internal/topology", "slotlock"},
+	"internal/upstream":   {"internal/resp"},
+	"internal/resp":       {},
+	"internal/topology":   {},
+	"internal/failpoint":  {},
+	"internal/metrics":    {},
+	"internal/testredis":  {},
+	"internal/testrig":    {"bench", "internal/admin", "internal/testredis", "internal/topology", "migrator", "router"},
+	"internal/faultproxy": {"internal/resp", "internal/testredis"},
+	"slotlock":            {},
+	"conf":                {"internal/resp"},      // the declared commands are its grammar
+	"bench":               {"internal/testredis"}, // black box: the endpoint may be anything
+	"test/sim":            {"migrator", "slotlock"},
 }
 
 const maxLines = 500

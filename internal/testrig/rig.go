@@ -1,0 +1,150 @@
+package testrig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"keyferry/bench"
+	"keyferry/internal/testredis"
+)
+
+// binary is the gateway, built once by Main.
+var binary string
+
+// Main is the TestMain of a package whose tests use rigs: it builds the gateway, runs the
+// tests and returns the exit code.
+func Main(m *testing.M) int {
+	redis.SetLogger(silent{})
+	dir, err := os.MkdirTemp("", "keyferry-rig-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "keyferry")
+	build := exec.Command("go", "build", "-race", "-tags", "failpoints", "-o", binary, "keyferry/cmd/keyferry")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return 1
+	}
+	return m.Run()
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// Rig is a gateway and its servers. Its methods fail the test when they can't do their
+// work.
+type Rig struct {
+	T       *testing.T
+	Servers []*testredis.Server // g1, g2 …
+	Listen  string              // host:port for clients
+	Admin   string              // host:port for PROXY
+	Child   *testredis.Child    // the gateway that was started last
+	Log     *Log                // and what it said
+
+	dir  string
+	args []string
+}
+
+// New starts n servers and a gateway with all slots on g1. args are more arguments of
+// keyferry serve.
+func New(t *testing.T, n int, args ...string) *Rig {
+	t.Helper()
+	var servers []*testredis.Server
+	for range n {
+		servers = append(servers, testredis.StartT(t, "--appendonly", "yes", "--appendfsync", "always"))
+	}
+	return With(t, servers, args...)
+}
+
+// With is New with servers that run already.
+func With(t *testing.T, servers []*testredis.Server, args ...string) *Rig {
+	t.Helper()
+	r := Bare(t, args...)
+	r.Servers = servers
+	r.Start("")
+	for i, s := range servers {
+		r.Proxy("GROUP", "ADD", fmt.Sprintf("g%d", i+1), s.Addr)
+	}
+	r.Proxy("SLOT", "ASSIGN", "0-16383", "g1")
+	return r
+}
+
+// Bare is a gateway that has yet to be started, without servers.
+func Bare(t *testing.T, args ...string) *Rig {
+	t.Helper()
+	var ports [2]int
+	for i := range ports {
+		p, err := testredis.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[i] = p
+	}
+	return &Rig{
+		T: t, dir: t.TempDir(), args: args,
+		Listen: fmt.Sprintf("127.0.0.1:%d", ports[0]), Admin: fmt.Sprintf("127.0.0.1:%d", ports[1]),
+	}
+}
+
+// Start runs the gateway with failpoints ("" for none), also again after Kill.
+func (r *Rig) Start(failpoints string) {
+	r.T.Helper()
+	args := append([]string{"serve", "--listen", r.Listen, "--admin", r.Admin, "--data-dir", filepath.Join(r.dir, "data"), "--name", "test"}, r.args...)
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), "KEYFERRY_FAILPOINTS="+failpoints, "GORACE=halt_on_error=0 exitcode=66")
+	log := &Log{}
+	cmd.Stdout, cmd.Stderr = log, log
+	child, err := testredis.StartChild(cmd)
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	r.Child, r.Log = child, log
+	r.T.Cleanup(func() {
+		_ = child.Kill()
+		if strings.Contains(log.String(), "DATA RACE") {
+			r.T.Errorf("the race detector spoke:\n%s", log)
+		}
+		if strings.Contains(log.String(), "panic:") {
+			r.T.Errorf("the gateway panicked:\n%s", log)
+		}
+		if r.T.Failed() {
+			r.T.Logf("gateway log:\n%s", Tail(log.String(), 6000))
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := bench.AwaitPort(ctx, r.Admin); err != nil {
+		r.T.Fatalf("gateway: %v\n%s", err, log)
+	}
+}
+
+// Kill is kill -9 of the gateway.
+func (r *Rig) Kill() {
+	r.T.Helper()
+	if err := r.Child.Kill(); err != nil {
+		r.T.Fatal(err)
+	}
+}
+
+// Client waits long for replies: a command may be parked on purpose. It sends what it is
+// told and never again.
+func (r *Rig) Client() *redis.Client {
+	short := testredis.NewClient(r.Listen, "", 0)
+	opt := *short.Options()
+	_ = short.Close()
+	opt.ReadTimeout = time.Minute
+	c := redis.NewClient(&opt)
+	r.T.Cleanup(func() { _ = c.Close() })
+	return c
+}
