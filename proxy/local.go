@@ -242,9 +242,14 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 		}
 		s.answer(w.B)
 	case "list":
-		w.Array(len(resp.Commands))
-		for _, c := range resp.Commands {
-			w.Text(c.Name)
+		names, ok := listCommands(args[2:])
+		if !ok {
+			s.reject("ERR syntax error")
+			return
+		}
+		w.Array(len(names))
+		for _, n := range names {
+			w.Text(n)
 		}
 		s.answer(w.B)
 	case "getkeys":
@@ -256,10 +261,41 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 	}
 }
 
+// listCommands is COMMAND LIST [FILTERBY MODULE|ACLCAT|PATTERN x]: commands and
+// subcommands. False: wrong syntax.
+func listCommands(args [][]byte) (names []string, ok bool) {
+	accept := func(*resp.Command) bool { return true }
+	if len(args) > 0 {
+		if len(args) != 3 || !bytes.EqualFold(args[0], []byte("filterby")) {
+			return nil, false
+		}
+		x := strings.ToLower(string(args[2]))
+		switch strings.ToLower(string(args[1])) {
+		case "module": // what is declared in conf has no module that we know of
+			accept = func(*resp.Command) bool { return false }
+		case "aclcat":
+			accept = func(c *resp.Command) bool { return c.InCategory(x) }
+		case "pattern":
+			accept = func(c *resp.Command) bool { return globMatch(x, c.Name) }
+		default:
+			return nil, false
+		}
+	}
+	for _, top := range resp.Commands {
+		for _, c := range append([]*resp.Command{top}, top.Subs...) {
+			if accept(c) {
+				names = append(names, c.Name)
+			}
+		}
+	}
+	return names, true
+}
+
 var commandHelp = []string{
 	"(no subcommand)", "    Return details about all Redis commands.",
 	"COUNT", "    Return the total number of commands in this Redis server.",
 	"LIST", "    Return a list of all commands in this Redis server.",
+	"LIST FILTERBY (MODULE <module-name>|ACLCAT <cat>|PATTERN <pattern>)", "    Return those commands only.",
 	"INFO [<command-name> ...]", "    Return details about multiple Redis commands.",
 	"DOCS [<command-name> ...]", "    Return documentation details about multiple Redis commands.",
 	"GETKEYS <full-command>", "    Return the keys from a full Redis command.",

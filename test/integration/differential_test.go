@@ -72,7 +72,9 @@ func parseReply(frame []byte) reply {
 	return r
 }
 
-func (r reply) null() bool { return r.kind == '_' || (r.kind == '$' || r.kind == '*') && r.text == "-1" }
+func (r reply) null() bool {
+	return r.kind == '_' || (r.kind == '$' || r.kind == '*') && r.text == "-1"
+}
 
 func (r reply) String() string {
 	switch {
@@ -132,7 +134,7 @@ func near(a, b reply) bool {
 	}
 	x, errX := strconv.ParseFloat(a.text, 64)
 	y, errY := strconv.ParseFloat(b.text, 64)
-	if errX == nil && errY == nil && x > 0 && y > 0 {
+	if errX == nil && errY == nil && x >= 0 && y >= 0 {
 		return math.Abs(x-y) < 60_000
 	}
 	return a.text == b.text
@@ -210,7 +212,7 @@ type comparison struct {
 	proto          string
 	gateway, plain *end
 	allowed        []*difference
-	done           map[string]int // replies compared, by command
+	done           map[string]int  // replies compared, by command
 	refused        map[string]bool // commands, as the command table says
 	wrong          int
 }
