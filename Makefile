@@ -6,7 +6,7 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test race lint fmt fuzz sim integration chaos bench tools-redis tools-nutcracker clean
+.PHONY: build demo test race lint fmt fuzz sim integration chaos bench bench-drain tools-redis tools-nutcracker clean
 
 build:
 	$(GO) build -o $(BIN) ./cmd/keyferry
@@ -49,6 +49,10 @@ chaos: tools-redis
 
 bench: tools-redis tools-nutcracker build
 	./$(BIN) bench compare $(BENCH)
+
+# Jobs of 1,000,000 keys beside a bare loop of DUMP, RESTORE, UNLINK.
+bench-drain: tools-redis build
+	./$(BIN) bench drain $(BENCH)
 
 tools-redis:
 	@command -v redis-server >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=redis-server

@@ -15,6 +15,7 @@ const (
 	pipelineMax   = 100_000
 	keySpaceMax   = 1_000_000_000
 	mgetKeys      = 10
+	fieldsMax     = 10_000
 	dialTimeout   = 5 * time.Second
 	replyTimeout  = 30 * time.Second
 	redialPause   = 50 * time.Millisecond
@@ -35,7 +36,8 @@ type LoadConfig struct {
 	Requests   int64         // stop after so many; 0 is no limit
 	Duration   time.Duration // stop after so long; 0 is no limit
 	Rate       float64       // total requests per second; 0 is as fast as it goes
-	ValueBytes int           // 64
+	ValueBytes int           // 64; of each field of a hash
+	Fields     int           // 0: the keys are strings; else hashes of so many fields, for get, set and mixed
 	KeySpace   int           // number of different keys, 100,000
 	Ops        string        // "get", "set", "mixed" (9 get : 1 set), "mget" (10 keys); "mixed"
 	Prefix     string        // of the keys, "bench:"
@@ -70,6 +72,8 @@ func (cfg *LoadConfig) setDefaults() error {
 		return fmt.Errorf("%w: key space %d, want 1 to %d", errConfig, cfg.KeySpace, keySpaceMax)
 	case cfg.ValueBytes < 1 || cfg.ValueBytes > bulkBytesMax:
 		return fmt.Errorf("%w: value of %d bytes, want 1 to %d", errConfig, cfg.ValueBytes, bulkBytesMax)
+	case cfg.Fields < 0 || cfg.Fields > fieldsMax || cfg.Fields > 0 && cfg.Ops == "mget":
+		return fmt.Errorf("%w: %d fields for %s, want 0 to %d, and none for mget", errConfig, cfg.Fields, cfg.Ops, fieldsMax)
 	case cfg.Rate < 0 || cfg.Requests < 0 || cfg.Duration < 0:
 		return fmt.Errorf("%w: negative rate, requests or duration", errConfig)
 	}
@@ -186,14 +190,14 @@ func fillKeys(ctx context.Context, cfg LoadConfig) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	const batch = 1000
+	batch := max(1, min(1000, 1<<20/(cfg.ValueBytes*max(cfg.Fields, 1))))
 	requests := newRequests(&cfg)
 	var out []byte
 	for first := 0; first < cfg.KeySpace; first += batch {
 		n := min(batch, cfg.KeySpace-first)
 		out = out[:0]
 		for key := first; key < first+n; key++ {
-			out = requests.appendSet(out, key)
+			out = appendKeyed(out, requests.fill, requests.fillAt, key)
 		}
 		if err := conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
 			return err

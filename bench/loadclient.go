@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,17 +26,31 @@ var opMixes = map[string]string{
 // requests holds each kind of request encoded once; a request is made by
 // copying it and writing the digits of the key over it.
 type requests struct {
-	get, set, mget []byte
-	getAt, setAt   int   // where the key's digits are
-	mgetAt         []int // the same, for each key
+	get, set, fill, mget []byte
+	getAt, setAt, fillAt int   // where the key's digits are
+	mgetAt               []int // the same, for each key
 }
 
 func newRequests(cfg *LoadConfig) *requests {
 	key := cfg.Prefix + strings.Repeat("0", keyDigits)
-	value := strings.Repeat("v", cfg.ValueBytes)
-	r := &requests{get: appendCommand(nil, "GET", key), set: appendCommand(nil, "SET", key, value)}
-	r.getAt = len(r.get) - len("\r\n") - keyDigits
-	r.setAt = len(appendCommand(nil, "SET", key)) - len("\r\n") - keyDigits
+	value := randomText(cfg.ValueBytes)
+	get, set := []string{"GET", key}, []string{"SET", key, value}
+	fill := set
+	if cfg.Fields > 0 {
+		get, set = []string{"HGET", key, "f0"}, []string{"HSET", key, "f0", value}
+		fill = []string{"HSET", key}
+		for i := range cfg.Fields {
+			fill = append(fill, "f"+strconv.Itoa(i), value)
+		}
+	}
+	encode := func(args []string) ([]byte, int) {
+		b := appendCommand(nil, args...)
+		return b, bytes.Index(b, []byte(key)) + len(cfg.Prefix)
+	}
+	r := &requests{}
+	r.get, r.getAt = encode(get)
+	r.set, r.setAt = encode(set)
+	r.fill, r.fillAt = encode(fill)
 	args := []string{"MGET"}
 	for range mgetKeys {
 		args = append(args, key)
@@ -47,17 +63,22 @@ func newRequests(cfg *LoadConfig) *requests {
 	return r
 }
 
-func (r *requests) appendSet(out []byte, key int) []byte {
-	begin := len(out)
-	out = append(out, r.set...)
-	putDigits(out[begin+r.setAt:], key)
-	return out
+// randomText is text that no server's compression makes smaller; always the same.
+func randomText(n int) string {
+	const first, different = '!', '~' - '!' + 1
+	rng := rand.New(rand.NewPCG(1, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(first + rng.IntN(different))
+	}
+	return string(b)
 }
 
-func (r *requests) appendGet(out []byte, key int) []byte {
+// appendKeyed appends a request of one key, with the key's digits at keyAt.
+func appendKeyed(out, request []byte, keyAt, key int) []byte {
 	begin := len(out)
-	out = append(out, r.get...)
-	putDigits(out[begin+r.getAt:], key)
+	out = append(out, request...)
+	putDigits(out[begin+keyAt:], key)
 	return out
 }
 
@@ -200,9 +221,9 @@ func (c *loadClient) compose(n int) {
 	for range n {
 		switch c.mix[c.rng.IntN(len(c.mix))] {
 		case 'g':
-			c.out = c.requests.appendGet(c.out, c.rng.IntN(keySpace))
+			c.out = appendKeyed(c.out, c.requests.get, c.requests.getAt, c.rng.IntN(keySpace))
 		case 's':
-			c.out = c.requests.appendSet(c.out, c.rng.IntN(keySpace))
+			c.out = appendKeyed(c.out, c.requests.set, c.requests.setAt, c.rng.IntN(keySpace))
 		case 'm':
 			c.out = c.requests.appendMGet(c.out, c.rng, keySpace)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -201,38 +200,23 @@ func cpuOf(pid int) (time.Duration, error) {
 }
 
 func newPeerRow(rounds []round) PeerRow {
-	of := func(figure func(*round) float64) []float64 {
-		figures := make([]float64, 0, len(rounds))
-		for i := range rounds {
-			figures = append(figures, figure(&rounds[i]))
-		}
-		slices.Sort(figures)
-		return figures
+	latencies := make([]Percentiles, len(rounds))
+	for i := range rounds {
+		latencies[i] = rounds[i].Latency
 	}
-	speeds := of(func(r *round) float64 { return r.OpsPerS })
+	speed := func(r *round) float64 { return r.OpsPerS }
 	row := PeerRow{
-		OpsPerS: median(speeds), OpsPerSMin: speeds[0], OpsPerSMax: speeds[len(speeds)-1],
-		Latency: Percentiles{
-			MeanMS: median(of(func(r *round) float64 { return r.Latency.MeanMS })),
-			P50MS:  median(of(func(r *round) float64 { return r.Latency.P50MS })),
-			P99MS:  median(of(func(r *round) float64 { return r.Latency.P99MS })),
-			P999MS: median(of(func(r *round) float64 { return r.Latency.P999MS })),
-			MaxMS:  median(of(func(r *round) float64 { return r.Latency.MaxMS })),
-		},
-		CPUUS:          median(of(func(r *round) float64 { return r.cpuUS })),
-		GeneratorCPUUS: median(of(func(r *round) float64 { return r.generatorCPUUS })),
+		OpsPerS: medianOf(rounds, speed), OpsPerSMin: rounds[0].OpsPerS, OpsPerSMax: rounds[0].OpsPerS,
+		Latency:        medianLatency(latencies),
+		CPUUS:          medianOf(rounds, func(r *round) float64 { return r.cpuUS }),
+		GeneratorCPUUS: medianOf(rounds, func(r *round) float64 { return r.generatorCPUUS }),
 	}
 	for _, r := range rounds {
+		row.OpsPerSMin, row.OpsPerSMax = min(row.OpsPerSMin, r.OpsPerS), max(row.OpsPerSMax, r.OpsPerS)
 		row.Errors += r.Errors
 		row.FirstError = cmp.Or(row.FirstError, r.FirstError)
 	}
 	return row
-}
-
-// median of sorted figures.
-func median(sorted []float64) float64 {
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
 // Table shows the report as text.

@@ -17,6 +17,8 @@ func Annotated() string { return string(defaults) }
 
 // Config mirrors keyferry.toml, where each key is explained.
 type Config struct {
+	File string `toml:"-"` // that it was loaded from, or ""
+
 	Listen        string `toml:"listen"`
 	Admin         string `toml:"admin"`
 	AdminPassword string `toml:"admin-password"`
@@ -102,6 +104,7 @@ func Default() Config {
 // what is allowed. The Config is of use only without an error.
 func Load(path string, env []string, set map[string]string) (Config, error) {
 	c := Default()
+	c.File = path
 	if path != "" {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -140,7 +143,11 @@ func (c *Config) fields() map[string]reflect.Value {
 
 func collect(v reflect.Value, prefix string, out map[string]reflect.Value) {
 	for i := range v.NumField() {
-		key := prefix + v.Type().Field(i).Tag.Get("toml")
+		tag := v.Type().Field(i).Tag.Get("toml")
+		if tag == "-" {
+			continue
+		}
+		key := prefix + tag
 		if f := v.Field(i); f.Kind() == reflect.Struct {
 			collect(f, key+".", out)
 		} else {

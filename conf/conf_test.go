@@ -66,6 +66,7 @@ func TestDefaults(t *testing.T) {
 	path := write(t, Annotated()) // the manual is a file that one may start from
 	loaded, err = Load(path, nil, nil)
 	must(t, err)
+	c.File = path
 	if d := cmp.Diff(c, loaded); d != "" {
 		t.Errorf("default (-) and loaded from the manual (+):\n%s", d)
 	}
@@ -133,6 +134,7 @@ filter-false-positive = 0.01
 `), nil, nil)
 	must(t, err)
 	want := Default()
+	want.File = c.File
 	want.Advertise, want.Passthrough = List{"a:1", "b:2"}, Lines{"BF.ADD 3 write,denyoom,fast keys=1,1,1"}
 	want.Listen, want.Log.Level = "[::1]:1", "debug"
 	want.Clients.MaxClients, want.Clients.MaxBulk = 7, 2<<20

@@ -211,13 +211,14 @@ func (s *session) listClients(opts [][]byte) {
 }
 
 // async queues a reply that f makes off the loop; f may block for a short while.
-func (s *session) async(f func() []byte) {
+func (s *session) async(f func() []byte) *request {
 	l := s.l
 	r := l.begin(s, s.lastCmd)
 	l.srv.wg.Go(func() {
 		reply := f()
 		l.post(func() { r.finish(reply) })
 	})
+	return r
 }
 
 // Parked counts the commands that wait for moving keys, by key. For the admin side and

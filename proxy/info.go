@@ -55,7 +55,7 @@ func (s *Server) Info(want map[string]bool) string {
 }
 
 func (s *Server) section(name string) string {
-	st := s.Stats()
+	st := s.Stats().minus(s.since.Load())
 	var b strings.Builder
 	put := func(k string, v any) { fmt.Fprintf(&b, "%s:%v\r\n", k, v) }
 	switch name {
@@ -74,7 +74,7 @@ func (s *Server) section(name string) string {
 		put("uptime_in_days", int(up.Hours()/24))
 	case "clients":
 		put("connected_clients", st.Clients)
-		put("maxclients", s.opt.MaxClients)
+		put("maxclients", s.live.Load().MaxClients)
 		put("blocked_clients", 0)
 	case "memory":
 		var m runtime.MemStats

@@ -43,7 +43,7 @@ func (l *loop) borrow(group int16, proto int) (*lent, error) {
 		}
 		l.discard(x)
 	}
-	o := &l.srv.opt
+	o := l.opt
 	if len(l.lents) >= max(o.MaxDedicated/max(o.Loops, 1), 1) {
 		return nil, errLentFull
 	}

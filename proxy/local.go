@@ -79,7 +79,7 @@ func (s *session) selectDB(arg []byte) {
 const wrongPass = "WRONGPASS invalid username-password pair or user is disabled."
 
 func (s *session) auth(args [][]byte) {
-	switch want := s.l.srv.opt.Password; {
+	switch want := s.l.opt.Password; {
 	case len(args) > 3:
 		s.reject("ERR syntax error")
 	case len(args) == 2 && want == "":
@@ -98,7 +98,7 @@ func (s *session) passes(cred [][]byte) bool {
 	if len(cred) == 2 && string(cred[0]) != "default" {
 		return false
 	}
-	want := s.l.srv.opt.Password
+	want := s.l.opt.Password
 	return want == "" || constantTimeEqual(pass, want)
 }
 
@@ -197,7 +197,7 @@ func (s *session) resetState() {
 	s.stopTracking()
 	s.proto, s.db, s.name, s.lastWrite = 2, 0, "", nil
 	s.noEvict, s.noTouch = false, false
-	s.authed = s.l.srv.opt.Password == ""
+	s.authed = s.l.opt.Password == ""
 }
 
 func (s *session) commandInfo(sub string, args [][]byte) {

@@ -20,6 +20,7 @@ import (
 type loop struct {
 	srv *Server
 	id  int
+	opt *Options // in force; see observe
 	el  gnet.EventLoop
 	now time.Time // read once per event, by clock
 	ns  int64     // … in ns since the server's start
@@ -223,7 +224,7 @@ func (l *loop) tick() {
 		c.check()
 		again = again || c.draining()
 	}
-	if limit := l.srv.opt.RequestTimeout; limit > 0 {
+	if limit := l.opt.RequestTimeout; limit > 0 {
 		for _, p := range l.pipes {
 			if p.Silent(l.now) > limit {
 				l.srv.log.Warn("server silent, connection dropped", zap.String("group", p.Group),

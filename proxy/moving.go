@@ -200,7 +200,7 @@ func (l *loop) sendTo(r *request, group string, frame []byte) {
 // park lets r wait for its keys, with its own copy of the frame.
 func (l *loop) park(r *request, frame []byte) {
 	m := r.motion
-	if l.nParked >= l.srv.opt.MaxParked {
+	if l.nParked >= l.opt.MaxParked {
 		for _, k := range m.keys {
 			if l.parked[k] == nil {
 				m.locks.Cancel(k, l)
@@ -212,7 +212,7 @@ func (l *loop) park(r *request, frame []byte) {
 	}
 	m.frame = append([]byte(nil), frame...)
 	m.parked = true
-	m.deadline = l.now.Add(l.srv.opt.LockDeadline)
+	m.deadline = l.now.Add(l.opt.LockDeadline)
 	for _, k := range m.keys {
 		q := l.parked[k]
 		if q == nil {
@@ -339,7 +339,7 @@ func (l *loop) expireParked() {
 			}
 			if x, ok := r.op.(*blocking); ok && x.patient(l.now) {
 				l.waiting = append(l.waiting[1:], m)
-				m.deadline = l.now.Add(l.srv.opt.LockDeadline)
+				m.deadline = l.now.Add(l.opt.LockDeadline)
 				continue
 			}
 			l.unpark(r)

@@ -49,6 +49,14 @@ type Options struct {
 	ClusterFacade bool     // answer CLUSTER as a Redis Cluster whose every node is a gateway
 	Advertise     []string // … and tell clients these addresses; none: the one that they reached
 
+	Settings map[string]string // all of keyferry.toml but passwords, for CONFIG GET
+	// Check says what is wrong with options that CONFIG SET would put into force. Nil: nothing
+	// beyond what each setting checks.
+	Check func(o *Options) error
+	// Rewrite stores some of o, by their keys in keyferry.toml, in the configuration file. Nil:
+	// there is none.
+	Rewrite func(o *Options, keys []string) error
+
 	Log *zap.Logger
 	// Sections adds INFO sections that the data plane does not know: lower-case name → text.
 	Sections func() map[string]string

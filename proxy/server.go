@@ -24,6 +24,7 @@ type Server struct {
 	gnet.BuiltinEventEngine
 	opt     Options
 	live    atomic.Pointer[Options] // what CONFIG SET has made of opt; replaced as a whole
+	since   atomic.Pointer[Stats]   // what had been counted at the last CONFIG RESETSTAT
 	log     *zap.Logger
 	started time.Time
 	eng     gnet.Engine
@@ -36,6 +37,9 @@ type Server struct {
 	rejected   atomic.Int64
 	slotScans  chan struct{} // holds one value for each slotKeys that runs
 	draining   atomic.Bool
+
+	setMu   sync.Mutex        // protects changed, and makes CONFIG SET and REWRITE one at a time
+	changed map[*setting]bool // by CONFIG SET
 
 	mu    sync.Mutex // protects loops and table, which must change together
 	loops map[gnet.EventLoop]*loop
@@ -57,12 +61,13 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		opt: opt, log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
+		opt: opt, changed: make(map[*setting]bool), log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
 		loops: make(map[gnet.EventLoop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)
 	s.hub.groups = t.Groups
 	s.live.Store(&opt)
+	s.since.Store(&Stats{})
 	return s
 }
 
@@ -217,7 +222,7 @@ func (s *Server) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		d.opened(c)
 		return nil, gnet.None
 	}
-	if s.clients.Add(1) > int64(s.opt.MaxClients) {
+	if s.clients.Add(1) > int64(s.live.Load().MaxClients) {
 		s.clients.Add(-1)
 		s.rejected.Add(1)
 		return []byte("-ERR max number of clients reached\r\n"), gnet.Close

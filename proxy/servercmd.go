@@ -8,6 +8,8 @@ import (
 // serverCommand answers the commands about the server itself, which is this gateway.
 func (s *session) serverCommand(name, sub string, cmd *resp.Command, args [][]byte) {
 	switch name {
+	case "config":
+		s.config(sub, args)
 	case "slowlog":
 		s.slowlog(sub, args)
 	case "latency":
@@ -22,6 +24,16 @@ func (s *session) serverCommand(name, sub string, cmd *resp.Command, args [][]by
 func (s *session) later(f func(w *resp.Writer)) {
 	proto := s.proto
 	s.async(func() []byte {
+		w := &resp.Writer{Proto: proto}
+		f(w)
+		return w.B
+	})
+}
+
+// laterHeld is later for what the client's next commands must find done.
+func (s *session) laterHeld(f func(w *resp.Writer)) {
+	proto := s.proto
+	s.hold = s.async(func() []byte {
 		w := &resp.Writer{Proto: proto}
 		f(w)
 		return w.B

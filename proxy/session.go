@@ -68,7 +68,7 @@ type session struct {
 func (l *loop) accept(c gnet.Conn) {
 	l.clock()
 	s := &session{l: l, conn: c, id: l.srv.nextClient.Add(1), addr: c.RemoteAddr().String(),
-		proto: 2, authed: l.srv.opt.Password == "", since: l.now, active: l.now}
+		proto: 2, authed: l.opt.Password == "", since: l.now, active: l.now}
 	c.SetContext(s)
 	l.sessions[s] = struct{}{}
 	l.n.connections++
@@ -98,7 +98,7 @@ func (s *session) data(b []byte) {
 	if s.gone {
 		return
 	}
-	if waits := len(s.in) - s.pos; waits > s.l.srv.opt.QueryLimit {
+	if waits := len(s.in) - s.pos; waits > s.l.opt.QueryLimit {
 		s.closeFor(fmt.Sprintf("%d bytes of input wait, over client-query-buffer-limit", waits))
 	}
 }
@@ -151,7 +151,7 @@ func (s *session) process(b []byte) int {
 				break
 			}
 			if s.authed && scan.MaxArgs == resp.UnauthMaxArgs {
-				scan.MaxBulk, scan.MaxArgs = l.srv.opt.MaxBulk, resp.DefaultMaxArgs
+				scan.MaxBulk, scan.MaxArgs = l.opt.MaxBulk, resp.DefaultMaxArgs
 			}
 		}
 		pos += n
@@ -173,7 +173,7 @@ func (l *loop) scanner(authed bool) *resp.RequestScanner {
 	} else {
 		sc = &resp.RequestScanner{}
 	}
-	sc.MaxBulk, sc.MaxArgs = l.srv.opt.MaxBulk, resp.DefaultMaxArgs
+	sc.MaxBulk, sc.MaxArgs = l.opt.MaxBulk, resp.DefaultMaxArgs
 	if !authed {
 		sc.MaxBulk, sc.MaxArgs = resp.UnauthMaxBulk, resp.UnauthMaxArgs
 	}
@@ -190,7 +190,7 @@ func (l *loop) putScanner(sc *resp.RequestScanner) {
 // mustWait reports whether the client's next command has to wait: for its own replies,
 // for it to read them, or for a server that can't keep up.
 func (s *session) mustWait() bool {
-	if s.hold != nil || s.queue.n >= s.l.srv.opt.MaxInFlight || s.alone && s.queue.n > 0 {
+	if s.hold != nil || s.queue.n >= s.l.opt.MaxInFlight || s.alone && s.queue.n > 0 {
 		return true
 	}
 	s.alone = false
@@ -205,7 +205,7 @@ func (s *session) mustWait() bool {
 		}
 		s.readAgain()
 	}
-	return s.lastPipe != nil && s.lastPipe.Pending() > s.l.srv.opt.PipeBytes
+	return s.lastPipe != nil && s.lastPipe.Pending() > s.l.opt.PipeBytes
 }
 
 func (s *session) readAgain() {
@@ -287,7 +287,7 @@ func (s *session) advance() {
 		s.l.free(r)
 	}
 	s.writePushes()
-	if s.paused && s.queue.n <= s.l.srv.opt.MaxInFlight/2 && (s.queue.n == 0 || !s.alone) {
+	if s.paused && s.queue.n <= s.l.opt.MaxInFlight/2 && (s.queue.n == 0 || !s.alone) {
 		s.wantResume()
 	}
 }
@@ -351,9 +351,9 @@ func (s *session) flush() {
 }
 
 func (s *session) checkOutput() {
-	limit := &s.l.srv.opt.Output
+	limit := &s.l.opt.Output
 	if s.nsubs > 0 {
-		limit = &s.l.srv.opt.OutputPubSub
+		limit = &s.l.opt.OutputPubSub
 	}
 	n := s.pendingOut()
 	switch {
@@ -386,7 +386,7 @@ func (s *session) check() {
 	if s.paused {
 		s.wantResume()
 	}
-	if idle := s.l.srv.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.nsubs == 0 && s.l.now.Sub(s.active) > idle {
+	if idle := s.l.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.nsubs == 0 && s.l.now.Sub(s.active) > idle {
 		s.kill("idle timeout")
 	}
 }

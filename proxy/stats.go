@@ -94,11 +94,29 @@ func (s *Server) Stats() Stats {
 	return out
 }
 
+// minus is what was counted since before; what is so many now stays.
+func (st Stats) minus(before *Stats) Stats {
+	st.Commands -= before.Commands
+	st.BytesIn -= before.BytesIn
+	st.BytesOut -= before.BytesOut
+	st.ErrorReplies -= before.ErrorReplies
+	st.Connections -= before.Connections
+	st.Rejected -= before.Rejected
+	st.ConnectionsLost -= before.ConnectionsLost
+	st.LostReplies -= before.LostReplies
+	st.LimitCloses -= before.LimitCloses
+	st.ParkedEver -= before.ParkedEver
+	st.TryAgain -= before.TryAgain
+	st.AtSource -= before.AtSource
+	st.AtTarget -= before.AtTarget
+	return st
+}
+
 // evict closes the client with the largest buffers while all together are over the
 // loop's share of MemoryTotal.
 func (l *loop) evict() {
-	limit := l.srv.opt.MemoryTotal
-	if n := l.srv.opt.Loops; n > 1 {
+	limit := l.opt.MemoryTotal
+	if n := l.opt.Loops; n > 1 {
 		limit /= n
 	}
 	if limit <= 0 {

@@ -55,8 +55,14 @@ func (l *loop) initTiming() {
 	l.observe(l.srv.live.Load())
 }
 
-// observe takes over the thresholds of o.
+// observe puts o into force on this loop.
 func (l *loop) observe(o *Options) {
+	if l.opt != nil && l.opt.Password != "" && o.Password == "" {
+		for s := range l.sessions {
+			s.authed = true
+		}
+	}
+	l.opt = o
 	t := &l.t
 	t.slower, t.spike = math.MaxInt64, math.MaxInt64
 	if o.SlowlogSlowerThan > 0 && o.SlowlogMaxLen > 0 {
@@ -255,7 +261,7 @@ func secret(args []string) int {
 func secretSetting(args []string) int {
 	for i := 2; i < len(args); i += 2 {
 		switch strings.ToLower(args[i]) {
-		case "requirepass", "masterauth", "masteruser", "tls-key-file-pass":
+		case "requirepass", "password", "masterauth", "masteruser", "tls-key-file-pass":
 			return i + 1
 		}
 	}

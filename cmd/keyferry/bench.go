@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"keyferry/bench"
@@ -20,7 +21,7 @@ import (
 
 func benchCommand() *cobra.Command {
 	c := &cobra.Command{Use: "bench", Short: "Load, check and compare Redis endpoints"}
-	c.AddCommand(benchLoadCommand(), benchOracleCommand(), benchCompareCommand())
+	c.AddCommand(benchLoadCommand(), benchOracleCommand(), benchCompareCommand(), benchDrainCommand())
 	return c
 }
 
@@ -181,31 +182,17 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 		}
 		p.servers = append(p.servers, s)
 	}
-	var addrs [2]string
-	for i := range addrs {
-		port, err := testredis.FreePort()
-		if err != nil {
-			return p, err
-		}
-		addrs[i] = fmt.Sprintf("127.0.0.1:%d", port)
+	addrs, err := freeAddrs()
+	if err != nil {
+		return p, err
 	}
 	if p.nut, err = bench.StartNutcracker(p.dir, 0, []string{p.servers[0].Addr, p.servers[1].Addr}); err != nil {
 		return p, err
 	}
-	self, err := os.Executable()
+	admin, err := p.startGateway(ctx, addrs[0], addrs[1], fmt.Sprintf("loops.count=%d", loops))
 	if err != nil {
 		return p, err
 	}
-	gw := exec.Command(self, "serve", "--listen", addrs[0], "--admin", addrs[1], "--data-dir", filepath.Join(p.dir, "data"), "--set", fmt.Sprintf("loops.count=%d", loops))
-	if p.gateway, err = testredis.StartChild(gw); err != nil {
-		return p, err
-	}
-	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := bench.AwaitPort(wait, addrs[1]); err != nil {
-		return p, err
-	}
-	admin := testredis.NewClient(addrs[1], "", 0)
 	defer admin.Close()
 	for _, cmd := range [][]any{{"PROXY", "GROUP", "ADD", "g1", p.servers[0].Addr}, {"PROXY", "GROUP", "ADD", "g2", p.servers[1].Addr},
 		{"PROXY", "SLOT", "ASSIGN", "0-8191", "g1"}, {"PROXY", "SLOT", "ASSIGN", "8192-16383", "g2"}} {
@@ -219,6 +206,39 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 		{Name: "keyferry", Addr: addrs[0], PID: p.gateway.PID()},
 	}
 	return p, nil
+}
+
+// freeAddrs are addresses for clients and for the admin.
+func freeAddrs() (addrs [2]string, err error) {
+	for i := range addrs {
+		port, err := testredis.FreePort()
+		if err != nil {
+			return addrs, err
+		}
+		addrs[i] = fmt.Sprintf("127.0.0.1:%d", port)
+	}
+	return addrs, nil
+}
+
+// startGateway starts the gateway and returns a client of its admin when it is up.
+func (p *peers) startGateway(ctx context.Context, listen, adminAddr string, settings ...string) (*redis.Client, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"serve", "--listen", listen, "--admin", adminAddr, "--data-dir", filepath.Join(p.dir, "data")}
+	for _, s := range settings {
+		args = append(args, "--set", s)
+	}
+	if p.gateway, err = testredis.StartChild(exec.Command(self, args...)); err != nil {
+		return nil, err
+	}
+	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := bench.AwaitPort(wait, adminAddr); err != nil {
+		return nil, err
+	}
+	return testredis.NewClient(adminAddr, "", 0), nil
 }
 
 func (p *peers) stop() {

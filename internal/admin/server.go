@@ -169,6 +169,8 @@ func (s *Server) handle(c redcon.Conn, cmd redcon.Command) {
 		c.WriteBulkString(s.Info(want))
 	case "PROXY":
 		s.write(c, s.proxy(ctx, args[1:]))
+	case "SUBSCRIBE":
+		s.subscribe(c, args)
 	case "CLUSTER":
 		s.write(c, s.cluster(ctx, args[1:]))
 	case "COMMAND": // redis-cli asks at start

@@ -14,7 +14,7 @@ import (
 )
 
 var proxyHelp = []any{
-	status("PROXY <subcommand> [<arg> ...]. Every LIST, STATUS, DRYRUN and INFO takes JSON as its last argument. Subcommands are:"),
+	status("PROXY <subcommand> [<arg> ...]. Every LIST, STATUS, LOG and DRYRUN takes JSON as its last argument. Subcommands are:"),
 	status("GROUP LIST | ADD <id> <host:port> [PASSWORD <p>] | DEL <id>"),
 	status("    The groups: one primary each."),
 	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"),
@@ -24,8 +24,10 @@ var proxyHelp = []any{
 	status("    when the slots come from several groups."),
 	status("REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"),
 	status("    Move slots so that every group has an equal share. Answers the ids of the jobs."),
-	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id>"),
+	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id>"),
 	status("    Jobs. CANCEL ends a job that has moved nothing; another is left paused as it is."),
+	status("    LOG is everything that happened to a job. SUBSCRIBE keyferry:migrations gives it as it"),
+	status("    happens, with the progress, as JSON."),
 	status("INFO"),
 	status("    The gateway's own sections of INFO."),
 	status("EPOCH"),

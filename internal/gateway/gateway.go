@@ -99,6 +99,7 @@ func (g *Gateway) start(c conf.Config) error {
 	}
 	opt := proxyOptions(c, name)
 	opt.Incarnation, opt.Log, opt.Sections, opt.Quiesce = g.Manager.Incarnation(), g.log, g.sections, g.Manager.Quiesce
+	configure(&opt, c)
 	g.Proxy = proxy.New(opt, table)
 	g.Manager.SetScripted(g.Proxy.Scripted)
 	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Log: g.log}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+
+	"keyferry/bench"
+	"keyferry/internal/testredis"
+	"keyferry/internal/topology"
+	"keyferry/migrator"
+)
+
+// host says where and of what a result was measured.
+type host struct {
+	CPU    string    `json:"cpu"`
+	CPUs   int       `json:"cpus"`
+	Go     string    `json:"go"`
+	Commit string    `json:"commit"`
+	At     time.Time `json:"at"`
+}
+
+func thisHost() host {
+	h := host{CPUs: runtime.NumCPU(), Go: runtime.Version(), At: time.Now().UTC().Truncate(time.Second)}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				h.CPU = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				h.Commit = s.Value + h.Commit
+			case s.Key == "vcs.modified" && s.Value == "true":
+				h.Commit += "+"
+			}
+		}
+	}
+	return h
+}
+
+// save writes a result and where it comes from to a file of JSON.
+func save(path string, result any) error {
+	b, err := json.MarshalIndent(struct {
+		Host   host `json:"host"`
+		Result any  `json:"result"`
+	}{thisHost(), result}, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+func benchDrainCommand() *cobra.Command {
+	cfg := bench.DrainConfig{}
+	var out string
+	var asJSON bool
+	var settings []string
+	c := &cobra.Command{Use: "drain", Short: "Move all keys from group to group, idle and under load, beside a bare loop of DUMP, RESTORE, UNLINK", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			p, admin, err := startDrainPeers(ctx, settings)
+			defer p.stop()
+			if err != nil {
+				return err
+			}
+			defer admin.Close()
+			cfg.Gateway, cfg.Ends = p.list[0], [2]bench.Peer{p.list[1], p.list[2]}
+			cfg.Move = func(ctx context.Context, to int) error { return moveAll(ctx, admin, to) }
+			rep, err := bench.Drain(ctx, cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
+			if err != nil {
+				return err
+			}
+			if out != "" {
+				if err := save(out, rep); err != nil {
+					return err
+				}
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(rep)
+			}
+			fmt.Fprint(cmd.OutOrStdout(), rep.Table())
+			return nil
+		}}
+	f := c.Flags()
+	f.IntVar(&cfg.Keys, "keys", 1000000, "number of keys")
+	f.IntVar(&cfg.ValueBytes, "value-bytes", 100, "size of values, or of each field")
+	f.IntVar(&cfg.Fields, "fields", 0, "hashes of so many fields (0: strings)")
+	f.IntVar(&cfg.Clients, "clients", 50, "connections")
+	f.Float64Var(&cfg.Rate, "rate", 10000, "requests per second of all clients, 9 reads to 1 write")
+	f.Float64Var(&cfg.Baseline, "seconds", 5, "of load before the job")
+	f.IntVar(&cfg.Rounds, "rounds", 3, "rounds; each figure is the median")
+	f.IntVar(&cfg.TryKeys, "try-keys", 200000, "keys with which each way of the bare loop is tried")
+	f.StringArrayVar(&settings, "set", nil, "a setting of the gateway, as migration.parallel=4; may be repeated")
+	f.StringVar(&out, "out", "", "also write the result as JSON to this file")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// drainGroups are the two groups between which the keys go to and fro.
+var drainGroups = [2]string{"g1", "g2"}
+
+// startDrainPeers starts two servers and a gateway with all slots at the first.
+func startDrainPeers(ctx context.Context, settings []string) (*peers, *redis.Client, error) {
+	p := &peers{}
+	var err error
+	if p.dir, err = os.MkdirTemp("", "keyferry-bench-"); err != nil {
+		return p, nil, err
+	}
+	for range 2 {
+		s, err := testredis.Start(testredis.Options{})
+		if err != nil {
+			return p, nil, err
+		}
+		p.servers = append(p.servers, s)
+	}
+	addrs, err := freeAddrs()
+	if err != nil {
+		return p, nil, err
+	}
+	admin, err := p.startGateway(ctx, addrs[0], addrs[1], settings...)
+	if err != nil {
+		return p, nil, err
+	}
+	for _, cmd := range [][]any{{"PROXY", "GROUP", "ADD", drainGroups[0], p.servers[0].Addr}, {"PROXY", "GROUP", "ADD", drainGroups[1], p.servers[1].Addr},
+		{"PROXY", "SLOT", "ASSIGN", "0-16383", drainGroups[0]}} {
+		if err := admin.Do(ctx, cmd...).Err(); err != nil {
+			return p, nil, errors.Join(err, admin.Close())
+		}
+	}
+	p.list = []bench.Peer{
+		{Name: "keyferry", Addr: addrs[0], PID: p.gateway.PID()},
+		{Name: drainGroups[0], Addr: p.servers[0].Addr, PID: p.servers[0].PID()},
+		{Name: drainGroups[1], Addr: p.servers[1].Addr, PID: p.servers[1].PID()},
+	}
+	fmt.Fprintf(os.Stderr, "gateway %s, pid %d; logs and data in %s\n", addrs[0], p.gateway.PID(), filepath.Clean(p.dir))
+	return p, admin, nil
+}
+
+// moveAll moves every slot and waits until the job is done.
+func moveAll(ctx context.Context, admin *redis.Client, to int) error {
+	if err := admin.Do(ctx, "PROXY", "MIGRATE", "0-16383", "TO", drainGroups[to]).Err(); err != nil {
+		return err
+	}
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		text, err := admin.Do(ctx, "PROXY", "MIGRATION", "LIST", "JSON").Text()
+		if err != nil {
+			return err
+		}
+		var jobs []migrator.Status
+		if err := json.Unmarshal([]byte(text), &jobs); err != nil {
+			return err
+		}
+		switch j := jobs[len(jobs)-1]; j.Phase {
+		case topology.Done:
+			return nil
+		case topology.Failed, topology.Paused:
+			return fmt.Errorf("job %s is %s: %s", j.ID, j.Phase, j.Reason)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package proxy
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/resp"
+)
+
+// config answers CONFIG, which is about this gateway: the data servers keep their own.
+func (s *session) config(sub string, args [][]byte) {
+	srv := s.l.srv
+	switch sub {
+	case "get":
+		s.configGet(args[2:])
+	case "set":
+		if len(args)%2 != 0 {
+			s.reject("ERR syntax error")
+			return
+		}
+		var pairs [][2]string
+		for i := 2; i < len(args); i += 2 {
+			pairs = append(pairs, [2]string{string(args[i]), string(args[i+1])})
+		}
+		client := s.addr
+		s.laterHeld(func(w *resp.Writer) {
+			if why := srv.configSet(srv.ctx, pairs, client); why != "" {
+				w.Err(why)
+				return
+			}
+			w.OK()
+		})
+	case "resetstat":
+		s.laterHeld(func(w *resp.Writer) {
+			srv.resetStats(srv.ctx)
+			w.OK()
+		})
+	case "rewrite":
+		s.laterHeld(func(w *resp.Writer) {
+			if why := srv.configRewrite(); why != "" {
+				w.Err(why)
+				return
+			}
+			w.OK()
+		})
+	case "help":
+		s.help("CONFIG", configHelp)
+	default:
+		s.wrongArity("config")
+	}
+}
+
+var configHelp = []string{
+	"GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values.",
+	"SET <directive> <value>", "    Set the configuration <directive> to <value>.",
+	"RESETSTAT", "    Reset statistics reported by the INFO command.",
+	"REWRITE", "    Rewrite the configuration file.",
+}
+
+// configGet answers with each name once. A name without wildcards is given back as it was
+// asked for, as Redis does.
+func (s *session) configGet(patterns [][]byte) {
+	srv := s.l.srv
+	o := srv.live.Load()
+	found := make(map[string]string)
+	for _, p := range patterns {
+		pattern := strings.ToLower(string(p))
+		if !strings.ContainsAny(pattern, "[*?") {
+			if v, ok := srv.settingValue(o, pattern); ok && !hasFold(found, pattern) {
+				found[string(p)] = v
+			}
+			continue
+		}
+		for _, name := range srv.settingNames() {
+			if v, ok := srv.settingValue(o, name); ok && globMatch(pattern, name) && !hasFold(found, name) {
+				found[name] = v
+			}
+		}
+	}
+	w := s.reply()
+	w.Map(len(found))
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		w.Text(name)
+		w.Text(found[name])
+	}
+	s.answer(w.B)
+}
+
+func hasFold(m map[string]string, name string) bool {
+	for have := range m {
+		if strings.EqualFold(have, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// settingNames are all that GET knows: the data plane's, and the rest of keyferry.toml.
+func (s *Server) settingNames() []string {
+	names := make([]string, 0, len(settings)+len(s.opt.Settings))
+	for _, x := range settings {
+		names = append(names, x.name)
+	}
+	for key := range s.opt.Settings {
+		if settingOfKey[key] == nil {
+			names = append(names, key)
+		}
+	}
+	return names
+}
+
+// settingValue is the value by name, or by the key of keyferry.toml if that is another.
+func (s *Server) settingValue(o *Options, name string) (string, bool) {
+	if x := settingByName[name]; x != nil {
+		return x.get(s, o), true
+	}
+	if x := settingOfKey[name]; x != nil && x.set != nil && len(x.keys) == 1 {
+		return x.get(s, o), true
+	}
+	v, ok := s.opt.Settings[name]
+	return v, ok
+}
+
+// configSet changes all settings or none, and returns when every loop goes by them; else
+// it says why not. Not for a loop's goroutine.
+func (s *Server) configSet(ctx context.Context, pairs [][2]string, client string) (why string) {
+	s.setMu.Lock()
+	defer s.setMu.Unlock()
+	next := *s.live.Load()
+	var done []*setting
+	for i, p := range pairs { // what can't be set at all is seen before any value is
+		x, why := settable(p[0], s.opt.Settings)
+		if x == nil && why == "" {
+			return "ERR Unknown option or number of arguments for CONFIG SET - '" + p[0] + "'"
+		}
+		if slices.Contains(done, x) && x != nil {
+			why = "duplicate parameter"
+		}
+		if why != "" {
+			return setFailed(pairs[i][0], why)
+		}
+		done = append(done, x)
+	}
+	for i, x := range done {
+		if why := x.set(&next, pairs[i][1]); why != "" {
+			return setFailed(pairs[i][0], why)
+		}
+	}
+	if s.opt.Check != nil {
+		if err := s.opt.Check(&next); err != nil {
+			return setFailed(pairs[0][0], strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+	}
+	s.live.Store(&next)
+	var names []string
+	for _, x := range done {
+		s.changed[x] = true
+		names = append(names, x.name)
+	}
+	s.log.Info("settings changed", zap.Strings("names", names), zap.String("by", client))
+	s.each(ctx, func(l *loop) { l.observe(&next) })
+	return ""
+}
+
+func setFailed(name, why string) string {
+	return "ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + why
+}
+
+// settable finds a setting that CONFIG SET may change; or why it may not; or neither, for
+// a name that there is not.
+func settable(name string, more map[string]string) (x *setting, why string) {
+	name = strings.ToLower(name)
+	if x = settingByName[name]; x == nil {
+		x = settingOfKey[name]
+	}
+	_, known := ofServers[name]
+	switch {
+	case known:
+		return nil, "it is a setting of the data servers: set it at each of them"
+	case x != nil && x.set != nil && (x.name == name || len(x.keys) == 1):
+		return x, ""
+	case x != nil || more[name] != "":
+		return nil, "can't set immutable config"
+	}
+	_, known = more[name]
+	if known {
+		return nil, "can't set immutable config"
+	}
+	return nil, ""
+}
+
+// configRewrite writes what CONFIG SET has changed into the configuration file; else it
+// says why not.
+func (s *Server) configRewrite() (why string) {
+	if s.opt.Rewrite == nil {
+		return "ERR The server is running without a config file"
+	}
+	s.setMu.Lock()
+	defer s.setMu.Unlock()
+	var keys []string
+	for x := range s.changed {
+		keys = append(keys, x.keys...)
+	}
+	slices.Sort(keys)
+	if err := s.opt.Rewrite(s.live.Load(), keys); err != nil {
+		s.log.Warn("configuration file not rewritten", zap.Error(err))
+		return "ERR Rewriting config file: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	s.log.Info("configuration file rewritten", zap.Strings("keys", keys))
+	return ""
+}
+
+// resetStats begins anew to count what INFO reports and LATENCY HISTOGRAM shows. What the
+// loops have counted in all stays, for those who compute rates of it. Not for a loop's
+// goroutine.
+func (s *Server) resetStats(ctx context.Context) {
+	s.each(ctx, func(l *loop) {
+		clear(l.t.cmds)
+		clear(l.t.errors)
+	})
+	now := s.Stats()
+	s.since.Store(&now)
+}
