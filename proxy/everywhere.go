@@ -23,7 +23,7 @@ func (s *session) everywhere(cmd *resp.Command, args [][]byte) bool {
 	case "randomkey":
 		s.randomKey()
 	case "keys":
-		s.keys(frame)
+		return s.keys(frame)
 	case "dbsize":
 		// A key that is being moved can for a moment be counted twice.
 		s.fan(l.table.Serving(), frame, false, sumOf)
