@@ -53,8 +53,8 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 	if cmd.Serve != resp.Local && cmd.Serve != resp.Refused {
 		var err error
 		if keys, err = cmd.AppendKeys(l.keyIndex[:0], args); err != nil {
-			s.rejectCommand(args, "ERR "+err.Error())
-			return true
+			// No server would execute it, and a server knows best how to say so.
+			return s.elsewhere(router.Any, cmd, args, nil)
 		}
 		l.keyIndex = keys
 		if s.tracking != nil && len(keys) > 0 {

@@ -151,6 +151,7 @@ func (r *Rig) Client() *redis.Client {
 	opt := *short.Options()
 	_ = short.Close()
 	opt.ReadTimeout = time.Minute
+	opt.MaxRetries = -1 // 0, which the options of a client say, would mean 3
 	c := redis.NewClient(&opt)
 	r.T.Cleanup(func() { _ = c.Close() })
 	return c
