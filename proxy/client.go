@@ -84,7 +84,7 @@ func (s *session) client(sub string, args [][]byte) bool {
 		}
 		s.answer(redcon.AppendInt(nil, redirect))
 	case "unblock":
-		s.clientUnblock(args[2:])
+		s.clientUnblock(args)
 	default:
 		s.reject(refusalOf(s.lastCmd))
 	}

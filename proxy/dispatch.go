@@ -66,12 +66,17 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 	if cmd.Serve != resp.Local && cmd.Serve != resp.Refused {
 		var err error
 		if keys, err = cmd.AppendKeys(l.keyIndex[:0], args); err != nil {
-			s.rejectCommand(args, "ERR "+err.Error())
-			return true
+			// No server would execute it, and a server knows best how to say so.
+			return s.elsewhere(router.Any, cmd, args, nil)
 		}
 		l.keyIndex = keys
 		if s.tracking != nil && len(keys) > 0 {
 			s.trackCommand(cmd, args, keys)
+		}
+	}
+	if len(keys) > 0 {
+		if l.heat.left--; l.heat.left <= 0 {
+			l.sample(s.db, cmd, args, keys)
 		}
 	}
 	outcome, slot := l.table.Route(cmd, args, keys)

@@ -77,6 +77,7 @@ type loop struct {
 
 	n     counters
 	t     timing
+	heat  heat
 	stats published
 }
 
@@ -124,6 +125,7 @@ func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
 	}
 	l.clock()
 	l.initTiming()
+	l.initHeat()
 	l.turnTask = gnet.RunnableFunc(func(context.Context) error { l.turn(); return nil })
 	l.env = upstream.Env{
 		Dial:  func(p *upstream.Pipe) { s.dial(l, p) },
@@ -236,6 +238,7 @@ func (l *loop) tick() {
 		}
 	}
 	l.trimSpare()
+	l.cool()
 	l.wantTick.Store(l.nParked > 0 || again)
 	l.evict()
 }

@@ -43,6 +43,9 @@ type Options struct {
 	LockDeadline time.Duration // a command parked longer is answered -TRYAGAIN
 	MaxParked    int           // parked commands per loop; beyond: -TRYAGAIN
 
+	SampleEvery int // one command in so many is looked at for hot keys and slots; 0: none
+	BigValue    int // bytes from which a value that comes by is remembered as big; 0: none
+
 	// Quiesce stops every mover and returns when nothing of a move is under way; resume
 	// lets them go on. Nil where there are no movers.
 	Quiesce       func(ctx context.Context) (resume func(), err error)

@@ -32,6 +32,7 @@ type request struct {
 	queued int64          // ns that its bytes had waited before
 	pipe   *upstream.Pipe // the last that it was handed to
 	head   []byte         // the beginning of its frame, while there is a slow log
+	size   int            // bytes of its reply so far, once a large piece came
 	slow   *SlowEntry     // it was slow, and its reply has not been written
 }
 
@@ -54,6 +55,11 @@ func (r *request) Reply(b []byte, last bool) {
 		return
 	}
 	l := r.s.l
+	if len(b) >= largePiece || r.size > 0 {
+		if r.size += len(b); last && l.heat.big > 0 && r.size >= l.heat.big {
+			l.metBig(r, r.head, r.size)
+		}
+	}
 	if last {
 		r.flying = false
 		if r.motion != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -27,6 +28,7 @@ type Server struct {
 	since   atomic.Pointer[Stats]   // what had been counted at the last CONFIG RESETSTAT
 	log     *zap.Logger
 	started time.Time
+	seed    maphash.Seed // of the loops' sketches
 	eng     gnet.Engine
 	booted  chan struct{}
 
@@ -64,7 +66,7 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		opt: opt, changed: make(map[*setting]bool), log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
+		opt: opt, changed: make(map[*setting]bool), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(), booted: make(chan struct{}),
 		loops: make(map[gnet.EventLoop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)

@@ -118,7 +118,7 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 	}
 	keys, err := cmd.AppendKeys(s.l.keyIndex[:0], args)
 	if err != nil {
-		return "ERR " + err.Error()
+		return "" // the server will say what is wrong with it when it gets there
 	}
 	s.l.keyIndex = keys
 	if cmd.Serve == resp.Sort && sortsByOtherKeys(args) {
