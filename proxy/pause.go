@@ -134,6 +134,12 @@ func (s *Server) unpauseAt(until time.Time) {
 	}
 }
 
+func (s *Server) isPaused() bool {
+	s.pauseMu.Lock()
+	defer s.pauseMu.Unlock()
+	return s.paused.mode != pauseNone
+}
+
 func (l *loop) setPause(mode pauseMode) {
 	less := mode < l.pause
 	l.pause = mode
