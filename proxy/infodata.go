@@ -33,8 +33,8 @@ type dataInfo struct {
 
 // dbInfo is one line of INFO keyspace.
 type dbInfo struct {
-	keys, expires, subexpiry int64
-	ttls                     float64 // ms, of all keys that expire together
+	keys, expires int64
+	ttls          float64 // ms, of all keys that expire together
 }
 
 // dataConns are connections to the groups for this one purpose, kept between two INFOs.
