@@ -221,7 +221,7 @@ func (w *worker) hearSource() error {
 			w.lostExchange(nil, w.reads[i:])
 			break
 		}
-		if o == OK && stale && w.m.locks.MaybeMoved(mv.key) {
+		if o == OK && stale && w.m.locks.Moved(mv.key) {
 			o, mv.dump = Stale, nil
 			w.m.stats.stale.Add(1)
 		}

@@ -228,6 +228,6 @@ func migratorConfig(c conf.Config, name string) migrator.Config {
 		LockHoldTarget: d(c.Migration.LockHoldTarget), MoverPatience: d(c.Locks.MoverPatience), BigKeyBytes: int64(c.Migration.BigKeyBytes),
 		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,
 		BackoffMin: d(c.Migration.BackoffMin), BackoffMax: d(c.Migration.BackoffMax), CallTimeout: d(c.Migration.CallTimeout),
-		FalsePositive: c.Locks.FilterFalsePositive, RecentKeys: c.Locks.RecentlyMoved, MaxWaiting: c.Locks.MaxKeysWaiting,
+		MaxWaiting: c.Locks.MaxKeysWaiting,
 	}
 }

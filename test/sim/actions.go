@@ -226,7 +226,7 @@ func (w *World) answered(cmd *command) {
 	switch cmd.verb {
 	case "read":
 		m.value = cmd.result
-		stale := w.srv[sideA].runID != w.runID && w.locks.MaybeMoved(lockKey(m.key)) && w.variant != NoAmnesia
+		stale := w.srv[sideA].runID != w.runID && w.locks.Moved(lockKey(m.key)) && w.variant != NoAmnesia
 		switch {
 		case !cmd.present:
 			out = migrator.Absent
@@ -285,7 +285,7 @@ func (w *World) prove() {
 // ---- faults ----
 
 // crash is kill -9 of the gateway. It does not happen while a restarted source holds
-// garbage that only this gateway's filter can tell from data: that double fault is the
+// garbage that only this gateway's lock table can tell from data: that double fault is the
 // known limit of the protocol (ARCHITECTURE.md, "What is not promised").
 func (w *World) crash() {
 	for k := range w.garbage {
@@ -308,7 +308,7 @@ func (w *World) crash() {
 	w.lossHolds = map[*wire][]string{}
 }
 
-// restart fences the former self and resumes without a filter.
+// restart fences the former self and resumes without knowing what has moved.
 func (w *World) restart() {
 	w.say("gateway starts again")
 	for _, c := range w.wires {
@@ -327,7 +327,7 @@ func (w *World) restart() {
 }
 
 // forget restarts the source from an older dump: keys that a move has unlinked come back.
-// After a crash of the gateway, whose filter went with it, only those come back which the
+// After a crash of the gateway, whose lock table went with it, only those come back which the
 // target holds: of the others nobody knows any more that they had left.
 func (w *World) forget() {
 	if !w.up { // the double fault again: see crash
