@@ -300,3 +300,38 @@ func TestPassLeavesHeldKeysAlone(t *testing.T) {
 	}
 	f.compare(want)
 }
+
+// TestPassWaitsForReplicas: with a replica that acknowledges, everything goes; with one
+// that is silent no key is unlinked at the source before it is safe.
+func TestPassWaitsForReplicas(t *testing.T) {
+	f := newFerry(t, func(c *Config) { c.CallTimeout = 500 * time.Millisecond })
+	ctx := context.Background()
+	replica, err := testredis.Start(testredis.Options{Args: []string{"--replicaof", fmt.Sprintf("127.0.0.1 %d", f.dst.Port), "--repl-diskless-sync-delay", "0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = replica.Stop() })
+	if n := f.dst.Client().Do(ctx, "WAIT", 1, 5000).Val(); n != int64(1) {
+		t.Fatalf("%v replicas", n)
+	}
+	want := f.fill(400)
+	if err := replica.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.pass(ctx, place{}, func(place) {}); err == nil {
+		t.Error("the pass did not fail")
+	}
+	if n := f.src.ClientDB(0).DBSize(ctx).Val() + f.src.ClientDB(1).DBSize(ctx).Val(); n != int64(len(want)) {
+		t.Errorf("%d keys left at the source, want all %d", n, len(want))
+	}
+	if err := replica.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		found, err := f.pass(ctx, place{}, func(place) {})
+		if err == nil && found == 0 && len(f.inDoubt()) == 0 {
+			break
+		}
+	}
+	f.compare(want)
+}

@@ -11,8 +11,7 @@ func (t *Table) Bring(db int, name []byte, w Waiter) Verdict {
 		e := s.entries[Key{db, string(name)}]
 		if (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.homes.has(d) {
 			if e == nil {
-				e = &entry{}
-				s.entries[Key{db, string(name)}] = e
+				e = s.enter(Key{db, string(name)}, sharedOnly)
 			}
 			e.shared++
 			t.holds.Add(1)

@@ -62,6 +62,8 @@ type Options struct {
 	Closed       bool // Take gives nothing before Open
 }
 
+const spareMax = 64 // entries a shard keeps for use again
+
 const shardCount = 64 // a power of two; far more than there are loops and mover workers
 
 // Table is the lock table of one job. It is safe for concurrent use, has no clock and
@@ -90,6 +92,7 @@ type shard struct {
 	mu      sync.Mutex // protects all below; held for nanoseconds, never across a Wake
 	mode    Mode
 	entries map[Key]*entry
+	spare   []*entry // no longer in entries
 	homes   homes
 }
 
@@ -140,8 +143,7 @@ func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
 	case Filtered:
 		if !s.homes.has(d) {
 			if e == nil {
-				e = &entry{}
-				s.entries[Key{db, string(name)}] = e
+				e = s.enter(Key{db, string(name)}, sharedOnly)
 			}
 			e.shared++
 			t.holds.Add(1)
@@ -179,8 +181,7 @@ func (t *Table) demand(s *shard, e *entry, k Key, w Waiter) Verdict {
 		return Full
 	}
 	if e == nil {
-		e = &entry{}
-		s.entries[k] = e
+		e = s.enter(k, sharedOnly)
 	}
 	e.client = true
 	t.waiting.Add(1)
@@ -224,7 +225,7 @@ func (t *Table) Release(k Key) {
 			e.state = locked
 			t.touch(k)
 		} else {
-			delete(s.entries, k)
+			s.drop(k, e)
 		}
 	}
 	s.mu.Unlock()
@@ -238,7 +239,7 @@ func (t *Table) TryLock(k Key) bool {
 	if s.entries[k] != nil {
 		return false
 	}
-	s.entries[k] = &entry{state: locked}
+	s.enter(k, locked)
 	return true
 }
 
@@ -251,7 +252,7 @@ func (t *Table) Want(k Key) bool {
 	defer s.mu.Unlock()
 	e := s.entries[k]
 	if e == nil {
-		s.entries[k] = &entry{state: locked}
+		s.enter(k, locked)
 		t.touch(k)
 		return true
 	}
@@ -289,11 +290,12 @@ func (t *Table) Commit(k Key) {
 	s.mu.Lock()
 	e := s.mustBeLocked(k)
 	s.homes.add(d)
-	delete(s.entries, k)
-	s.mu.Unlock()
+	woken := e.waiters
 	t.done(e)
+	s.drop(k, e)
+	s.mu.Unlock()
 	t.moved.Add(1)
-	t.wake(k, e.waiters, Target)
+	t.wake(k, woken, Target)
 }
 
 // Abort unlocks a key that stays where it is. With atSource the caller has proof that
@@ -306,16 +308,15 @@ func (t *Table) Abort(k Key, atSource bool) {
 	e := s.mustBeLocked(k)
 	woken := e.waiters
 	v := Wait
+	t.done(e)
+	s.drop(k, e)
 	if atSource && len(woken) > 0 {
 		v = Source
-		s.entries[k] = &entry{shared: len(woken)}
+		s.enter(k, sharedOnly).shared = len(woken)
 		t.holds.Add(int64(len(woken)))
 		t.grants.Add(1)
-	} else {
-		delete(s.entries, k)
 	}
 	s.mu.Unlock()
-	t.done(e)
 	t.wake(k, woken, v)
 }
 
@@ -448,6 +449,24 @@ func (e *entry) addWaiter(w Waiter) {
 		}
 	}
 	e.waiters = append(e.waiters, w)
+}
+
+// enter and drop begin and end a key's entry.
+func (s *shard) enter(k Key, st entryState) *entry {
+	e := &entry{}
+	if n := len(s.spare); n > 0 {
+		e, s.spare = s.spare[n-1], s.spare[:n-1]
+	}
+	e.state = st
+	s.entries[k] = e
+	return e
+}
+
+func (s *shard) drop(k Key, e *entry) {
+	delete(s.entries, k)
+	if *e = (entry{}); len(s.spare) < spareMax {
+		s.spare = append(s.spare, e)
+	}
 }
 
 func (s *shard) mustBeLocked(k Key) *entry {
