@@ -64,7 +64,7 @@ func TestPages(t *testing.T) {
 	r.Proxy("MIGRATE", "8192-16383", "TO", "g2")
 	r.AwaitDone()
 	traffic(r, 20000, 6, 2*time.Millisecond)
-	r.Proxy("MIGRATE", "0-3000", "TO", "g3", "RATE", "400")
+	r.Proxy("MIGRATE", "0-3000", "TO", "g3", "RATE", "30")
 	b := open(t, r.Web)
 	b.look(1440, 900, false)
 	b.page("/")
@@ -94,14 +94,15 @@ func TestPages(t *testing.T) {
 				if theme := eval[string](b, `document.documentElement.dataset.theme`); (theme == "dark") != dark {
 					t.Errorf("%s: theme %s", name, theme)
 				}
-				b.picture(name)
+				b.picture(name, !phone)
 			}
 		}
 	}
 }
 
-// picture writes the whole page to the directory of -screenshots, if there is one.
-func (b *browser) picture(name string) {
+// picture writes the page, or what of it is on the screen, to the directory of
+// -screenshots, if there is one.
+func (b *browser) picture(name string, whole bool) {
 	b.t.Helper()
 	if *screenshots == "" {
 		return
@@ -112,7 +113,11 @@ func (b *browser) picture(name string) {
 	b.fillIn()
 	time.Sleep(1500 * time.Millisecond)
 	var png []byte
-	b.do("picture", chromedp.FullScreenshot(&png, 100))
+	shot := chromedp.CaptureScreenshot(&png)
+	if whole {
+		shot = chromedp.FullScreenshot(&png, 100)
+	}
+	b.do("picture", shot)
 	if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), png, 0o644); err != nil {
 		b.t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ function slow(e) {
   return [h("td", { class: "n" }, clock(e.at_ms)), h("td", { class: "n" }, us(e.total_us)),
     h("td", {}, h("div", { class: "times", role: "img", "aria-label": parts.map((p) => p[1] + " " + us(p[2])).join(", "), title: parts.map((p) => p[1] + " " + us(p[2])).join("\n") },
       parts.map((p) => h("i", { class: p[0], style: { width: p[2] / sum * 100 + "%" } })))),
-    h("td", { class: "key" }, e.args.join(" ").slice(0, 200)), h("td", {}, e.group ? h("span", {}, h("i", { class: "dot", style: { background: colour(e.group) } }), e.group) : "–"),
+    h("td", { class: "key one", title: e.args.join(" ").slice(0, 500) }, e.args.join(" ").slice(0, 200)), h("td", {}, e.group ? h("span", {}, h("i", { class: "dot", style: { background: colour(e.group) } }), e.group) : "–"),
     h("td", {}, h("span", { class: "mono" }, e.client), e.client_name ? h("div", { class: "muted" }, e.client_name) : null)];
 }
 
@@ -32,11 +32,11 @@ $("look").addEventListener("submit", async (e) => {
     const facts = [["Slot", k.slot], ["State", k.state + (k.job ? " (" + k.job + ")" : "")]];
     for (const a of k.at) {
       facts.push([a.role === "owner" ? "Group" : a.role, h("span", {}, h("i", { class: "dot", style: { background: colour(a.group) } }), a.group)]);
-      if (a.error) facts.push(["", h("span", { class: "badge bad" }, a.error)]);
-      else if (!a.exists) facts.push(["", "does not have it"]);
+      if (a.error) facts.push([a.group + " says", h("span", { class: "badge bad" }, a.error)]);
+      else if (!a.exists) facts.push(["At " + a.group, "not there"]);
       else facts.push(["Type", a.type + (a.encoding ? " · " + a.encoding : "")], [a.type === "string" ? "Length" : "Elements", int(a.elements)], ["Size", bytes(a.bytes)], ["Expires", a.ttl_ms < 0 ? "never" : "in " + span(a.ttl_ms / 1000)]);
     }
-    out.replaceChildren(h("dl", { class: "facts" }, facts.flatMap(([t, v]) => [h("dt", {}, t), h("dd", {}, v)])),
+    out.replaceChildren(h("div", { class: "numbers" }, facts.map(([t, v]) => h("div", {}, h("span", {}, t), h("b", {}, v)))),
       ...(k.explain ? [h("p", { class: "muted" }, "GET of it: " + k.explain.why.join("; ") + ".")] : []));
   } catch (err) { out.replaceChildren(h("div", { class: "note bad" }, err.message)); }
 });

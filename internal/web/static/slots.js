@@ -6,7 +6,7 @@ import { fraction } from "./job.js";
 const canvas = $("map"), tip = $("tip"), c = canvas.getContext("2d");
 const small = document.createElement("canvas"), sc = small.getContext("2d"); // one pixel a slot
 let total = 16384, columns = 128, lines = 128, image = null, gaps = null;
-let cursor = -1, from = -1, to = -1, dragging = false, dirty = true, moving = false;
+let cursor = -1, from = -1, to = -1, dragging = false, dirty = true, moving = false, asleep = true, painted = 0;
 
 const rgb = (hex) => [parseInt(hex.slice(1, 3), 16), parseInt(hex.slice(3, 5), 16), parseInt(hex.slice(5, 7), 16)];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -30,10 +30,11 @@ function layout() {
   gaps.height = canvas.height;
   const g = gaps.getContext("2d");
   g.fillStyle = css("--panel");
-  const w = canvas.width / columns, t = canvas.height / lines, thin = w > 5 ? 1 : 0.5;
-  for (let i = 1; i < columns; i++) g.fillRect(Math.round(i * w) - thin / 2, 0, thin, gaps.height);
-  for (let i = 1; i < lines; i++) g.fillRect(0, Math.round(i * t) - 0.5, gaps.width, 1);
-  dirty = true;
+  g.globalAlpha = 0.55;
+  const w = canvas.width / columns, t = canvas.height / lines;
+  if (w > 3.5) for (let i = 1; i < columns; i++) g.fillRect(Math.round(i * w) - 0.5, 0, 1, gaps.height);
+  if (t > 5) for (let i = 1; i < lines; i++) g.fillRect(0, Math.round(i * t) - 0.5, gaps.width, 1);
+  paint(performance.now()); // at once: an empty map would flash
 }
 
 /** paint makes one pixel for each slot. A moving slot is on its way from one colour to the other. */
@@ -50,8 +51,8 @@ function paint(time) {
       b = s && s.state === "moving" ? of(s.target) : null;
       if (b) { moving = true; part = fraction(state.jobs.get(s.job) || {}); }
     }
-    // From half to full colour by how much the slot is used.
-    const light = state.heat ? 0.5 + Math.min(state.heat[i], 10) / 20 : 0.75;
+    // From two thirds to the full colour by how much the slot is used.
+    const light = state.heat ? 0.64 + Math.min(state.heat[i], 9) / 25 : 0.8;
     let [x, y, z] = a;
     if (b) {
       const wave = still.matches ? 0.5 : 0.5 + 0.5 * Math.sin(time / 260 - i / 9);
@@ -91,7 +92,6 @@ function overlay() {
 }
 
 // Pictures are made when something changed, and eight times a second while slots move.
-let painted = 0;
 function frame(time) {
   if (image && (dirty && time - painted > 60 || moving && !still.matches && time - painted > 125)) {
     dirty = false;
@@ -101,7 +101,6 @@ function frame(time) {
   }
   if (dirty || moving) requestAnimationFrame(frame); else asleep = true;
 }
-let asleep = true;
 function wake() { dirty = true; if (asleep) { asleep = false; requestAnimationFrame(frame); } }
 
 function describe(i) {
