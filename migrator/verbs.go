@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
 	"keyferry/internal/topology"
+	"keyferry/slotlock"
 )
 
 // MoveRequest is what PROXY MIGRATE asks for.
@@ -242,4 +245,24 @@ func (m *Manager) status(j topology.Job) Status {
 		s.ResolverErr = st.lastErr
 	}
 	return s
+}
+
+// Lock is a key that somebody has or wants in the lock table of a job.
+type Lock struct {
+	Job string
+	slotlock.HeldKey
+}
+
+// Locks lists up to n keys of all jobs that are locked, wanted or in use.
+func (m *Manager) Locks(n int) []Lock {
+	m.mu.Lock()
+	tables := maps.Clone(m.locks)
+	m.mu.Unlock()
+	var out []Lock
+	for _, id := range slices.Sorted(maps.Keys(tables)) {
+		for _, h := range tables[id].Held(n - len(out)) {
+			out = append(out, Lock{id, h})
+		}
+	}
+	return out
 }

@@ -24,9 +24,9 @@ func takeLimit(l *migrator.Limits, args []string, i int) (next int, err error) {
 	case "bytes":
 		l.BytesPerS, err = amount("BYTES", v, "bytes per second, as 500000, 512kb or 20mb")
 	case "parallel":
-		l.Parallel, err = count("PARALLEL", v, 64)
+		l.Parallel, err = countUpTo("PARALLEL", v, 64)
 	case "maxp99":
-		l.MaxP99Ms, err = count("MAXP99", v, 60_000)
+		l.MaxP99Ms, err = countUpTo("MAXP99", v, 60_000)
 	default:
 		return i, nil
 	}
@@ -49,7 +49,7 @@ func amount(name, text, want string) (*float64, error) {
 	return &v, nil
 }
 
-func count(name, text string, most int) (*int, error) {
+func countUpTo(name, text string, most int) (*int, error) {
 	v, err := strconv.Atoi(text)
 	if err != nil || v < 0 || v > most {
 		return nil, fmt.Errorf("%s %q: want 0 (as configured) to %d", name, text, most)

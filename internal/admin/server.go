@@ -20,8 +20,10 @@ import (
 	"github.com/tidwall/redcon"
 	"go.uber.org/zap"
 
+	"keyferry/internal/observe"
 	"keyferry/internal/resp"
 	"keyferry/migrator"
+	"keyferry/proxy"
 )
 
 // Server answers admin commands.
@@ -29,6 +31,8 @@ type Server struct {
 	Manager  *migrator.Manager
 	Password string                            // "": none
 	Info     func(want map[string]bool) string // INFO of the data plane
+	Observer *observe.Observer
+	Plane    *proxy.Server
 	Log      *zap.Logger
 
 	ln net.Listener
