@@ -155,7 +155,7 @@ func (w *worker) do(ctx context.Context, db int, step MoveStep, moves []*keyMove
 		err = w.unlink(ctx, db, moves)
 	}
 	if step == Restore {
-		w.m.gov.restored(time.Since(began), len(moves), size)
+		w.m.gov.restored(time.Now(), time.Since(began), len(moves), size)
 	}
 	failpoint.Hit("move." + step.String() + ".after")
 	w.m.errs.add(err)

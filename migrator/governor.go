@@ -31,11 +31,12 @@ type governor struct {
 	nextTick time.Time
 	hold     time.Duration // target of lock holds: what a server may be busy with us anyway
 
-	ends    [2]endHealth  // source, target
-	restore latency       // of RESTORE, for each unit of work
-	took    time.Duration // … and for a batch, smoothed
-	client  time.Duration
-	maxP99  time.Duration // 0: clients are not looked at
+	ends       [2]endHealth  // source, target
+	restore    latency       // of RESTORE, for each unit of work
+	took       time.Duration // … and for a batch, smoothed
+	restoredAt time.Time
+	client     time.Duration
+	maxP99     time.Duration // 0: clients are not looked at
 
 	keys     int // in flight
 	bytes    int64
@@ -51,6 +52,7 @@ const (
 	lateAtLeast  = 5 * time.Millisecond
 	silentFor    = 250 * time.Millisecond // a probe without an answer for so long is late whatever it will say
 	longestRest  = 500 * time.Millisecond
+	oldNews      = 300 * time.Millisecond
 	firstRest    = 10 * time.Millisecond
 	probesMedian = 5
 )
@@ -126,14 +128,19 @@ func (g *governor) probed(end int, now time.Time) {
 const unitBytes = 4096
 
 // restored tells how long a batch of RESTOREs took.
-func (g *governor) restored(d time.Duration, keys, bytes int) {
+func (g *governor) restored(now time.Time, d time.Duration, keys, bytes int) {
 	if keys == 0 {
 		return
 	}
 	g.mu.Lock()
-	g.restore.add(d / time.Duration(keys+bytes/unitBytes))
+	defer g.mu.Unlock()
+	each := d / time.Duration(keys+bytes/unitBytes)
+	if now.Sub(g.restoredAt) > oldNews { // what was before says nothing of now
+		g.restore.now, g.took = each, d
+	}
+	g.restoredAt = now
+	g.restore.add(each)
 	g.took += (d - g.took) / 4
-	g.mu.Unlock()
 }
 
 // sized tells the size of a key that was moved. Larger ones count at once, smaller ones

@@ -79,18 +79,21 @@ func TestGovernorLeavesNormalLoadAlone(t *testing.T) {
 func TestGovernorRestores(t *testing.T) {
 	w := newWorld(t)
 	for range 100 {
-		w.g.restored(2*time.Millisecond, 200, 200*100)
+		w.g.restored(w.now, 2*time.Millisecond, 200, 200*100)
 	}
 	for range 100 {
-		w.g.restored(40*time.Millisecond, 1, 20<<20)
+		w.g.restored(w.now, 40*time.Millisecond, 1, 20<<20)
 	}
 	w.run(time.Second, 200*time.Microsecond)
 	w.share(1, 1, "")
 	for range 100 {
-		w.g.restored(60*time.Millisecond, 200, 200*100)
+		w.g.restored(w.now, 60*time.Millisecond, 200, 200*100)
 	}
 	w.run(2*time.Second, 200*time.Microsecond)
 	w.share(0, 0.01, "RESTORE")
+	w.g.restored(w.now, 2*time.Millisecond, 200, 200*100) // the next one, after a pause
+	w.run(10*time.Second, 200*time.Microsecond)
+	w.share(1, 1, "")
 }
 
 // TestGovernorClients: MAXP99 has the last word, and without it nobody looks.
