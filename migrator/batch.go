@@ -31,6 +31,8 @@ type worker struct {
 
 	// The keys of the round under way, by what they wait for.
 	reads, restores, unlinks []*keyMove
+	sent                     time.Time // the restores
+	sizes                    []int     // of those that were restored
 }
 
 // connect makes sure that both connections stand.

@@ -31,6 +31,7 @@ type sweep struct {
 
 	mu    sync.Mutex // protects what follows, and the counts in pages
 	pages []*page    // not known to be done, oldest first
+	done  int        // pages that are
 	err   error
 }
 
@@ -78,6 +79,7 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 	if end.info.runID != src.info.runID {
 		return s.found, at(fromSource, errors.New("the server was restarted during the pass"))
 	}
+	m.stats.farthest = 0
 	return s.found, nil
 }
 
@@ -121,7 +123,7 @@ func (s *sweep) add(p *page, keys []slotlock.Key) {
 		s.keys, s.cut = append(s.keys, keys...), append(s.cut, p)
 	}
 	for {
-		n := int(s.m.batch.Load())
+		n := s.m.batchKeys()
 		if len(s.keys) < n {
 			return
 		}
@@ -178,8 +180,15 @@ func (s *sweep) reached() (at place) {
 	for len(s.pages) > 0 && s.pages[0].uncut == 0 && s.pages[0].open == 0 && s.err == nil {
 		at = s.pages[0].next
 		s.pages = s.pages[1:]
+		s.done++
 	}
+	s.m.stats.reached(s.done)
 	return at
+}
+
+// batchKeys is how many keys the next batch should have.
+func (m *mover) batchKeys() int {
+	return min(int(m.batch.Load()), m.gov.batch(flowDepth*int(m.parallel.Load())))
 }
 
 // scan fetches one page: the keys of the job's slots that are moved key by key.

@@ -31,7 +31,7 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 	t.Helper()
 	src, dst := testredis.StartT(t), testredis.StartT(t)
 	cfg := &Config{BatchMaxKeys: 300, LockHoldTarget: 5 * time.Millisecond, MoverPatience: 5 * time.Millisecond, BigKeyBytes: 100_000,
-		ScanCount: 500, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond, CallTimeout: 5 * time.Second}
+		ScanCount: 500, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond, CallTimeout: 5 * time.Second, MemoryLimit: 64 << 20}
 	if change != nil {
 		change(cfg)
 	}
@@ -42,11 +42,13 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 	text := src.Client().Info(context.Background(), "server").Val()
 	var names atomic.Int64
 	m := &mover{cfg: cfg, gate: &gate{}, log: zap.NewNop(), job: "j", source: topology.Group{ID: "a", Addr: src.Addr}, target: topology.Group{ID: "b", Addr: dst.Addr},
-		sourceRunID: parseInfo(text).runID, slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2, parallel: 3,
-		locks: slotlock.New(slotlock.Options{MaxWaiting: 100}), limit: rate.NewLimiter(rate.Inf, cfg.BatchMaxKeys),
+		sourceRunID: parseInfo(text).runID, slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
+		locks: slotlock.New(slotlock.Options{MaxWaiting: 100}), limit: rate.NewLimiter(rate.Inf, cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
+		gov: newGovernor(cfg.BatchMaxKeys, cfg.MemoryLimit, cfg.LockHoldTarget), batches: make(map[int64]*keyMove),
 		name: func() string { return fmt.Sprint("ferry:", names.Add(1)) }, fenceFirst: func(context.Context) error { return nil },
 		bell: make(chan struct{}, 1), ready: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
-	m.stats.init(cfg.BigKeyBytes)
+	m.bound(topology.Job{Parallel: 3})
+	m.stats.init(cfg.BigKeyBytes, m.gov.sized)
 	m.start()
 	t.Cleanup(m.close)
 	return &ferry{m, t, src, dst}
@@ -311,8 +313,10 @@ func TestPassWaitsForReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = replica.Stop() })
-	if n := f.dst.Client().Do(ctx, "WAIT", 1, 5000).Val(); n != int64(1) {
-		t.Fatalf("%v replicas", n)
+	for end := time.Now().Add(20 * time.Second); f.dst.Client().Do(ctx, "WAIT", 1, 500).Val() != int64(1); {
+		if time.Now().After(end) {
+			t.Fatal("the replica does not come up")
+		}
 	}
 	want := f.fill(400)
 	if err := replica.Pause(); err != nil {

@@ -14,11 +14,16 @@ import (
 type pool struct {
 	m      *mover
 	ctx    context.Context // no batch is begun after its end
+	hard   context.Context // ends stopGrace after the stop, and every connection with it
 	fail   context.CancelCauseFunc
 	jobs   chan *batch
-	urgent bool // no rate limit
+	urgent bool // no limits
 	wg     sync.WaitGroup
 	end    func()
+
+	mu     sync.Mutex // protects what follows
+	size   int        // workers that run or are about to leave
+	closed bool
 }
 
 // batch is keys of one database that are locked together.
@@ -30,6 +35,7 @@ type batch struct {
 	moves []keyMove
 	since time.Time // locked at
 	left  int       // moves that are not settled
+	over  []func()  // to be called when it is over
 }
 
 // stopGrace is how long a batch under way may go on after a stop, so that a planned stop
@@ -39,17 +45,48 @@ const stopGrace = time.Second
 func (m *mover) newPool(ctx context.Context) *pool {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
-	p := &pool{m: m, jobs: make(chan *batch, 2*m.parallel)}
+	p := &pool{m: m, hard: hard, jobs: make(chan *batch, 2*m.parallel.Load())}
 	p.ctx, p.fail = context.WithCancelCause(ctx)
-	for i := range m.parallel {
-		f := &flow{p: p, w: &worker{m: m, id: fmt.Sprint(i)}}
-		p.wg.Go(func() { f.run(hard) })
-	}
 	p.end = func() { unhook(); cancel(); p.fail(nil) }
+	m.mu.Lock()
+	m.pool = p
+	m.mu.Unlock()
+	p.grow()
 	return p
 }
 
+// grow starts the workers that are missing; those that are too many leave by themselves
+// after what they have begun.
+func (p *pool) grow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.closed && p.size < int(p.m.parallel.Load()) {
+		f := &flow{p: p, w: &worker{m: p.m, id: fmt.Sprint(p.size)}}
+		p.size++
+		p.wg.Go(func() { f.run(p.hard) })
+	}
+}
+
+// surplus takes a worker off the books when there are more than wanted.
+func (p *pool) surplus() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.size > int(p.m.parallel.Load()) {
+		p.size--
+		return true
+	}
+	return false
+}
+
 func (p *pool) close() {
+	p.m.mu.Lock()
+	if p.m.pool == p {
+		p.m.pool = nil
+	}
+	p.m.mu.Unlock()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	close(p.jobs)
 	p.wg.Wait()
 	p.end()
@@ -78,7 +115,7 @@ func (p *pool) moveAll(keys []slotlock.Key) error {
 		wg.Done()
 	}
 	for len(keys) > 0 {
-		n := min(len(keys), int(p.m.batch.Load()))
+		n := min(len(keys), p.m.batchKeys())
 		wg.Add(1)
 		p.give(&batch{keys: keys[:n], done: done})
 		keys = keys[n:]
@@ -98,14 +135,22 @@ type flow struct {
 	moves   []*keyMove // theirs, but for aside
 	aside   []*keyMove // big values: they go one by one, when everything else has gone
 	spare   []*batch   // their moves can be used again
+	leaving bool       // there are too many workers
 }
+
+// flowDepth is how many batches a worker may have under way: one is read, one restored, one
+// unlinked.
+const flowDepth = 3
 
 // run takes batches until there are none.
 func (f *flow) run(ctx context.Context) {
 	defer f.w.close()
 	for {
-		more := true
-		if len(f.aside) == 0 {
+		if f.waiting == nil && !f.leaving {
+			f.leaving = f.p.surplus()
+		}
+		more := !f.leaving
+		if more && len(f.aside) == 0 {
 			more = f.take(ctx)
 		}
 		if len(f.batches) > 0 {
@@ -160,11 +205,17 @@ func (f *flow) mayJoin(b *batch) bool {
 	if f.p.ctx.Err() != nil || b.keys[0].DB != f.db || f.w.src == nil || f.w.dst == nil || !m.gate.tryEnter() {
 		return false
 	}
-	if f.p.urgent || m.limit.AllowN(time.Now(), min(len(b.keys), m.limit.Burst())) {
+	b.over = append(b.over, m.gate.leave)
+	if f.p.urgent {
 		return true
 	}
-	m.gate.leave()
-	return false
+	release, ok := m.tryAdmit(len(b.keys))
+	if ok {
+		b.over = append(b.over, release)
+	} else {
+		b.isOver()
+	}
+	return ok
 }
 
 // await waits until a batch can be begun, and has entered the gate then.
@@ -173,15 +224,37 @@ func (f *flow) await(ctx context.Context, b *batch) error {
 	if f.p.ctx.Err() != nil {
 		return context.Cause(f.p.ctx)
 	}
-	if f.p.urgent {
-		// clients wait for a whole slot
-	} else if err := m.limit.WaitN(f.p.ctx, min(len(b.keys), m.limit.Burst())); err != nil {
+	if !f.p.urgent { // else clients wait for a whole slot
+		release, err := m.admit(f.p.ctx, len(b.keys))
+		if err != nil {
+			return f.orStopped(err)
+		}
+		b.over = append(b.over, release)
+	}
+	err := f.w.connect(ctx) // before any key is locked
+	if err == nil {
+		if err = m.gate.enter(f.p.ctx); err == nil {
+			b.over = append(b.over, m.gate.leave)
+			return nil
+		}
+	}
+	b.isOver()
+	return f.orStopped(err)
+}
+
+// orStopped is why the pool has stopped, if it has, and else err.
+func (f *flow) orStopped(err error) error {
+	if f.p.ctx.Err() != nil {
 		return context.Cause(f.p.ctx)
 	}
-	if err := f.w.connect(ctx); err != nil { // before any key is locked
-		return err
+	return err
+}
+
+func (b *batch) isOver() {
+	for _, f := range b.over {
+		f()
 	}
-	return m.gate.enter(f.p.ctx)
+	b.over = b.over[:0]
 }
 
 // begin locks those keys of a batch that nobody holds; the others are asked for, and the
@@ -208,6 +281,7 @@ func (f *flow) begin(b *batch) {
 		f.moves = append(f.moves, &b.moves[i])
 	}
 	b.left = len(b.moves)
+	b.over = append(b.over, m.locked(f.moves[len(f.moves)-b.left:]))
 	f.batches = append(f.batches, b)
 	if len(busy) > 0 {
 		m.nudge(busy)
@@ -249,7 +323,7 @@ func (f *flow) finish(all bool, err error) {
 			rest = append(rest, b)
 			continue
 		}
-		f.p.m.gate.leave()
+		b.isOver()
 		if len(b.moves) > 0 {
 			f.p.m.adapt(time.Since(b.since), len(b.moves))
 		}

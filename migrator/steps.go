@@ -32,9 +32,9 @@ func (w *worker) askTarget(ctx context.Context, db int) error {
 		return err
 	}
 	w.dst.begin(ctx)
-	now := time.Now()
+	w.sent = time.Now()
 	for _, mv := range w.restores {
-		mv.appendRestore(w.dst, now)
+		mv.appendRestore(w.dst, w.sent)
 	}
 	if err := w.dst.flush(); err != nil {
 		w.lostRestores(w.restores)
@@ -90,18 +90,18 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		return nil
 	}
 	w.dst.renew(ctx) // a slow source is no fault of the target's
+	came := time.Now()
+	defer func() { w.restored(came) }()
+	w.sizes = w.sizes[:0]
 	var first error
-	var keys, bytes int64
 	for i, mv := range w.restores {
 		o := OK
 		switch _, err := w.dst.answer(); {
 		case err == nil:
-			keys++
-			bytes += int64(len(mv.dump))
+			w.sizes = append(w.sizes, len(mv.dump))
 			w.m.stats.met(mv)
 		case !refused(err):
 			w.lostRestores(w.restores[i:])
-			w.m.stats.moved(keys, bytes)
 			hit(w.restores, "move.restore.after")
 			w.m.errs.add(at(fromTarget, first)) // what was answered before the connection broke
 			return err
@@ -116,7 +116,6 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		mv.step = mv.step.Next(o)
 		mv.dump = nil
 	}
-	w.m.stats.moved(keys, bytes)
 	hit(w.restores, "move.restore.after")
 	if w.dst.info.replicas == 0 {
 		failpoint.Hit("move.persist.before")
@@ -129,6 +128,24 @@ func (w *worker) hearTarget(ctx context.Context) error {
 	}
 	return first
 }
+
+// restored counts what the target has restored, and tells the governor how long that took
+// if the target was waited for: what had come by the time that the source was done with its
+// part says nothing.
+func (w *worker) restored(came time.Time) {
+	bytes := 0
+	for _, n := range w.sizes {
+		bytes += n
+	}
+	w.m.stats.moved(int64(len(w.sizes)), int64(bytes))
+	w.m.stats.sized(w.sizes...)
+	if now := time.Now(); now.Sub(came) > noWait {
+		w.m.gov.restored(now, now.Sub(w.sent), len(w.sizes), bytes)
+	}
+}
+
+// noWait is how long it takes to read replies that have come.
+const noWait = 200 * time.Microsecond
 
 // askSource sends UNLINK of what has been restored and the reads of the next keys.
 // Nothing else touches these, so what is read needs no transaction: only the passing of
