@@ -197,6 +197,7 @@ func (s *session) resetState() {
 	s.stopTracking()
 	s.proto, s.db, s.name, s.lastWrite = 2, 0, "", nil
 	s.noEvict, s.noTouch = false, false
+	s.quiet, s.muted = quietNot, false
 	s.authed = s.l.opt.Password == ""
 }
 

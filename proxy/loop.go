@@ -21,9 +21,11 @@ type loop struct {
 	srv *Server
 	id  int
 	opt *Options // in force; see observe
-	el  gnet.EventLoop
-	now time.Time // read once per event, by clock
-	ns  int64     // … in ns since the server's start
+
+	pause pauseMode
+	el    gnet.EventLoop
+	now   time.Time // read once per event, by clock
+	ns    int64     // … in ns since the server's start
 
 	table  *router.Table
 	offers []offer // tables that wait for parked commands, oldest first
@@ -439,6 +441,7 @@ func (l *loop) begin(s *session, c *resp.Command) *request {
 	l.t.executing = nil // its reply counts, and not an answer
 	r := l.newRequest(s, c)
 	l.keep(r, l.t.frame)
+	r.muted = s.muted
 	s.queue.push(r)
 	return r
 }

@@ -52,7 +52,8 @@ type Options struct {
 	ClusterFacade bool     // answer CLUSTER as a Redis Cluster whose every node is a gateway
 	Advertise     []string // … and tell clients these addresses; none: the one that they reached
 
-	Settings map[string]string // all of keyferry.toml but passwords, for CONFIG GET
+	ConfigFile string            // for INFO
+	Settings   map[string]string // all of keyferry.toml but passwords, for CONFIG GET
 	// Check says what is wrong with options that CONFIG SET would put into force. Nil: nothing
 	// beyond what each setting checks.
 	Check func(o *Options) error

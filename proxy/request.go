@@ -26,6 +26,7 @@ type request struct {
 	done    bool      // the reply is complete
 	started bool      // bytes of the reply have gone to the client
 	flying  bool      // on a pipe
+	muted   bool      // CLIENT REPLY: the client is not to see the reply
 
 	begun  int64          // loop.ns when it was parsed; 0: it is not timed
 	sent   int64          // … when it was handed to a pipe; 0: it never was
@@ -110,6 +111,9 @@ func (r *request) take(b []byte, last bool) {
 	s := r.s
 	if last && r.g == nil {
 		s.l.timed(r, b)
+	}
+	if r.muted {
+		b = nil
 	}
 	switch {
 	case r.g != nil:

@@ -43,6 +43,12 @@ type Server struct {
 	setMu   sync.Mutex        // protects changed, and makes CONFIG SET and REWRITE one at a time
 	changed map[*setting]bool // by CONFIG SET
 
+	rates     rates
+	dataConns dataConns
+
+	pauseMu sync.Mutex // protects paused, and that loops hear of its changes in their order
+	paused  clientsPaused
+
 	mu    sync.Mutex // protects loops and table, which must change together
 	loops map[gnet.EventLoop]*loop
 	table *router.Table
@@ -115,6 +121,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	err := s.eng.Stop(stop)
 	s.cancel()
 	s.wg.Wait()
+	s.dataConns.close()
 	return err
 }
 
@@ -202,6 +209,12 @@ func (s *Server) tick() {
 		case <-s.ctx.Done():
 			return
 		case <-fast.C:
+		}
+		if n%5 == 0 {
+			s.rates.sample(time.Now(), s.Stats())
+		}
+		if n%50 == 0 {
+			s.rates.note(memoryNow().used)
 		}
 		for _, l := range s.allLoops() {
 			if n%50 == 0 || l.wantTick.Load() {

@@ -82,7 +82,7 @@ func (s *session) enqueue(cmd *resp.Command, args [][]byte, frame []byte, inline
 	}
 	tx.frames = append(tx.frames, frame...)
 	tx.n++
-	tx.writes = tx.writes || cmd.Flags&resp.Write != 0
+	tx.writes = tx.writes || mayWrite(cmd)
 	if len(tx.frames) > s.l.opt.QueryLimit {
 		s.closeFor(fmt.Sprintf("%d bytes queued since MULTI, over client-query-buffer-limit", len(tx.frames)))
 		return
