@@ -38,7 +38,8 @@ type session struct {
 	noEvict  bool
 	noTouch  bool
 	quiet    quiet // CLIENT REPLY
-	muted    bool  // the command at hand gets no reply
+	monitor  bool
+	muted    bool // the command at hand gets no reply
 	lastCmd  *resp.Command
 	lastPipe *upstream.Pipe
 	commands int64
@@ -458,6 +459,7 @@ func (s *session) leave() {
 	s.in, s.out, s.scan, s.pushes, s.tx = nil, nil, nil, nil, nil
 	s.unsubscribeAll()
 	s.stopTracking()
+	s.stopMonitor()
 	watched := true
 	for s.queue.n > 0 {
 		r := s.queue.pop()
