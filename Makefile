@@ -6,7 +6,7 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test race lint fmt fuzz sim integration chaos kills bench bench-drain screenshots tools-redis tools-chromium tools-nutcracker clean
+.PHONY: build demo test race lint fmt docs fuzz sim integration chaos kills bench bench-drain screenshots tools-redis tools-chromium tools-nutcracker clean
 
 build:
 	$(GO) build -o $(BIN) ./cmd/keyferry
@@ -31,6 +31,11 @@ lint:
 
 fmt:
 	gofmt -w .
+
+# From the command table; a test fails when it is out of date.
+docs:
+	$(GO) run ./internal/resp/gendocs > docs/commands.md.new
+	mv docs/commands.md.new docs/commands.md
 
 fuzz:
 	$(GO) test ./internal/resp -run xxx -fuzz FuzzRequest -fuzztime $(FUZZTIME)
