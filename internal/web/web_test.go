@@ -261,6 +261,9 @@ func TestAPI(t *testing.T) {
 	if got := r.command("MIGRATE", "0-8191", "TO", "g2", "DRYRUN", "JSON"); !strings.Contains(got, `"estimated_keys"`) {
 		t.Errorf("plan: %s", got)
 	}
+	if got := r.command("REBALANCE", "BY", "OPS", "WEIGHT", "g2", "3", "DRYRUN", "JSON"); !strings.Contains(got, `"estimated_bytes"`) || !strings.Contains(got, `"target":"g2"`) {
+		t.Errorf("plan by use: %s", got)
+	}
 	r.command("MIGRATE", "0-8191", "TO", "g2")
 	r.await("the job", func() bool {
 		return strings.Contains(r.get("/api/v1/migrations"), `"phase":"done"`) && strings.Contains(r.get("/api/v1/migrations/m1"), `"to":"bulk"`)
