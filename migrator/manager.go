@@ -52,6 +52,7 @@ type Manager struct {
 	old         map[string]bool // jobs that were published before this process began
 	gate        gate            // every batch of every mover goes through it
 	scripted    func(slot int) bool
+	opsOfSlots  func() []float32
 	clients     func(context.Context) metrics.Histogram
 
 	mu      sync.Mutex // protects what follows

@@ -283,7 +283,7 @@ func (r *runner) bulk(ctx context.Context) (*Event, error) {
 	}
 	if s := &r.mover.stats; s.estimate.Load() == 0 {
 		plan := []Plan{{Source: r.job.Source, Slots: r.job.Slots, Keys: -1}}
-		r.m.Estimate(ctx, plan)
+		r.m.estimateKeys(ctx, plan)
 		s.estimate.Store(max(plan[0].Keys, 0))
 	}
 	from := place{}

@@ -112,6 +112,7 @@ func (g *Gateway) start(c conf.Config) error {
 	g.Manager.SetClientLatency(g.Proxy.ClientLatency)
 	g.observer = observe.New(observe.Config{Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version,
 		ConnTo: proxy.ConnPrefix(name, g.Manager.Incarnation()) + "observer"})
+	g.Manager.SetSlotOps(func() []float32 { return g.observer.Last().Heat })
 	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
 	if err := g.Proxy.Start(); err != nil {
 		return err
