@@ -231,6 +231,6 @@ func migratorConfig(c conf.Config, name string) migrator.Config {
 		MemoryLimit: int64(c.Migration.MemoryLimit), StalledAfter: d(c.Migration.StalledAfter),
 		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,
 		BackoffMin: d(c.Migration.BackoffMin), BackoffMax: d(c.Migration.BackoffMax), CallTimeout: d(c.Migration.CallTimeout),
-		FalsePositive: c.Locks.FilterFalsePositive, RecentKeys: c.Locks.RecentlyMoved, MaxWaiting: c.Locks.MaxKeysWaiting,
+		MaxWaiting: c.Locks.MaxKeysWaiting,
 	}
 }
