@@ -71,7 +71,7 @@ func (c *Config) Texts() map[string]string {
 // literal is a value in TOML.
 func literal(f reflect.Value) string {
 	switch v := f.Interface().(type) {
-	case int, float64:
+	case int:
 		return fmt.Sprint(v)
 	case List:
 		return texts(v)

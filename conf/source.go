@@ -90,10 +90,6 @@ func typed(f reflect.Value, v any) any {
 		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 			return n
 		}
-	case reflect.Float64:
-		if n, err := strconv.ParseFloat(text, 64); err == nil {
-			return n
-		}
 	}
 	return text
 }
@@ -103,7 +99,6 @@ func typed(f reflect.Value, v any) any {
 func assign(f reflect.Value, v any) error {
 	text, isText := v.(string)
 	n, isInt := v.(int64)
-	x, isFloat := v.(float64)
 	switch p := f.Addr().Interface().(type) {
 	case *Size:
 		switch {
@@ -132,14 +127,6 @@ func assign(f reflect.Value, v any) error {
 			return errors.New("want a whole number")
 		}
 		*p = int(n)
-	case *float64:
-		switch {
-		case isInt:
-			x = float64(n)
-		case !isFloat:
-			return errors.New("want a number")
-		}
-		*p = x
 	default:
 		panic(fmt.Sprintf("conf: no way to set a %T", p)) // a new type in Config
 	}

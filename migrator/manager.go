@@ -36,9 +36,7 @@ type Config struct {
 	BackoffMax      time.Duration
 	CallTimeout     time.Duration // of one call to a server
 	StalledAfter    time.Duration // without progress
-	FalsePositive   float64       // of the filter of moved keys
-	RecentKeys      int
-	MaxWaiting      int // keys waited for by clients, per job
+	MaxWaiting      int           // keys waited for by clients, per job
 }
 
 // Manager owns the control plane of one gateway: it turns stored States into routing
@@ -54,6 +52,7 @@ type Manager struct {
 	old         map[string]bool // jobs that were published before this process began
 	gate        gate            // every batch of every mover goes through it
 	scripted    func(slot int) bool
+	opsOfSlots  func() []float32
 	clients     func(context.Context) metrics.Histogram
 
 	mu      sync.Mutex // protects what follows
@@ -133,10 +132,9 @@ func (m *Manager) build(st topology.State) (*router.Table, error) {
 		}
 		mode := slotlock.Filtered
 		if m.old[id] {
-			mode = slotlock.Resolve // what had moved before is not in this filter
+			mode = slotlock.Resolve // this table does not know what had moved before
 		}
-		t := slotlock.New(slotlock.Options{Mode: mode, ExpectedKeys: 1 << 16, FalsePositive: m.cfg.FalsePositive,
-			RecentKeys: m.cfg.RecentKeys, MaxWaiting: m.cfg.MaxWaiting, Closed: !m.old[id]})
+		t := slotlock.New(slotlock.Options{Mode: mode, ExpectedKeys: 1 << 15, MaxWaiting: m.cfg.MaxWaiting, Closed: !m.old[id]})
 		m.locks[id] = t
 		if j := st.Job(id); !m.old[id] && j != nil {
 			m.wholes[id] = m.wholeSlots(j.Slots)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 )
@@ -189,6 +191,23 @@ func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// tryAdmit is admit where waiting is out of the question.
+func (m *mover) tryAdmit(n int) (release func(), ok bool) {
+	if m.byteLimit.Limit() != rate.Inf || m.gov.short(n) {
+		return nil, false
+	}
+	bytes, wait, rest := m.gov.take(n)
+	if wait != nil {
+		return nil, false
+	}
+	release = func() { m.gov.release(n, bytes) }
+	if rest > 0 || !m.limit.AllowN(time.Now(), min(n, m.limit.Burst())) {
+		release()
+		return nil, false
+	}
+	return release, true
 }
 
 func sleep(ctx context.Context, d time.Duration) {

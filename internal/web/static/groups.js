@@ -37,6 +37,13 @@ on("groups", (delta) => {
   if (state.groups.size === 0) box.replaceChildren(h("div", { class: "empty" }, "No group yet. Add the server that you have, and assign it all slots."));
 });
 
+// The part that each group is to have; 1 unless one says otherwise.
+on("groups", () => {
+  const box = $("weights"), ids = [...state.groups.keys()].sort();
+  if ([...box.querySelectorAll("input")].map((e) => e.name).join() === ids.join()) return;
+  box.replaceChildren(...ids.map((id) => h("label", { class: "small" }, "Weight of " + id, h("input", { name: id, inputmode: "decimal", value: "1", pattern: "\\d+(\\.\\d+)?" }))));
+});
+
 $("add").addEventListener("submit", async (e) => {
   e.preventDefault();
   const f = e.target.elements;
@@ -46,16 +53,16 @@ $("add").addEventListener("submit", async (e) => {
 
 $("rebalance").addEventListener("submit", async (e) => {
   e.preventDefault();
-  const by = e.target.elements.by.value, out = $("plan"), button = e.target.querySelector("button");
+  const by = e.target.elements.by.value, weights = [...$("weights").querySelectorAll("input")].filter((i) => i.value !== "1").flatMap((i) => ["WEIGHT", i.name, i.value || "1"]), out = $("plan"), button = e.target.querySelector("button");
   button.disabled = true;
   try {
-    const got = await command("REBALANCE", "BY", by, "DRYRUN", "JSON");
+    const got = await command("REBALANCE", "BY", by, ...weights, "DRYRUN", "JSON");
     const plans = (Array.isArray(got) ? got : got?.plans) || [];
     if (plans.length === 0) { out.replaceChildren(h("p", { class: "note good" }, "Every group has its share of " + by.toLowerCase() + " already.")); return; }
     const apply = h("button", { type: "button", class: "main", onclick: async () => {
       if (!await ask("Move " + int(plans.reduce((n, p) => n + count(p.slots), 0)) + " slots?", "Rebalance", h("p", {}, plans.length + " migration" + (plans.length > 1 ? "s" : "") + " will begin. Clients go on meanwhile."))) return;
       try {
-        const ids = await command("REBALANCE", "BY", by, "JSON");
+        const ids = await command("REBALANCE", "BY", by, ...weights, "JSON");
         toast("Started " + [ids].flat().join(", "));
         location.href = "/migrations";
       } catch (err) { toast(err.message, true); }
