@@ -63,9 +63,14 @@ func hint(fields map[string]reflect.Value, key string) string {
 	return ""
 }
 
+// secret reports that the value of a key is never shown.
+func secret(key string) bool {
+	return strings.HasSuffix(key, "password") || strings.HasSuffix(key, "token")
+}
+
 // shown keeps passwords out of errors, which end in logs.
 func shown(key string, v any) string {
-	if strings.HasSuffix(key, "password") {
+	if secret(key) {
 		return "…"
 	}
 	if s, ok := v.(string); ok {
