@@ -24,6 +24,8 @@ type keyMove struct {
 	idleS  int64 // OBJECT IDLETIME, seconds; -1: not known
 	freq   int64 // OBJECT FREQ; -1: not known
 	fence  string
+
+	doubted bool // among mover.doubts
 }
 
 // worker moves batches over a pair of connections. One goroutine uses it.

@@ -158,10 +158,13 @@ func (p *pool) move(ctx context.Context, w *worker, keys []slotlock.Key) error {
 	defer m.gate.leave()
 	var moves []*keyMove
 	var busy []slotlock.Key
-	start := time.Now()
+	start, first := time.Now(), Read
+	if m.sweeping.Load() {
+		first = Probe
+	}
 	for _, k := range keys {
 		if m.locks.TryLock(k) {
-			moves = append(moves, &keyMove{key: k, since: start})
+			moves = append(moves, &keyMove{key: k, since: start, step: first})
 		} else {
 			busy = append(busy, k)
 		}
@@ -175,7 +178,7 @@ func (p *pool) move(ctx context.Context, w *worker, keys []slotlock.Key) error {
 		over()
 		m.adapt(time.Since(start), len(moves))
 	}
-	if len(busy) > 0 {
+	if len(busy) > 0 && first == Read { // a key in use at the source is not at the target as well
 		m.nudge(busy)
 	}
 	return err

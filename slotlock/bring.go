@@ -8,7 +8,7 @@ func (t *Table) Bring(db int, name []byte, w Waiter) Verdict {
 		s := t.shard(db, name)
 		s.mu.Lock()
 		e := s.entries[Key{db, string(name)}]
-		if (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.homes.maybeTarget(s.tagged(db, name)) {
+		if !s.frozen && (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.homes.maybeTarget(s.tagged(db, name)) {
 			if e == nil {
 				e = &entry{}
 				s.entries[Key{db, string(name)}] = e

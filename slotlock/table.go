@@ -91,6 +91,7 @@ type Table struct {
 type shard struct {
 	mu      sync.Mutex // protects all below; held for nanoseconds, never across a Wake
 	mode    Mode
+	frozen  bool // see Freeze
 	entries map[Key]*entry
 	homes   homes
 	scratch []byte
@@ -139,6 +140,9 @@ func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
 	s := t.shard(db, name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.frozen && s.freezing(Key{db, string(name)}, w) {
+		return Wait
+	}
 	e := s.entries[Key{db, string(name)}]
 	if e != nil && e.state != sharedOnly {
 		e.addWaiter(w)
@@ -171,6 +175,9 @@ func (t *Table) Resolve(db int, name []byte, w Waiter) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := Key{db, string(name)}
+	if s.freezing(k, w) {
+		return Wait
+	}
 	e := s.entries[k]
 	if e != nil && e.state != sharedOnly {
 		e.addWaiter(w)
@@ -232,7 +239,7 @@ func (t *Table) Release(k Key) {
 		if e.state == wanted {
 			e.state = locked
 			t.touch(k)
-		} else {
+		} else if e.empty() {
 			delete(s.entries, k)
 		}
 	}
@@ -298,10 +305,14 @@ func (t *Table) Commit(k Key) {
 	e := s.mustBeLocked(k)
 	s.homes.add(k, s.taggedKey(k))
 	delete(s.entries, k)
+	woken := e.waiters
+	if s.keep(k, woken) {
+		woken = nil
+	}
 	s.mu.Unlock()
 	t.done(e)
 	t.moved.Add(1)
-	t.wake(k, e.waiters, Target)
+	t.wake(k, woken, Target)
 }
 
 // Abort unlocks a key that stays where it is. With atSource the caller has proof that
@@ -314,7 +325,9 @@ func (t *Table) Abort(k Key, atSource bool) {
 	e := s.mustBeLocked(k)
 	woken := e.waiters
 	v := Wait
-	if atSource && len(woken) > 0 {
+	if s.keep(k, woken) {
+		woken = nil
+	} else if atSource && len(woken) > 0 {
 		v = Source
 		s.entries[k] = &entry{shared: len(woken)}
 		t.holds.Add(int64(len(woken)))
@@ -339,6 +352,9 @@ func (t *Table) Cancel(k Key, w Waiter) {
 	for i := range e.waiters {
 		if e.waiters[i] == w {
 			e.waiters = append(e.waiters[:i], e.waiters[i+1:]...)
+			if e.empty() {
+				delete(s.entries, k)
+			}
 			return
 		}
 	}

@@ -25,9 +25,10 @@ var proxyHelp = []any{
 	status("    MAXP99 makes the mover yield while clients wait longer than that."),
 	status("REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"),
 	status("    Move slots so that every group has an equal share. Answers the ids of the jobs."),
-	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id>"),
+	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id>"),
 	status("MIGRATION LIMIT <id> <limits>"),
-	status("    Jobs. CANCEL ends a job that has moved nothing; another is left paused as it is."),
+	status("    Jobs. CANCEL ends a job that has moved nothing; of another, STAY (the default) leaves it"),
+	status("    paused as it is, and REVERT brings back what has moved while clients go on."),
 	status("    LIMIT changes the limits of a job that runs; 0 takes one away."),
 	status("    LOG is everything that happened to a job. SUBSCRIBE keyferry:migrations gives it as it"),
 	status("    happens, with the progress, as JSON."),
@@ -170,7 +171,7 @@ type SlotRow struct {
 	First  int    `json:"first"`
 	Last   int    `json:"last"`
 	Group  string `json:"group"` // "": nobody
-	State  string `json:"state"` // stable, moving, unassigned
+	State  string `json:"state"` // stable, moving, returning (from the job's target), unassigned
 	Target string `json:"target,omitempty"`
 	Job    string `json:"job,omitempty"`
 }
@@ -193,6 +194,9 @@ func SlotRows(st topology.State) []SlotRow {
 		for _, r := range j.Slots {
 			for i := r.First; i <= r.Last; i++ {
 				rows[i].State, rows[i].Target, rows[i].Job = "moving", j.Target, j.ID
+				if j.Back { // they are the group's again, and come from the job's target
+					rows[i].State = "returning"
+				}
 			}
 		}
 	}
