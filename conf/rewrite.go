@@ -57,11 +57,11 @@ func (c *Config) reads(text []byte, keys []string) error {
 	return nil
 }
 
-// Texts are all settings but passwords, as they would be written without quotes.
+// Texts are all settings but secrets, as they would be written without quotes.
 func (c *Config) Texts() map[string]string {
 	out := make(map[string]string)
 	for key, f := range c.fields() {
-		if !strings.HasSuffix(key, "password") {
+		if !secret(key) {
 			out[key] = fmt.Sprint(f.Interface())
 		}
 	}
@@ -71,7 +71,7 @@ func (c *Config) Texts() map[string]string {
 // literal is a value in TOML.
 func literal(f reflect.Value) string {
 	switch v := f.Interface().(type) {
-	case int, float64:
+	case int:
 		return fmt.Sprint(v)
 	case List:
 		return texts(v)

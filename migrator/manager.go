@@ -36,9 +36,7 @@ type Config struct {
 	BackoffMax      time.Duration
 	CallTimeout     time.Duration // of one call to a server
 	StalledAfter    time.Duration // without progress
-	FalsePositive   float64       // of the filter of moved keys
-	RecentKeys      int
-	MaxWaiting      int // keys waited for by clients, per job
+	MaxWaiting      int           // keys waited for by clients, per job
 }
 
 // Manager owns the control plane of one gateway: it turns stored States into routing
@@ -54,6 +52,7 @@ type Manager struct {
 	old         map[string]bool // jobs that were published before this process began
 	gate        gate            // every batch of every mover goes through it
 	scripted    func(slot int) bool
+	opsOfSlots  func() []float32
 	clients     func(context.Context) metrics.Histogram
 	settled     func(ctx context.Context, group string) error
 
@@ -134,7 +133,7 @@ func (m *Manager) build(st topology.State) (*router.Table, error) {
 		}
 		mode := slotlock.Filtered
 		if m.old[id] {
-			mode = slotlock.Resolve // what had moved before is not in this filter
+			mode = slotlock.Resolve // this table does not know what had moved before
 		}
 		o := m.lockOptions()
 		o.Mode, o.Closed = mode, !m.old[id]
@@ -148,7 +147,7 @@ func (m *Manager) build(st topology.State) (*router.Table, error) {
 }
 
 func (m *Manager) lockOptions() slotlock.Options {
-	return slotlock.Options{ExpectedKeys: 1 << 16, FalsePositive: m.cfg.FalsePositive, RecentKeys: m.cfg.RecentKeys, MaxWaiting: m.cfg.MaxWaiting}
+	return slotlock.Options{ExpectedKeys: 1 << 15, MaxWaiting: m.cfg.MaxWaiting}
 }
 
 // Publish gives a table to the data plane: it returns when every loop routes by it, and a

@@ -25,7 +25,11 @@ type Plan struct {
 	Source string           `json:"source"`
 	Target string           `json:"target"`
 	Slots  []topology.Range `json:"slots"`
-	Keys   int64            `json:"estimated_keys"` // of the source's, by its share of slots; -1: not known
+	// What is expected; -1: not known. Keys are the source's by its share of slots, bytes
+	// those of as many of a sample of its keys, seconds what earlier jobs took for as many.
+	Keys    int64 `json:"estimated_keys"`
+	Bytes   int64 `json:"estimated_bytes"`
+	Seconds int64 `json:"estimated_seconds"`
 }
 
 // PlanMove says which jobs a request needs: one for each group that owns some of its
@@ -57,22 +61,10 @@ func PlanMove(st topology.State, q MoveRequest) ([]Plan, error) {
 	}
 	var out []Plan
 	for source, rs := range by {
-		out = append(out, Plan{Source: source, Target: q.Target, Slots: rs, Keys: -1})
+		out = append(out, Plan{Source: source, Target: q.Target, Slots: rs, Keys: -1, Bytes: -1, Seconds: -1})
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Source < out[j].Source })
 	return out, nil
-}
-
-// Estimate fills in how many keys the plans move, by DBSIZE and the share of slots.
-func (m *Manager) Estimate(ctx context.Context, plans []Plan) {
-	st := m.State()
-	sizes := m.measure(ctx, st, ByKeys)
-	for i := range plans {
-		p := &plans[i]
-		if n, ok := sizes[p.Source]; ok {
-			p.Keys = n * int64(topology.CountSlots(p.Slots)) / int64(max(1, topology.CountSlots(st.SlotsOf(p.Source))))
-		}
-	}
 }
 
 // Submit stores jobs for the plans; they start at once. It returns their ids.

@@ -49,7 +49,7 @@ func (t *Table) Turn(o Options) {
 		s.mu.Lock()
 		s.mode = Resolve
 		s.homes = homes{}
-		s.homes.init(o.ExpectedKeys/shardCount, o.FalsePositive, o.RecentKeys/shardCount)
+		s.homes.init(o.ExpectedKeys/shardCount, i)
 		s.mu.Unlock()
 	}
 	t.away.Store(false)
@@ -73,7 +73,7 @@ func (t *Table) Thaw() {
 			woken = append(woken, waiting{k, e.waiters})
 			e.waiters = nil
 			if e.shared == 0 {
-				delete(s.entries, k)
+				s.drop(k, e)
 			}
 		}
 		s.mu.Unlock()
@@ -90,8 +90,7 @@ func (s *shard) freezing(k Key, w Waiter) bool {
 	}
 	e := s.entries[k]
 	if e == nil {
-		e = &entry{}
-		s.entries[k] = e
+		e = s.enter(k, sharedOnly)
 	}
 	e.addWaiter(w)
 	return true
@@ -103,7 +102,7 @@ func (s *shard) keep(k Key, ws []Waiter) bool {
 	if !s.frozen || len(ws) == 0 {
 		return false
 	}
-	s.entries[k] = &entry{waiters: ws}
+	s.enter(k, sharedOnly).waiters = ws
 	return true
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"keyferry/internal/topology"
@@ -23,8 +24,9 @@ var proxyHelp = []any{
 	status("    when the slots come from several groups."),
 	status("    Limits: " + limitsUsage + "."),
 	status("    MAXP99 makes the mover yield while clients wait longer than that."),
-	status("REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"),
-	status("    Move slots so that every group has an equal share. Answers the ids of the jobs."),
+	status(rebalanceUsage),
+	status("    Move slots so that every group has its share, by weights (1 where none is given; 0 empties"),
+	status("    a group). Answers the ids of the jobs."),
 	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id>"),
 	status("MIGRATION LIMIT <id> <limits>"),
 	status("    Jobs. CANCEL ends a job that has moved nothing; of another, STAY (the default) leaves it"),
@@ -316,7 +318,7 @@ func (s *Server) submit(ctx context.Context, plans []migrator.Plan, q migrator.M
 		out := []any{}
 		for _, p := range plans {
 			out = append(out, []any{"source", p.Source, "target", p.Target, "slots", topology.FormatRanges(p.Slots),
-				"slot_count", topology.CountSlots(p.Slots), "estimated_keys", p.Keys})
+				"slot_count", topology.CountSlots(p.Slots), "estimated_keys", p.Keys, "estimated_bytes", p.Bytes, "estimated_s", p.Seconds})
 		}
 		return out
 	}
@@ -336,7 +338,7 @@ func (s *Server) submit(ctx context.Context, plans []migrator.Plan, q migrator.M
 	return out
 }
 
-const rebalanceUsage = "REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"
+const rebalanceUsage = "REBALANCE [BY SLOTS|KEYS|MEMORY|OPS] [WEIGHT <group> <n> ...] [DRYRUN]"
 
 func (s *Server) rebalance(ctx context.Context, args []string) any {
 	if word(args, 0, "help") {
@@ -344,6 +346,7 @@ func (s *Server) rebalance(ctx context.Context, args []string) any {
 	}
 	args, asJ := wantsJSON(args)
 	by, dry := migrator.BySlots, false
+	weights := make(map[string]float64)
 	for i := 0; i < len(args); i++ {
 		switch {
 		case word(args, i, "dryrun"):
@@ -351,14 +354,21 @@ func (s *Server) rebalance(ctx context.Context, args []string) any {
 		case word(args, i, "by") && i+1 < len(args):
 			i++
 			by = migrator.Measure(strings.ToUpper(args[i]))
-			if by != migrator.BySlots && by != migrator.ByKeys && by != migrator.ByMemory {
+			if by != migrator.BySlots && by != migrator.ByKeys && by != migrator.ByMemory && by != migrator.ByOps {
 				return usage(rebalanceUsage)
 			}
+		case word(args, i, "weight") && i+2 < len(args):
+			w, err := strconv.ParseFloat(args[i+2], 64)
+			if err != nil || !(w >= 0 && w <= 1e6) {
+				return fmt.Errorf("WEIGHT %s %q: want a number from 0, which empties the group, to 1000000", args[i+1], args[i+2])
+			}
+			weights[args[i+1]] = w
+			i += 2
 		default:
 			return usage(rebalanceUsage)
 		}
 	}
-	plans, err := s.Manager.PlanRebalance(ctx, by)
+	plans, err := s.Manager.PlanRebalance(ctx, by, weights)
 	if err != nil {
 		return err
 	}

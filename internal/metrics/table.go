@@ -13,7 +13,7 @@ const (
 type Series struct {
 	Name   string // keyferry_…
 	Help   string
-	Unit   string // seconds, bytes, or "": a count
+	Unit   string // seconds, bytes, ratio (0 to 1), or "": a count
 	Kind   Kind
 	Labels []string
 }
@@ -83,22 +83,24 @@ var (
 	SlotsMoving     = series(Gauge, "slots_moving", "", "Slots in motion")
 )
 
-// Migration. Those with a job's id are of open jobs and of the newest ended ones.
+// Migration. Those with the label migration, which is the job's id, are of open jobs and of the newest ended ones.
 var (
 	Jobs             = series(Gauge, "migration_jobs", "", "Jobs that are remembered, by phase", "phase")
-	JobPhase         = series(Gauge, "migration_job_phase", "", "1 for the phase that the job is in", "job", "source", "target", "phase")
-	JobKeys          = series(Counter, "migration_keys_moved_total", "", "Keys moved", "job")
-	JobBytes         = series(Counter, "migration_moved_bytes_total", "bytes", "Bytes moved, as DUMP gives them", "job")
-	JobTouched       = series(Counter, "migration_keys_moved_on_touch_total", "", "Keys moved because a client asked for them", "job")
-	JobKeysLeft      = series(Gauge, "migration_keys_left", "", "Keys thought to be left; absent while not known", "job")
-	JobRate          = series(Gauge, "migration_keys_per_second", "", "Keys moved per second, now", "job")
-	JobRateLimit     = series(Gauge, "migration_rate_limit", "", "The operator's ceiling in keys per second; 0: none", "job")
-	JobHold          = series(Gauge, "migration_lock_hold_seconds", "seconds", "How long keys were locked: p50, p99, max", "job", "stat")
-	JobWaiting       = series(Gauge, "migration_keys_waited_for", "", "Keys that clients wait for", "job")
-	JobInDoubt       = series(Gauge, "migration_keys_in_doubt", "", "Keys whose outcome is not known; they stay locked until it is", "job")
-	JobBigKeys       = series(Counter, "migration_big_keys_total", "", "Keys met that are larger than migration.big-key-bytes", "job")
-	JobAttempts      = series(Gauge, "migration_failed_attempts", "", "Failed attempts in a row", "job")
-	JobProgress      = series(Gauge, "migration_last_progress_timestamp_seconds", "seconds", "When a key was last moved, as Unix time", "job")
+	JobPhase         = series(Gauge, "migration_job_phase", "", "1 for the phase that the job is in", "migration", "source", "target", "phase")
+	JobKeys          = series(Counter, "migration_keys_moved_total", "", "Keys moved", "migration")
+	JobBytes         = series(Counter, "migration_moved_bytes_total", "bytes", "Bytes moved, as DUMP gives them", "migration")
+	JobTouched       = series(Counter, "migration_keys_moved_on_touch_total", "", "Keys moved because a client asked for them", "migration")
+	JobKeysLeft      = series(Gauge, "migration_keys_left", "", "Keys thought to be left; absent while not known", "migration")
+	JobRate          = series(Gauge, "migration_keys_per_second", "", "Keys moved per second, now", "migration")
+	JobRateLimit     = series(Gauge, "migration_rate_limit", "", "The operator's ceiling in keys per second; 0: none", "migration")
+	JobHold          = series(Gauge, "migration_lock_hold_seconds", "seconds", "How long keys were locked: p50, p99, max", "migration", "stat")
+	JobWaiting       = series(Gauge, "migration_keys_waited_for", "", "Keys that clients wait for", "migration")
+	JobInDoubt       = series(Gauge, "migration_keys_in_doubt", "", "Keys whose outcome is not known; they stay locked until it is", "migration")
+	JobBigKeys       = series(Counter, "migration_big_keys_total", "", "Keys met that are larger than migration.big-key-bytes", "migration")
+	JobAttempts      = series(Gauge, "migration_failed_attempts", "", "Failed attempts in a row", "migration")
+	JobProgress      = series(Gauge, "migration_last_progress_timestamp_seconds", "seconds", "When a key was last moved, as Unix time", "migration")
+	JobSpeed         = series(Gauge, "migration_speed_ratio", "ratio", "Part of full speed that flow control lets the job have; 1: nothing holds it back", "migration")
+	JobStalled       = series(Gauge, "migration_stalled", "", "1 while the job has made no progress for long", "migration")
 	MigrationErrors  = series(Counter, "migration_errors_total", "", "Failed attempts, by where the error came from and its code", "origin", "code")
 	MigrationRetries = series(Counter, "migration_retries_total", "", "Times that a job went on after a failed attempt")
 )

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"keyferry/conf"
@@ -23,9 +24,14 @@ import (
 	"keyferry/internal/testredis"
 )
 
+// TestMain looks for goroutines that nobody waited for. The three that are left out belong
+// to a pool that gnet has for the whole process and never closes.
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"))
 }
 
 type quiet struct{}
@@ -254,6 +260,9 @@ func TestAPI(t *testing.T) {
 	r.await("the group's keys", func() bool { return strings.Contains(r.get("/api/v1/groups"), `"keys":2000`) })
 	if got := r.command("MIGRATE", "0-8191", "TO", "g2", "DRYRUN", "JSON"); !strings.Contains(got, `"estimated_keys"`) {
 		t.Errorf("plan: %s", got)
+	}
+	if got := r.command("REBALANCE", "BY", "OPS", "WEIGHT", "g2", "3", "DRYRUN", "JSON"); !strings.Contains(got, `"estimated_bytes"`) || !strings.Contains(got, `"target":"g2"`) {
+		t.Errorf("plan by use: %s", got)
 	}
 	r.command("MIGRATE", "0-8191", "TO", "g2")
 	r.await("the job", func() bool {
