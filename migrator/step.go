@@ -161,7 +161,7 @@ func cancel(j topology.Job, e Event) (topology.Job, error) {
 	if j.Phase.Ended() {
 		return j, fmt.Errorf("job %s is %s", j.ID, j.Phase)
 	}
-	if !j.Published || e.Clean {
+	if !j.Published || e.Clean && !j.Back {
 		j.Phase, j.Published, j.EndedAtMs = topology.Cancelled, false, e.AtMs
 		j.Reason, j.ResumeTo, j.NextTryAtMs = ReasonOperator, "", 0
 		return j, nil
