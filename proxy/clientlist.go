@@ -200,10 +200,10 @@ func (s *session) clientKill(opts [][]byte) {
 
 func (s *session) killFilter(opts [][]byte) (f clientFilter, why string) {
 	f.not = s
-	if len(opts)%2 != 0 {
-		return f, "ERR syntax error"
-	}
 	for ; len(opts) > 0; opts = opts[2:] {
+		if len(opts) == 1 { // seen only now: what is wrong before it is said first
+			return f, "ERR syntax error"
+		}
 		arg := string(opts[1])
 		switch n, err := strconv.ParseInt(arg, 10, 64); strings.ToLower(string(opts[0])) {
 		case "id":
