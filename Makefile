@@ -6,7 +6,7 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test race lint fmt fuzz sim integration chaos bench bench-drain tools-redis tools-nutcracker clean
+.PHONY: build demo test race lint fmt fuzz sim integration chaos kills bench bench-drain tools-redis tools-nutcracker clean
 
 build:
 	$(GO) build -o $(BIN) ./cmd/keyferry
@@ -43,8 +43,13 @@ sim:
 integration: tools-redis
 	$(GO) test -v -timeout 20m ./test/integration
 
-# The kill tests again and again, with other seeds each time.
+# Faults of every kind for TIME, histories checked. SEED= repeats the choices of a run.
+TIME ?= 30m
 chaos: tools-redis
+	$(GO) test -v -timeout 0 ./test/chaos -run TestChaos -chaos.seed $(or $(SEED),0) -chaos.time $(TIME)
+
+# The kill tests again and again, with other seeds each time.
+kills: tools-redis
 	$(GO) test -v -timeout 60m -count 5 ./test/integration -run 'TestKill|TestServer|TestSource|TestFull'
 
 bench: tools-redis tools-nutcracker build

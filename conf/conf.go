@@ -32,6 +32,11 @@ type Config struct {
 		Level  string `toml:"level"`
 		Format string `toml:"format"`
 	} `toml:"log"`
+	HTTP struct {
+		Listen string `toml:"listen"`
+		Token  string `toml:"token"`
+		Hosts  List   `toml:"hosts"`
+	} `toml:"http"`
 	Cluster struct {
 		Scheme    string `toml:"scheme"`
 		Databases int    `toml:"databases"`
@@ -59,6 +64,9 @@ type Config struct {
 		MaxLen           int      `toml:"max-len"`
 		LatencyThreshold Duration `toml:"latency-threshold"`
 	} `toml:"slowlog"`
+	Hotkeys struct {
+		SampleEvery int `toml:"sample-every"`
+	} `toml:"hotkeys"`
 	Servers struct {
 		ConnectTimeout Duration `toml:"connect-timeout"`
 		RequestTimeout Duration `toml:"request-timeout"`

@@ -20,6 +20,7 @@ var documented = map[string]string{
 	"listen": ":7380", "admin": "127.0.0.1:7381", "admin-password": "", "data-dir": "./keyferry-data", "name": "", "password": "",
 	"cluster-facade": "off", "advertise": "", "passthrough": "",
 	"log.level": "info", "log.format": "console",
+	"http.listen": "127.0.0.1:7382", "http.token": "", "http.hosts": "", "hotkeys.sample-every": "16",
 	"cluster.scheme": "redis", "cluster.databases": "16",
 	"loops.count": "0", "loops.read-buffer": "64kb",
 	"clients.max-clients": "10000", "clients.max-bulk": "512mb", "clients.query-buffer-limit": "1gb",
@@ -152,7 +153,7 @@ func TestFileRefused(t *testing.T) {
 		{"unknown section", "[log]\nlevel = \"info\"\n[logs]\nlevel = \"info\"\n", "FILE:4: unknown key logs.level (did you mean log.level?)"},
 		{"empty unknown section", "[log]\n[nothing]\n", "FILE:2: unknown key nothing"},
 		{"key outside its section", "max-clients = 5\n", "FILE:1: unknown key max-clients (did you mean clients.max-clients?)"},
-		{"key after a section", "[log]\nlisten = \":1\"\n", "FILE:2: unknown key log.listen (did you mean listen?)"},
+		{"key after a section", "[log]\nadmin = \":1\"\n", "FILE:2: unknown key log.admin (did you mean admin?)"},
 		{"in an inline table", "\nclients = { max-client = 5 }\n", "FILE:2: unknown key clients.max-client"},
 		{"capitals", "Listen = \":1\"\n", "FILE:1: unknown key Listen"},
 		{"value for a section", "clients = 5\n", "FILE:1: unknown key clients (it is a section)"},
@@ -205,7 +206,7 @@ func unwrap(err error) error {
 // nothing else.
 func TestEnvAndFlagsReachEveryKey(t *testing.T) {
 	other := map[string]string{ // where the default is not next to another valid value
-		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis",
+		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "http.listen": "127.0.0.3:1", "http.hosts": "a,b", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis",
 		"locks.filter-false-positive": "0.001", "cluster-facade": "on", "advertise": "a:1,b:2",
 		"passthrough": "A.B 2 readonly keys=1,1,1; A.C 2 write keys=1,1,1",
 	}

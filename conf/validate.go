@@ -50,6 +50,12 @@ func (c *Config) checkTexts() (errs []error) {
 	need(isAddr(c.Admin), "admin", c.Admin, "host:port or :port")
 	need(!isAddr(c.Admin) || loopback(c.Admin) || c.AdminPassword != "", "admin", c.Admin,
 		"a loopback address, as 127.0.0.1:7381, or admin-password set")
+	need(c.HTTP.Listen == "" || isAddr(c.HTTP.Listen), "http.listen", c.HTTP.Listen, "host:port, :port or nothing")
+	need(!isAddr(c.HTTP.Listen) || loopback(c.HTTP.Listen) || c.HTTP.Token != "", "http.listen", c.HTTP.Listen,
+		"a loopback address, as 127.0.0.1:7382, or http.token set")
+	for _, h := range c.HTTP.Hosts {
+		need(h != "" && !strings.ContainsAny(h, " /:"), "http.hosts", h, "a host name without a port")
+	}
 	need(c.DataDir != "", "data-dir", c.DataDir, "a directory")
 	// CLIENT SETNAME takes nothing else, and colons part the name from what follows it.
 	need(!strings.ContainsFunc(c.Name, func(r rune) bool { return r < '!' || r > '~' || r == ':' }), "name", c.Name,
@@ -93,6 +99,7 @@ func (c *Config) counts() []bound[int] {
 		{"clients.max-clients", c.Clients.MaxClients, 1, 1 << 20},
 		{"clients.max-in-flight", c.Clients.MaxInFlight, 1, 1 << 24},
 		{"servers.max-dedicated", c.Servers.MaxDedicated, 1, 1 << 20},
+		{"hotkeys.sample-every", c.Hotkeys.SampleEvery, 0, 1 << 20},
 		{"slowlog.max-len", c.Slowlog.MaxLen, 0, 1 << 20},
 		{"locks.max-parked", c.Locks.MaxParked, 1, 1 << 24},
 		{"locks.max-keys-waiting", c.Locks.MaxKeysWaiting, 1, 1 << 24},

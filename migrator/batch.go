@@ -154,6 +154,7 @@ func (w *worker) do(ctx context.Context, db int, step MoveStep, moves []*keyMove
 		err = w.unlink(ctx, db, moves)
 	}
 	failpoint.Hit("move." + step.String() + ".after")
+	w.m.errs.add(err)
 	return err
 }
 
@@ -291,6 +292,7 @@ func (w *worker) restore(ctx context.Context, db int, moves []*keyMove) error {
 		mv.dump = ""
 	}
 	if lost != nil {
+		w.m.errs.add(at(fromTarget, first)) // what was answered before the connection broke
 		w.lostTarget()
 		return at(fromTarget, lost)
 	}

@@ -129,7 +129,7 @@ func jobError(origin string, err error) *topology.JobError {
 	var answer redis.Error
 	switch {
 	case errors.As(err, &never):
-		e.Code = "PREFLIGHT"
+		e.Code = never.code
 	case refused(err) && errors.As(err, &answer):
 		e.Code, _, _ = strings.Cut(answer.Error(), " ")
 	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout():
@@ -139,13 +139,20 @@ func jobError(origin string, err error) *topology.JobError {
 	default:
 		e.Code = "IO"
 	}
+	if len(e.Text) > maxErrorText {
+		e.Text = strings.ToValidUTF8(e.Text[:maxErrorText], "") + "…"
+	}
 	return e
 }
+
+// maxErrorText bounds what is kept of one error.
+const maxErrorText = 400
 
 // originError carries where an error came from up to the runner.
 type originError struct {
 	origin string
 	err    error
+	noted  bool // an errorLog has it
 }
 
 func (e *originError) Error() string { return fmt.Sprintf("%s: %v", e.origin, e.err) }
@@ -155,13 +162,18 @@ func at(origin string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &originError{origin, err}
+	return &originError{origin: origin, err: err}
+}
+
+func originOf(err error) *originError {
+	var o *originError
+	errors.As(err, &o)
+	return o
 }
 
 // asJobError is the way back.
 func asJobError(err error) *topology.JobError {
-	var o *originError
-	if errors.As(err, &o) {
+	if o := originOf(err); o != nil {
 		return jobError(o.origin, o.err)
 	}
 	return jobError(fromGateway, err)

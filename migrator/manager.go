@@ -61,6 +61,8 @@ type Manager struct {
 	acked   uint64         // epoch that every loop routes by
 	news    chan struct{}  // closed and replaced when acked or state change
 	wg      sync.WaitGroup
+
+	feed feed // who wants to hear of jobs
 }
 
 // Open takes over the cluster in the store, as a new incarnation of the gateway. If there
@@ -147,6 +149,7 @@ type Publish func(context.Context, *router.Table) (drained <-chan struct{}, err 
 // its jobs are run. It returns when every runner has stopped.
 func (m *Manager) Run(ctx context.Context, publish Publish) error {
 	defer m.wg.Wait()
+	m.wg.Go(func() { m.tellProgress(ctx) })
 	for st := range m.store.Watch(ctx) {
 		m.mu.Lock()
 		m.state = st
@@ -187,12 +190,17 @@ func (m *Manager) Run(ctx context.Context, publish Publish) error {
 				delete(m.wholes, id)
 			}
 		}
+		var forgotten []string
 		for id := range m.runners { // jobs so old that the State has forgotten them
 			if st.Job(id) == nil {
 				delete(m.runners, id)
+				forgotten = append(forgotten, id)
 			}
 		}
 		m.mu.Unlock()
+		for _, id := range forgotten {
+			_ = m.store.DropEvents(ctx, id) // they cost room and nothing else
+		}
 		m.tellNews()
 	}
 	return ctx.Err()
@@ -213,7 +221,7 @@ func (m *Manager) startRunners(ctx context.Context, st topology.State) {
 			continue
 		}
 		r := &runner{m: m, job: j, locks: m.locks[j.ID], complete: !m.old[j.ID], recovered: m.old[j.ID],
-			cmds: make(chan command), done: make(chan struct{})}
+			cmds: make(chan command), done: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
 		m.runners[j.ID] = r
 		m.wg.Go(func() { r.run(ctx) })
 	}
@@ -283,7 +291,7 @@ func (m *Manager) newMover(r *runner) *mover {
 	}
 	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, whole: m.wholes[j.ID], job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
 		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, parallel: parallel, locks: r.locks,
-		limit: limit, name: m.connName, bell: make(chan struct{}, 1), ready: make(chan struct{})}
+		limit: limit, errs: r.errs, talk: r.talk, name: m.connName, bell: make(chan struct{}, 1), ready: make(chan struct{})}
 	mv.fenceFirst = func(ctx context.Context) error {
 		if !r.recovered {
 			return nil

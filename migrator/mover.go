@@ -40,6 +40,8 @@ type mover struct {
 	name        func() string   // a new connection name
 	fenceFirst  func(ctx context.Context) error
 	stats       moverStats
+	errs        *errorLog
+	talk        *talk
 
 	mu      sync.Mutex
 	pending []*keyMove    // in doubt, or not yet unlinked; locked
@@ -71,6 +73,12 @@ func (m *mover) start() {
 func (m *mover) close() {
 	m.stop()
 	m.wg.Wait()
+}
+
+// note keeps an error that the resolvers go on after.
+func (m *mover) note(err error) {
+	m.errs.add(err)
+	m.stats.note(err)
 }
 
 // settle releases a key whose move is over.
@@ -141,7 +149,7 @@ func (m *mover) resolvers(ctx context.Context) {
 		if err == nil {
 			break
 		}
-		m.stats.note(err)
+		m.note(err)
 		m.stats.fenceErr.Store(&err)
 		if !m.backOff(ctx, &pause) {
 			return
@@ -182,8 +190,10 @@ func (m *mover) resolver(ctx context.Context, id string) {
 			continue
 		}
 		if ctx.Err() == nil {
-			m.stats.note(err)
-			m.log.Warn("resolver: will try again", zap.String("job", m.job), zap.Error(err), zap.Duration("in", pause))
+			m.note(err)
+			if ok, skipped := m.talk.may(time.Now()); ok {
+				m.log.Warn("resolver: will try again", zap.String("job", m.job), zap.Error(err), zap.Duration("in", pause), zap.Int("lines_left_out", skipped))
+			}
 		}
 		if !m.backOff(ctx, &pause) {
 			return

@@ -37,7 +37,11 @@ func (m *mover) newPool(ctx context.Context) *pool {
 		p.wg.Go(func() {
 			defer w.close()
 			for j := range p.jobs {
-				j.done(p.move(hard, w, j.keys))
+				err := p.move(hard, w, j.keys)
+				if p.ctx.Err() == nil { // else it is the stop's doing
+					m.errs.add(err)
+				}
+				j.done(err)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package migrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,12 +12,17 @@ import (
 )
 
 // hopelessError is one that waiting can't mend.
-type hopelessError struct{ text string }
+type hopelessError struct{ code, text string }
 
 func (e *hopelessError) Error() string { return e.text }
 
 func hopeless(format string, args ...any) error {
-	return &hopelessError{fmt.Sprintf(format, args...)}
+	return &hopelessError{"PREFLIGHT", fmt.Sprintf(format, args...)}
+}
+
+func isHopeless(err error) bool {
+	var h *hopelessError
+	return errors.As(err, &h)
 }
 
 // preflight checks both ends before anything changes. It may be done again at any time.
@@ -103,12 +109,9 @@ func (r *runner) trial(ctx context.Context, src, dst *link) error {
 
 // explain marks what no waiting mends: missing rights, missing commands.
 func explain(cmd string, err error) error {
-	if refused(err) {
-		for _, p := range []string{"NOPERM", "NOAUTH", "WRONGPASS", "ERR unknown command"} {
-			if strings.HasPrefix(err.Error(), p) {
-				return hopeless("%s: %v", cmd, err)
-			}
-		}
+	if unmendable(err) {
+		code, _, _ := strings.Cut(err.Error(), " ")
+		return &hopelessError{code, fmt.Sprintf("%s: %v", cmd, err)}
 	}
 	return fmt.Errorf("%s: %w", cmd, err)
 }

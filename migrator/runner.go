@@ -2,7 +2,6 @@ package migrator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -25,6 +24,8 @@ type runner struct {
 	mover     *mover
 	cmds      chan command
 	atLast    int64 // keys moved at the last failure
+	errs      *errorLog
+	talk      *talk
 	done      chan struct{}
 }
 
@@ -97,6 +98,11 @@ func (r *runner) step(ctx context.Context, ev Event) error {
 		s := &r.mover.stats
 		ev.Moved, ev.Bytes = s.firstKeys+s.keys.Load(), s.firstBytes+s.bytes.Load()
 	}
+	var first *topology.JobError
+	first, ev.Counts = r.errs.take()
+	if ev.Err != nil {
+		ev.First = first
+	}
 	next, err := Step(r.job, ev)
 	if err != nil {
 		return err
@@ -130,7 +136,9 @@ func (r *runner) step(ctx context.Context, ev Event) error {
 	if next.Phase != r.job.Phase {
 		r.logPhase(next, ev)
 	}
+	from := r.job.Phase
 	r.setJob(next)
+	r.m.record(ctx, jobEvent(from, next, ev))
 	return nil
 }
 
@@ -143,9 +151,20 @@ func (r *runner) setJob(j topology.Job) {
 func (r *runner) logPhase(next topology.Job, ev Event) {
 	f := []zap.Field{zap.String("job", next.ID), zap.String("from", string(r.job.Phase)), zap.String("to", string(next.Phase)),
 		zap.String("on", ev.Kind.String()), zap.Int64("keys_moved", next.KeysMoved)}
+	quiet := next.Phase == topology.Backoff || r.job.Phase == topology.Backoff
+	if quiet { // with an end that is gone there are many of these
+		ok, skipped := r.talk.may(time.Now())
+		if !ok {
+			return
+		}
+		f = append(f, zap.Int("lines_left_out", skipped))
+	}
 	if ev.Err != nil {
 		f = append(f, zap.String("origin", ev.Err.Origin), zap.String("code", ev.Err.Code), zap.String("error", ev.Err.Text),
 			zap.Int("attempt", next.Attempt), zap.Int("of", next.MaxAttempts))
+		if ev.First != nil && ev.First.Text != ev.Err.Text {
+			f = append(f, zap.String("first_origin", ev.First.Origin), zap.String("first_error", ev.First.Text))
+		}
 		r.m.log.Warn("job phase", f...)
 		return
 	}
@@ -195,13 +214,11 @@ func (r *runner) act(ctx context.Context) *Event {
 
 // failed makes an event of an error.
 func (r *runner) failed(err error) *Event {
+	r.errs.add(err)
 	e := asJobError(err)
-	var hopeless *hopelessError
-	switch {
-	case errors.As(err, &hopeless):
-		return &Event{Kind: Hopeless, Err: e}
-	case r.job.Published && isOOM(err):
-		return &Event{Kind: TargetFull, Err: e}
+	kind := judge(err, r.job.Published)
+	if kind != Failure {
+		return &Event{Kind: kind, Err: e}
 	}
 	moved := int64(0)
 	if r.mover != nil {
@@ -213,11 +230,7 @@ func (r *runner) failed(err error) *Event {
 	if progress {
 		attempt = 0
 	}
-	wait := r.m.cfg.BackoffMax
-	if attempt < 20 {
-		wait = min(wait, r.m.cfg.BackoffMin<<attempt)
-	}
-	wait = wait/2 + rand.N(wait/2+1)
+	wait := backoffPause(r.m.cfg.BackoffMin, r.m.cfg.BackoffMax, attempt, rand.Float64())
 	return &Event{Kind: Failure, Err: e, Progress: progress, WaitMs: wait.Milliseconds()}
 }
 
@@ -341,6 +354,12 @@ func (r *runner) verify(ctx context.Context) (*Event, error) {
 	return &Event{Kind: Verified}, nil
 }
 
+// roomFor reports whether a target takes keys again: some of its memory must be free, else
+// the job would stop again with the next key.
+func roomFor(i serverInfo) bool {
+	return i.maxBytes == 0 || i.maxBytes-i.usedBytes > min(i.maxBytes/100, 4<<20)
+}
+
 // awaitRoom asks the target now and then whether it takes keys again.
 func (r *runner) awaitRoom(ctx context.Context) *Event {
 	t := time.NewTicker(time.Second)
@@ -354,7 +373,7 @@ func (r *runner) awaitRoom(ctx context.Context) *Event {
 		c, cancel := context.WithTimeout(ctx, r.m.cfg.CallTimeout)
 		l, err := r.mover.dialTarget(c)
 		if err == nil {
-			room := l.info.maxBytes == 0 || l.info.usedBytes < l.info.maxBytes
+			room := roomFor(l.info)
 			l.close()
 			if room {
 				cancel()

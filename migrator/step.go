@@ -36,7 +36,9 @@ type Event struct {
 	Found    int64              // PassEnd
 	Progress bool               // Failure: keys have moved since the last one
 	WaitMs   int64              // Failure: how long to back off if it does
-	Err      *topology.JobError // Failure, Hopeless, TargetFull
+	Err      *topology.JobError // Failure, Hopeless, TargetFull: the last of the attempt
+	First    *topology.JobError // … and the first; nil: the same
+	Counts   map[string]int64   // errors since the last event, by origin and code
 	RunID    string             // Checked: the source's process
 	Clean    bool               // CancelBy
 	Moved    int64              // keys and bytes moved so far
@@ -56,6 +58,7 @@ const (
 func Step(j topology.Job, e Event) (topology.Job, error) {
 	j = j.Clone()
 	j.KeysMoved, j.BytesMoved = max(j.KeysMoved, e.Moved), max(j.BytesMoved, e.Bytes)
+	j.ErrorCounts = addCounts(j.ErrorCounts, e.Counts)
 	switch e.Kind {
 	case PauseBy:
 		return pause(j)
@@ -66,7 +69,7 @@ func Step(j topology.Job, e Event) (topology.Job, error) {
 	case Failure:
 		return failure(j, e), nil
 	case Hopeless:
-		return fail(j, e.Err, e.AtMs), nil
+		return hopelessly(j, e), nil
 	case TargetFull:
 		return targetFull(j, e), nil
 	}
@@ -147,40 +150,4 @@ func cancel(j topology.Job, e Event) (topology.Job, error) {
 	j.Phase = topology.Paused
 	j.Reason = fmt.Sprintf("cancelled by operator after %d keys had moved: the slots are served from both groups; RESUME finishes the move", j.KeysMoved)
 	return j, nil
-}
-
-// failure counts an attempt. The first and the last error of a run of attempts are kept.
-func failure(j topology.Job, e Event) topology.Job {
-	if e.Progress || j.Attempt == 0 {
-		j.Attempt, j.FirstError = 0, e.Err
-	}
-	j.Attempt++
-	j.LastError = e.Err
-	if j.MaxAttempts > 0 && j.Attempt >= j.MaxAttempts {
-		return fail(j, e.Err, e.AtMs)
-	}
-	j.ResumeTo = goOnAt(j)
-	j.Phase, j.NextTryAtMs = topology.Backoff, e.AtMs+e.WaitMs
-	return j
-}
-
-func fail(j topology.Job, err *topology.JobError, atMs int64) topology.Job {
-	if j.FirstError == nil {
-		j.FirstError = err
-	}
-	j.LastError = err
-	j.ResumeTo = goOnAt(j)
-	j.Phase, j.EndedAtMs, j.NextTryAtMs = topology.Failed, atMs, 0
-	j.Reason = err.Origin + ": " + err.Text
-	return j
-}
-
-func targetFull(j topology.Job, e Event) topology.Job {
-	if j.FirstError == nil || j.Phase != topology.Paused {
-		j.FirstError = e.Err
-	}
-	j.LastError = e.Err
-	j.ResumeTo = goOnAt(j)
-	j.Phase, j.Reason = topology.Paused, ReasonTargetOOM
-	return j
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
 	"keyferry/internal/topology"
+	"keyferry/slotlock"
 )
 
 // MoveRequest is what PROXY MIGRATE asks for.
@@ -92,7 +95,13 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, rateKeysPerS float64
 		return nil, err
 	}
 	// Whoever asks about the job next, by the id that is returned here, finds it.
-	return ids, m.await(ctx, func() bool { return m.state.Epoch >= st.Epoch })
+	if err := m.await(ctx, func() bool { return m.state.Epoch >= st.Epoch }); err != nil {
+		return ids, err
+	}
+	for _, id := range ids {
+		m.record(ctx, topology.JobEvent{Job: id, AtMs: time.Now().UnixMilli(), Event: "submitted", To: topology.Queued})
+	}
+	return ids, nil
 }
 
 // Pause, Resume and Cancel change a job; they return when the change is stored. Cancel
@@ -130,6 +139,7 @@ func (m *Manager) Change(ctx context.Context, change func(*topology.State) error
 // Status is a job with its live numbers.
 type Status struct {
 	topology.Job
+	AtMs         int64              `json:"at_ms"` // when this was read
 	SlotsText    string             `json:"slots_text"`
 	SlotCount    int                `json:"slot_count"`
 	Live         bool               `json:"live"` // this process moves it now
@@ -150,6 +160,8 @@ type Status struct {
 	HoldP99us    int64              `json:"lock_hold_p99_us"`
 	HoldMaxUs    int64              `json:"lock_hold_max_us"`
 	ResolverErr  *topology.JobError `json:"resolver_error,omitempty"`
+	NowFirstErr  *topology.JobError `json:"attempt_first_error,omitempty"` // of the attempt under way
+	NowLastErr   *topology.JobError `json:"attempt_last_error,omitempty"`
 	LastProgress int64              `json:"last_progress_ms,omitempty"` // Unix time
 }
 
@@ -182,8 +194,14 @@ func (m *Manager) status(j topology.Job) Status {
 	if r != nil && (!r.job.Phase.Ended() || j.Phase.Ended()) {
 		j = r.job
 	}
-	s := Status{Job: j.Clone(), SlotsText: topology.FormatRanges(j.Slots), SlotCount: topology.CountSlots(j.Slots), KeysLeft: -1, EtaS: -1}
-	if r == nil || r.mover == nil {
+	s := Status{Job: j.Clone(), AtMs: time.Now().UnixMilli(), SlotsText: topology.FormatRanges(j.Slots), SlotCount: topology.CountSlots(j.Slots), KeysLeft: -1, EtaS: -1}
+	if r == nil {
+		return s
+	}
+	var counts map[string]int64
+	s.NowFirstErr, s.NowLastErr, counts = r.errs.peek()
+	s.ErrorCounts = addCounts(s.ErrorCounts, counts)
+	if r.mover == nil {
 		return s
 	}
 	mv := r.mover
@@ -211,4 +229,24 @@ func (m *Manager) status(j topology.Job) Status {
 		s.ResolverErr = st.lastErr
 	}
 	return s
+}
+
+// Lock is a key that somebody has or wants in the lock table of a job.
+type Lock struct {
+	Job string
+	slotlock.HeldKey
+}
+
+// Locks lists up to n keys of all jobs that are locked, wanted or in use.
+func (m *Manager) Locks(n int) []Lock {
+	m.mu.Lock()
+	tables := maps.Clone(m.locks)
+	m.mu.Unlock()
+	var out []Lock
+	for _, id := range slices.Sorted(maps.Keys(tables)) {
+		for _, h := range tables[id].Held(n - len(out)) {
+			out = append(out, Lock{id, h})
+		}
+	}
+	return out
 }

@@ -341,10 +341,10 @@ func (l *loop) waitsForReplicas(y *lent) bool {
 }
 
 // clientUnblock is CLIENT UNBLOCK id [TIMEOUT|ERROR], of a client of any loop.
-func (s *session) clientUnblock(args [][]byte) {
-	id, err := strconv.ParseInt(string(args[0]), 10, 64)
-	if err != nil {
-		s.reject("ERR value is not an integer or out of range")
+func (s *session) clientUnblock(request [][]byte) {
+	args := request[2:]
+	if len(args) > 2 {
+		s.badSubcommand(request)
 		return
 	}
 	asError := false
@@ -356,8 +356,9 @@ func (s *session) clientUnblock(args [][]byte) {
 			return
 		}
 	}
-	if len(args) > 2 {
-		s.reject("ERR syntax error")
+	id, err := strconv.ParseInt(string(args[0]), 10, 64)
+	if err != nil {
+		s.reject("ERR value is not an integer or out of range")
 		return
 	}
 	srv := s.l.srv

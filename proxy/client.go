@@ -3,12 +3,11 @@ package proxy
 import (
 	"context"
 	"crypto/subtle"
-	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/tidwall/redcon"
+
+	"keyferry/internal/resp"
 )
 
 const badClientName = "ERR Client names cannot contain spaces, newlines or special characters."
@@ -47,9 +46,23 @@ func (s *session) client(sub string, args [][]byte) bool {
 	case "setinfo":
 		s.setInfo(string(args[2]), string(args[3]))
 	case "info":
-		s.answer(redcon.AppendBulkString(nil, s.describe()))
+		w := s.reply()
+		w.Verbatim("txt", s.describe())
+		s.answer(w.B)
 	case "list":
 		s.listClients(args[2:])
+	case "kill":
+		s.clientKill(args[2:])
+	case "pause":
+		s.clientPause(args[2:])
+	case "unpause":
+		srv := s.l.srv
+		s.laterHeld(func(w *resp.Writer) {
+			srv.unpause(srv.ctx)
+			w.OK()
+		})
+	case "reply":
+		s.clientReply(args[2])
 	case "no-evict":
 		s.onOff(args[2], &s.noEvict)
 	case "no-touch":
@@ -71,7 +84,7 @@ func (s *session) client(sub string, args [][]byte) bool {
 		}
 		s.answer(redcon.AppendInt(nil, redirect))
 	case "unblock":
-		s.clientUnblock(args[2:])
+		s.clientUnblock(args)
 	default:
 		s.reject(refusalOf(s.lastCmd))
 	}
@@ -79,16 +92,33 @@ func (s *session) client(sub string, args [][]byte) bool {
 }
 
 var clientHelp = []string{
+	"CACHING (YES|NO)", "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+	"GETREDIR", "    Return the client ID we are redirecting to when tracking is enabled.",
 	"GETNAME", "    Return the name of the current connection.",
 	"ID", "    Return the ID of the current connection.",
 	"INFO", "    Return information about the current client connection.",
+	"KILL <ip:port>", "    Kill connection made from <ip:port>.",
+	"KILL <option> <value> [<option> <value> [...]]", "    Kill connections. Options are:",
+	"    * ADDR (<ip:port>|<unixsocket>:0)", "      Kill connections made from the specified address",
+	"    * LADDR (<ip:port>|<unixsocket>:0)", "      Kill connections made to specified local address",
+	"    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)", "      Kill connections by type.",
+	"    * USER <username>", "      Kill connections authenticated by <username>.",
+	"    * SKIPME (YES|NO)", "      Skip killing current connection (default: yes).",
+	"    * ID <client-id>", "      Kill connections by client id.",
+	"    * MAXAGE <maxage>", "      Kill connections older than the specified age.",
 	"LIST [options ...]", "    Return information about client connections. Options:",
 	"    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)", "      Return clients of specified type.",
 	"    * ID <client-id> [<client-id> ...]", "      Return clients of specified IDs only.",
+	"UNPAUSE", "    Stop the current client pause, resuming traffic.",
+	"PAUSE <timeout> [WRITE|ALL]", "    Suspend all, or just write, clients for <timeout> milliseconds.",
+	"REPLY (ON|OFF|SKIP)", "    Control the replies sent to the current connection.",
+	"SETNAME <name>", "    Assign the name <name> to the current connection.",
+	"SETINFO <option> <value>", "    Set client meta attr: LIB-NAME or LIB-VER.",
+	"UNBLOCK <clientid> [TIMEOUT|ERROR]", "    Unblock the specified blocked client.",
+	"TRACKING (ON|OFF) [BCAST] [PREFIX <prefix> [...]]", "         [OPTIN] [OPTOUT] [NOLOOP]", "    Control server assisted client side caching.",
+	"TRACKINGINFO", "    Report tracking status for the current connection.",
 	"NO-EVICT (ON|OFF)", "    Protect current client connection from eviction.",
 	"NO-TOUCH (ON|OFF)", "    Accepted; server connections are shared, so it has no effect.",
-	"SETINFO <option> <value>", "    Set client meta attr: LIB-NAME or LIB-VER.",
-	"SETNAME <name>", "    Assign the name <name> to the current connection.",
 }
 
 func appendHelp(b []byte, name string, lines []string) []byte {
@@ -133,81 +163,6 @@ func (s *session) onOff(arg []byte, flag *bool) {
 		return
 	}
 	s.answer(okReply)
-}
-
-// describe is one line of CLIENT LIST, in Redis's format.
-func (s *session) describe() string {
-	flags := "N"
-	if s.noEvict {
-		flags = "e"
-	}
-	if s.noTouch {
-		flags = strings.TrimPrefix(flags+"T", "N")
-	}
-	cmd := "NULL"
-	if s.lastCmd != nil {
-		cmd = s.lastCmd.Name
-	}
-	laddr := ""
-	if s.conn != nil {
-		laddr = s.conn.LocalAddr().String()
-	}
-	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=0 name=%s age=%d idle=%d flags=%s db=%d sub=0 psub=0 ssub=0 multi=-1 qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 rbs=%d rbp=0 obl=%d oll=%d omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=2 lib-name=%s lib-ver=%s\n",
-		s.id, s.addr, laddr, s.name, int(s.l.now.Sub(s.since).Seconds()), int(s.l.now.Sub(s.active).Seconds()), flags, s.db,
-		len(s.in)-s.pos, cap(s.in)-len(s.in), cap(s.out), len(s.out), s.queue.n, s.pendingOut(), cap(s.in)+cap(s.out)+s.held, cmd, s.libName, s.libVer)
-}
-
-// listClients asks every loop, so it is answered by a goroutine.
-func (s *session) listClients(opts [][]byte) {
-	var ids []int64
-	none := false
-	switch {
-	case len(opts) == 0:
-	case len(opts) == 2 && strings.EqualFold(string(opts[0]), "type"):
-		switch t := strings.ToLower(string(opts[1])); t {
-		case "normal":
-		case "master", "replica", "slave", "pubsub":
-			none = true
-		default:
-			s.reject("ERR Unknown client type '" + string(opts[1]) + "'")
-			return
-		}
-	case len(opts) >= 2 && strings.EqualFold(string(opts[0]), "id"):
-		for _, o := range opts[1:] {
-			id, err := strconv.ParseInt(string(o), 10, 64)
-			if err != nil || id <= 0 {
-				s.reject("ERR Invalid client ID")
-				return
-			}
-			ids = append(ids, id)
-		}
-	default:
-		s.reject("ERR syntax error")
-		return
-	}
-	srv := s.l.srv
-	s.async(func() []byte {
-		type line struct {
-			id   int64
-			text string
-		}
-		var lines []line
-		for _, l := range srv.allLoops() {
-			_ = l.call(srv.ctx, func() {
-				for c := range l.sessions {
-					if !none && (ids == nil || slices.Contains(ids, c.id)) {
-						lines = append(lines, line{c.id, c.describe()})
-					}
-				}
-			})
-		}
-		slices.SortFunc(lines, func(a, b line) int { return int(a.id - b.id) })
-		var b strings.Builder
-		for _, x := range lines {
-			b.WriteString(x.text)
-		}
-		return redcon.AppendBulkString(nil, b.String())
-	})
 }
 
 // async queues a reply that f makes off the loop; f may block for a short while.

@@ -222,6 +222,7 @@ func (s *Server) resetStats(ctx context.Context) {
 		clear(l.t.cmds)
 		clear(l.t.errors)
 	})
+	s.rates.reset()
 	now := s.Stats()
 	s.since.Store(&now)
 }

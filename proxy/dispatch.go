@@ -22,14 +22,24 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) (taken bool)
 		}
 		s.commands++
 		l.n.total++
+		if s.quiet != quietNot {
+			s.mute(nil)
+			defer s.unmute()
+		}
 		s.rejectCommand(args, bad)
 		return true
+	}
+	if s.quiet != quietNot {
+		s.mute(cmd)
 	}
 	s.lastCmd = cmd
 	l.t.executing, l.t.frame = cmd, frame
 	switch {
 	case !s.authed && cmd.Flags&resp.NoAuth == 0:
 		s.rejectCommand(args, "NOAUTH Authentication required.")
+	case l.pause != pauseNone && s.postponed(cmd):
+		l.t.executing, l.t.frame = nil, nil
+		return false
 	case s.tx != nil && !endsTransaction(cmd):
 		s.enqueue(cmd, args, frame, inline)
 	case s.nsubs > 0 && s.proto == 2 && !allowedSubscribed(cmd):
@@ -43,6 +53,9 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) (taken bool)
 	l.t.executing, l.t.frame = nil, nil
 	s.commands++
 	l.n.total++
+	if s.quiet != quietNot {
+		s.unmute()
+	}
 	return true
 }
 
@@ -53,12 +66,17 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 	if cmd.Serve != resp.Local && cmd.Serve != resp.Refused {
 		var err error
 		if keys, err = cmd.AppendKeys(l.keyIndex[:0], args); err != nil {
-			s.rejectCommand(args, "ERR "+err.Error())
-			return true
+			// No server would execute it, and a server knows best how to say so.
+			return s.elsewhere(router.Any, cmd, args, nil)
 		}
 		l.keyIndex = keys
 		if s.tracking != nil && len(keys) > 0 {
 			s.trackCommand(cmd, args, keys)
+		}
+	}
+	if len(keys) > 0 {
+		if l.heat.left--; l.heat.left <= 0 {
+			l.sample(s.db, cmd, args, keys)
 		}
 	}
 	outcome, slot := l.table.Route(cmd, args, keys)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/tidwall/redcon"
@@ -22,13 +23,17 @@ func (s *session) everywhere(cmd *resp.Command, args [][]byte) bool {
 	case "randomkey":
 		s.randomKey()
 	case "keys":
-		s.keys(frame)
+		return s.keys(frame)
 	case "dbsize":
 		// A key that is being moved can for a moment be counted twice.
 		s.fan(l.table.Serving(), frame, false, sumOf)
 	case "flushdb", "flushall":
 		return s.flushData(frame)
 	case "swapdb":
+		if bad := l.badSwap(args); bad != "" {
+			s.reject(bad)
+			return true
+		}
 		if s.queue.n > 0 {
 			return false
 		}
@@ -178,4 +183,19 @@ func (s *session) flushData(frame []byte) bool {
 		})
 	})
 	return true
+}
+
+// badSwap is what Redis says of the arguments of SWAPDB before it does anything.
+func (l *loop) badSwap(args [][]byte) string {
+	for i, which := range []string{"first", "second"} {
+		if _, err := strconv.ParseInt(string(args[1+i]), 10, 32); err != nil {
+			return "ERR invalid " + which + " DB index"
+		}
+	}
+	for _, a := range args[1:3] {
+		if n, _ := strconv.Atoi(string(a)); n < 0 || n >= l.table.Databases {
+			return "ERR DB index is out of range"
+		}
+	}
+	return ""
 }

@@ -262,3 +262,20 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
+
+// counts are the channels, patterns and sharded channels that any client wants.
+func (h *hub) counts() (channels, patterns, sharded int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for k := range h.channels {
+		switch k.kind {
+		case exact:
+			channels++
+		case pattern:
+			patterns++
+		default:
+			sharded++
+		}
+	}
+	return channels, patterns, sharded
+}

@@ -1,13 +1,14 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/tidwall/redcon"
 
 	"keyferry/internal/resp"
 )
@@ -16,112 +17,273 @@ import (
 // in full and served alike by all backends from 7.0 on.
 const redisVersion = "7.0.15"
 
-// info answers INFO [section ...] off the loop, since it looks at every loop.
+// section is one part of INFO.
+type section struct {
+	name  string // as asked for; the heading has its first letter in upper case
+	usual bool   // it is in INFO without arguments
+	write func(*report)
+}
+
+// sections are in Redis's order, ours last.
+var sections = []section{
+	{"server", true, (*report).server},
+	{"clients", true, (*report).clients},
+	{"memory", true, (*report).memory},
+	{"persistence", true, (*report).persistence},
+	{"stats", true, (*report).stats},
+	{"replication", true, (*report).replication},
+	{"cpu", true, (*report).cpu},
+	{"modules", true, func(*report) {}},
+	{"commandstats", false, (*report).commandstats},
+	{"errorstats", true, (*report).errorstats},
+	{"latencystats", false, (*report).latencystats},
+	{"cluster", true, (*report).cluster},
+	{"keyspace", true, (*report).keyspace},
+	{"gateway", true, (*report).gateway},
+	{"groups", true, (*report).more},
+	{"slots", true, (*report).more},
+	{"migration", true, (*report).more},
+}
+
+// report is one INFO under way. What several sections need is found out once.
+type report struct {
+	s     *Server
+	name  string // of the section at hand
+	b     strings.Builder
+	st    Stats // since the last CONFIG RESETSTAT
+	cmds  []commandStat
+	now   *census
+	data  *dataInfo
+	extra map[string]string
+}
+
+func (r *report) put(key string, value any) { fmt.Fprintf(&r.b, "%s:%v\r\n", key, value) }
+
+// puts is put of values that are always the same here: pairs of key and value.
+func (r *report) puts(pairs ...string) {
+	for i := 0; i < len(pairs); i += 2 {
+		r.put(pairs[i], pairs[i+1])
+	}
+}
+
+// info answers INFO [section ...] off the loop, since it looks at every loop and asks the
+// servers for their keys.
 func (s *session) info(args [][]byte) {
 	want := make(map[string]bool)
 	for _, a := range args {
 		want[strings.ToLower(string(a))] = true
 	}
 	srv := s.l.srv
-	s.async(func() []byte { return redcon.AppendBulkString(nil, srv.Info(want)) })
+	s.later(func(w *resp.Writer) { w.Verbatim("txt", srv.Info(want)) })
 }
 
-// Info is the text of INFO for the wanted sections (lower case); none or "all",
-// "everything", "default" mean all.
+// Info is the text of INFO for the wanted sections (lower case): none means "default".
+// Not for a loop's goroutine.
 func (s *Server) Info(want map[string]bool) string {
-	all := len(want) == 0 || want["all"] || want["everything"] || want["default"]
-	extra := map[string]string{}
+	r := &report{s: s, st: s.Stats().minus(s.since.Load())}
 	if s.opt.Sections != nil {
-		extra = s.opt.Sections()
+		r.extra = s.opt.Sections()
 	}
-	var b strings.Builder
-	for _, name := range []string{"server", "clients", "memory", "stats", "replication", "cpu", "commandstats", "cluster", "gateway", "groups", "slots", "migration"} {
-		if !all && !want[name] {
+	usual := len(want) == 0 || want["default"]
+	all := want["all"] || want["everything"]
+	for _, x := range sections {
+		if !all && !want[x.name] && (!usual || !x.usual) {
 			continue
 		}
-		text := extra[name]
-		if text == "" {
-			text = s.section(name)
+		if r.b.Len() > 0 {
+			r.b.WriteString("\r\n")
 		}
-		if text == "" {
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteString("\r\n")
-		}
-		fmt.Fprintf(&b, "# %s\r\n%s", strings.ToUpper(name[:1])+name[1:], text)
+		r.name = x.name
+		fmt.Fprintf(&r.b, "# %s\r\n", heading(x.name))
+		x.write(r)
 	}
-	return b.String()
+	return r.b.String()
 }
 
-func (s *Server) section(name string) string {
-	st := s.Stats().minus(s.since.Load())
-	var b strings.Builder
-	put := func(k string, v any) { fmt.Fprintf(&b, "%s:%v\r\n", k, v) }
-	switch name {
-	case "server":
-		up := time.Since(s.started)
-		_, port, _ := strings.Cut(s.opt.Listen, ":")
-		put("redis_version", redisVersion)
-		put("redis_mode", s.opt.redisMode())
-		put("keyferry_version", s.opt.Version)
-		put("os", runtime.GOOS+" "+runtime.GOARCH)
-		put("arch_bits", 64)
-		put("process_id", os.Getpid())
-		put("run_id", fmt.Sprintf("%040x", s.opt.Incarnation))
-		put("tcp_port", port)
-		put("uptime_in_seconds", int(up.Seconds()))
-		put("uptime_in_days", int(up.Hours()/24))
-	case "clients":
-		put("connected_clients", st.Clients)
-		put("maxclients", s.live.Load().MaxClients)
-		put("blocked_clients", 0)
-	case "memory":
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		put("used_memory", m.HeapAlloc)
-		put("used_memory_rss", m.Sys-m.HeapReleased)
-	case "stats":
-		put("total_connections_received", st.Connections)
-		put("total_commands_processed", st.Commands)
-		put("total_net_input_bytes", st.BytesIn)
-		put("total_net_output_bytes", st.BytesOut)
-		put("rejected_connections", st.Rejected)
-		put("total_error_replies", st.ErrorReplies)
-	case "replication":
-		put("role", "master")
-		put("connected_slaves", 0)
-	case "cpu":
-		user, sys := cpuTimes()
-		put("used_cpu_sys", fmt.Sprintf("%.6f", sys.Seconds()))
-		put("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
-	case "cluster":
-		enabled := 0
-		if s.opt.ClusterFacade {
-			enabled = 1
-		}
-		put("cluster_enabled", enabled)
-	case "commandstats":
-		s.commandSection(put)
-	case "gateway":
-		put("name", s.opt.Name)
-		put("incarnation", s.opt.Incarnation)
-		put("loops", st.Loops)
-		put("commands_in_flight", st.InFlight)
-		put("commands_parked", st.Parked)
-		put("commands_parked_ever", st.ParkedEver)
-		put("commands_tryagain", st.TryAgain)
-		put("moving_slot_commands_at_source", st.AtSource)
-		put("moving_slot_commands_at_target", st.AtTarget)
-		put("server_connections_lost", st.ConnectionsLost)
-		put("replies_lost", st.LostReplies)
-		put("clients_closed_for_limits", st.LimitCloses)
+func heading(name string) string {
+	if name == "cpu" {
+		return "CPU"
 	}
-	return b.String()
+	return strings.ToUpper(name[:1]) + name[1:]
 }
 
-func (s *Server) commandSection(put func(string, any)) {
-	stats := s.commandStats(s.ctx)
+func (r *report) server() {
+	s := r.s
+	up := time.Since(s.started)
+	exe, _ := os.Executable()
+	r.put("redis_version", redisVersion)
+	r.puts("redis_git_sha1", "00000000", "redis_git_dirty", "0", "redis_build_id", "0")
+	r.put("redis_mode", s.opt.redisMode())
+	r.put("keyferry_version", s.opt.Version)
+	r.put("os", runtime.GOOS+" "+runtime.GOARCH)
+	r.puts("arch_bits", "64", "multiplexing_api", "epoll")
+	r.put("go_version", runtime.Version())
+	r.put("process_id", os.Getpid())
+	r.put("process_supervised", "no")
+	r.put("run_id", s.runID())
+	r.put("tcp_port", portOf(s.opt.Listen))
+	r.put("server_time_usec", time.Now().UnixMicro())
+	r.put("uptime_in_seconds", int(up.Seconds()))
+	r.put("uptime_in_days", int(up.Hours()/24))
+	r.puts("hz", "10", "configured_hz", "10")
+	r.put("executable", exe)
+	r.put("config_file", s.opt.ConfigFile)
+	r.put("io_threads_active", boolBit(s.opt.Loops > 1))
+}
+
+// runID changes with every start, as Redis's does.
+func (s *Server) runID() string { return fmt.Sprintf("%040x", s.opt.Incarnation) }
+
+func boolBit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// census is what INFO says of the clients that are there now.
+type census struct {
+	normal, blocked, timed, tracking, subscribed, watching int
+	maxIn, maxOut, memory, trackedKeys, trackedItems       int
+	trackedPrefixes                                        int
+}
+
+func (s *Server) census(ctx context.Context) (c census) {
+	s.each(ctx, func(l *loop) {
+		for x := range l.sessions {
+			c.count(x)
+		}
+		for b := range l.blocked {
+			c.blocked++
+			c.timed += boolBit(!b.deadline.IsZero())
+		}
+		c.trackedKeys += len(l.readers)
+		for _, who := range l.readers {
+			c.trackedItems += len(who)
+		}
+	})
+	return c
+}
+
+func (c *census) count(x *session) {
+	c.normal += boolBit(x.nsubs == 0)
+	c.subscribed += boolBit(x.nsubs > 0)
+	c.blocked += boolBit(x.paused && x.l.pause != pauseNone)
+	c.watching += boolBit(x.watch != nil)
+	c.maxIn, c.maxOut = max(c.maxIn, len(x.in)-x.pos), max(c.maxOut, x.pendingOut())
+	c.memory += cap(x.in) + x.pendingOut()
+	if x.tracking != nil {
+		c.tracking++
+		c.trackedPrefixes += len(x.tracking.prefixes)
+	}
+}
+
+func (r *report) people() *census {
+	if r.now == nil {
+		c := r.s.census(r.s.ctx)
+		r.now = &c
+	}
+	return r.now
+}
+
+func (r *report) clients() {
+	c := r.people()
+	r.put("connected_clients", r.st.Clients)
+	r.put("cluster_connections", 0)
+	r.put("maxclients", r.s.live.Load().MaxClients)
+	r.put("client_recent_max_input_buffer", c.maxIn)
+	r.put("client_recent_max_output_buffer", c.maxOut)
+	r.put("blocked_clients", c.blocked)
+	r.put("tracking_clients", c.tracking)
+	r.put("pubsub_clients", c.subscribed)
+	r.put("watching_clients", c.watching)
+	r.put("clients_in_timeout_table", c.timed)
+}
+
+func (r *report) memory() {
+	m := memoryNow()
+	c := r.people()
+	r.s.rates.note(m.used)
+	peak := r.s.rates.peak.Load()
+	for _, x := range []struct {
+		name  string
+		bytes int64
+	}{{"used_memory", m.used}, {"used_memory_rss", m.rss}, {"used_memory_peak", peak}, {"total_system_memory", m.machine}, {"maxmemory", 0}} {
+		r.put(x.name, x.bytes)
+		r.put(x.name+"_human", human(x.bytes))
+	}
+	r.put("used_memory_peak_perc", fmt.Sprintf("%.2f%%", 100*float64(m.used)/float64(max(peak, 1))))
+	r.put("maxmemory_policy", "noeviction")
+	r.put("mem_fragmentation_ratio", fmt.Sprintf("%.2f", float64(m.rss)/float64(max(m.used, 1))))
+	r.put("mem_fragmentation_bytes", m.rss-m.used)
+	r.put("mem_clients_slaves", 0)
+	r.put("mem_clients_normal", c.memory)
+	r.put("mem_allocator", "go")
+	r.put("number_of_cached_scripts", r.s.scripts.count())
+	r.puts("active_defrag_running", "0", "lazyfree_pending_objects", "0")
+}
+
+// persistence says that there is nothing to load, which clients wait for, and to save.
+func (r *report) persistence() {
+	r.puts("loading", "0", "async_loading", "0", "rdb_changes_since_last_save", "0", "rdb_bgsave_in_progress", "0")
+	r.put("rdb_last_save_time", r.s.started.Unix())
+	r.puts("rdb_last_bgsave_status", "ok", "rdb_last_bgsave_time_sec", "-1", "rdb_current_bgsave_time_sec", "-1",
+		"aof_enabled", "0", "aof_rewrite_in_progress", "0", "aof_rewrite_scheduled", "0",
+		"aof_last_rewrite_time_sec", "-1", "aof_current_rewrite_time_sec", "-1", "aof_last_bgrewrite_status", "ok", "aof_last_write_status", "ok")
+}
+
+func (r *report) stats() {
+	st, now, d := r.st, r.s.rates.now(), r.fromServers()
+	c := r.people()
+	exact, patterns, shards := r.s.hub.counts()
+	r.put("total_connections_received", st.Connections)
+	r.put("total_commands_processed", st.Commands)
+	r.put("instantaneous_ops_per_sec", int64(now.ops+0.5))
+	r.put("total_net_input_bytes", st.BytesIn)
+	r.put("total_net_output_bytes", st.BytesOut)
+	r.put("instantaneous_input_kbps", fmt.Sprintf("%.2f", now.in/1024))
+	r.put("instantaneous_output_kbps", fmt.Sprintf("%.2f", now.out/1024))
+	r.put("rejected_connections", st.Rejected)
+	r.puts("sync_full", "0", "sync_partial_ok", "0", "sync_partial_err", "0")
+	for _, name := range summed {
+		r.put(name, d.sums[name])
+	}
+	r.put("evicted_clients", st.Evicted)
+	r.put("pubsub_channels", exact)
+	r.put("pubsub_patterns", patterns)
+	r.put("pubsubshard_channels", shards)
+	r.puts("latest_fork_usec", "0", "total_forks", "0")
+	r.put("tracking_total_keys", c.trackedKeys)
+	r.put("tracking_total_items", c.trackedItems)
+	r.put("tracking_total_prefixes", c.trackedPrefixes)
+	r.put("unexpected_error_replies", 0)
+	r.put("total_error_replies", st.ErrorReplies)
+}
+
+func (r *report) replication() {
+	r.puts("role", "master", "connected_slaves", "0", "master_failover_state", "no-failover")
+	r.put("master_replid", r.s.runID())
+	r.put("master_replid2", strings.Repeat("0", 40))
+	r.puts("master_repl_offset", "0", "second_repl_offset", "-1", "repl_backlog_active", "0", "repl_backlog_size", "0",
+		"repl_backlog_first_byte_offset", "0", "repl_backlog_histlen", "0")
+}
+
+func (r *report) cpu() {
+	user, sys := cpuTimes()
+	r.put("used_cpu_sys", fmt.Sprintf("%.6f", sys.Seconds()))
+	r.put("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
+	r.puts("used_cpu_sys_children", "0.000000", "used_cpu_user_children", "0.000000")
+}
+
+func (r *report) commands() []commandStat {
+	if r.cmds == nil {
+		r.cmds = r.s.commandStats(r.s.ctx)
+	}
+	return r.cmds
+}
+
+func (r *report) commandstats() {
+	stats := r.commands()
 	eachCommand(func(c *resp.Command) {
 		st := &stats[c.Index]
 		if st.times == nil && st.rejected == 0 {
@@ -132,7 +294,48 @@ func (s *Server) commandSection(put func(string, any)) {
 			calls, us = st.times.Count, st.times.SumNs/1000
 			per = float64(st.times.SumNs) / 1000 / float64(calls)
 		}
-		put("cmdstat_"+c.Name, fmt.Sprintf("calls=%d,usec=%d,usec_per_call=%.2f,rejected_calls=%d,failed_calls=%d",
+		r.put("cmdstat_"+c.Name, fmt.Sprintf("calls=%d,usec=%d,usec_per_call=%.2f,rejected_calls=%d,failed_calls=%d",
 			calls, us, per, st.rejected, st.failed))
 	})
 }
+
+func (r *report) errorstats() {
+	codes := r.s.ErrorCounts(r.s.ctx)
+	for _, code := range slices.Sorted(maps.Keys(codes)) {
+		r.put("errorstat_"+code, fmt.Sprintf("count=%d", codes[code]))
+	}
+}
+
+func (r *report) latencystats() {
+	stats := r.commands()
+	eachCommand(func(c *resp.Command) {
+		h := stats[c.Index].times
+		if h == nil {
+			return
+		}
+		us := func(q float64) float64 { return float64(h.Quantile(q).Nanoseconds()) / 1000 }
+		r.put("latency_percentiles_usec_"+c.Name, fmt.Sprintf("p50=%.3f,p99=%.3f,p99.9=%.3f", us(0.5), us(0.99), us(0.999)))
+	})
+}
+
+func (r *report) cluster() { r.put("cluster_enabled", boolBit(r.s.opt.ClusterFacade)) }
+
+func (r *report) gateway() {
+	s, st := r.s, r.st
+	r.put("name", s.opt.Name)
+	r.put("incarnation", s.opt.Incarnation)
+	r.put("loops", st.Loops)
+	r.put("commands_in_flight", st.InFlight)
+	r.put("commands_parked", st.Parked)
+	r.put("commands_parked_ever", st.ParkedEver)
+	r.put("commands_tryagain", st.TryAgain)
+	r.put("moving_slot_commands_at_source", st.AtSource)
+	r.put("moving_slot_commands_at_target", st.AtTarget)
+	r.put("server_connections_lost", st.ConnectionsLost)
+	r.put("replies_lost", st.LostReplies)
+	r.put("clients_closed_for_limits", st.LimitCloses)
+	r.put("clients_paused", boolBit(s.isPaused()))
+}
+
+// more is a section that the control plane knows.
+func (r *report) more() { r.b.WriteString(r.extra[r.name]) }

@@ -197,17 +197,19 @@ func (s *session) resetState() {
 	s.stopTracking()
 	s.proto, s.db, s.name, s.lastWrite = 2, 0, "", nil
 	s.noEvict, s.noTouch = false, false
+	s.quiet, s.muted = quietNot, false
 	s.authed = s.l.opt.Password == ""
 }
 
 func (s *session) commandInfo(sub string, args [][]byte) {
+	w := resp.Writer{Proto: s.proto}
 	switch sub {
 	case "":
-		b := redcon.AppendArray(nil, len(resp.Commands))
+		w.Array(len(resp.Commands))
 		for _, c := range resp.Commands {
-			b = resp.AppendCommandInfo(b, c)
+			w.CommandInfo(c)
 		}
-		s.answer(b)
+		s.answer(w.B)
 	case "count":
 		s.answer(redcon.AppendInt(nil, int64(len(resp.Commands))))
 	case "info":
@@ -215,15 +217,15 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 			s.commandInfo("", nil)
 			return
 		}
-		b := redcon.AppendArray(nil, len(args)-2)
+		w.Array(len(args) - 2)
 		for _, a := range args[2:] {
 			if c := findCommand(a); c != nil {
-				b = resp.AppendCommandInfo(b, c)
+				w.CommandInfo(c)
 			} else {
-				b = append(b, "*-1\r\n"...)
+				w.NullArray()
 			}
 		}
-		s.answer(b)
+		s.answer(w.B)
 	case "docs":
 		list := resp.Commands
 		if len(args) > 2 {
@@ -234,17 +236,23 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 				}
 			}
 		}
-		b := redcon.AppendArray(nil, 2*len(list))
+		w.Map(len(list))
 		for _, c := range list {
-			b = resp.AppendCommandDocs(redcon.AppendBulkString(b, c.Name), c)
+			w.Text(c.Name)
+			w.CommandDocs(c)
 		}
-		s.answer(b)
+		s.answer(w.B)
 	case "list":
-		b := redcon.AppendArray(nil, len(resp.Commands))
-		for _, c := range resp.Commands {
-			b = redcon.AppendBulkString(b, c.Name)
+		names, ok := listCommands(args[2:])
+		if !ok {
+			s.reject("ERR syntax error")
+			return
 		}
-		s.answer(b)
+		w.Array(len(names))
+		for _, n := range names {
+			w.Text(n)
+		}
+		s.answer(w.B)
 	case "getkeys":
 		s.answer(resp.AppendGetKeys(nil, args[2:]))
 	case "help":
@@ -254,10 +262,41 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 	}
 }
 
+// listCommands is COMMAND LIST [FILTERBY MODULE|ACLCAT|PATTERN x]: commands and
+// subcommands. False: wrong syntax.
+func listCommands(args [][]byte) (names []string, ok bool) {
+	accept := func(*resp.Command) bool { return true }
+	if len(args) > 0 {
+		if len(args) != 3 || !bytes.EqualFold(args[0], []byte("filterby")) {
+			return nil, false
+		}
+		x := strings.ToLower(string(args[2]))
+		switch strings.ToLower(string(args[1])) {
+		case "module": // what is declared in conf has no module that we know of
+			accept = func(*resp.Command) bool { return false }
+		case "aclcat":
+			accept = func(c *resp.Command) bool { return c.InCategory(x) }
+		case "pattern":
+			accept = func(c *resp.Command) bool { return globMatch(x, c.Name) }
+		default:
+			return nil, false
+		}
+	}
+	for _, top := range resp.Commands {
+		for _, c := range append([]*resp.Command{top}, top.Subs...) {
+			if accept(c) {
+				names = append(names, c.Name)
+			}
+		}
+	}
+	return names, true
+}
+
 var commandHelp = []string{
 	"(no subcommand)", "    Return details about all Redis commands.",
 	"COUNT", "    Return the total number of commands in this Redis server.",
 	"LIST", "    Return a list of all commands in this Redis server.",
+	"LIST FILTERBY (MODULE <module-name>|ACLCAT <cat>|PATTERN <pattern>)", "    Return those commands only.",
 	"INFO [<command-name> ...]", "    Return details about multiple Redis commands.",
 	"DOCS [<command-name> ...]", "    Return documentation details about multiple Redis commands.",
 	"GETKEYS <full-command>", "    Return the keys from a full Redis command.",

@@ -21,9 +21,11 @@ type loop struct {
 	srv *Server
 	id  int
 	opt *Options // in force; see observe
-	el  gnet.EventLoop
-	now time.Time // read once per event, by clock
-	ns  int64     // … in ns since the server's start
+
+	pause pauseMode
+	el    gnet.EventLoop
+	now   time.Time // read once per event, by clock
+	ns    int64     // … in ns since the server's start
 
 	table  *router.Table
 	offers []offer // tables that wait for parked commands, oldest first
@@ -75,6 +77,7 @@ type loop struct {
 
 	n     counters
 	t     timing
+	heat  heat
 	stats published
 }
 
@@ -122,6 +125,7 @@ func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
 	}
 	l.clock()
 	l.initTiming()
+	l.initHeat()
 	l.turnTask = gnet.RunnableFunc(func(context.Context) error { l.turn(); return nil })
 	l.env = upstream.Env{
 		Dial:  func(p *upstream.Pipe) { s.dial(l, p) },
@@ -234,6 +238,7 @@ func (l *loop) tick() {
 		}
 	}
 	l.trimSpare()
+	l.cool()
 	l.wantTick.Store(l.nParked > 0 || again)
 	l.evict()
 }
@@ -436,6 +441,7 @@ func (l *loop) begin(s *session, c *resp.Command) *request {
 	l.t.executing = nil // its reply counts, and not an answer
 	r := l.newRequest(s, c)
 	l.keep(r, l.t.frame)
+	r.muted = s.muted
 	s.queue.push(r)
 	return r
 }

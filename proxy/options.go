@@ -43,13 +43,17 @@ type Options struct {
 	LockDeadline time.Duration // a command parked longer is answered -TRYAGAIN
 	MaxParked    int           // parked commands per loop; beyond: -TRYAGAIN
 
+	SampleEvery int // one command in so many is looked at for hot keys and slots; 0: none
+	BigValue    int // bytes from which a value that comes by is remembered as big; 0: none
+
 	// Quiesce stops every mover and returns when nothing of a move is under way; resume
 	// lets them go on. Nil where there are no movers.
 	Quiesce       func(ctx context.Context) (resume func(), err error)
 	ClusterFacade bool     // answer CLUSTER as a Redis Cluster whose every node is a gateway
 	Advertise     []string // … and tell clients these addresses; none: the one that they reached
 
-	Settings map[string]string // all of keyferry.toml but passwords, for CONFIG GET
+	ConfigFile string            // for INFO
+	Settings   map[string]string // all of keyferry.toml but passwords, for CONFIG GET
 	// Check says what is wrong with options that CONFIG SET would put into force. Nil: nothing
 	// beyond what each setting checks.
 	Check func(o *Options) error

@@ -25,12 +25,14 @@ type request struct {
 	done    bool   // the reply is complete
 	started bool   // bytes of the reply have gone to the client
 	flying  bool   // on a pipe
+	muted   bool   // CLIENT REPLY: the client is not to see the reply
 
 	begun  int64          // loop.ns when it was parsed; 0: it is not timed
 	sent   int64          // … when it was handed to a pipe; 0: it never was
 	queued int64          // ns that its bytes had waited before
 	pipe   *upstream.Pipe // the last that it was handed to
 	head   []byte         // the beginning of its frame, while there is a slow log
+	size   int            // bytes of its reply so far, once a large piece came
 	slow   *SlowEntry     // it was slow, and its reply has not been written
 }
 
@@ -53,6 +55,11 @@ func (r *request) Reply(b []byte, last bool) {
 		return
 	}
 	l := r.s.l
+	if len(b) >= largePiece || r.size > 0 {
+		if r.size += len(b); last && l.heat.big > 0 && r.size >= l.heat.big {
+			l.metBig(r, r.head, r.size)
+		}
+	}
 	if last {
 		r.flying = false
 		if r.motion != nil {
@@ -103,6 +110,9 @@ func (r *request) take(b []byte, last bool) {
 	s := r.s
 	if last && r.g == nil {
 		s.l.timed(r, b)
+	}
+	if r.muted {
+		b = nil
 	}
 	switch {
 	case r.g != nil:

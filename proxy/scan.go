@@ -337,16 +337,22 @@ func (x *drawing) reply(r *request, b []byte, last bool) bool {
 func (x *drawing) dropped(*request) {}
 
 // keys runs KEYS. While slots move it asks twice: a key that left its source before that
-// was asked, for a target which had been asked already, is there at the second time.
-func (s *session) keys(frame []byte) {
+// was asked, for a target which had been asked already, is there at the second time. It
+// then runs alone: a SET in front of it may be waiting for its key, and one behind it must
+// not come between the two times. False: not before what is in front of it.
+func (s *session) keys(frame []byte) bool {
 	l := s.l
 	found := &keyList{t: l.table, groups: l.table.Serving()}
 	if len(found.t.Jobs) == 0 {
 		s.fan(found.groups, frame, false, found.reply)
-		return
+		return true
+	}
+	if s.queue.n > 0 {
+		return false
 	}
 	found.seen = make(map[string]bool)
 	r := l.begin(s, s.lastCmd)
+	s.hold = r
 	s.fanOut(r, found.groups, frame, false, func(parts [][]byte) []byte {
 		if bad := found.add(parts); bad != nil {
 			return bad
@@ -355,6 +361,7 @@ func (s *session) keys(frame []byte) {
 		s.fanOut(r, found.groups, frame, false, found.reply)
 		return nil
 	})
+	return true
 }
 
 // keyList joins the replies of KEYS.

@@ -194,3 +194,5 @@ func (x *bySHA) reply(r *request, b []byte, last bool) bool {
 }
 
 func (x *bySHA) dropped(*request) {}
+
+func (x *scripts) count() int { return x.bodies.Len() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -27,6 +28,7 @@ type Server struct {
 	since   atomic.Pointer[Stats]   // what had been counted at the last CONFIG RESETSTAT
 	log     *zap.Logger
 	started time.Time
+	seed    maphash.Seed // of the loops' sketches
 	eng     gnet.Engine
 	booted  chan struct{}
 
@@ -40,6 +42,12 @@ type Server struct {
 
 	setMu   sync.Mutex        // protects changed, and makes CONFIG SET and REWRITE one at a time
 	changed map[*setting]bool // by CONFIG SET
+
+	rates     rates
+	dataConns dataConns
+
+	pauseMu sync.Mutex // protects paused, and that loops hear of its changes in their order
+	paused  clientsPaused
 
 	mu    sync.Mutex // protects loops and table, which must change together
 	loops map[gnet.EventLoop]*loop
@@ -61,7 +69,7 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		opt: opt, changed: make(map[*setting]bool), log: opt.Log, table: t, started: time.Now(), booted: make(chan struct{}),
+		opt: opt, changed: make(map[*setting]bool), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(), booted: make(chan struct{}),
 		loops: make(map[gnet.EventLoop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)
@@ -113,6 +121,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	err := s.eng.Stop(stop)
 	s.cancel()
 	s.wg.Wait()
+	s.dataConns.close()
 	return err
 }
 
@@ -200,6 +209,12 @@ func (s *Server) tick() {
 		case <-s.ctx.Done():
 			return
 		case <-fast.C:
+		}
+		if n%5 == 0 {
+			s.rates.sample(time.Now(), s.Stats())
+		}
+		if n%50 == 0 {
+			s.rates.note(memoryNow().used)
 		}
 		for _, l := range s.allLoops() {
 			if n%50 == 0 || l.wantTick.Load() {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"keyferry/internal/resp"
+	"strings"
 )
 
 // serverCommand answers the commands about the server itself, which is this gateway.
@@ -43,4 +44,9 @@ func (s *session) help(name string, lines []string) { s.answer(appendHelp(nil, n
 
 func (s *session) wrongArity(name string) {
 	s.reject("ERR wrong number of arguments for '" + name + "' command")
+}
+
+// badSubcommand is what Redis says of a subcommand's arguments when it doesn't say more.
+func (s *session) badSubcommand(args [][]byte) {
+	s.reject("ERR unknown subcommand or wrong number of arguments for '" + string(args[1][:min(len(args[1]), 128)]) + "'. Try " + strings.ToUpper(string(args[0])) + " HELP.")
 }

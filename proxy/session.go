@@ -36,6 +36,8 @@ type session struct {
 	authed   bool
 	noEvict  bool
 	noTouch  bool
+	quiet    quiet // CLIENT REPLY
+	muted    bool  // the command at hand gets no reply
 	lastCmd  *resp.Command
 	lastPipe *upstream.Pipe
 	commands int64
@@ -252,6 +254,9 @@ func (s *session) resume() {
 // answer queues a reply that is complete.
 func (s *session) answer(reply []byte) {
 	s.l.countLocal(reply)
+	if s.muted {
+		reply = nil
+	}
 	if s.queue.n == 0 {
 		s.write(reply)
 		if s.ending {
@@ -307,7 +312,7 @@ func (s *session) write(b []byte) {
 		s.l.markDirty(s)
 		return
 	}
-	if s.out == nil {
+	if s.out == nil && len(b) > 0 {
 		s.out = s.l.buffer()
 	}
 	s.out = append(s.out, b...)
@@ -386,7 +391,7 @@ func (s *session) check() {
 	if s.paused {
 		s.wantResume()
 	}
-	if idle := s.l.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.nsubs == 0 && s.l.now.Sub(s.active) > idle {
+	if idle := s.l.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.nsubs == 0 && s.l.pause == pauseNone && s.l.now.Sub(s.active) > idle {
 		s.kill("idle timeout")
 	}
 }

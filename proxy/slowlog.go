@@ -179,7 +179,7 @@ func (s *session) slowlog(sub string, args [][]byte) {
 func (s *session) slowlogGet(args [][]byte) {
 	n := 10
 	if len(args) > 3 {
-		s.wrongArity("slowlog|get")
+		s.badSubcommand(args)
 		return
 	}
 	if len(args) == 3 {

@@ -12,6 +12,7 @@ type counters struct {
 	connectionsLost uint64 // to servers, with commands in flight
 	lostReplies     uint64 // commands whose outcome the client was not told
 	limitCloses     uint64
+	evicted         uint64 // … for the limit of all clients together
 	parkedEver      uint64
 	tryAgain        uint64
 	crossSlot       uint64
@@ -22,7 +23,7 @@ type counters struct {
 // published is what other goroutines may read of a loop: written at the end of a turn.
 type published struct {
 	total, bytesIn, bytesOut, errorReplies, connections atomic.Uint64
-	connectionsLost, lostReplies, limitCloses           atomic.Uint64
+	connectionsLost, lostReplies, limitCloses, evicted  atomic.Uint64
 	parkedEver, tryAgain, atSource, atTarget            atomic.Uint64
 	parked, inFlight                                    atomic.Int64
 }
@@ -37,6 +38,7 @@ func (l *loop) publish() {
 	p.connectionsLost.Store(n.connectionsLost)
 	p.lostReplies.Store(n.lostReplies)
 	p.limitCloses.Store(n.limitCloses)
+	p.evicted.Store(n.evicted)
 	p.parkedEver.Store(n.parkedEver)
 	p.tryAgain.Store(n.tryAgain)
 	p.atSource.Store(n.atSource)
@@ -62,6 +64,7 @@ type Stats struct {
 	ConnectionsLost uint64 `json:"server_connections_lost"`
 	LostReplies     uint64 `json:"lost_replies"`
 	LimitCloses     uint64 `json:"clients_closed_for_limits"`
+	Evicted         uint64 `json:"clients_evicted"`
 	Parked          int64  `json:"parked"`
 	ParkedEver      uint64 `json:"parked_ever"`
 	TryAgain        uint64 `json:"tryagain"`
@@ -85,6 +88,7 @@ func (s *Server) Stats() Stats {
 		out.LostReplies += p.lostReplies.Load()
 		out.LimitCloses += p.limitCloses.Load()
 		out.Parked += p.parked.Load()
+		out.Evicted += p.evicted.Load()
 		out.ParkedEver += p.parkedEver.Load()
 		out.TryAgain += p.tryAgain.Load()
 		out.AtSource += p.atSource.Load()
@@ -105,6 +109,7 @@ func (st Stats) minus(before *Stats) Stats {
 	st.ConnectionsLost -= before.ConnectionsLost
 	st.LostReplies -= before.LostReplies
 	st.LimitCloses -= before.LimitCloses
+	st.Evicted -= before.Evicted
 	st.ParkedEver -= before.ParkedEver
 	st.TryAgain -= before.TryAgain
 	st.AtSource -= before.AtSource
@@ -133,6 +138,7 @@ func (l *loop) evict() {
 	}
 	l.memory = total
 	if total > limit && largest != nil {
+		l.n.evicted++
 		largest.closeFor("largest client while all client buffers are over memory-total")
 	}
 }

@@ -21,7 +21,9 @@ import (
 type timing struct {
 	cmds   []commandStat     // by resp.Command.Index
 	errors map[string]uint64 // error replies by code
-	events map[string]*latencyEvent
+	// lockWaits is how long commands on moving slots waited for their keys.
+	lockWaits metrics.Histogram
+	events    map[string]*latencyEvent
 
 	notable   int64 // ns from which a command is looked at closer: the lesser of the two below
 	slower    int64 // ns; math.MaxInt64: no slow log
@@ -84,6 +86,9 @@ func (l *loop) clock() {
 // keep keeps what the slow log would show of a request.
 func (l *loop) keep(r *request, frame []byte) {
 	r.queued = r.s.waited
+	if l.heat.big > 0 && len(frame) >= l.heat.big {
+		l.metBig(r, frame, len(frame))
+	}
 	if l.t.slower != math.MaxInt64 {
 		r.head = append(r.head[:0], frame[:min(len(frame), headBytes)]...)
 	}
@@ -105,6 +110,9 @@ func (l *loop) timed(r *request, b []byte) {
 	now := l.ns
 	d := now - r.begun
 	l.count(r.cmd, d, failed)
+	if r.motion != nil && r.sent > 0 {
+		l.t.lockWaits.Record(time.Duration(r.sent - r.begun))
+	}
 	if d >= l.t.notable && r.cmd.Flags&resp.Blocking == 0 {
 		l.noteSlow(r, now, d)
 	}
@@ -172,15 +180,7 @@ func (s *Server) commandStats(ctx context.Context) []commandStat {
 	s.each(ctx, func(l *loop) {
 		for i := range l.t.cmds {
 			from, to := &l.t.cmds[i], &sum[i]
-			to.failed += from.failed
-			to.rejected += from.rejected
-			if from.times == nil {
-				continue
-			}
-			if to.times == nil {
-				to.times = &metrics.Histogram{}
-			}
-			to.times.Add(from.times)
+			to.merge(from)
 		}
 	})
 	return sum

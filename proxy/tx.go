@@ -82,7 +82,7 @@ func (s *session) enqueue(cmd *resp.Command, args [][]byte, frame []byte, inline
 	}
 	tx.frames = append(tx.frames, frame...)
 	tx.n++
-	tx.writes = tx.writes || cmd.Flags&resp.Write != 0
+	tx.writes = tx.writes || mayWrite(cmd)
 	if len(tx.frames) > s.l.opt.QueryLimit {
 		s.closeFor(fmt.Sprintf("%d bytes queued since MULTI, over client-query-buffer-limit", len(tx.frames)))
 		return
@@ -118,7 +118,7 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 	}
 	keys, err := cmd.AppendKeys(s.l.keyIndex[:0], args)
 	if err != nil {
-		return "ERR " + err.Error()
+		return "" // the server will say what is wrong with it when it gets there
 	}
 	s.l.keyIndex = keys
 	if cmd.Serve == resp.Sort && sortsByOtherKeys(args) {

@@ -226,7 +226,7 @@ func (p *peers) startGateway(ctx context.Context, listen, adminAddr string, sett
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"serve", "--listen", listen, "--admin", adminAddr, "--data-dir", filepath.Join(p.dir, "data")}
+	args := []string{"serve", "--listen", listen, "--admin", adminAddr, "--http", "", "--data-dir", filepath.Join(p.dir, "data")}
 	for _, s := range settings {
 		args = append(args, "--set", s)
 	}

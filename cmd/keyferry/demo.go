@@ -144,14 +144,14 @@ func (d *demo) start(ctx context.Context) error {
 		}
 		d.servers = append(d.servers, s)
 	}
-	var ports [2]int
+	var ports [3]int
 	for i := range ports {
 		if ports[i], err = testredis.FreePort(); err != nil {
 			return err
 		}
 	}
 	d.listen = fmt.Sprintf("127.0.0.1:%d", ports[0])
-	adminAddr := fmt.Sprintf("127.0.0.1:%d", ports[1])
+	adminAddr, httpAddr := fmt.Sprintf("127.0.0.1:%d", ports[1]), fmt.Sprintf("127.0.0.1:%d", ports[2])
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (d *demo) start(ctx context.Context) error {
 		return err
 	}
 	defer logFile.Close()
-	gateway := exec.Command(self, "serve", "--listen", d.listen, "--admin", adminAddr, "--data-dir", filepath.Join(d.dir, "data"), "--name", "demo")
+	gateway := exec.Command(self, "serve", "--listen", d.listen, "--admin", adminAddr, "--http", httpAddr, "--data-dir", filepath.Join(d.dir, "data"), "--name", "demo")
 	gateway.Stdout, gateway.Stderr = logFile, logFile
 	if d.gateway, err = testredis.StartChild(gateway); err != nil {
 		return err
@@ -179,6 +179,7 @@ func (d *demo) start(ctx context.Context) error {
 		}
 	}
 	d.say("started redis-server on %s, %s and %s", d.servers[0].Addr, d.servers[1].Addr, d.servers[2].Addr)
+	d.say("watch it at http://%s/", httpAddr)
 	return nil
 }
 

@@ -50,8 +50,27 @@ func migrationCommand() *cobra.Command {
 				return err
 			}
 			return printFields(cmd.OutOrStdout(), v, false)
-		}}, watchCommand(r))
+		}}, logCommand(r), watchCommand(r))
 	return c
+}
+
+func logCommand(r *remote) *cobra.Command {
+	return &cobra.Command{Use: "log <id>", Short: "Everything that happened to a job", Args: exactly(1),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if r.json {
+				_, err := r.rows(cmd, nil, "MIGRATION", "LOG", a[0])
+				return err
+			}
+			v, err := r.ask(cmd.Context(), "MIGRATION", "LOG", a[0])
+			if err != nil {
+				return err
+			}
+			lines, _ := v.([]any)
+			for _, line := range lines {
+				fmt.Fprintln(cmd.OutOrStdout(), line)
+			}
+			return nil
+		}}
 }
 
 func watchCommand(r *remote) *cobra.Command {

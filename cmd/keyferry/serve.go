@@ -36,7 +36,7 @@ func serveCommand() *cobra.Command {
 			}
 			for key, v := range flags {
 				if cmd.Flags().Changed(key) {
-					set[key] = *v
+					set[strings.Replace(key, "http", "http.listen", 1)] = *v
 				}
 			}
 			cfg, err := conf.Load(path, os.Environ(), set)
@@ -48,6 +48,7 @@ func serveCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&path, "config", "", "settings that differ from the defaults (see: keyferry config)")
 	for key, text := range map[string]string{"listen": "host:port for clients (default :7380)", "admin": "host:port for admin commands (default 127.0.0.1:7381)",
+		"http":     "host:port of the dashboard and /metrics (default 127.0.0.1:7382; empty: none)",
 		"data-dir": "where topology and jobs are kept (default ./keyferry-data)", "name": "name of this gateway (default from the host's)"} {
 		flags[key] = c.Flags().String(key, "", text)
 	}

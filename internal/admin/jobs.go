@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,7 +13,7 @@ import (
 	"keyferry/migrator"
 )
 
-const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id>"
+const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id>"
 
 func (s *Server) migration(ctx context.Context, args []string) any {
 	args, asJ := wantsJSON(args)
@@ -39,6 +41,8 @@ func (s *Server) migration(ctx context.Context, args []string) any {
 		return done(s.Manager.Resume(ctx, args[1]))
 	case verb == "cancel" && len(args) == 2:
 		return s.cancel(ctx, args[1])
+	case verb == "log" && len(args) == 2:
+		return s.jobLog(ctx, args[1], asJ)
 	case verb == "help":
 		return []any{status("PROXY " + migrationUsage)}
 	}
@@ -94,7 +98,15 @@ func statusFields(j migrator.Status) []any {
 		f = append(f, "next_try_in_ms", max(0, time.Until(time.UnixMilli(j.NextTryAtMs)).Milliseconds()))
 	}
 	f = append(f, "first_error", errText(j.FirstError), "last_error", errText(j.LastError),
-		"resolver_error", errText(j.ResolverErr), "keys_in_doubt", len(j.InDoubt))
+		"attempt_first_error", errText(j.NowFirstErr), "attempt_last_error", errText(j.NowLastErr),
+		"resolver_error", errText(j.ResolverErr))
+	for _, kind := range slices.Sorted(maps.Keys(j.ErrorCounts)) {
+		f = append(f, "errors "+kind, j.ErrorCounts[kind])
+	}
+	for _, a := range j.Attempts {
+		f = append(f, fmt.Sprintf("failed_attempt_%d", a.N), fmt.Sprintf("in %s: first %s; last %s", a.Phase, errText(a.First), errText(a.Last)))
+	}
+	f = append(f, "keys_in_doubt", len(j.InDoubt))
 	for _, k := range j.InDoubt[:min(len(j.InDoubt), 20)] {
 		f = append(f, "in_doubt", fmt.Sprintf("%q", k))
 	}
@@ -106,6 +118,42 @@ func errText(e *topology.JobError) string {
 		return ""
 	}
 	return fmt.Sprintf("%s %s %s: %s", time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339), e.Origin, e.Code, e.Text)
+}
+
+// jobLog is the history of a job.
+func (s *Server) jobLog(ctx context.Context, id string, asJ bool) any {
+	if _, ok := s.Manager.JobStatus(id); !ok {
+		return fmt.Errorf("no such job %q", id)
+	}
+	events, err := s.Manager.History(ctx, id)
+	if err != nil {
+		return err
+	}
+	if asJ {
+		if events == nil {
+			events = []topology.JobEvent{}
+		}
+		return asJSON(events)
+	}
+	out := []any{}
+	for _, e := range events {
+		line := fmt.Sprintf("%s %s: %s", time.UnixMilli(e.AtMs).UTC().Format("2006-01-02T15:04:05.000Z"), e.Event, e.To)
+		if e.From != "" && e.From != e.To {
+			line = fmt.Sprintf("%s %s: %s → %s", time.UnixMilli(e.AtMs).UTC().Format("2006-01-02T15:04:05.000Z"), e.Event, e.From, e.To)
+		}
+		if e.Reason != "" {
+			line += " (" + e.Reason + ")"
+		}
+		line += fmt.Sprintf(", %d keys moved", e.KeysMoved)
+		if e.Attempt > 0 {
+			line += fmt.Sprintf(", attempt %d", e.Attempt)
+		}
+		if e.Error != nil {
+			line += ", first error " + errText(e.First) + ", last error " + errText(e.Error)
+		}
+		out = append(out, line)
+	}
+	return out
 }
 
 func (s *Server) cancel(ctx context.Context, id string) any {

@@ -20,8 +20,10 @@ import (
 	"github.com/tidwall/redcon"
 	"go.uber.org/zap"
 
+	"keyferry/internal/observe"
 	"keyferry/internal/resp"
 	"keyferry/migrator"
+	"keyferry/proxy"
 )
 
 // Server answers admin commands.
@@ -29,6 +31,8 @@ type Server struct {
 	Manager  *migrator.Manager
 	Password string                            // "": none
 	Info     func(want map[string]bool) string // INFO of the data plane
+	Observer *observe.Observer
+	Plane    *proxy.Server
 	Log      *zap.Logger
 
 	ln net.Listener
@@ -169,6 +173,8 @@ func (s *Server) handle(c redcon.Conn, cmd redcon.Command) {
 		c.WriteBulkString(s.Info(want))
 	case "PROXY":
 		s.write(c, s.proxy(ctx, args[1:]))
+	case "SUBSCRIBE":
+		s.subscribe(c, args)
 	case "CLUSTER":
 		s.write(c, s.cluster(ctx, args[1:]))
 	case "COMMAND": // redis-cli asks at start

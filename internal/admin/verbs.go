@@ -14,7 +14,7 @@ import (
 )
 
 var proxyHelp = []any{
-	status("PROXY <subcommand> [<arg> ...]. Every LIST, STATUS, DRYRUN and INFO takes JSON as its last argument. Subcommands are:"),
+	status("PROXY <subcommand> [<arg> ...]. Every one that answers a list takes JSON as its last argument. Subcommands are:"),
 	status("GROUP LIST | ADD <id> <host:port> [PASSWORD <p>] | DEL <id>"),
 	status("    The groups: one primary each."),
 	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"),
@@ -24,8 +24,16 @@ var proxyHelp = []any{
 	status("    when the slots come from several groups."),
 	status("REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"),
 	status("    Move slots so that every group has an equal share. Answers the ids of the jobs."),
-	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id>"),
+	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id>"),
 	status("    Jobs. CANCEL ends a job that has moved nothing; another is left paused as it is."),
+	status("    LOG is everything that happened to a job. SUBSCRIBE keyferry:migrations gives it as it"),
+	status("    happens, with the progress, as JSON."),
+	status("KEY <key> [DB <n>]"),
+	status("    What the servers have under that name: type, size, time to live, and where."),
+	status("EXPLAIN <command> [<arg> ...]"),
+	status("    How a command would be routed, and why."),
+	status("HOTKEYS [<count>] | BIGKEYS [<count>] | LOCKS [<count>]"),
+	status("    Keys that are used most, by a sample; big values that came by; keys that are being moved."),
 	status("INFO"),
 	status("    The gateway's own sections of INFO."),
 	status("EPOCH"),
@@ -35,6 +43,19 @@ var proxyHelp = []any{
 }
 
 func usage(text string) error { return errors.New("usage: PROXY " + text) }
+
+// Do runs PROXY args… for a caller in this process. The error is what a client would get;
+// the value is a text, an integer or a list of these.
+func (s *Server) Do(ctx context.Context, args []string) (any, error) {
+	switch v := s.proxy(ctx, args).(type) {
+	case error:
+		return nil, v
+	case status:
+		return string(v), nil
+	default:
+		return v, nil
+	}
+}
 
 func (s *Server) proxy(ctx context.Context, args []string) any {
 	if len(args) == 0 {
@@ -52,6 +73,16 @@ func (s *Server) proxy(ctx context.Context, args []string) any {
 		return s.rebalance(ctx, rest)
 	case "MIGRATION":
 		return s.migration(ctx, rest)
+	case "KEY":
+		return s.key(ctx, rest)
+	case "EXPLAIN":
+		return s.explain(rest)
+	case "HOTKEYS":
+		return s.hotKeys(ctx, rest)
+	case "BIGKEYS":
+		return s.bigKeys(ctx, rest)
+	case "LOCKS":
+		return s.locks(rest)
 	case "INFO":
 		want := map[string]bool{"gateway": true, "groups": true, "slots": true, "migration": true}
 		return s.Info(want)

@@ -9,14 +9,17 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"keyferry/conf"
 	"keyferry/internal/admin"
+	"keyferry/internal/observe"
 	"keyferry/internal/resp"
 	"keyferry/internal/topology"
+	"keyferry/internal/web"
 	"keyferry/migrator"
 	"keyferry/proxy"
 	"keyferry/router"
@@ -30,6 +33,10 @@ type Gateway struct {
 	Manager *migrator.Manager
 	Proxy   *proxy.Server
 	Admin   *admin.Server
+	Web     *web.Server // nil: none
+
+	observer *observe.Observer
+	watching sync.WaitGroup
 
 	log    *zap.Logger
 	store  topology.Store
@@ -102,7 +109,9 @@ func (g *Gateway) start(c conf.Config) error {
 	configure(&opt, c)
 	g.Proxy = proxy.New(opt, table)
 	g.Manager.SetScripted(g.Proxy.Scripted)
-	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Log: g.log}
+	g.observer = observe.New(observe.Config{Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version,
+		ConnTo: proxy.ConnPrefix(name, g.Manager.Incarnation()) + "observer"})
+	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
 	if err := g.Proxy.Start(); err != nil {
 		return err
 	}
@@ -111,6 +120,8 @@ func (g *Gateway) start(c conf.Config) error {
 		return err
 	}
 	go func() { g.ended <- g.Manager.Run(ctx, g.Proxy.Apply) }()
+	g.watching.Go(func() { g.observer.Run(ctx) })
+	g.startWeb(c, name)
 	for _, w := range c.Warnings() {
 		g.log.Warn(w)
 	}
@@ -118,6 +129,21 @@ func (g *Gateway) start(c conf.Config) error {
 	g.log.Info("keyferry is up", zap.String("version", Version), zap.String("name", name), zap.Uint64("incarnation", g.Manager.Incarnation()),
 		zap.String("listen", c.Listen), zap.String("admin", c.Admin), zap.Uint64("epoch", st.Epoch), zap.Int("groups", len(st.Groups)))
 	return nil
+}
+
+// startWeb serves the dashboard. That its address is taken is no reason to leave clients
+// without their data: it is logged, and the rest goes on.
+func (g *Gateway) startWeb(c conf.Config, name string) {
+	if c.HTTP.Listen == "" {
+		return
+	}
+	w := &web.Server{Observer: g.observer, Admin: g.Admin, Plane: g.Proxy, Token: c.HTTP.Token, Hosts: c.HTTP.Hosts, Name: name, Version: Version, Log: g.log}
+	if err := w.Start(c.HTTP.Listen); err != nil {
+		g.log.Error("no dashboard and no metrics: its address can't be used; set http.listen", zap.Error(err))
+		return
+	}
+	g.Web = w
+	g.log.Info("dashboard", zap.String("url", "http://"+w.Addr()+"/"))
 }
 
 func nameRune(r rune) rune {
@@ -135,8 +161,12 @@ func (g *Gateway) Ended() <-chan error { return g.ended }
 // migrator stops where it is and goes on from there at the next start.
 func (g *Gateway) Stop(ctx context.Context) error {
 	g.Admin.Stop()
+	if g.Web != nil {
+		g.Web.Stop()
+	}
 	err := g.Proxy.Stop(ctx)
 	g.cancel()
+	g.watching.Wait()
 	select {
 	case <-g.ended:
 	case <-time.After(10 * time.Second):
@@ -185,6 +215,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 		SlowlogSlowerThan: d(c.Slowlog.SlowerThan), SlowlogMaxLen: c.Slowlog.MaxLen, LatencyThreshold: d(c.Slowlog.LatencyThreshold),
 		ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
 		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes), MaxDedicated: c.Servers.MaxDedicated,
+		SampleEvery: c.Hotkeys.SampleEvery, BigValue: int(c.Migration.BigKeyBytes),
 		LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked,
 		ClusterFacade: c.ClusterFacade == "on", Advertise: c.Advertise,
 	}

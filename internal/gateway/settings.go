@@ -7,7 +7,7 @@ import (
 
 // configure lets clients read and change settings (CONFIG GET, SET and REWRITE).
 func configure(opt *proxy.Options, c conf.Config) {
-	opt.Settings = c.Texts()
+	opt.Settings, opt.ConfigFile = c.Texts(), c.File
 	opt.Check = func(o *proxy.Options) error {
 		now := withOptions(c, o)
 		return now.Validate()

@@ -78,3 +78,20 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	}
 	return time.Duration(h.MaxNs)
 }
+
+// Since is what was recorded after h was equal to before; all of h if it was reset since.
+func (h *Histogram) Since(before *Histogram) Histogram {
+	if h.Count < before.Count || h.SumNs < before.SumNs {
+		return *h
+	}
+	d := Histogram{Count: h.Count - before.Count, SumNs: h.SumNs - before.SumNs}
+	for i, n := range h.Buckets {
+		if n < before.Buckets[i] {
+			return *h
+		}
+		if d.Buckets[i] = n - before.Buckets[i]; d.Buckets[i] > 0 {
+			d.MaxNs = min(BucketEndNs(i), h.MaxNs)
+		}
+	}
+	return d
+}

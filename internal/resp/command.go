@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -151,6 +152,10 @@ func (c *Command) Sub(name []byte) *Command {
 	}
 	return nil
 }
+
+// InCategory reports whether the command is in an ACL category, whose name is given without
+// its "@".
+func (c *Command) InCategory(name string) bool { return slices.Contains(c.acl, "@"+name) }
 
 // ArityOK reports whether a request of n arguments, name included, has the right number.
 func (c *Command) ArityOK(n int) bool {

@@ -7,98 +7,115 @@ import (
 	"github.com/tidwall/redcon"
 )
 
-// AppendCommandInfo appends one element of the reply to COMMAND and COMMAND INFO, RESP2.
-func AppendCommandInfo(b []byte, c *Command) []byte {
-	b = redcon.AppendArray(b, 10)
-	b = redcon.AppendBulkString(b, c.Name)
-	b = redcon.AppendInt(b, int64(c.Arity))
-	b = appendStatuses(b, c.flags)
-	b = redcon.AppendInt(b, int64(c.FirstKey))
-	b = redcon.AppendInt(b, int64(c.LastKey))
-	b = redcon.AppendInt(b, int64(c.KeyStep))
-	b = appendStatuses(b, c.acl)
-	b = redcon.AppendArray(b, len(c.tips))
+// CommandInfo appends one element of the reply to COMMAND and COMMAND INFO.
+func (w *Writer) CommandInfo(c *Command) {
+	w.Array(10)
+	w.Text(c.Name)
+	w.Int(int64(c.Arity))
+	w.statuses(c.flags)
+	w.Int(int64(c.FirstKey))
+	w.Int(int64(c.LastKey))
+	w.Int(int64(c.KeyStep))
+	w.statuses(c.acl)
+	w.Set(len(c.tips))
 	for _, t := range c.tips {
-		b = redcon.AppendBulkString(b, t)
+		w.Text(t)
 	}
-	b = redcon.AppendArray(b, len(c.specs))
+	w.Set(len(c.specs))
 	for i := range c.specs {
-		b = c.specs[i].append(b)
+		w.keySpec(&c.specs[i])
 	}
-	b = redcon.AppendArray(b, len(c.Subs))
-	for _, s := range c.Subs {
-		b = AppendCommandInfo(b, s)
-	}
-	return b
-}
-
-func appendStatuses(b []byte, words []string) []byte {
-	b = redcon.AppendArray(b, len(words))
-	for _, w := range words {
-		b = redcon.AppendString(b, w)
-	}
-	return b
-}
-
-func (s *keySpec) append(b []byte) []byte {
-	str := redcon.AppendBulkString
-	if s.notes != "" {
-		b = str(str(redcon.AppendArray(b, 8), "notes"), s.notes)
+	if len(c.Subs) == 0 {
+		w.Set(0) // as Redis has it
 	} else {
-		b = redcon.AppendArray(b, 6)
+		w.Array(len(c.Subs))
 	}
-	b = appendStatuses(str(b, "flags"), s.flags)
-	b = redcon.AppendArray(str(b, "begin_search"), 4)
+	for _, s := range c.Subs {
+		w.CommandInfo(s)
+	}
+}
+
+// statuses appends a set of words.
+func (w *Writer) statuses(words []string) {
+	w.Set(len(words))
+	for _, x := range words {
+		w.Status(x)
+	}
+}
+
+func (w *Writer) keySpec(s *keySpec) {
+	if s.notes != "" {
+		w.Map(4)
+		w.Text("notes")
+		w.Text(s.notes)
+	} else {
+		w.Map(3)
+	}
+	w.Text("flags")
+	w.statuses(s.flags)
+	w.Text("begin_search")
 	switch {
 	case s.unknown:
-		b = redcon.AppendArray(str(str(str(b, "type"), "unknown"), "spec"), 0)
+		w.search("unknown")
 	case s.keyword != "":
-		b = redcon.AppendArray(str(str(str(b, "type"), "keyword"), "spec"), 4)
-		b = redcon.AppendInt(str(str(str(b, "keyword"), s.keyword), "startfrom"), int64(s.startFrom))
+		w.search("keyword", "keyword", s.keyword, "startfrom", s.startFrom)
 	default:
-		b = redcon.AppendArray(str(str(str(b, "type"), "index"), "spec"), 2)
-		b = redcon.AppendInt(str(b, "index"), int64(s.index))
+		w.search("index", "index", s.index)
 	}
-	b = redcon.AppendArray(str(b, "find_keys"), 4)
-	names := [3]string{"lastkey", "keystep", "limit"}
-	kind := "range"
-	if s.keynum {
-		names, kind = [3]string{"keynumidx", "firstkey", "keystep"}, "keynum"
+	w.Text("find_keys")
+	switch {
+	case s.unknown:
+		w.search("unknown")
+	case s.keynum:
+		w.search("keynum", "keynumidx", s.a, "firstkey", s.b, "keystep", s.c)
+	default:
+		w.search("range", "lastkey", s.a, "keystep", s.b, "limit", s.c)
 	}
-	if s.unknown {
-		return redcon.AppendArray(str(str(str(b, "type"), "unknown"), "spec"), 0)
-	}
-	b = redcon.AppendArray(str(str(str(b, "type"), kind), "spec"), 6)
-	for i, v := range [3]int{s.a, s.b, s.c} {
-		b = redcon.AppendInt(str(b, names[i]), int64(v))
-	}
-	return b
 }
 
-// AppendCommandDocs appends the value of one command in the reply to COMMAND DOCS, RESP2.
-// Argument trees are left out.
-func AppendCommandDocs(b []byte, c *Command) []byte {
+// search appends one half of a key specification: its type and its fields.
+func (w *Writer) search(kind string, fields ...any) {
+	w.Map(2)
+	w.Text("type")
+	w.Text(kind)
+	w.Text("spec")
+	w.Map(len(fields) / 2)
+	for _, f := range fields {
+		switch f := f.(type) {
+		case string:
+			w.Text(f)
+		case int:
+			w.Int(int64(f))
+		}
+	}
+}
+
+// CommandDocs appends the value of one command in the reply to COMMAND DOCS. Argument
+// trees are left out.
+func (w *Writer) CommandDocs(c *Command) {
 	var kv [][2]string
 	for _, p := range [][2]string{{"summary", c.Summary}, {"since", c.Since}, {"group", c.Group}, {"complexity", c.Complexity}} {
 		if p[1] != "" {
 			kv = append(kv, p)
 		}
 	}
-	n := 2 * len(kv)
+	n := len(kv)
 	if len(c.Subs) > 0 {
-		n += 2
+		n++
 	}
-	b = redcon.AppendArray(b, n)
+	w.Map(n)
 	for _, p := range kv {
-		b = redcon.AppendBulkString(redcon.AppendBulkString(b, p[0]), p[1])
+		w.Text(p[0])
+		w.Text(p[1])
 	}
 	if len(c.Subs) > 0 {
-		b = redcon.AppendArray(redcon.AppendBulkString(b, "subcommands"), 2*len(c.Subs))
+		w.Text("subcommands")
+		w.Map(len(c.Subs))
 		for _, s := range c.Subs {
-			b = AppendCommandDocs(redcon.AppendBulkString(b, s.Name), s)
+			w.Text(s.Name)
+			w.CommandDocs(s)
 		}
 	}
-	return b
 }
 
 // AppendGetKeys appends the reply to COMMAND GETKEYS for a request, which has at least its

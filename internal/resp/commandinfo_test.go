@@ -21,7 +21,7 @@ func without70(rows []any) []any {
 func TestCommandInfoIsRedis(t *testing.T) {
 	o := newOracle(t)
 	for _, c := range Commands {
-		ours := parse(t, AppendCommandInfo(nil, c)).([]any)
+		ours := parse(t, written(func(w *Writer) { w.CommandInfo(c) })).([]any)
 		if _, later := after70[c.Name]; later {
 			if len(ours) != 10 || ours[0] != c.Name {
 				t.Errorf("%s: %v", c.Name, ours)
@@ -66,9 +66,16 @@ func TestCommandDocsAreRedis(t *testing.T) {
 			continue
 		}
 		theirs := o.do(t, "COMMAND", "DOCS", c.Name).([]any)
-		ours := parse(t, AppendCommandDocs(nil, c)).([]any)
+		ours := parse(t, written(func(w *Writer) { w.CommandDocs(c) })).([]any)
 		if diff := cmp.Diff(docsOf(t, theirs[1].([]any)), docsOf(t, ours)); diff != "" {
 			t.Errorf("%s: -redis +ours\n%s", c.Name, diff)
 		}
 	}
+}
+
+// written is what f writes, in RESP2.
+func written(f func(*Writer)) []byte {
+	w := Writer{Proto: 2}
+	f(&w)
+	return w.B
 }

@@ -120,7 +120,7 @@ func TestExtensionInfo(t *testing.T) {
 				spec([]any{status("RW")}, 2, "keynum", "keynumidx", int64(0), "firstkey", int64(1), "keystep", int64(1))}, []any{}},
 		"ft.x": {"ft.x", int64(-1), []any{status("write")}, int64(0), int64(0), int64(0), []any{status("@write"), status("@slow")}, []any{}, []any{}, []any{}},
 	} {
-		if diff := cmp.Diff(want, parse(t, AppendCommandInfo(nil, Lookup([]byte(name)))).([]any)); diff != "" {
+		if diff := cmp.Diff(want, parse(t, written(func(w *Writer) { w.CommandInfo(Lookup([]byte(name))) })).([]any)); diff != "" {
 			t.Errorf("%s: -want +got\n%s", name, diff)
 		}
 	}

@@ -49,6 +49,7 @@ type Rig struct {
 	Servers []*testredis.Server // g1, g2 …
 	Listen  string              // host:port for clients
 	Admin   string              // host:port for PROXY
+	Web     string              // host:port of the dashboard
 	Child   *testredis.Child    // the gateway that was started last
 	Log     *Log                // and what it said
 	Args    []string            // more arguments of keyferry serve
@@ -89,7 +90,7 @@ func (r *Rig) Assign() {
 // Bare is a gateway that has yet to be started, without servers.
 func Bare(t *testing.T, args ...string) *Rig {
 	t.Helper()
-	var ports [2]int
+	var ports [3]int
 	for i := range ports {
 		p, err := testredis.FreePort()
 		if err != nil {
@@ -99,14 +100,14 @@ func Bare(t *testing.T, args ...string) *Rig {
 	}
 	return &Rig{
 		T: t, dir: t.TempDir(), Args: args,
-		Listen: fmt.Sprintf("127.0.0.1:%d", ports[0]), Admin: fmt.Sprintf("127.0.0.1:%d", ports[1]),
+		Listen: fmt.Sprintf("127.0.0.1:%d", ports[0]), Admin: fmt.Sprintf("127.0.0.1:%d", ports[1]), Web: fmt.Sprintf("127.0.0.1:%d", ports[2]),
 	}
 }
 
 // Start runs the gateway with failpoints ("" for none), also again after Kill.
 func (r *Rig) Start(failpoints string) {
 	r.T.Helper()
-	args := append([]string{"serve", "--listen", r.Listen, "--admin", r.Admin, "--data-dir", filepath.Join(r.dir, "data"), "--name", "test"}, r.Args...)
+	args := append([]string{"serve", "--listen", r.Listen, "--admin", r.Admin, "--http", r.Web, "--data-dir", filepath.Join(r.dir, "data"), "--name", "test"}, r.Args...)
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), "KEYFERRY_FAILPOINTS="+failpoints, "GORACE=halt_on_error=0 exitcode=66")
 	log := &Log{}
@@ -150,6 +151,7 @@ func (r *Rig) Client() *redis.Client {
 	opt := *short.Options()
 	_ = short.Close()
 	opt.ReadTimeout = time.Minute
+	opt.MaxRetries = -1 // 0, which the options of a client say, would mean 3
 	c := redis.NewClient(&opt)
 	r.T.Cleanup(func() { _ = c.Close() })
 	return c

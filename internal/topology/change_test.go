@@ -142,19 +142,19 @@ func TestAddJob(t *testing.T) {
 	}
 	ok := Job{Slots: []Range{{100, 109}}, Source: "a", Target: "b", Phase: Queued}
 	for want, change := range map[string]func(*Job){
-		`moves from group "a" to itself`:                      func(j *Job) { j.Target = "a" },
-		`no such group "x"`:                                   func(j *Job) { j.Target = "x" },
-		`no such group ""`:                                    func(j *Job) { j.Source = "" },
-		`has no slots`:                                        func(j *Job) { j.Slots = nil },
-		`slot range 9-8 is outside`:                           func(j *Job) { j.Slots = []Range{{9, 8}} },
-		`slot range 1000-1024 is outside 0-1023`:              func(j *Job) { j.Slots = []Range{{1000, 1024}} },
-		`slot 101 is named twice`:                             func(j *Job) { j.Slots = []Range{{101, 105}, {100, 101}} },
-		`slot 512 is owned by "b" and not by its source a`:    func(j *Job) { j.Slots = []Range{{500, 520}} },
-		`slot 30 is part of job m1 already`:                   func(j *Job) { j.Slots = []Range{{20, 40}} },
-		`a job begins as queued, not "bulk"`:                  func(j *Job) { j.Phase = Bulk },
-		`rate -1, parallel 0, max attempts 0: want 0 or more`: func(j *Job) { j.RateKeysPerS = -1 },
-		`rate 0, parallel -2, max attempts 0: want 0 or more`: func(j *Job) { j.Parallel = -2 },
-		`rate 0, parallel 0, max attempts -3: want 0 or more`: func(j *Job) { j.MaxAttempts = -3 },
+		`moves from group "a" to itself`:                            func(j *Job) { j.Target = "a" },
+		`no such group "x"`:                                         func(j *Job) { j.Target = "x" },
+		`no such group ""`:                                          func(j *Job) { j.Source = "" },
+		`has no slots`:                                              func(j *Job) { j.Slots = nil },
+		`slot range 9-8 is outside`:                                 func(j *Job) { j.Slots = []Range{{9, 8}} },
+		`slot range 1000-1024 is outside 0-1023`:                    func(j *Job) { j.Slots = []Range{{1000, 1024}} },
+		`slot 101 is named twice`:                                   func(j *Job) { j.Slots = []Range{{101, 105}, {100, 101}} },
+		`slot 512 is owned by "b" and not by its source a`:          func(j *Job) { j.Slots = []Range{{500, 520}} },
+		`slot 30 is part of job m1 already`:                         func(j *Job) { j.Slots = []Range{{20, 40}} },
+		`a job begins as queued, not "bulk"`:                        func(j *Job) { j.Phase = Bulk },
+		`rate -1: want 0 or more`:                                   func(j *Job) { j.RateKeysPerS = -1 },
+		`parallel -2, max attempts 0, max p99 0 ms: want 0 or more`: func(j *Job) { j.Parallel = -2 },
+		`parallel 0, max attempts -3, max p99 0 ms: want 0 or more`: func(j *Job) { j.MaxAttempts = -3 },
 	} {
 		refused(t, st, want, func(s *State) error {
 			j := ok.Clone()

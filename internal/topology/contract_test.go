@@ -30,6 +30,7 @@ func testStore(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
 		{"watch ends", testWatchEnds},
 		{"watch under load", testWatchUnderLoad},
 		{"checkpoints", testCheckpoints},
+		{"history", testHistory},
 		{"closed", testClosed},
 		{"ended context", testEndedContext},
 		{"values are the caller's own", testNoSharing},
@@ -380,6 +381,12 @@ func calls(s Store, next State) map[string]func(context.Context) error {
 		"CompareAndSet":  func(ctx context.Context) error { return s.CompareAndSet(ctx, 1, next) },
 		"SaveCheckpoint": func(ctx context.Context) error { return s.SaveCheckpoint(ctx, Checkpoint{Job: "m1"}) },
 		"LoadCheckpoint": func(ctx context.Context) error { _, _, err := s.LoadCheckpoint(ctx, "m1"); return err },
+		"AppendEvent":    func(ctx context.Context) error { return s.AppendEvent(ctx, JobEvent{Job: "m1"}) },
+		"DropEvents":     func(ctx context.Context) error { return s.DropEvents(ctx, "m1") },
+		"Events": func(ctx context.Context) error {
+			_, err := s.Events(ctx, "m1")
+			return err
+		},
 		"DropCheckpoint": func(ctx context.Context) error { return s.DropCheckpoint(ctx, "m1") },
 		"Update": func(ctx context.Context) error {
 			_, err := Update(ctx, s, func(*State) error { return nil })

@@ -6,7 +6,10 @@
 // else (routing tables, running movers) is derived from the State that is stored.
 package topology
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // State is everything about one cluster. It is a value: whoever changes it works on
 // a Clone and hands that to Store.CompareAndSet.
@@ -76,11 +79,13 @@ const (
 	Paused    Phase = "paused"    // by an operator or for Reason; resumed by RESUME or when the reason is gone
 	Done      Phase = "done"      // the slots are stable at the target
 	Failed    Phase = "failed"    // tries are spent or waiting can't mend it; resumable
+	Reverting Phase = "reverting" // what has moved is drained back; Job.Back says how far that is
+	Reverted  Phase = "reverted"  // every key is at the source again; the slots are stable there
 	Cancelled Phase = "cancelled" // ended before any key had moved; the slots are stable at the source
 )
 
 // Ended reports whether the job will never act again.
-func (p Phase) Ended() bool { return p == Done || p == Cancelled }
+func (p Phase) Ended() bool { return p == Done || p == Cancelled || p == Reverted }
 
 // JobError is one error of a job with where it came from.
 type JobError struct {
@@ -89,6 +94,20 @@ type JobError struct {
 	Text   string `json:"text"`
 	AtMs   int64  `json:"at_ms"` // Unix time
 }
+
+// Attempt is one failed attempt of a job, with the errors that it began and ended with.
+type Attempt struct {
+	N         int       `json:"n"` // in its run of attempts without progress between them
+	AtMs      int64     `json:"at_ms"`
+	Phase     Phase     `json:"phase"` // in which it failed
+	First     *JobError `json:"first"`
+	Last      *JobError `json:"last"`
+	KeysMoved int64     `json:"keys_moved"` // by the job until then
+}
+
+// MaxAttemptsKept bounds Job.Attempts: the first one ever, which says how the trouble
+// began, and the newest. JobEvents have all.
+const MaxAttemptsKept = 8
 
 // Job is one migration: some slots of one source group to one target group.
 type Job struct {
@@ -108,14 +127,19 @@ type Job struct {
 	MovesFrom uint64 `json:"moves_from,omitempty"`
 	MovesTo   uint64 `json:"moves_to,omitempty"`
 
-	RateKeysPerS float64 `json:"rate_keys_per_s,omitempty"` // operator's ceiling; 0: none
-	Parallel     int     `json:"parallel"`                  // mover workers
+	RateKeysPerS  float64 `json:"rate_keys_per_s,omitempty"`  // operator's ceiling; 0: none
+	RateBytesPerS float64 `json:"rate_bytes_per_s,omitempty"` // of DUMPs; 0: none
+	Parallel      int     `json:"parallel"`                   // mover workers
+	MaxP99Ms      int     `json:"max_p99_ms,omitempty"`       // the mover yields when clients wait longer; 0: it does not look
 
 	Attempt     int       `json:"attempt"`                  // failed attempts in a row
 	MaxAttempts int       `json:"max_attempts"`             // then Failed
 	NextTryAtMs int64     `json:"next_try_at_ms,omitempty"` // Unix time; in Backoff
 	FirstError  *JobError `json:"first_error,omitempty"`    // of the present run of attempts
 	LastError   *JobError `json:"last_error,omitempty"`
+
+	Attempts    []Attempt        `json:"attempts,omitempty"`     // that failed; see MaxAttemptsKept
+	ErrorCounts map[string]int64 `json:"error_counts,omitempty"` // by origin and code: "target OOM"
 
 	SourceRunID string `json:"source_run_id,omitempty"` // the source's process when the job began to move
 
@@ -159,6 +183,12 @@ func (j Job) Clone() Job {
 	j.Slots = slices.Clone(j.Slots)
 	j.FirstError = cloneErr(j.FirstError)
 	j.LastError = cloneErr(j.LastError)
+	j.Attempts = slices.Clone(j.Attempts)
+	for i := range j.Attempts {
+		a := &j.Attempts[i]
+		a.First, a.Last = cloneErr(a.First), cloneErr(a.Last)
+	}
+	j.ErrorCounts = maps.Clone(j.ErrorCounts)
 	return j
 }
 

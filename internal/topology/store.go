@@ -38,6 +38,14 @@ type Store interface {
 	// DropCheckpoint forgets a job's checkpoint, if there is one.
 	DropCheckpoint(ctx context.Context, job string) error
 
+	// AppendEvent adds an event to the history of e.Job and gives it the next Seq; beyond
+	// MaxJobEvents the oldest are forgotten. Like checkpoints, events have no epoch.
+	AppendEvent(ctx context.Context, e JobEvent) error
+	// Events returns the history of a job, oldest first; empty when there is none.
+	Events(ctx context.Context, job string) ([]JobEvent, error)
+	// DropEvents forgets the history of a job, if there is one.
+	DropEvents(ctx context.Context, job string) error
+
 	// Close ends all watches and lets another process open the store.
 	Close() error
 }

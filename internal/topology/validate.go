@@ -127,8 +127,13 @@ func (s *State) validateOpenJob(j Job, owner, taken []string) error {
 			return fmt.Errorf("no such group %q", id)
 		}
 	}
-	if !(j.RateKeysPerS >= 0) || math.IsInf(j.RateKeysPerS, 1) || j.Parallel < 0 || j.MaxAttempts < 0 {
-		return fmt.Errorf("rate %v, parallel %d, max attempts %d: want 0 or more", j.RateKeysPerS, j.Parallel, j.MaxAttempts)
+	for _, rate := range []float64{j.RateKeysPerS, j.RateBytesPerS} {
+		if !(rate >= 0) || math.IsInf(rate, 1) {
+			return fmt.Errorf("rate %v: want 0 or more", rate)
+		}
+	}
+	if j.Parallel < 0 || j.MaxAttempts < 0 || j.MaxP99Ms < 0 {
+		return fmt.Errorf("parallel %d, max attempts %d, max p99 %d ms: want 0 or more", j.Parallel, j.MaxAttempts, j.MaxP99Ms)
 	}
 	if len(j.Slots) == 0 {
 		return errors.New("has no slots")
@@ -164,17 +169,17 @@ func checkPhase(j Job) error {
 	case Backoff, Paused, Failed:
 		at = j.ResumeTo
 		switch at {
-		case Queued, Preflight, Preparing, Bulk, Tail, Verifying:
+		case Queued, Preflight, Preparing, Bulk, Tail, Verifying, Reverting:
 		default:
 			return fmt.Errorf("is %s and would go on as %q", j.Phase, at)
 		}
 	}
 	switch at {
-	case Queued, Preflight, Done, Cancelled:
+	case Queued, Preflight, Done, Cancelled, Reverted:
 		if j.Published {
 			return fmt.Errorf("is %s and yet published", at)
 		}
-	case Preparing, Bulk, Tail, Verifying:
+	case Preparing, Bulk, Tail, Verifying, Reverting:
 		if !j.Published {
 			return fmt.Errorf("is %s and not published", at)
 		}

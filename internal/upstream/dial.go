@@ -27,9 +27,10 @@ type Target struct {
 // read every reply before it returns, so whatever the caller sends comes from a
 // connection that the server knows by name: that is what fencing relies on. The deadline
 // is ctx's. It blocks: never call it on a loop.
-func Dial(ctx context.Context, t Target) (c net.Conn, id int64, err error) {
+func Dial(ctx context.Context, t Target) (net.Conn, int64, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	if c, err = d.DialContext(ctx, "tcp", t.Addr); err != nil {
+	c, err := d.DialContext(ctx, "tcp", t.Addr)
+	if err != nil {
 		return nil, 0, err
 	}
 	if dl, ok := ctx.Deadline(); ok {
@@ -37,7 +38,8 @@ func Dial(ctx context.Context, t Target) (c net.Conn, id int64, err error) {
 	}
 	unhook := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer unhook()
-	if id, err = handshake(c, t); err != nil {
+	id, err := handshake(c, t)
+	if err != nil {
 		_ = c.Close()
 		return nil, 0, err
 	}

@@ -113,6 +113,9 @@ func (p *Pipe) Conns() uint64 { return p.conns }
 // State says whether calls flow.
 func (p *Pipe) State() State { return p.state }
 
+// Err is why the pipe is down, if it is.
+func (p *Pipe) Err() error { return p.err }
+
 // InFlight is the number of calls without an answer.
 func (p *Pipe) InFlight() int { return p.calls.n }
 

@@ -16,8 +16,10 @@ import (
 // import. An import that is not here points the wrong way.
 var mayImport = map[string][]string{
 	"cmd/keyferry":        {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "migrator"},
-	"internal/gateway":    {"conf", "internal/admin", "internal/metrics", "internal/resp", "internal/topology", "migrator", "proxy", "router"},
-	"internal/admin":      {"internal/metrics", "internal/resp", "internal/topology", "migrator", "router"},
+	"internal/gateway":    {"conf", "internal/admin", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/web", "migrator", "proxy", "router"},
+	"internal/web":        {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "migrator", "proxy"},
+	"internal/admin":      {"internal/metrics", "internal/observe", "internal/resp", "internal/topology", "migrator", "proxy", "router"},
+	"internal/observe":    {"internal/metrics", "internal/topology", "migrator", "proxy", "router"},
 	"proxy":               {"internal/metrics", "internal/resp", "internal/upstream", "router", "slotlock"},
 	"migrator":            {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "router", "slotlock"},
 	"router":              {"internal/resp", "internal/topology", "slotlock"},

@@ -1,0 +1,225 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"keyferry/internal/admin"
+	"keyferry/internal/observe"
+)
+
+// api adds /api/v1. docs/api.md describes every route; a test holds them together.
+func (s *Server) api(mux *http.ServeMux) {
+	for _, r := range s.apiRoutes() {
+		h := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			v, err := r.answer(q)
+			if err != nil {
+				fail(w, codeOf(err), err.Error())
+				return
+			}
+			reply(w, v)
+		})
+		mux.Handle(r.pattern, bounded(r.bound, h))
+	}
+	mux.HandleFunc("GET /api/v1/events", s.events)
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, http.StatusNotFound, "no such resource: see docs/api.md")
+	})
+}
+
+type route struct {
+	pattern string
+	bound   time.Duration
+	answer  func(*http.Request) (any, error)
+}
+
+func (s *Server) apiRoutes() []route {
+	return []route{
+		{"GET /api/v1/overview", readBound, s.overview},
+		{"GET /api/v1/history", readBound, s.history},
+		{"GET /api/v1/groups", readBound, func(*http.Request) (any, error) { return s.Observer.Last().Groups, nil }},
+		{"GET /api/v1/slots", readBound, func(*http.Request) (any, error) { return admin.SlotRows(s.Observer.Last().State), nil }},
+		{"GET /api/v1/migrations", readBound, func(*http.Request) (any, error) { return orEmpty(s.Observer.Last().Jobs), nil }},
+		{"GET /api/v1/migrations/{id}", readBound, s.job},
+		{"GET /api/v1/slowlog", readBound, s.slowlog},
+		{"GET /api/v1/hotkeys", readBound, s.verb("HOTKEYS")},
+		{"GET /api/v1/bigkeys", readBound, s.verb("BIGKEYS")},
+		{"GET /api/v1/locks", readBound, s.verb("LOCKS")},
+		{"GET /api/v1/key", 2 * readBound, s.lookUp},
+		{"GET /api/v1/explain", readBound, func(r *http.Request) (any, error) {
+			return s.do(r.Context(), append(append([]string{"EXPLAIN"}, r.URL.Query()["arg"]...), "JSON"))
+		}},
+		{"POST /api/v1/command", actionBound, s.command},
+	}
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// apiError is an error with the HTTP status that it is answered with.
+type apiError struct {
+	code int
+	text string
+}
+
+func (e *apiError) Error() string { return e.text }
+
+func codeOf(err error) int {
+	if e, ok := err.(*apiError); ok {
+		return e.code
+	}
+	return http.StatusBadRequest
+}
+
+func fail(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": text})
+}
+
+func reply(w http.ResponseWriter, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		fail(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b)
+}
+
+func (s *Server) overview(*http.Request) (any, error) {
+	last := s.Observer.Last()
+	return map[string]any{"name": s.Name, "version": s.Version, "started_ms": s.Observer.Started().UnixMilli(), "at_ms": last.At.UnixMilli(),
+		"now": last.Now, "plane": last.Plane.Stats, "epoch": last.State.Epoch, "epoch_acknowledged": last.Acked, "blocked_clients": last.Plane.Blocked,
+		"errors": last.Plane.Errors, "scheme": last.State.Scheme, "slots": last.State.SlotCount, "databases": last.State.Databases}, nil
+}
+
+func (s *Server) history(*http.Request) (any, error) {
+	return map[string]any{"points": orEmpty(s.Observer.History())}, nil
+}
+
+func (s *Server) job(r *http.Request) (any, error) {
+	id := r.PathValue("id")
+	points, ok := s.Observer.Story(id)
+	for _, j := range s.Observer.Last().Jobs {
+		if ok && j.ID == id {
+			events, err := s.Admin.Manager.History(r.Context(), id)
+			if err != nil {
+				return nil, err
+			}
+			return map[string]any{"job": j, "points": orEmpty(points), "events": orEmpty(events)}, nil
+		}
+	}
+	return nil, &apiError{http.StatusNotFound, "no such job"}
+}
+
+// slowEntry is proxy.SlowEntry with its times in µs.
+type slowEntry struct {
+	ID       int64    `json:"id"`
+	AtMs     int64    `json:"at_ms"`
+	Total    int64    `json:"total_us"`
+	Queue    int64    `json:"queue_us"`
+	LockWait int64    `json:"lock_wait_us"`
+	Backend  int64    `json:"backend_us"`
+	Write    int64    `json:"write_us"`
+	Args     []string `json:"args"`
+	Client   string   `json:"client"`
+	Name     string   `json:"client_name,omitempty"`
+	Group    string   `json:"group,omitempty"`
+}
+
+func (s *Server) slowlog(r *http.Request) (any, error) {
+	n, err := number(r, "n", 100)
+	if err != nil {
+		return nil, err
+	}
+	out := []slowEntry{}
+	for _, e := range s.Plane.SlowLog(r.Context(), n) {
+		args := make([]string, len(e.Args))
+		for i, a := range e.Args {
+			args[i] = strings.ToValidUTF8(a, "�")
+		}
+		out = append(out, slowEntry{e.ID, e.At.UnixMilli(), e.Total.Microseconds(), e.Queue.Microseconds(), e.LockWait.Microseconds(),
+			e.Backend.Microseconds(), e.Write.Microseconds(), args, e.ClientAddr, e.ClientName, e.Group})
+	}
+	return out, nil
+}
+
+func number(r *http.Request, name string, otherwise int) (int, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%s = %q: want a number", name, text)
+	}
+	return n, nil
+}
+
+func (s *Server) lookUp(r *http.Request) (any, error) {
+	db, err := number(r, "db", 0)
+	if err != nil {
+		return nil, err
+	}
+	key := r.URL.Query().Get("key")
+	k, err := s.Observer.Look(r.Context(), db, key)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"GET", key}
+	why, err := s.do(r.Context(), append(append([]string{"EXPLAIN"}, args...), "JSON"))
+	if err != nil {
+		why = nil
+	}
+	return struct {
+		observe.Key
+		Explain any `json:"explain"`
+	}{k, why}, nil
+}
+
+// verb answers a PROXY command that has a JSON form.
+func (s *Server) verb(args ...string) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) { return s.do(r.Context(), append(args, "JSON")) }
+}
+
+func (s *Server) do(ctx context.Context, args []string) (any, error) {
+	v, err := s.Admin.Do(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	if text, ok := v.(string); ok && strings.EqualFold(args[len(args)-1], "json") && json.Valid([]byte(text)) {
+		return json.RawMessage(text), nil
+	}
+	return v, nil
+}
+
+// command runs any PROXY verb: {"args": ["MIGRATION", "PAUSE", "m1"]}. What it answers is
+// {"result": …}; with JSON as the last argument, that of the verb itself.
+func (s *Server) command(r *http.Request) (any, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	if err != nil {
+		return nil, &apiError{http.StatusRequestEntityTooLarge, err.Error()}
+	}
+	var q struct {
+		Args []string `json:"args"`
+	}
+	if err := json.Unmarshal(body, &q); err != nil || len(q.Args) == 0 {
+		return nil, fmt.Errorf(`want {"args": ["MIGRATION", "LIST"]}`)
+	}
+	v, err := s.do(r.Context(), q.Args)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"result": v}, nil
+}

@@ -1,0 +1,213 @@
+package web
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"keyferry/internal/admin"
+	"keyferry/internal/metrics"
+	"keyferry/internal/observe"
+)
+
+// events streams what changes, as server-sent events. The first of each kind has
+// everything, the others what has changed since:
+//
+//	point   one second of the history
+//	groups  {id: {field: value, …}, …}, null for a group that is gone
+//	jobs    the same
+//	slots   runs of slots as in /api/v1/slots, only those that changed
+//	heat    with ?heat=1: base64 of (slot uint16, level uint8) …, big-endian
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.streams <- struct{}{}:
+		defer func() { <-s.streams }()
+	default:
+		fail(w, http.StatusServiceUnavailable, "too many streams of events are open")
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	st := &stream{w: w, control: http.NewResponseController(w), heat: r.URL.Query().Get("heat") != ""}
+	_ = st.control.SetReadDeadline(time.Time{})
+	for quiet := 0; ; quiet++ {
+		changed := s.Observer.Changed()
+		if st.delta(s.Observer.Last()) {
+			quiet = 0
+		}
+		if quiet >= 20 { // so that a client that is gone is noticed
+			st.buf.WriteString(": still here\n\n")
+			quiet = 0
+		}
+		if !st.flush() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// stream is one reader of events, with what it has been told.
+type stream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	buf     bytes.Buffer
+	heat    bool
+
+	began  bool
+	point  int64
+	epoch  uint64
+	slots  []slotIs
+	groups map[string]row
+	jobs   map[string]row
+	levels []byte
+}
+
+// row is an object by its fields.
+type row map[string]json.RawMessage
+
+// slotIs is what is told of one slot.
+type slotIs struct{ group, state, target, job string }
+
+func (t *stream) send(event string, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return
+	}
+	fmt.Fprintf(&t.buf, "event: %s\ndata: %s\n\n", event, b)
+}
+
+func (t *stream) flush() bool {
+	if t.buf.Len() == 0 {
+		return true
+	}
+	_ = t.control.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	_, err := t.w.Write(t.buf.Bytes())
+	t.buf.Reset()
+	return err == nil && t.control.Flush() == nil
+}
+
+// delta queues what s has that the reader does not know.
+func (t *stream) delta(s *observe.Snapshot) bool {
+	before := t.buf.Len()
+	if s.Now.T != t.point {
+		t.point = s.Now.T
+		t.send("point", s.Now)
+	}
+	if s.State.Epoch != t.epoch || !t.began {
+		t.epoch = s.State.Epoch
+		t.slotDelta(admin.SlotRows(s.State), s.State.SlotCount)
+	}
+	groups := make(map[string]row, len(s.Groups))
+	for _, g := range s.Groups {
+		groups[g.ID] = fieldsOf(g)
+	}
+	t.rows("groups", &t.groups, groups)
+	jobs := make(map[string]row, len(s.Jobs))
+	for _, j := range s.Jobs[max(0, len(s.Jobs)-jobsShown):] {
+		f := fieldsOf(j)
+		delete(f, "at_ms")
+		jobs[j.ID] = f
+	}
+	t.rows("jobs", &t.jobs, jobs)
+	if t.heat && s.Heat != nil {
+		t.heatDelta(s.Heat)
+	}
+	t.began = true
+	return t.buf.Len() > before
+}
+
+// jobsShown is how many jobs the dashboard lists, the newest.
+const jobsShown = 50
+
+func fieldsOf(v any) row {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil
+	}
+	var r row
+	_ = json.Unmarshal(b, &r)
+	return r
+}
+
+// rows tells which fields of which objects differ from those in have, and keeps now there.
+func (t *stream) rows(event string, have *map[string]row, now map[string]row) {
+	diff := make(map[string]row)
+	for id, r := range now {
+		old, known := (*have)[id]
+		d := make(row)
+		for k, v := range r {
+			if !known || !bytes.Equal(old[k], v) {
+				d[k] = v
+			}
+		}
+		for k := range old {
+			if _, still := r[k]; !still {
+				d[k] = json.RawMessage("null")
+			}
+		}
+		if len(d) > 0 || !known {
+			diff[id] = d
+		}
+	}
+	for id := range *have {
+		if _, still := now[id]; !still {
+			diff[id] = nil
+		}
+	}
+	if *have = now; len(diff) > 0 || !t.began {
+		t.send(event, diff)
+	}
+}
+
+func (t *stream) slotDelta(rows []admin.SlotRow, count int) {
+	now := make([]slotIs, count)
+	for _, r := range rows {
+		for i := r.First; i <= r.Last; i++ {
+			now[i] = slotIs{r.Group, r.State, r.Target, r.Job}
+		}
+	}
+	var changed []admin.SlotRow
+	for i, x := range now {
+		if len(t.slots) == count && t.slots[i] == x {
+			continue
+		}
+		if n := len(changed); n > 0 && changed[n-1].Last == i-1 && now[i-1] == x {
+			changed[n-1].Last = i
+			continue
+		}
+		changed = append(changed, admin.SlotRow{First: i, Last: i, Group: x.group, State: x.state, Target: x.target, Job: x.job})
+	}
+	t.slots = now
+	if len(changed) > 0 {
+		t.send("slots", changed)
+	}
+}
+
+// heatDelta tells the levels that changed. A level that would change by one only does so
+// when the rate is well over the edge, so that noise is not news.
+func (t *stream) heatDelta(heat []float32) {
+	if len(t.levels) != len(heat) {
+		t.levels = make([]byte, len(heat))
+	}
+	var out []byte
+	for i, r := range heat {
+		level := metrics.HeatLevel(float64(r))
+		was := int(t.levels[i])
+		if level == was || level == was+1 && metrics.HeatLevel(float64(r)*0.7) == was || level == was-1 && metrics.HeatLevel(float64(r)*1.4) == was {
+			continue
+		}
+		t.levels[i] = byte(level)
+		out = append(binary.BigEndian.AppendUint16(out, uint16(i)), byte(level))
+	}
+	if len(out) > 0 {
+		t.send("heat", base64.StdEncoding.EncodeToString(out))
+	}
+}

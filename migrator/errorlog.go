@@ -1,0 +1,78 @@
+package migrator
+
+import (
+	"sync"
+	"time"
+
+	"keyferry/internal/topology"
+)
+
+// errorLog collects every error that a job meets, wherever it comes from: workers of a
+// pass, resolvers, the runner. The error that ends an attempt is seldom the one that tells
+// why ("broken pipe", where the one before was "OOM"), so the first one is kept too.
+type errorLog struct {
+	mu     sync.Mutex // protects all below, and originError.noted
+	first  *topology.JobError
+	last   *topology.JobError
+	counts map[string]int64 // by origin and code, since the last take
+}
+
+// add notes an error, once however often it is passed.
+func (l *errorLog) add(err error) {
+	if err == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := originOf(err); o != nil {
+		if o.noted {
+			return
+		}
+		o.noted = true
+	}
+	e := asJobError(err)
+	if l.first == nil {
+		l.first = e
+	}
+	l.last = e
+	l.counts = addCounts(l.counts, map[string]int64{e.Origin + " " + e.Code: 1})
+}
+
+// take gives what was collected since the last time: the end of an attempt.
+func (l *errorLog) take() (first *topology.JobError, counts map[string]int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first, counts = l.first, l.counts
+	l.first, l.last, l.counts = nil, nil, nil
+	return first, counts
+}
+
+// peek is what an attempt under way has met so far.
+func (l *errorLog) peek() (first, last *topology.JobError, counts map[string]int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.first, l.last, addCounts(nil, l.counts)
+}
+
+// talk thins out lines of the log that would otherwise come with every try.
+type talk struct {
+	mu      sync.Mutex // protects all below
+	last    time.Time
+	skipped int
+}
+
+// talkEvery is how often one job may complain.
+const talkEvery = time.Second
+
+// may reports whether a line may be written at this time, and how many were not since the
+// last one.
+func (t *talk) may(now time.Time) (ok bool, skipped int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.last.IsZero() && now.Sub(t.last) < talkEvery {
+		t.skipped++
+		return false, 0
+	}
+	skipped, t.last, t.skipped = t.skipped, now, 0
+	return true, skipped
+}

@@ -1,0 +1,131 @@
+package migrator
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/topology"
+)
+
+// Notice is what those who follow jobs are told.
+type Notice struct {
+	Kind  string             `json:"kind"` // "event": the job changed; "progress": only its numbers did
+	Job   Status             `json:"job"`
+	Event *topology.JobEvent `json:"event,omitempty"` // of Kind "event"
+}
+
+// feed hands notices to subscribers.
+type feed struct {
+	mu   sync.Mutex // protects subs; held for sends that never block
+	subs map[*Subscription]struct{}
+}
+
+// Subscription delivers notices until it is closed. A reader that falls behind misses the
+// oldest ones.
+type Subscription struct {
+	f  *feed
+	ch chan Notice
+}
+
+// C is where notices come; it is closed by Close.
+func (s *Subscription) C() <-chan Notice { return s.ch }
+
+// Close ends the subscription. It may be called again.
+func (s *Subscription) Close() {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	if _, ok := s.f.subs[s]; ok {
+		delete(s.f.subs, s)
+		close(s.ch)
+	}
+}
+
+// Subscribe tells of every change of a job from now on, and of progress twice a second.
+// buffer is how many notices may wait for the reader. Close must be called.
+func (m *Manager) Subscribe(buffer int) *Subscription {
+	s := &Subscription{f: &m.feed, ch: make(chan Notice, max(buffer, 1))}
+	m.feed.mu.Lock()
+	defer m.feed.mu.Unlock()
+	if m.feed.subs == nil {
+		m.feed.subs = make(map[*Subscription]struct{})
+	}
+	m.feed.subs[s] = struct{}{}
+	return s
+}
+
+func (f *feed) idle() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.subs) == 0
+}
+
+func (f *feed) send(n Notice) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.subs {
+		for sent := false; !sent; {
+			select {
+			case s.ch <- n:
+				sent = true
+			default:
+				select { // the oldest gives way
+				case <-s.ch:
+				default:
+				}
+			}
+		}
+	}
+}
+
+const progressEvery = 500 * time.Millisecond
+
+// tellProgress sends the numbers of the jobs that act, when they have changed.
+func (m *Manager) tellProgress(ctx context.Context) {
+	t := time.NewTicker(progressEvery)
+	defer t.Stop()
+	told := make(map[string]int64)
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		if m.feed.idle() {
+			continue
+		}
+		for _, s := range m.Jobs() {
+			if s.Live && told[s.ID] != s.KeysMoved+s.Scanned {
+				told[s.ID] = s.KeysMoved + s.Scanned
+				m.feed.send(Notice{Kind: "progress", Job: s})
+			}
+		}
+	}
+}
+
+func jobEvent(from topology.Phase, j topology.Job, ev Event) topology.JobEvent {
+	e := topology.JobEvent{Job: j.ID, AtMs: ev.AtMs, Event: ev.Kind.String(), From: from, To: j.Phase, Reason: j.Reason,
+		KeysMoved: j.KeysMoved, BytesMoved: j.BytesMoved}
+	if ev.Err != nil {
+		e.Attempt, e.Error, e.First = j.Attempt, ev.Err, firstOf(ev)
+	}
+	return e
+}
+
+// record keeps an event in the job's history and tells the subscribers. The history helps
+// people: that it can't be written is no reason to stop.
+func (m *Manager) record(ctx context.Context, e topology.JobEvent) {
+	if err := m.store.AppendEvent(ctx, e); err != nil && ctx.Err() == nil {
+		m.log.Warn("a job's history could not be written", zap.String("job", e.Job), zap.Error(err))
+	}
+	if s, ok := m.JobStatus(e.Job); ok {
+		m.feed.send(Notice{Kind: "event", Job: s, Event: &e})
+	}
+}
+
+// History is every event of a job that is remembered, oldest first.
+func (m *Manager) History(ctx context.Context, id string) ([]topology.JobEvent, error) {
+	return m.store.Events(ctx, id)
+}

@@ -1,0 +1,271 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"keyferry/internal/resp"
+)
+
+// defaultUser is the one user that there is.
+const defaultUser = "default"
+
+// describe is one line of CLIENT LIST, in Redis's format.
+func (s *session) describe() string {
+	cmd := "NULL"
+	if s.lastCmd != nil {
+		cmd = s.lastCmd.Name
+	}
+	fd := 0
+	if c, ok := s.conn.(interface{ Fd() int }); ok {
+		fd = c.Fd()
+	}
+	var subs [3]int
+	if s.subs != nil {
+		for i, set := range s.subs.of {
+			subs[i] = len(set)
+		}
+	}
+	multi, multiMem := -1, 0
+	if s.tx != nil {
+		multi, multiMem = s.tx.n, len(s.tx.frames)
+	}
+	redirect := -1
+	if s.tracking != nil {
+		redirect = 0
+	}
+	events := "r"
+	if s.pendingOut() > 0 {
+		events = "rw"
+	}
+	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d"+
+		" qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=%d rbs=%d rbp=0 obl=%d oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=%s redir=%d resp=%d lib-name=%s lib-ver=%s\n",
+		s.id, s.addr, s.localAddr(), fd, s.name, int(s.l.now.Sub(s.since).Seconds()), int(s.l.now.Sub(s.active).Seconds()), s.flags(),
+		s.db, subs[0], subs[1], subs[2], multi, len(s.in)-s.pos, cap(s.in)-len(s.in), multiMem, cap(s.out), len(s.out), s.queue.n, s.pendingOut(),
+		cap(s.in)+cap(s.out)+s.held+multiMem, events, cmd, defaultUser, redirect, s.proto, s.libName, s.libVer)
+}
+
+func (s *session) localAddr() string {
+	if s.conn == nil {
+		return ""
+	}
+	return s.conn.LocalAddr().String()
+}
+
+// flags are those of CLIENT LIST that mean anything here, in Redis's order.
+func (s *session) flags() string {
+	out := ""
+	for _, f := range []struct {
+		on   bool
+		flag string
+	}{
+		{s.nsubs > 0, "P"}, {s.tx != nil, "x"}, {s.blocks() || s.paused && s.l.pause != pauseNone, "b"}, {s.tracking != nil, "t"}, {s.tracking != nil && s.tracking.bcast, "B"},
+		{s.watch != nil && s.watch.lost, "d"}, {s.ending, "c"}, {s.noEvict, "e"}, {s.noTouch, "T"},
+	} {
+		if f.on {
+			out += f.flag
+		}
+	}
+	if out == "" {
+		return "N"
+	}
+	return out
+}
+
+// kind is the client's type in the words of CLIENT LIST TYPE.
+func (s *session) kind() string {
+	if s.nsubs > 0 {
+		return "pubsub"
+	}
+	return "normal"
+}
+
+// clientFilter says which clients CLIENT LIST and KILL mean: those that meet all that is set.
+type clientFilter struct {
+	ids         []int64
+	kind        string
+	addr, laddr string
+	maxAge      time.Duration // at least so old
+	not         *session
+	none        bool
+}
+
+func (f *clientFilter) match(s *session) bool {
+	switch {
+	case f.none, s == f.not:
+	case f.ids != nil && !slices.Contains(f.ids, s.id):
+	case f.kind != "" && f.kind != s.kind():
+	case f.addr != "" && f.addr != s.addr:
+	case f.laddr != "" && f.laddr != s.localAddr():
+	case f.maxAge > 0 && s.l.now.Sub(s.since) < f.maxAge:
+	default:
+		return true
+	}
+	return false
+}
+
+// setKind takes a type; of replicas and masters there are none.
+func (f *clientFilter) setKind(arg []byte) (why string) {
+	switch t := strings.ToLower(string(arg)); t {
+	case "normal", "pubsub":
+		f.kind = t
+	case "master", "replica", "slave":
+		f.none = true
+	default:
+		return "ERR Unknown client type '" + string(arg) + "'"
+	}
+	return ""
+}
+
+// listClients asks every loop, so it is answered by a goroutine.
+func (s *session) listClients(opts [][]byte) {
+	var f clientFilter
+	why := ""
+	switch {
+	case len(opts) == 0:
+	case len(opts) == 2 && strings.EqualFold(string(opts[0]), "type"):
+		why = f.setKind(opts[1])
+	case len(opts) >= 2 && strings.EqualFold(string(opts[0]), "id"):
+		for _, o := range opts[1:] {
+			id, err := strconv.ParseInt(string(o), 10, 64)
+			if err != nil {
+				why = "ERR Invalid client ID"
+			}
+			f.ids = append(f.ids, id)
+		}
+	default:
+		why = "ERR syntax error"
+	}
+	if why != "" {
+		s.reject(why)
+		return
+	}
+	srv := s.l.srv
+	s.later(func(w *resp.Writer) { w.Verbatim("txt", srv.clientLines(srv.ctx, f)) })
+}
+
+func (s *Server) clientLines(ctx context.Context, f clientFilter) string {
+	type line struct {
+		id   int64
+		text string
+	}
+	var lines []line
+	s.each(ctx, func(l *loop) {
+		for c := range l.sessions {
+			if f.match(c) {
+				lines = append(lines, line{c.id, c.describe()})
+			}
+		}
+	})
+	slices.SortFunc(lines, func(a, b line) int { return cmp.Compare(a.id, b.id) })
+	var b strings.Builder
+	for _, x := range lines {
+		b.WriteString(x.text)
+	}
+	return b.String()
+}
+
+// clientKill runs both forms of CLIENT KILL: an address, answered with OK, and options,
+// answered with the number of clients.
+func (s *session) clientKill(opts [][]byte) {
+	var f clientFilter
+	old := len(opts) == 1
+	if old {
+		f.addr = string(opts[0])
+	} else {
+		why := ""
+		if f, why = s.killFilter(opts); why != "" {
+			s.reject(why)
+			return
+		}
+	}
+	srv := s.l.srv
+	s.laterHeld(func(w *resp.Writer) {
+		n := srv.killClients(srv.ctx, f, s)
+		switch {
+		case old && n == 0:
+			w.Err("ERR No such client")
+		case old:
+			w.OK()
+		default:
+			w.Int(int64(n))
+		}
+	})
+}
+
+func (s *session) killFilter(opts [][]byte) (f clientFilter, why string) {
+	f.not = s
+	if len(opts)%2 != 0 {
+		return f, "ERR syntax error"
+	}
+	for ; len(opts) > 0; opts = opts[2:] {
+		arg := string(opts[1])
+		switch n, err := strconv.ParseInt(arg, 10, 64); strings.ToLower(string(opts[0])) {
+		case "id":
+			if err != nil || n < 1 {
+				return f, "ERR client-id should be greater than 0"
+			}
+			f.ids = []int64{n}
+		case "type":
+			if why := f.setKind(opts[1]); why != "" {
+				return f, why
+			}
+		case "addr":
+			f.addr = arg
+		case "laddr":
+			f.laddr = arg
+		case "user":
+			if arg != defaultUser {
+				return f, "ERR No such user '" + arg + "'"
+			}
+		case "maxage":
+			switch {
+			case err != nil:
+				return f, "ERR maxage is not an integer or out of range"
+			case n < 1:
+				return f, "ERR maxage should be greater than 0"
+			}
+			f.maxAge = time.Duration(min(n, maxAgeSeconds)) * time.Second
+		case "skipme":
+			switch strings.ToLower(arg) {
+			case "yes":
+				f.not = s
+			case "no":
+				f.not = nil
+			default:
+				return f, "ERR syntax error"
+			}
+		default:
+			return f, "ERR syntax error"
+		}
+	}
+	return f, ""
+}
+
+// maxAgeSeconds is older than any client, and no overflow.
+const maxAgeSeconds = 1 << 32
+
+// killClients closes the clients that f means; self after it has its reply. Not for a
+// loop's goroutine.
+func (s *Server) killClients(ctx context.Context, f clientFilter, self *session) int {
+	n := 0
+	s.each(ctx, func(l *loop) {
+		for c := range l.sessions {
+			switch {
+			case !f.match(c):
+				continue
+			case c == self:
+				c.ending = true
+			default:
+				c.kill("CLIENT KILL by " + self.addr)
+			}
+			n++
+		}
+	})
+	return n
+}

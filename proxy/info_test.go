@@ -1,0 +1,173 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"keyferry/internal/testredis"
+)
+
+// infoOf gives sections in their order, each with its fields.
+func infoOf(t *testing.T, c *redis.Client, args ...string) (order []string, fields map[string]map[string]string) {
+	t.Helper()
+	v, err := do(c, append([]string{"INFO"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields = make(map[string]map[string]string)
+	for i, part := range strings.Split(v.(string), "# ") {
+		if i == 0 {
+			continue
+		}
+		name, rest, _ := strings.Cut(part, "\r\n")
+		order = append(order, name)
+		fields[name] = make(map[string]string)
+		for line := range strings.SplitSeq(rest, "\r\n") {
+			if key, value, ok := strings.Cut(line, ":"); ok {
+				fields[name][key] = value
+			}
+		}
+	}
+	return order, fields
+}
+
+// TestInfoSectionsLikeRedis: the sections that a server gives for the same request, in its
+// order, and ours behind them; of its fields those that mean anything of a gateway.
+func TestInfoSectionsLikeRedis(t *testing.T) {
+	srv := testredis.StartT(t)
+	_, addr := startProxy(t, srv)
+	g, s := testredis.NewClient(addr, "", 0), testredis.NewClient(srv.Addr, "", 0)
+	defer g.Close()
+	defer s.Close()
+	ours := []string{"Gateway", "Groups", "Slots", "Migration"}
+	for _, args := range [][]string{nil, {"default"}, {"all"}, {"everything"}, {"server"}, {"SERVER", "clients"}, {"nonsense"}, {"cpu", "nonsense", "keyspace"}, {"keyspace", "default"},
+		{"commandstats"}, {"default", "latencystats"}, {"modules"}, {"errorstats", "cluster", "stats", "memory", "replication", "persistence"}} {
+		mine, _ := infoOf(t, g, args...)
+		theirs, _ := infoOf(t, s, args...)
+		mine = slices.DeleteFunc(mine, func(x string) bool { return slices.Contains(ours, x) })
+		if !slices.Equal(mine, theirs) {
+			t.Errorf("INFO %v: gateway %v, server %v", args, mine, theirs)
+		}
+	}
+	_, mine := infoOf(t, g, "everything")
+	_, theirs := infoOf(t, s, "everything")
+	// What only a process with data has.
+	not := regexp.MustCompile(`^(mem_|used_memory_|allocator_|maxmemory|rss_overhead|rdb_|aof_|current_|module_fork|active_defrag|lazyfree|io_thread|reply_buffer|dump_payload|slave_expires|migrate_cached|` +
+		`total_(reads|writes|active_defrag|eviction|net_repl|io_thr)|instantaneous_.*_repl|expired?_(stale|time|cycle)|used_cpu_.*_main|number_of_(functions|libraries)|lru_clock|gcc_version|monotonic_clock|atomicvar_api|master_sync|cmdstat_|latency_percentiles|errorstat_|db\d)`)
+	for name, fields := range theirs {
+		for _, key := range slices.Sorted(maps.Keys(fields)) {
+			if _, have := mine[name][key]; !have && !not.MatchString(key) {
+				t.Errorf("%s has no %s (%s)", name, key, fields[key])
+			}
+		}
+	}
+	for _, key := range []string{"used_memory_human", "mem_fragmentation_ratio", "maxmemory_policy", "used_memory_peak"} {
+		if mine["Memory"][key] == "" {
+			t.Errorf("Memory has no %s", key)
+		}
+	}
+	if v := g.Info(context.Background()).Val(); strings.HasSuffix(v, "\r\n\r\n") || strings.Contains(strings.ReplaceAll(v, "\r\n", ""), "\n") {
+		t.Errorf("form of the text: %q", v)
+	}
+}
+
+// TestInfoKeyspace is the sum of the groups; one that is silent is left out, and one that
+// was restarted is in again.
+func TestInfoKeyspace(t *testing.T) {
+	one, two := testredis.StartT(t), testredis.StartT(t)
+	_, addr := startProxy(t, one, two)
+	ctx := context.Background()
+	for db, n := range map[int]int{0: 100, 5: 30} {
+		c := testredis.NewClient(addr, "", db)
+		defer c.Close()
+		for i := range n {
+			ttl := time.Duration(0)
+			if i%2 == 0 {
+				ttl = time.Hour
+			}
+			if err := c.Set(ctx, fmt.Sprint("k", i), "v", ttl).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Get(ctx, "k1")
+		c.Get(ctx, "nothing")
+	}
+	c := testredis.NewClient(addr, "", 0)
+	defer c.Close()
+	_, f := infoOf(t, c, "keyspace", "stats")
+	ks := f["Keyspace"]
+	if len(ks) != 2 || !strings.HasPrefix(ks["db0"], "keys=100,expires=50,avg_ttl=") || !strings.HasPrefix(ks["db5"], "keys=30,expires=15,avg_ttl=") {
+		t.Errorf("keyspace %v", ks)
+	}
+	if f["Stats"]["keyspace_hits"] != "2" || f["Stats"]["keyspace_misses"] != "2" {
+		t.Errorf("hits %s, misses %s", f["Stats"]["keyspace_hits"], f["Stats"]["keyspace_misses"])
+	}
+	if err := one.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	_, f = infoOf(t, c, "keyspace")
+	if ks := f["Keyspace"]; len(ks) != 2 || strings.HasPrefix(ks["db0"], "keys=100,") {
+		t.Errorf("with a silent server: %v", ks)
+	}
+	if err := one.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	two.ClientDB(0).Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+	_, f = infoOf(t, c, "keyspace")
+	if ks := f["Keyspace"]; !strings.HasPrefix(ks["db0"], "keys=100,expires=50,") {
+		t.Errorf("again: %v", ks)
+	}
+}
+
+// TestInfoCountsClients: what clients do shows.
+func TestInfoCountsClients(t *testing.T) {
+	_, addr := startProxy(t, testredis.StartT(t))
+	c := testredis.NewClient(addr, "", 0)
+	defer c.Close()
+	for _, cmd := range []string{"BLPOP nothing 0\n", "BLPOP nothing 1000\n", "SUBSCRIBE a b\n", "PSUBSCRIBE p*\n", "WATCH k\n", "HELLO 3\nCLIENT TRACKING ON\nGET k\n"} {
+		l := dialLine(t, addr)
+		l.send(cmd)
+	}
+	want := map[string]string{"blocked_clients": "2", "clients_in_timeout_table": "1", "pubsub_clients": "2", "watching_clients": "1", "tracking_clients": "1",
+		"pubsub_channels": "2", "pubsub_patterns": "1", "tracking_total_keys": "1"}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, f := infoOf(t, c, "clients", "stats")
+		got := make(map[string]string)
+		for key := range want {
+			got[key] = f["Clients"][key] + f["Stats"][key]
+		}
+		if maps.Equal(got, want) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+}
+
+func TestRates(t *testing.T) {
+	var q rates
+	if q.now() != (rateNow{}) {
+		t.Error("a rate of nothing")
+	}
+	at := time.Now()
+	for i := range 50 {
+		q.sample(at.Add(time.Duration(i)*100*time.Millisecond), Stats{Commands: uint64(i * 10), BytesIn: uint64(i * 20), BytesOut: uint64(i * 30)})
+		if r := q.now(); i > 0 && (int(r.ops+.5) != 100 || int(r.in+.5) != 200 || int(r.out+.5) != 300) {
+			t.Fatalf("after %d samples: %+v", i+1, r)
+		}
+	}
+	for n, want := range map[int64]string{0: "0B", 1023: "1023B", 1536: "1.50K", 1 << 20: "1.00M", 5 << 30: "5.00G"} {
+		if got := human(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package proxy
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/upstream"
+)
+
+// pauseMode is what CLIENT PAUSE holds up. A greater one holds up more.
+type pauseMode uint8
+
+const (
+	pauseNone  pauseMode = iota
+	pauseWrite           // commands that may write
+	pauseAll
+)
+
+// clientsPaused is CLIENT PAUSE of the whole gateway; loops have its mode.
+type clientsPaused struct {
+	mode  pauseMode
+	until time.Time
+	timer *time.Timer // that ends it
+}
+
+// pauseMax bounds a pause: beyond it a timer could not count.
+const pauseMax = math.MaxInt64 / int64(time.Millisecond) / 2
+
+func (s *session) clientPause(args [][]byte) {
+	ms, err := strconv.ParseInt(string(args[0]), 10, 64)
+	mode := pauseAll
+	switch {
+	case len(args) > 2:
+		s.reject("ERR syntax error")
+		return
+	case len(args) == 2:
+		switch strings.ToLower(string(args[1])) {
+		case "write":
+			mode = pauseWrite
+		case "all":
+		default:
+			s.reject("ERR CLIENT PAUSE mode must be WRITE or ALL")
+			return
+		}
+	}
+	switch {
+	case err != nil:
+		s.reject("ERR timeout is not an integer or out of range")
+		return
+	case ms < 0:
+		s.reject("ERR timeout is negative")
+		return
+	}
+	d := time.Duration(min(ms, pauseMax)) * time.Millisecond
+	srv := s.l.srv
+	s.laterHeld(func(w *resp.Writer) {
+		srv.pauseClients(srv.ctx, mode, d)
+		w.OK()
+	})
+}
+
+// pauseClients holds up clients for d, or makes a pause that there is longer and stricter,
+// never less, as Redis does. It returns when every loop goes by it and what these had sent
+// to servers has been answered, but no later than d. Not for a loop's goroutine.
+func (s *Server) pauseClients(ctx context.Context, mode pauseMode, d time.Duration) {
+	s.pauseMu.Lock()
+	p := &s.paused
+	p.mode = max(p.mode, mode)
+	if end := time.Now().Add(d); end.After(p.until) {
+		p.until = end
+	}
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	until := p.until
+	p.timer = time.AfterFunc(time.Until(until), func() { s.unpauseAt(until) })
+	mode = p.mode
+	loops := s.allLoops()
+	drained := make(chan struct{}, len(loops))
+	for _, l := range loops {
+		l.post(func() {
+			l.setPause(mode)
+			l.drains = append(l.drains, drain{l.inFlight(), func() { drained <- struct{}{} }})
+		})
+	}
+	s.pauseMu.Unlock()
+	end := time.NewTimer(d)
+	defer end.Stop()
+	for range loops {
+		select {
+		case <-drained:
+		case <-end.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// inFlight are the marks behind everything that the shared connections have been sent. A
+// client that blocks has a connection of its own, and is not waited for.
+func (l *loop) inFlight() map[*upstream.Pipe]uint64 {
+	marks := make(map[*upstream.Pipe]uint64)
+	for _, p := range l.pipes {
+		if !p.Drained(p.Mark()) {
+			marks[p] = p.Mark()
+		}
+	}
+	return marks
+}
+
+// unpause ends the pause; nothing is left of it when it returns. Not for a loop's goroutine.
+func (s *Server) unpause(ctx context.Context) {
+	s.unpauseAt(time.Time{})
+	s.each(ctx, func(*loop) {})
+}
+
+// unpauseAt ends the pause that was to end then; any pause if that is zero.
+func (s *Server) unpauseAt(until time.Time) {
+	s.pauseMu.Lock()
+	defer s.pauseMu.Unlock()
+	if p := &s.paused; until.IsZero() || !p.until.After(until) {
+		if p.timer != nil {
+			p.timer.Stop()
+		}
+		s.paused = clientsPaused{}
+		for _, l := range s.allLoops() {
+			l.post(func() { l.setPause(pauseNone) })
+		}
+	}
+}
+
+func (s *Server) isPaused() bool {
+	s.pauseMu.Lock()
+	defer s.pauseMu.Unlock()
+	return s.paused.mode != pauseNone
+}
+
+func (l *loop) setPause(mode pauseMode) {
+	less := mode < l.pause
+	l.pause = mode
+	if less {
+		for s := range l.sessions {
+			s.wantResume()
+		}
+	}
+}
+
+// postponed reports that a pause holds up the command. CLIENT UNPAUSE it never does, which
+// is the only way back for who paused everything for too long.
+func (s *session) postponed(cmd *resp.Command) bool {
+	switch {
+	case s.l.pause == pauseAll:
+		return cmd.Name != "client|unpause"
+	case cmd.Name == "exec":
+		return s.tx != nil && s.tx.writes
+	}
+	return mayWrite(cmd)
+}
+
+// mayWrite reports that a server's data, or what its replicas hear, can change by the
+// command: what CLIENT PAUSE WRITE holds up.
+func mayWrite(cmd *resp.Command) bool {
+	switch {
+	case cmd.Flags&(resp.Write|resp.MayReplicate) != 0, cmd.Serve == resp.Script && cmd.Flags&resp.Readonly == 0:
+		return true
+	case cmd.Name == "publish", cmd.Name == "spublish", cmd.Name == "pfcount":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,150 @@
+package router
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"keyferry/internal/resp"
+)
+
+// String names the outcome.
+func (o Outcome) String() string {
+	return [...]string{"serve", "resolve", "split", "crossslot", "unserved", "local", "refuse",
+		"transact", "hub", "all", "any", "block", "script", "sort"}[o]
+}
+
+// Explanation is what Route decides about a request, and why.
+type Explanation struct {
+	Command string    `json:"command"`
+	Outcome string    `json:"outcome"`
+	Slot    int       `json:"slot"` // -1: none, or several
+	Group   string    `json:"group,omitempty"`
+	Target  string    `json:"target,omitempty"` // while the slot moves
+	Job     string    `json:"job,omitempty"`
+	Keys    []KeySlot `json:"keys"`
+	Why     []string  `json:"why"` // sentences, the general first
+}
+
+// KeySlot is one key of a request.
+type KeySlot struct {
+	Key   string `json:"key"`
+	Slot  int    `json:"slot"`
+	Group string `json:"group,omitempty"`
+}
+
+// Explain says how a request would be served by this table. It asks Route itself, so that
+// what it says is what is done.
+func (t *Table) Explain(args [][]byte) Explanation {
+	x := Explanation{Slot: -1, Outcome: Refuse.String(), Keys: []KeySlot{}}
+	if len(args) == 0 {
+		x.Why = []string{"there is no command"}
+		return x
+	}
+	x.Command = strings.ToLower(string(args[0]))
+	c, bad := resp.Resolve(args)
+	if bad != "" {
+		x.Why = []string{"it is answered with the error: " + bad}
+		return x
+	}
+	x.Command = c.Name
+	keys, err := c.AppendKeys(nil, args)
+	if err != nil {
+		x.Why = []string{"its keys can't be told: ERR " + err.Error()}
+		return x
+	}
+	o, slot := t.Route(c, args, keys)
+	x.Outcome, x.Slot = o.String(), slot
+	for _, k := range keys {
+		s := t.Scheme.Slot(args[k])
+		x.Keys = append(x.Keys, KeySlot{string(args[k]), s, t.groupAt(t.Slots[s].Owner)})
+	}
+	x.Why = t.why(&x, o, c, args)
+	return x
+}
+
+func (t *Table) groupAt(i int16) string {
+	if i < 0 {
+		return ""
+	}
+	return t.Groups[i].ID
+}
+
+func (t *Table) why(x *Explanation, o Outcome, c *resp.Command, args [][]byte) []string {
+	switch o {
+	case Refuse:
+		return []string{"the command table says that the gateway does not serve it"}
+	case Local:
+		return []string{"the gateway answers by itself"}
+	case Transact:
+		return []string{"it belongs to transactions: the gateway queues commands until EXEC and sends them as one block to the group of their keys"}
+	case Hub:
+		return []string{"it is about channels: the gateway subscribes once for all clients and publishes at one group by the channel's name"}
+	case All:
+		return []string{"it concerns every group that serves slots; the replies are merged"}
+	case Any:
+		return []string{"it has no key: any one group that serves slots can answer"}
+	case Split:
+		return append([]string{"its keys are in several slots, and " + strings.ToUpper(c.Name) + " can be cut by slot and the replies merged; it is not atomic across slots"}, t.parts(x)...)
+	case CrossSlot:
+		return append([]string{"its keys are in several slots, and " + strings.ToUpper(c.Name) + " can't be cut: it is answered with -CROSSSLOT; a hash tag {…} brings keys together"}, t.parts(x)...)
+	}
+	var out []string
+	switch o {
+	case Block:
+		out = append(out, "it may block: it is sent on a server connection of the client's own, and asked again at the target should its key move meanwhile")
+	case Script:
+		out = append(out, "scripts run where their keys are; with no keys, at any one group")
+	case Sort:
+		out = append(out, "SORT runs where its key is; BY and GET patterns that name other keys are refused")
+	}
+	if x.Slot < 0 {
+		return append(out, "it names no key: any one group that serves slots can answer")
+	}
+	return append(out, t.whySlot(x, args)...)
+}
+
+// whySlot explains a request whose keys are in one slot, by RouteSlot.
+func (t *Table) whySlot(x *Explanation, args [][]byte) []string {
+	s := t.Slots[x.Slot]
+	x.Group, x.Target = t.groupAt(s.Owner), t.groupAt(s.Target)
+	hash := "CRC16 mod 16384"
+	if t.Scheme == Codis {
+		hash = "CRC32 mod 1024"
+	}
+	out := []string{fmt.Sprintf("its %d key(s) have slot %d (%s of the name, or of what is in {…})", len(x.Keys), x.Slot, hash)}
+	switch t.RouteSlot(x.Slot) {
+	case Unserved:
+		return append(out, "no group serves that slot: it is answered with -CLUSTERDOWN")
+	case Resolve:
+		x.Job = t.Jobs[s.Job].ID
+		return append(out, fmt.Sprintf("the slot moves from %s to %s (job %s): the lock table decides for each key, certainly not moved: %s; moved: %s; else it is moved first",
+			x.Group, x.Target, x.Job, x.Group, x.Target))
+	}
+	return append(out, fmt.Sprintf("the slot is stable at %s (epoch %d)", x.Group, t.Epoch))
+}
+
+// parts tells which keys go together.
+func (t *Table) parts(x *Explanation) []string {
+	by := make(map[int]int)
+	for _, k := range x.Keys {
+		by[k.Slot]++
+	}
+	slots := make([]int, 0, len(by))
+	for s := range by {
+		slots = append(slots, s)
+	}
+	sort.Ints(slots)
+	var out []string
+	for _, s := range slots[:min(len(slots), 16)] {
+		g := t.groupAt(t.Slots[s].Owner)
+		if g == "" {
+			g = "nobody"
+		}
+		out = append(out, fmt.Sprintf("slot %d at %s: %d key(s)", s, g, by[s]))
+	}
+	if more := len(slots) - 16; more > 0 {
+		out = append(out, fmt.Sprintf("and %d more slots", more))
+	}
+	return out
+}
