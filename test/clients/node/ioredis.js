@@ -12,13 +12,19 @@ const [host, port, seconds] = [process.argv[2], Number(process.argv[3]), Number(
 const until = Date.now() + seconds * 1000;
 const retryStrategy = () => { throw new Error('the connection was lost'); };
 
+const scripts = {
+  append1: { numberOfKeys: 1, lua: "redis.call('RPUSH', KEYS[1], ARGV[1]) return {redis.call('LLEN', KEYS[1]), ARGV[1]}" },
+};
+const redis = (more) => new Redis({ host, port, retryStrategy, scripts, ...more });
+const cluster = (more) => new Cluster([{ host, port }], { clusterRetryStrategy: retryStrategy, maxRedirections: 0, scripts, ...more });
+
 const kinds = {
-  single: () => new Redis({ host, port, retryStrategy }),
-  resp2: () => new Redis({ host, port, retryStrategy, protocol: 2 }),
-  resp3: () => new Redis({ host, port, retryStrategy, protocol: 3 }),
-  autopipelining: () => new Redis({ host, port, retryStrategy, enableAutoPipelining: true }),
-  cluster: () => new Cluster([{ host, port }], { clusterRetryStrategy: retryStrategy, maxRedirections: 0 }),
-  scaled: () => new Cluster([{ host, port }], { clusterRetryStrategy: retryStrategy, enableAutoPipelining: true, scaleReads: 'slave' }),
+  single: () => redis(),
+  resp2: () => redis({ protocol: 2 }),
+  resp3: () => redis({ protocol: 3 }),
+  autopipelining: () => redis({ enableAutoPipelining: true }),
+  cluster: () => cluster(),
+  scaled: () => cluster({ enableAutoPipelining: true, scaleReads: 'slave' }),
 };
 
 // fleet is what one kind of client does, all at the same time.
@@ -108,9 +114,6 @@ class Fleet {
   }
 
   async scripts(i) {
-    if (i === 0) {
-      this.c.defineCommand('append1', { numberOfKeys: 1, lua: "redis.call('RPUSH', KEYS[1], ARGV[1]) return {redis.call('LLEN', KEYS[1]), ARGV[1]}" });
-    }
     assert.deepEqual(await this.c.append1(this.key(`script${i % 7}`), i), [Math.floor(i / 7) + 1, String(i)]);
   }
 
@@ -129,7 +132,7 @@ class Fleet {
     const clients = [];
     for (let w = 0; w < 3; w++) {
       // A Cluster has one connection to a node, which WATCH needs for itself.
-      const c = this.c.nodes ? new Redis({ host, port, retryStrategy }) : this.connect();
+      const c = this.c.nodes ? redis() : this.connect();
       if (this.c.nodes) { watchConnection(this.kind, c); this.open.push(c); }
       clients.push(this.work(`watch ${w}`, async () => {
         await c.watch(key);
