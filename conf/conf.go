@@ -88,12 +88,14 @@ type Config struct {
 		BatchMaxKeys    int      `toml:"batch-max-keys"`
 		LockHoldTarget  Duration `toml:"lock-hold-target"`
 		BigKeyBytes     Size     `toml:"big-key-bytes"`
+		MemoryLimit     Size     `toml:"memory-limit"`
 		ScanCount       int      `toml:"scan-count"`
 		CheckpointEvery Duration `toml:"checkpoint-every"`
 		MaxAttempts     int      `toml:"max-attempts"`
 		BackoffMin      Duration `toml:"backoff-min"`
 		BackoffMax      Duration `toml:"backoff-max"`
 		CallTimeout     Duration `toml:"call-timeout"`
+		StalledAfter    Duration `toml:"stalled-after"`
 	} `toml:"migration"`
 }
 

@@ -33,6 +33,7 @@ var documented = map[string]string{
 	"locks.wait-deadline": "2s", "locks.max-parked": "100000", "locks.max-keys-waiting": "100000", "locks.mover-patience": "5ms",
 	"locks.recently-moved": "262144", "locks.filter-false-positive": "1e-09",
 	"migration.parallel": "2", "migration.batch-max-keys": "512", "migration.lock-hold-target": "5ms", "migration.big-key-bytes": "1mb",
+	"migration.memory-limit": "64mb", "migration.stalled-after": "10s",
 	"migration.scan-count": "1000", "migration.checkpoint-every": "1s", "migration.max-attempts": "100",
 	"migration.backoff-min": "100ms", "migration.backoff-max": "10s", "migration.call-timeout": "5s",
 }

@@ -124,6 +124,7 @@ func (c *Config) sizes() []bound[Size] {
 		{"clients.memory-total", c.Clients.MemoryTotal, mb, 16 * tb},
 		{"servers.in-flight-bytes", c.Servers.InFlightBytes, 64 * kb, tb},
 		{"migration.big-key-bytes", c.Migration.BigKeyBytes, kb, tb},
+		{"migration.memory-limit", c.Migration.MemoryLimit, mb, tb},
 	}
 }
 
@@ -146,6 +147,7 @@ func (c *Config) times() []bound[Duration] {
 		{"migration.backoff-min", c.Migration.BackoffMin, ms, hour},
 		{"migration.backoff-max", c.Migration.BackoffMax, ms, 24 * hour},
 		{"migration.call-timeout", c.Migration.CallTimeout, 10 * ms, hour},
+		{"migration.stalled-after", c.Migration.StalledAfter, 100 * ms, hour},
 	}
 }
 

@@ -139,6 +139,7 @@ func (w *worker) do(ctx context.Context, db int, step MoveStep, moves []*keyMove
 	defer cancel()
 	failpoint.Hit("move." + step.String() + ".before")
 	var err error
+	began, size := time.Now(), dumped(moves)
 	switch step {
 	case Read:
 		err = w.read(ctx, db, moves)
@@ -153,9 +154,20 @@ func (w *worker) do(ctx context.Context, db int, step MoveStep, moves []*keyMove
 	case Unlink:
 		err = w.unlink(ctx, db, moves)
 	}
+	if step == Restore {
+		w.m.gov.restored(time.Now(), time.Since(began), len(moves), size)
+	}
 	failpoint.Hit("move." + step.String() + ".after")
 	w.m.errs.add(err)
 	return err
+}
+
+// dumped is how many bytes of DUMPs are held.
+func dumped(moves []*keyMove) (n int) {
+	for _, mv := range moves {
+		n += len(mv.dump)
+	}
+	return n
 }
 
 // lostSource and lostTarget throw a connection away and return its name.

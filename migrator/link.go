@@ -127,7 +127,10 @@ func jobError(origin string, err error) *topology.JobError {
 	var netErr net.Error
 	var never *hopelessError
 	var answer redis.Error
+	var full *fullError
 	switch {
+	case errors.As(err, &full):
+		e.Code = "OOM"
 	case errors.As(err, &never):
 		e.Code = never.code
 	case refused(err) && errors.As(err, &answer):
@@ -181,7 +184,8 @@ func asJobError(err error) *topology.JobError {
 
 // isOOM reports that the target refused for want of memory.
 func isOOM(err error) bool {
-	return refused(err) && strings.Contains(err.Error(), "OOM ")
+	var full *fullError
+	return errors.As(err, &full) || refused(err) && strings.Contains(err.Error(), "OOM ")
 }
 
 // keyspaceTotal sums keys= over the databases of INFO keyspace.

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
 	"keyferry/router"
@@ -27,12 +28,14 @@ type Config struct {
 	LockHoldTarget  time.Duration // batches are sized so that a lock is held about this long
 	MoverPatience   time.Duration // how long newcomers wait behind the mover's wish for a key in use
 	BigKeyBytes     int64
+	MemoryLimit     int64 // bytes of keys in flight, per job
 	ScanCount       int64
 	CheckpointEvery time.Duration
 	MaxAttempts     int // failed attempts in a row, then the job is failed; 0: never
 	BackoffMin      time.Duration
 	BackoffMax      time.Duration
 	CallTimeout     time.Duration // of one call to a server
+	StalledAfter    time.Duration // without progress
 	FalsePositive   float64       // of the filter of moved keys
 	RecentKeys      int
 	MaxWaiting      int // keys waited for by clients, per job
@@ -51,6 +54,7 @@ type Manager struct {
 	old         map[string]bool // jobs that were published before this process began
 	gate        gate            // every batch of every mover goes through it
 	scripted    func(slot int) bool
+	clients     func(context.Context) metrics.Histogram
 
 	mu      sync.Mutex // protects what follows
 	locks   map[string]*slotlock.Table
@@ -150,6 +154,7 @@ type Publish func(context.Context, *router.Table) (drained <-chan struct{}, err 
 func (m *Manager) Run(ctx context.Context, publish Publish) error {
 	defer m.wg.Wait()
 	m.wg.Go(func() { m.tellProgress(ctx) })
+	m.wg.Go(func() { m.watch(ctx) })
 	for st := range m.store.Watch(ctx) {
 		m.mu.Lock()
 		m.state = st
@@ -222,6 +227,7 @@ func (m *Manager) startRunners(ctx context.Context, st topology.State) {
 		}
 		r := &runner{m: m, job: j, locks: m.locks[j.ID], complete: !m.old[j.ID], recovered: m.old[j.ID],
 			cmds: make(chan command), done: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
+		r.progressMs.Store(time.Now().UnixMilli())
 		m.runners[j.ID] = r
 		m.wg.Go(func() { r.run(ctx) })
 	}
@@ -281,24 +287,19 @@ func (m *Manager) newMover(r *runner) *mover {
 	}
 	source, _ := m.state.Group(j.Source)
 	target, _ := m.state.Group(j.Target)
-	parallel := j.Parallel
-	if parallel <= 0 {
-		parallel = m.cfg.Parallel
-	}
-	limit := rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys)
-	if j.RateKeysPerS > 0 {
-		limit = rate.NewLimiter(rate.Limit(j.RateKeysPerS), m.cfg.BatchMaxKeys)
-	}
 	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, whole: m.wholes[j.ID], job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
-		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, parallel: parallel, locks: r.locks,
-		limit: limit, errs: r.errs, talk: r.talk, name: m.connName, bell: make(chan struct{}, 1), ready: make(chan struct{})}
+		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, locks: r.locks, clients: m.clients,
+		limit: rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
+		gov:  newGovernor(m.cfg.BatchMaxKeys, m.cfg.MemoryLimit, m.cfg.LockHoldTarget),
+		errs: r.errs, talk: r.talk, name: m.connName, batches: make(map[int64]*keyMove), bell: make(chan struct{}, 1), ready: make(chan struct{})}
+	mv.bound(j)
 	mv.fenceFirst = func(ctx context.Context) error {
 		if !r.recovered {
 			return nil
 		}
 		return m.fenceFormer(ctx, source, target)
 	}
-	mv.stats.init(m.cfg.BigKeyBytes)
+	mv.stats.init(m.cfg.BigKeyBytes, mv.gov.sized)
 	mv.stats.firstKeys, mv.stats.firstBytes = j.KeysMoved, j.BytesMoved
 	// The job is stored with each phase, the checkpoint more often: it knows better.
 	if cp, ok, err := m.store.LoadCheckpoint(context.Background(), j.ID); err == nil && ok {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -33,19 +34,28 @@ type mover struct {
 	slots       *topology.SlotSet
 	scheme      router.Scheme
 	databases   int
-	parallel    int
 	locks       *slotlock.Table
 	whole       *slotlock.Whole // slots that are moved in one piece
 	limit       *rate.Limiter   // keys per second
-	name        func() string   // a new connection name
+	byteLimit   *rate.Limiter   // bytes of DUMPs per second
+	gov         *governor       // how much may be in flight
+	clients     func(context.Context) metrics.Histogram
+	wantClients atomic.Bool               // MAXP99 is given
+	memory      atomic.Pointer[fullError] // of the target, as last seen
+	mustWeigh   atomic.Bool               // it is to be looked at now
+	parallel    atomic.Int64              // workers of a pass
+	name        func() string             // a new connection name
 	fenceFirst  func(ctx context.Context) error
 	stats       moverStats
 	errs        *errorLog
 	talk        *talk
 
-	mu      sync.Mutex
-	pending []*keyMove    // in doubt, or not yet unlinked; locked
-	bell    chan struct{} // capacity 1: pending gained a key
+	mu        sync.Mutex         // protects what follows up to bell
+	pending   []*keyMove         // in doubt, or not yet unlinked; locked
+	pool      *pool              // of the pass under way; nil: none
+	batches   map[int64]*keyMove // one key of each batch that is locked
+	nextBatch int64
+	bell      chan struct{} // capacity 1: pending gained a key
 
 	batch atomic.Int64  // keys a batch, adapted to the lock hold target
 	ready chan struct{} // closed when the former self has been fenced
@@ -67,6 +77,9 @@ func (m *mover) start() {
 	m.stop = cancel
 	m.batch.Store(16)
 	m.wg.Go(func() { m.resolvers(ctx) })
+	m.wg.Go(func() { m.probe(ctx, 0, m.source) })
+	m.wg.Go(func() { m.probe(ctx, 1, m.target) })
+	m.wg.Go(func() { m.steer(ctx) })
 }
 
 // close stops the resolver and waits for it, at most for one call's time-out.
@@ -255,8 +268,10 @@ func (m *mover) drive(ctx context.Context, w *worker, moves []*keyMove) error {
 			first = err
 			continue
 		}
+		over := m.locked(group)
 		left, err := w.run(ctx, db, group)
 		m.leave(left)
+		over()
 		if err != nil {
 			first = err
 		}
@@ -300,6 +315,7 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 	if from.runID != src.info.runID {
 		cursor, from.db = 0, 0
 	}
+	pages := 0
 	for db := from.db; db < m.databases; db++ {
 		next, err := m.scan(ctx, src, db, cursor)
 		if err != nil {
@@ -317,6 +333,8 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 			if e := done(); e != nil {
 				return found, e
 			}
+			pages++
+			m.stats.reached(pages)
 			if err != nil {
 				return found, err
 			}
@@ -336,6 +354,7 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 	if end.info.runID != src.info.runID {
 		return found, at(fromSource, errors.New("the server was restarted during the pass"))
 	}
+	m.stats.farthest = 0
 	return found, nil
 }
 

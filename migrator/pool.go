@@ -12,11 +12,16 @@ import (
 // pool is the workers of one pass.
 type pool struct {
 	m      *mover
-	ctx    context.Context
+	ctx    context.Context // ends with the stop
+	hard   context.Context // … and this stopGrace later
 	jobs   chan batchJob
-	urgent bool // no rate limit
+	urgent bool // no limits
 	wg     sync.WaitGroup
 	end    context.CancelFunc
+
+	mu     sync.Mutex // protects what follows
+	size   int        // workers that run or are about to leave
+	closed bool
 }
 
 type batchJob struct {
@@ -30,26 +35,63 @@ const stopGrace = time.Second
 
 func (m *mover) newPool(ctx context.Context) *pool {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	p := &pool{m: m, ctx: ctx, jobs: make(chan batchJob), end: cancel}
+	p := &pool{m: m, ctx: ctx, hard: hard, jobs: make(chan batchJob)}
 	unhook := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
-	for i := range m.parallel {
-		w := &worker{m: m, id: fmt.Sprint(i)}
-		p.wg.Go(func() {
-			defer w.close()
-			for j := range p.jobs {
-				err := p.move(hard, w, j.keys)
-				if p.ctx.Err() == nil { // else it is the stop's doing
-					m.errs.add(err)
-				}
-				j.done(err)
-			}
-		})
-	}
 	p.end = func() { unhook(); cancel() }
+	m.mu.Lock()
+	m.pool = p
+	m.mu.Unlock()
+	p.grow()
 	return p
 }
 
+// grow starts the workers that are missing; those that are too many leave by themselves
+// after their batch.
+func (p *pool) grow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.closed && p.size < int(p.m.parallel.Load()) {
+		w := &worker{m: p.m, id: fmt.Sprint(p.size)}
+		p.size++
+		p.wg.Go(func() { p.work(w) })
+	}
+}
+
+// surplus takes a worker off the books when there are more than wanted.
+func (p *pool) surplus() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.size > int(p.m.parallel.Load()) {
+		p.size--
+		return true
+	}
+	return false
+}
+
+func (p *pool) work(w *worker) {
+	defer w.close()
+	for !p.surplus() {
+		j, ok := <-p.jobs
+		if !ok {
+			return
+		}
+		err := p.move(p.hard, w, j.keys)
+		if p.ctx.Err() == nil { // else it is the stop's doing
+			p.m.errs.add(err)
+		}
+		j.done(err)
+	}
+}
+
 func (p *pool) close() {
+	p.m.mu.Lock()
+	if p.m.pool == p {
+		p.m.pool = nil
+	}
+	p.m.mu.Unlock()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	close(p.jobs)
 	p.wg.Wait()
 	p.end()
@@ -71,7 +113,7 @@ func (p *pool) submit(keys []slotlock.Key) func() error {
 	}
 	wg.Go(func() { // the workers always take, and done is waited for
 		for len(keys) > 0 {
-			n := min(len(keys), int(p.m.batch.Load()))
+			n := min(len(keys), int(p.m.batch.Load()), p.m.gov.batch(int(p.m.parallel.Load())))
 			wg.Add(1)
 			select {
 			case p.jobs <- batchJob{keys[:n], done}:
@@ -97,10 +139,15 @@ func (p *pool) move(ctx context.Context, w *worker, keys []slotlock.Key) error {
 	if err := p.ctx.Err(); err != nil {
 		return err
 	}
-	if p.urgent {
-		// clients wait for a whole slot
-	} else if err := m.limit.WaitN(p.ctx, min(len(keys), m.limit.Burst())); err != nil {
-		return p.ctx.Err()
+	if !p.urgent { // else clients wait for a whole slot
+		release, err := m.admit(p.ctx, len(keys))
+		if err != nil {
+			if p.ctx.Err() != nil {
+				return p.ctx.Err()
+			}
+			return err
+		}
+		defer release()
 	}
 	if err := w.connect(ctx); err != nil { // before any key is locked
 		return err
@@ -122,8 +169,10 @@ func (p *pool) move(ctx context.Context, w *worker, keys []slotlock.Key) error {
 	var err error
 	if len(moves) > 0 {
 		var left []*keyMove
+		over := m.locked(moves)
 		left, err = w.run(ctx, keys[0].DB, moves)
 		m.leave(left)
+		over()
 		m.adapt(time.Since(start), len(moves))
 	}
 	if len(busy) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,17 +17,18 @@ import (
 // runner drives one job: it acts by the phase, makes an event of what came of it, stores
 // the job that Step gives, and acts again. It alone writes its job.
 type runner struct {
-	m         *Manager
-	job       topology.Job
-	locks     *slotlock.Table
-	complete  bool // the filter has seen every key that went to the target
-	recovered bool // the job was published before this process began
-	mover     *mover
-	cmds      chan command
-	atLast    int64 // keys moved at the last failure
-	errs      *errorLog
-	talk      *talk
-	done      chan struct{}
+	m          *Manager
+	job        topology.Job
+	locks      *slotlock.Table
+	complete   bool // the filter has seen every key that went to the target
+	recovered  bool // the job was published before this process began
+	mover      *mover
+	progressMs atomic.Int64 // Unix time of the last step forward of the job, its keys apart
+	cmds       chan command
+	atLast     int64 // keys moved at the last failure
+	errs       *errorLog
+	talk       *talk
+	done       chan struct{}
 }
 
 type command struct {
@@ -72,6 +74,10 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 				c.reply <- err
 				continue
 			}
+			if c.ev.Kind == LimitBy {
+				c.reply <- r.limit(ctx, c.ev)
+				continue
+			}
 			cancel()
 			<-result
 			if c.ev.Kind == CancelBy {
@@ -108,38 +114,41 @@ func (r *runner) step(ctx context.Context, ev Event) error {
 		return err
 	}
 	failpoint.Hit("job." + string(next.Phase) + ".persist.before")
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		_, err = topology.Update(ctx, r.m.store, func(s *topology.State) error {
-			if err := s.PutJob(next); err != nil {
-				return err
-			}
-			if next.Phase == topology.Done && r.job.Phase != topology.Done {
-				if err := s.FlipJob(next.ID); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err == nil || ctx.Err() != nil {
-			break
-		}
-		r.m.log.Error("job could not be stored; will try again", zap.String("job", r.job.ID), zap.Error(err))
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
-	}
-	if err != nil {
+	if err := r.persist(ctx, next); err != nil {
 		return err
 	}
 	failpoint.Hit("job." + string(next.Phase) + ".persist.after")
 	if next.Phase != r.job.Phase {
 		r.logPhase(next, ev)
 	}
+	if ev.Kind != Failure && ev.Kind != Due {
+		r.progressMs.Store(ev.AtMs)
+	}
 	from := r.job.Phase
 	r.setJob(next)
 	r.m.record(ctx, jobEvent(from, next, ev))
 	return nil
+}
+
+// persist stores the job, and the flip with it when it is done. While the store fails it
+// tries again.
+func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		_, err = topology.Update(ctx, r.m.store, func(s *topology.State) error {
+			if err := s.PutJob(next); err != nil {
+				return err
+			}
+			if next.Phase == topology.Done && r.job.Phase != topology.Done {
+				return s.FlipJob(next.ID)
+			}
+			return nil
+		})
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		r.m.log.Error("job could not be stored; will try again", zap.String("job", r.job.ID), zap.Error(err))
+		sleep(ctx, pause)
+	}
 }
 
 func (r *runner) setJob(j topology.Job) {
@@ -354,12 +363,6 @@ func (r *runner) verify(ctx context.Context) (*Event, error) {
 	return &Event{Kind: Verified}, nil
 }
 
-// roomFor reports whether a target takes keys again: some of its memory must be free, else
-// the job would stop again with the next key.
-func roomFor(i serverInfo) bool {
-	return i.maxBytes == 0 || i.maxBytes-i.usedBytes > min(i.maxBytes/100, 4<<20)
-}
-
 // awaitRoom asks the target now and then whether it takes keys again.
 func (r *runner) awaitRoom(ctx context.Context) *Event {
 	t := time.NewTicker(time.Second)
@@ -373,7 +376,7 @@ func (r *runner) awaitRoom(ctx context.Context) *Event {
 		c, cancel := context.WithTimeout(ctx, r.m.cfg.CallTimeout)
 		l, err := r.mover.dialTarget(c)
 		if err == nil {
-			room := roomFor(l.info)
+			room := roomFor(l.info, r.mover.gov.keyCost())
 			l.close()
 			if room {
 				cancel()
@@ -416,8 +419,14 @@ func (r *runner) shut() {
 }
 
 // do sends an operator's event to the runner.
-func (r *runner) do(ctx context.Context, kind EventKind) error {
-	c := command{Event{Kind: kind}, make(chan error, 1)}
+func (r *runner) do(ctx context.Context, ev Event) error {
+	c := command{ev, make(chan error, 1)}
+	r.m.mu.Lock()
+	id, phase := r.job.ID, r.job.Phase
+	r.m.mu.Unlock()
+	if phase.Ended() { // it may yet wait for the loops to leave its routes
+		return fmt.Errorf("job %s is %s", id, phase)
+	}
 	select {
 	case r.cmds <- c:
 	case <-r.done:

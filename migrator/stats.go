@@ -13,12 +13,14 @@ import (
 // moverStats are the live numbers of one job.
 type moverStats struct {
 	keys, bytes  atomic.Int64 // restored at the target by us
+	unpaid       atomic.Int64 // bytes that the byte limit has not been told of
 	scanned      atomic.Int64 // names seen by SCAN, of any slot
 	touched      atomic.Int64 // keys moved because a client asked
 	busy         atomic.Int64 // keys met in use
 	stale        atomic.Int64 // copies of a restarted source dropped
 	pass         atomic.Int64
 	lastProgress atomic.Int64 // Unix ms
+	farthest     int          // pages that a pass has got through since one was finished
 	bigKeyBytes  int64
 	bigKeys      atomic.Int64
 	firstKeys    int64 // moved before this process took the job up
@@ -27,6 +29,8 @@ type moverStats struct {
 	windowKeys   int64
 	windowAt     time.Time
 	estimate     atomic.Int64 // keys that the job is thought to move, by this process
+
+	sized func(bytes int) // hears of each key's size
 
 	fenceErr atomic.Pointer[error] // why the former self is not fenced yet
 
@@ -45,8 +49,8 @@ type BigKey struct {
 
 const bigKeysKept = 20
 
-func (s *moverStats) init(bigKeyBytes int64) {
-	s.bigKeyBytes = bigKeyBytes
+func (s *moverStats) init(bigKeyBytes int64, sized func(bytes int)) {
+	s.bigKeyBytes, s.sized = bigKeyBytes, sized
 	s.holds = hdrhistogram.New(1, 3_600_000_000, 2) // µs
 	s.windowAt = time.Now()
 }
@@ -54,6 +58,8 @@ func (s *moverStats) init(bigKeyBytes int64) {
 func (s *moverStats) moved(mv *keyMove) {
 	s.keys.Add(1)
 	s.bytes.Add(int64(len(mv.dump)))
+	s.unpaid.Add(int64(len(mv.dump)))
+	s.sized(len(mv.dump))
 	s.lastProgress.Store(time.Now().UnixMilli())
 	if int64(len(mv.dump)) >= s.bigKeyBytes {
 		s.bigKeys.Add(1)
@@ -62,6 +68,15 @@ func (s *moverStats) moved(mv *keyMove) {
 			s.bigList = append(s.bigList, BigKey{mv.key.DB, mv.key.Name, len(mv.dump)})
 		}
 		s.mu.Unlock()
+	}
+}
+
+// reached says that a pass has got through so many pages. It is progress if none before it
+// came as far: a job that always breaks off at the same place makes none.
+func (s *moverStats) reached(pages int) {
+	if pages > s.farthest {
+		s.farthest = pages
+		s.lastProgress.Store(time.Now().UnixMilli())
 	}
 }
 

@@ -23,9 +23,10 @@ const (
 	PauseBy                     // operator
 	ResumeBy                    // operator
 	CancelBy                    // operator; Clean: nothing has moved and nothing can
+	LimitBy                     // operator; Limits
 )
 
-var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "room", "due", "pause", "resume", "cancel"}
+var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "room", "due", "pause", "resume", "cancel", "limit"}
 
 func (k EventKind) String() string { return eventNames[k] }
 
@@ -41,6 +42,7 @@ type Event struct {
 	Counts   map[string]int64   // errors since the last event, by origin and code
 	RunID    string             // Checked: the source's process
 	Clean    bool               // CancelBy
+	Limits   *Limits            // LimitBy
 	Moved    int64              // keys and bytes moved so far
 	Bytes    int64
 }
@@ -66,6 +68,8 @@ func Step(j topology.Job, e Event) (topology.Job, error) {
 		return resume(j)
 	case CancelBy:
 		return cancel(j, e)
+	case LimitBy:
+		return limit(j, e)
 	case Failure:
 		return failure(j, e), nil
 	case Hopeless:
@@ -98,6 +102,14 @@ func Step(j topology.Job, e Event) (topology.Job, error) {
 	default:
 		panic(fmt.Sprintf("migrator: %s in phase %s", e.Kind, j.Phase))
 	}
+	return j, nil
+}
+
+func limit(j topology.Job, e Event) (topology.Job, error) {
+	if j.Phase.Ended() {
+		return j, fmt.Errorf("job %s is %s", j.ID, j.Phase)
+	}
+	e.Limits.Apply(&j)
 	return j, nil
 }
 

@@ -15,10 +15,9 @@ import (
 
 // MoveRequest is what PROXY MIGRATE asks for.
 type MoveRequest struct {
-	Slots        []topology.Range
-	Target       string
-	RateKeysPerS float64 // 0: no ceiling
-	Parallel     int     // 0: the default
+	Slots  []topology.Range
+	Target string
+	Limits Limits
 }
 
 // Plan is one job before it is accepted.
@@ -77,13 +76,15 @@ func (m *Manager) Estimate(ctx context.Context, plans []Plan) {
 }
 
 // Submit stores jobs for the plans; they start at once. It returns their ids.
-func (m *Manager) Submit(ctx context.Context, plans []Plan, rateKeysPerS float64, parallel int) ([]string, error) {
+func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]string, error) {
 	var ids []string
 	st, err := topology.Update(ctx, m.store, func(s *topology.State) error {
 		ids = ids[:0]
 		for _, p := range plans {
-			id, err := s.AddJob(topology.Job{Slots: p.Slots, Source: p.Source, Target: p.Target, Phase: topology.Queued,
-				RateKeysPerS: rateKeysPerS, Parallel: parallel, MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()})
+			j := topology.Job{Slots: p.Slots, Source: p.Source, Target: p.Target, Phase: topology.Queued,
+				MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
+			q.Limits.Apply(&j)
+			id, err := s.AddJob(j)
 			if err != nil {
 				return err
 			}
@@ -106,18 +107,26 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, rateKeysPerS float64
 
 // Pause, Resume and Cancel change a job; they return when the change is stored. Cancel
 // ends a job that has moved nothing; another is left as it is, paused.
-func (m *Manager) Pause(ctx context.Context, id string) error  { return m.tell(ctx, id, PauseBy) }
-func (m *Manager) Resume(ctx context.Context, id string) error { return m.tell(ctx, id, ResumeBy) }
-func (m *Manager) Cancel(ctx context.Context, id string) error { return m.tell(ctx, id, CancelBy) }
+func (m *Manager) Pause(ctx context.Context, id string) error {
+	return m.tell(ctx, id, Event{Kind: PauseBy})
+}
 
-func (m *Manager) tell(ctx context.Context, id string, kind EventKind) error {
+func (m *Manager) Resume(ctx context.Context, id string) error {
+	return m.tell(ctx, id, Event{Kind: ResumeBy})
+}
+
+func (m *Manager) Cancel(ctx context.Context, id string) error {
+	return m.tell(ctx, id, Event{Kind: CancelBy})
+}
+
+func (m *Manager) tell(ctx context.Context, id string, ev Event) error {
 	m.mu.Lock()
 	r := m.runners[id]
 	j := m.state.Job(id)
 	m.mu.Unlock()
 	switch {
 	case r != nil:
-		return r.do(ctx, kind)
+		return r.do(ctx, ev)
 	case j != nil && j.Phase.Ended():
 		return fmt.Errorf("job %s is %s", id, j.Phase)
 	case j != nil:
@@ -163,6 +172,9 @@ type Status struct {
 	NowFirstErr  *topology.JobError `json:"attempt_first_error,omitempty"` // of the attempt under way
 	NowLastErr   *topology.JobError `json:"attempt_last_error,omitempty"`
 	LastProgress int64              `json:"last_progress_ms,omitempty"` // Unix time
+	Throttle     string             `json:"throttle,omitempty"`         // what holds the mover back
+	Flow         Flow               `json:"flow"`
+	Stalled      *Stall             `json:"stalled,omitempty"` // no progress for long
 }
 
 // Jobs lists every job that is remembered, oldest first.
@@ -198,6 +210,7 @@ func (m *Manager) status(j topology.Job) Status {
 	if r == nil {
 		return s
 	}
+	s.Stalled = r.stall(time.Now())
 	var counts map[string]int64
 	s.NowFirstErr, s.NowLastErr, counts = r.errs.peek()
 	s.ErrorCounts = addCounts(s.ErrorCounts, counts)
@@ -213,6 +226,9 @@ func (m *Manager) status(j topology.Job) Status {
 	s.InDoubt = mv.inDoubt()
 	if r.locks != nil {
 		s.Waiting = r.locks.Stats().Waiting
+	}
+	if s.Flow = mv.gov.status(); s.Live {
+		s.Throttle = mv.throttle(s.Flow)
 	}
 	s.RateNow = st.rate(time.Now())
 	if est := st.estimate.Load(); est > 0 && s.Live {

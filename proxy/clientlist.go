@@ -64,7 +64,7 @@ func (s *session) flags() string {
 		on   bool
 		flag string
 	}{
-		{s.nsubs > 0, "P"}, {s.tx != nil, "x"}, {s.blocks() || s.paused && s.l.pause != pauseNone, "b"}, {s.tracking != nil, "t"}, {s.tracking != nil && s.tracking.bcast, "B"},
+		{s.monitor, "O"}, {s.nsubs > 0, "P"}, {s.tx != nil, "x"}, {s.blocks() || s.paused && s.l.pause != pauseNone, "b"}, {s.tracking != nil, "t"}, {s.tracking != nil && s.tracking.bcast, "B"},
 		{s.watch != nil && s.watch.lost, "d"}, {s.ending, "c"}, {s.noEvict, "e"}, {s.noTouch, "T"},
 	} {
 		if f.on {

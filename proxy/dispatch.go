@@ -26,6 +26,9 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) (taken bool)
 			s.mute(nil)
 			defer s.unmute()
 		}
+		if text, yes := unknownButRefused(args[0]); yes {
+			bad = text
+		}
 		s.rejectCommand(args, bad)
 		return true
 	}
@@ -44,10 +47,20 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) (taken bool)
 		s.enqueue(cmd, args, frame, inline)
 	case s.nsubs > 0 && s.proto == 2 && !allowedSubscribed(cmd):
 		s.rejectCommand(args, "ERR Can't execute '"+cmd.Name+"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	case s.monitor && s.noKeyspace(cmd):
+		s.rejectCommand(args, noKeyspaceText)
 	default:
+		tx := s.tx
+		l.t.refused = false
 		if !s.run(cmd, args, frame, inline) {
 			l.t.executing, l.t.frame = nil, nil
 			return false
+		}
+		if len(l.monitorsAt) > 0 && !l.t.refused && !s.gone {
+			if cmd.Name == "exec" && tx != nil && !tx.broken {
+				l.showExecuted(s, tx)
+			}
+			l.show(cmd, s, args)
 		}
 	}
 	l.t.executing, l.t.frame = nil, nil
@@ -181,11 +194,6 @@ func allowedSubscribed(cmd *resp.Command) bool {
 	return false
 }
 
-// refusalOf says why a command is not served.
-func refusalOf(cmd *resp.Command) string {
-	return "ERR '" + cmd.Name + "' is not supported through the gateway"
-}
-
 func unservedText(slot int) string {
 	return fmt.Sprintf("CLUSTERDOWN Hash slot %d is not served by any group", slot)
 }
@@ -219,7 +227,7 @@ func (s *session) reject(text string) { s.answer(resp.AppendErr(nil, text)) }
 
 // rejectCommand answers an error to a command that is not executed.
 func (s *session) rejectCommand(args [][]byte, text string) {
-	s.l.t.executing = nil
+	s.l.t.executing, s.l.t.refused = nil, true
 	s.l.countRejected(args)
 	s.reject(text)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -42,6 +43,8 @@ func (s *session) everywhere(cmd *resp.Command, args [][]byte) bool {
 			return true
 		}
 		s.hold = s.fan(l.everyGroup(), frame, false, firstOf)
+	case "lastsave":
+		s.fan(l.table.Serving(), frame, false, leastOf)
 	case "script|load":
 		l.srv.scripts.remember(args[2])
 		s.fan(l.everyGroup(), frame, false, firstOf)
@@ -123,6 +126,22 @@ func sumOf(parts [][]byte) []byte {
 		sum += n
 	}
 	return redcon.AppendInt(nil, sum)
+}
+
+// leastOf is the least of integers.
+func leastOf(parts [][]byte) []byte {
+	least := int64(math.MaxInt64)
+	for _, p := range parts {
+		n, ok := resp.ParseInt(p)
+		if !ok {
+			return badPart()
+		}
+		least = min(least, n)
+	}
+	if len(parts) == 0 {
+		least = 0
+	}
+	return redcon.AppendInt(nil, least)
 }
 
 // firstOf: all groups say the same.

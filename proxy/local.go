@@ -86,6 +86,11 @@ func (s *session) auth(args [][]byte) {
 	case len(args) == 2 && want == "":
 		s.reject("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
 	case !s.passes(args[1:]):
+		user := []byte(defaultUser)
+		if len(args) == 3 {
+			user = args[1]
+		}
+		s.denied(user, "AUTH")
 		s.reject(wrongPass)
 	default:
 		s.authed = true
@@ -127,6 +132,7 @@ func (s *session) hello(args [][]byte) bool {
 		switch opt := strings.ToLower(string(args[i])); {
 		case opt == "auth" && i+2 < len(args):
 			if !s.passes(args[i+1 : i+3]) {
+				s.denied(args[i+1], "HELLO")
 				s.reject(wrongPass)
 				return true
 			}
@@ -196,6 +202,7 @@ func (s *session) resetState() {
 	s.unwatch()
 	s.unsubscribeAll()
 	s.stopTracking()
+	s.stopMonitor()
 	s.proto, s.db, s.name, s.lastWrite = 2, 0, "", nil
 	s.noEvict, s.noTouch = false, false
 	s.quiet, s.muted = quietNot, false
@@ -260,6 +267,9 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 		s.answer(w.B)
 	case "getkeys":
 		s.answer(resp.AppendGetKeys(nil, args[2:]))
+	case "getkeysandflags":
+		w.KeysAndFlags(args[2:])
+		s.answer(w.B)
 	case "help":
 		s.answer(appendHelp(nil, "COMMAND", commandHelp))
 	default:
@@ -304,6 +314,7 @@ var commandHelp = []string{
 	"LIST FILTERBY (MODULE <module-name>|ACLCAT <cat>|PATTERN <pattern>)", "    Return those commands only.",
 	"INFO [<command-name> ...]", "    Return details about multiple Redis commands.",
 	"DOCS [<command-name> ...]", "    Return documentation details about multiple Redis commands.",
+	"GETKEYSANDFLAGS <full-command>", "    Return the keys and the access flags from a full Redis command.",
 	"GETKEYS <full-command>", "    Return the keys from a full Redis command.",
 }
 

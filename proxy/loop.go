@@ -23,9 +23,13 @@ type loop struct {
 	opt *Options // in force; see observe
 
 	pause pauseMode
-	el    gnet.EventLoop
-	now   time.Time // read once per event, by clock
-	ns    int64     // … in ns since the server's start
+
+	monitors   map[*session]struct{} // clients of this loop
+	monitorsAt []*loop               // every loop that has such
+	shown      []byte                // lines of this turn for them
+	el         gnet.EventLoop
+	now        time.Time // read once per event, by clock
+	ns         int64     // … in ns since the server's start
 
 	table  *router.Table
 	offers []offer // tables that wait for parked commands, oldest first
@@ -120,11 +124,15 @@ func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
 		pipes: make(map[pipeKey]*upstream.Pipe), sessions: make(map[*session]struct{}),
 		lents: make(map[*lent]struct{}), spare: make(map[lentKey][]*lent), blocked: make(map[*blocking]struct{}),
 		loadedBy:  make(map[*upstream.Pipe]*loadedSet),
-		listeners: make(map[channelKey]map[*session]struct{}), readers: make(map[string]map[*session]struct{}), trackers: make(map[*session]struct{}),
+		listeners: make(map[channelKey]map[*session]struct{}), readers: make(map[string]map[*session]struct{}), trackers: make(map[*session]struct{}), monitors: make(map[*session]struct{}),
 		parked: make(map[slotlock.Key]*keyQueue), parkedBy: make(map[*slotlock.Table]int),
 	}
 	l.clock()
 	l.initTiming()
+	l.pause = pauseMode(s.pauseMode.Load())
+	if at := s.monitoredAt.Load(); at != nil {
+		l.monitorsAt = *at
+	}
 	l.initHeat()
 	l.turnTask = gnet.RunnableFunc(func(context.Context) error { l.turn(); return nil })
 	l.env = upstream.Env{
@@ -185,6 +193,7 @@ func (l *loop) turn() {
 	for _, f := range mail {
 		f()
 	}
+	l.deliverShown()
 	for len(l.resumable)+len(l.dirtyPipes)+len(l.dirtySessions) > 0 {
 		l.resume()
 		l.flush()
@@ -208,6 +217,7 @@ func (l *loop) resume() {
 }
 
 func (l *loop) flush() {
+	l.deliverShown()
 	for i := 0; i < len(l.dirtyPipes); i++ {
 		l.dirtyPipes[i].Flush()
 	}

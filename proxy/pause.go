@@ -79,6 +79,7 @@ func (s *Server) pauseClients(ctx context.Context, mode pauseMode, d time.Durati
 	until := p.until
 	p.timer = time.AfterFunc(time.Until(until), func() { s.unpauseAt(until) })
 	mode = p.mode
+	s.pauseMode.Store(int32(mode))
 	loops := s.allLoops()
 	drained := make(chan struct{}, len(loops))
 	for _, l := range loops {
@@ -128,6 +129,7 @@ func (s *Server) unpauseAt(until time.Time) {
 			p.timer.Stop()
 		}
 		s.paused = clientsPaused{}
+		s.pauseMode.Store(int32(pauseNone))
 		for _, l := range s.allLoops() {
 			l.post(func() { l.setPause(pauseNone) })
 		}

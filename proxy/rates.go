@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
 	"strings"
@@ -113,3 +114,28 @@ func human(n int64) string {
 	}
 	return ""
 }
+
+// mallocStats is the text of MEMORY MALLOC-STATS: what Go's runtime tells.
+func mallocStats() string {
+	all := metrics.All()
+	samples := make([]metrics.Sample, 0, len(all))
+	for _, d := range all {
+		if strings.HasPrefix(d.Name, "/memory/") || strings.HasPrefix(d.Name, "/gc/") {
+			samples = append(samples, metrics.Sample{Name: d.Name})
+		}
+	}
+	metrics.Read(samples)
+	var b strings.Builder
+	for _, x := range samples {
+		switch x.Value.Kind() {
+		case metrics.KindUint64:
+			fmt.Fprintf(&b, "%s %d\n", x.Name, x.Value.Uint64())
+		case metrics.KindFloat64:
+			fmt.Fprintf(&b, "%s %g\n", x.Name, x.Value.Float64())
+		}
+	}
+	return b.String()
+}
+
+// releaseMemory collects and gives back what is free. It takes a while.
+func releaseMemory() { debug.FreeOSMemory() }

@@ -21,11 +21,12 @@ type request struct {
 	motion *motion // what it needs on a moving slot, or nil
 	op     operation
 
-	reply   []byte // what has come before its turn in the session's queue
-	done    bool   // the reply is complete
-	started bool   // bytes of the reply have gone to the client
-	flying  bool   // on a pipe
-	muted   bool   // CLIENT REPLY: the client is not to see the reply
+	reply   []byte    // what has come before its turn in the session's queue, or
+	early   earlySpan // … where that is in the session's early replies
+	done    bool      // the reply is complete
+	started bool      // bytes of the reply have gone to the client
+	flying  bool      // on a pipe
+	muted   bool      // CLIENT REPLY: the client is not to see the reply
 
 	begun  int64          // loop.ns when it was parsed; 0: it is not timed
 	sent   int64          // … when it was handed to a pipe; 0: it never was
@@ -140,7 +141,9 @@ func (r *request) take(b []byte, last bool) {
 			s.advance()
 		}
 	default:
-		r.store(b)
+		if !last || r.reply != nil || !s.storeEarly(r, b) {
+			r.store(b)
+		}
 		r.done = last
 	}
 }

@@ -46,8 +46,14 @@ type Server struct {
 	rates     rates
 	dataConns dataConns
 
-	pauseMu sync.Mutex // protects paused, and that loops hear of its changes in their order
-	paused  clientsPaused
+	pauseMu   sync.Mutex // protects paused, and that loops hear of its changes in their order
+	paused    clientsPaused
+	pauseMode atomic.Int32 // … for loops that are yet to come
+
+	monMu       sync.Mutex              // protects monitored
+	monitored   map[*loop]int           // MONITOR clients by loop
+	monitoredAt atomic.Pointer[[]*loop] // its keys
+	deniedAuth  deniedLog
 
 	mu    sync.Mutex // protects loops and table, which must change together
 	loops map[gnet.EventLoop]*loop
@@ -69,7 +75,7 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		opt: opt, changed: make(map[*setting]bool), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(), booted: make(chan struct{}),
+		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(), booted: make(chan struct{}),
 		loops: make(map[gnet.EventLoop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)
@@ -347,7 +353,12 @@ func (s *Server) dial(l *loop, p *upstream.Pipe) {
 		d := &dialed{l: l, pipe: p, name: name, id: id}
 		res, err := l.el.Enroll(gnet.NewContext(s.ctx, d), c)
 		if err == nil {
-			err = (<-res).Err
+			select {
+			case x := <-res:
+				err = x.Err
+			case <-s.ctx.Done():
+				return // the loop has ended, and may never say so
+			}
 		} else {
 			_ = c.Close()
 		}

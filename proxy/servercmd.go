@@ -10,6 +10,18 @@ func (s *session) serverCommand(name, sub string, cmd *resp.Command, args [][]by
 	switch name {
 	case "config":
 		s.config(sub, args)
+	case "acl":
+		s.acl(sub, args)
+	case "memory":
+		s.memoryCommand(sub)
+	case "debug":
+		s.debugCommand(args)
+	case "monitor":
+		s.startMonitor()
+	case "role":
+		s.role()
+	case "module":
+		s.help("MODULE", []string{"LIST", "    Return a list of loaded modules."})
 	case "slowlog":
 		s.slowlog(sub, args)
 	case "latency":

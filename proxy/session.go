@@ -26,6 +26,7 @@ type session struct {
 
 	out   []byte // replies of this turn
 	queue requestRing
+	early earlyReplies
 	held  int // bytes of replies that wait for their turn
 
 	proto    int // RESP version: 2 or 3
@@ -37,7 +38,8 @@ type session struct {
 	noEvict  bool
 	noTouch  bool
 	quiet    quiet // CLIENT REPLY
-	muted    bool  // the command at hand gets no reply
+	monitor  bool
+	muted    bool // the command at hand gets no reply
 	lastCmd  *resp.Command
 	lastPipe *upstream.Pipe
 	commands int64
@@ -277,8 +279,12 @@ func (s *session) advance() {
 		if r == nil || r.reply == nil && !r.done {
 			break
 		}
-		s.held -= len(r.reply)
-		s.write(r.reply)
+		if r.early.size > 0 {
+			s.writeEarly(r)
+		} else {
+			s.held -= len(r.reply)
+			s.write(r.reply)
+		}
 		if s.gone {
 			return
 		}
@@ -299,7 +305,7 @@ func (s *session) advance() {
 
 // write appends reply bytes to what goes out at the end of the turn.
 func (s *session) write(b []byte) {
-	if s.gone {
+	if s.gone || len(b) == 0 {
 		return
 	}
 	if len(b) >= 32<<10 {
@@ -449,9 +455,11 @@ func (s *session) leave() {
 	if s.out != nil {
 		l.recycle(s.out)
 	}
+	s.early.forget(l)
 	s.in, s.out, s.scan, s.pushes, s.tx = nil, nil, nil, nil, nil
 	s.unsubscribeAll()
 	s.stopTracking()
+	s.stopMonitor()
 	watched := true
 	for s.queue.n > 0 {
 		r := s.queue.pop()

@@ -133,10 +133,8 @@ func slowArgs(head []byte) []string {
 		args = append(args, text)
 		head = rest[min(size+2, len(rest)):]
 	}
-	if i := secret(args); i > 0 {
-		for ; i < len(args); i++ {
-			args[i] = "(redacted)"
-		}
+	for i, to := secret(args); i < to; i++ {
+		args[i] = "(redacted)"
 	}
 	return args
 }

@@ -31,6 +31,7 @@ type timing struct {
 	slow      slowRing
 	executing *resp.Command // a local command that has no reply yet
 	frame     []byte        // … and its bytes
+	refused   bool          // … or it was not executed
 }
 
 // commandStat is what one loop knows of one command.
@@ -200,6 +201,18 @@ func (s *Server) Latencies(ctx context.Context) map[string]metrics.Histogram {
 	return out
 }
 
+// ClientLatency is Latencies of all commands together but those that may block, which wait
+// because their clients want it. Not for a loop's goroutine.
+func (s *Server) ClientLatency(ctx context.Context) (all metrics.Histogram) {
+	stats := s.commandStats(ctx)
+	eachCommand(func(c *resp.Command) {
+		if h := stats[c.Index].times; h != nil && c.Flags&resp.Blocking == 0 {
+			all.Add(h)
+		}
+	})
+	return all
+}
+
 // ErrorCounts is how many error replies clients were given, by code ("ERR", "WRONGTYPE").
 // Not for a loop's goroutine.
 func (s *Server) ErrorCounts(ctx context.Context) map[string]uint64 {
@@ -225,39 +238,40 @@ func eachCommand(f func(*resp.Command)) {
 // isFast is Redis's distinction of latency events.
 func isFast(c *resp.Command) bool { return c.Flags&resp.Fast != 0 }
 
-// secret reports which arguments of a command are never shown: all from the returned
-// index on, or none for 0.
-func secret(args []string) int {
+// secret reports which arguments of a command are never shown: from … to-1.
+func secret(args []string) (from, to int) {
 	if len(args) == 0 {
-		return 0
+		return 0, 0
 	}
+	n := len(args)
 	switch strings.ToLower(args[0]) {
 	case "auth":
-		return 1
+		return 1, n
 	case "hello":
-		for i := 2; i < len(args); i++ {
+		for i := 2; i < n; i++ {
 			if strings.EqualFold(args[i], "auth") {
-				return i + 1
+				return i + 1, min(i+3, n)
 			}
 		}
 	case "config":
-		if len(args) > 1 && strings.EqualFold(args[1], "set") {
-			return secretSetting(args)
+		if n > 1 && strings.EqualFold(args[1], "set") {
+			return secretSetting(args), n
 		}
 	case "acl":
-		if len(args) > 1 && strings.EqualFold(args[1], "setuser") {
-			return 2
+		if n > 1 && strings.EqualFold(args[1], "setuser") {
+			return 2, n
 		}
 	case "migrate":
-		for i := 6; i < len(args); i++ {
+		for i := 6; i < n; i++ {
 			if strings.HasPrefix(strings.ToLower(args[i]), "auth") {
-				return i + 1
+				return i + 1, n
 			}
 		}
 	}
-	return 0
+	return 0, 0
 }
 
+// secretSetting is where in a CONFIG SET the first secret is; behind it nothing is shown.
 func secretSetting(args []string) int {
 	for i := 2; i < len(args); i += 2 {
 		switch strings.ToLower(args[i]) {
@@ -265,5 +279,5 @@ func secretSetting(args []string) int {
 			return i + 1
 		}
 	}
-	return 0
+	return len(args)
 }

@@ -176,27 +176,18 @@ func printFields(w io.Writer, v any, asJSON bool) error {
 func migrateCommand() *cobra.Command {
 	r := &remote{}
 	var to string
-	var rate float64
-	var parallel int
+	var l limitFlags
 	var dry bool
 	c := &cobra.Command{Use: "migrate <first>-<last>[,<first>-<last>...] --to <group>", Short: "Move slots with their keys while clients go on", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if to == "" {
 				return errUsage{errors.New("--to <group> is needed")}
 			}
-			args := []string{"MIGRATE", a[0], "TO", to}
-			if rate > 0 {
-				args = append(args, "RATE", strconv.FormatFloat(rate, 'f', -1, 64))
-			}
-			if parallel > 0 {
-				args = append(args, "PARALLEL", strconv.Itoa(parallel))
-			}
-			return r.plansOrIDs(cmd, args, dry)
+			return r.plansOrIDs(cmd, append([]string{"MIGRATE", a[0], "TO", to}, l.args(cmd)...), dry)
 		}}
 	r.flags(c)
 	c.Flags().StringVar(&to, "to", "", "group that gets the slots")
-	c.Flags().Float64Var(&rate, "rate", 0, "ceiling, keys per second (0: none)")
-	c.Flags().IntVar(&parallel, "parallel", 0, "workers (0: as configured)")
+	l.flags(c)
 	c.Flags().BoolVar(&dry, "dryrun", false, "show what would move, and move nothing")
 	return c
 }

@@ -50,7 +50,42 @@ func migrationCommand() *cobra.Command {
 				return err
 			}
 			return printFields(cmd.OutOrStdout(), v, false)
-		}}, logCommand(r), watchCommand(r))
+		}}, logCommand(r), limitCommand(r), watchCommand(r))
+	return c
+}
+
+// limitFlags are the ceilings of a job.
+type limitFlags struct{ rate, bytes, parallel, maxP99 string }
+
+func (l *limitFlags) flags(c *cobra.Command) {
+	c.Flags().StringVar(&l.rate, "rate", "", "ceiling, keys per second (0: none)")
+	c.Flags().StringVar(&l.bytes, "bytes", "", "ceiling, bytes per second, as 20mb (0: none)")
+	c.Flags().StringVar(&l.parallel, "parallel", "", "workers (0: as configured)")
+	c.Flags().StringVar(&l.maxP99, "max-p99", "", "yield while the clients' p99 is above so many milliseconds (0: don't look)")
+}
+
+// args are the words of PROXY for the flags that were given.
+func (l *limitFlags) args(cmd *cobra.Command) (words []string) {
+	for _, f := range []struct{ flag, word, value string }{{"rate", "RATE", l.rate}, {"bytes", "BYTES", l.bytes},
+		{"parallel", "PARALLEL", l.parallel}, {"max-p99", "MAXP99", l.maxP99}} {
+		if cmd.Flags().Changed(f.flag) {
+			words = append(words, f.word, f.value)
+		}
+	}
+	return words
+}
+
+func limitCommand(r *remote) *cobra.Command {
+	var l limitFlags
+	c := &cobra.Command{Use: "limit <id>", Short: "Change the limits of a job that runs", Args: exactly(1),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			words := l.args(cmd)
+			if len(words) == 0 {
+				return errUsage{errors.New("which limit? --rate, --bytes, --parallel or --max-p99")}
+			}
+			return r.say(cmd, append([]string{"MIGRATION", "LIMIT", a[0]}, words...)...)
+		}}
+	l.flags(c)
 	return c
 }
 

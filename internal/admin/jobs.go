@@ -13,7 +13,7 @@ import (
 	"keyferry/migrator"
 )
 
-const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id>"
+const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id> | LIMIT <id> " + limitsUsage
 
 func (s *Server) migration(ctx context.Context, args []string) any {
 	args, asJ := wantsJSON(args)
@@ -29,8 +29,12 @@ func (s *Server) migration(ctx context.Context, args []string) any {
 		}
 		out := []any{}
 		for _, j := range jobs {
+			stalled := ""
+			if j.Stalled != nil {
+				stalled = j.Stalled.String()
+			}
 			out = append(out, []any{"id", j.ID, "phase", string(j.Phase), "source", j.Source, "target", j.Target,
-				"slots", j.SlotsText, "keys_moved", j.KeysMoved, "reason", j.Reason})
+				"slots", j.SlotsText, "keys_moved", j.KeysMoved, "reason", j.Reason, "stalled", stalled})
 		}
 		return out
 	case verb == "status" && len(args) <= 2:
@@ -43,6 +47,14 @@ func (s *Server) migration(ctx context.Context, args []string) any {
 		return s.cancel(ctx, args[1])
 	case verb == "log" && len(args) == 2:
 		return s.jobLog(ctx, args[1], asJ)
+	case verb == "limit" && len(args) > 2:
+		l, ok, err := limits(args[2:])
+		if err != nil {
+			return err
+		}
+		if ok {
+			return done(s.Manager.Limit(ctx, args[1], l))
+		}
 	case verb == "help":
 		return []any{status("PROXY " + migrationUsage)}
 	}
@@ -90,6 +102,10 @@ func statusFields(j migrator.Status) []any {
 		"keys_waited_for", j.Waiting, "stale_copies_dropped", j.StaleDropped,
 		"lock_hold_p50_us", j.HoldP50us, "lock_hold_p99_us", j.HoldP99us, "lock_hold_max_us", j.HoldMaxUs,
 		"batch_keys", j.BatchKeys, "big_keys", j.BigKeys}
+	f = append(f, flowFields(j)...)
+	if j.Stalled != nil {
+		f = append(f, "stalled", j.Stalled.String())
+	}
 	for _, b := range j.BigKeyList {
 		f = append(f, "big_key", fmt.Sprintf("db %d %q %d bytes", b.DB, b.Key, b.Bytes))
 	}
@@ -109,6 +125,23 @@ func statusFields(j migrator.Status) []any {
 	f = append(f, "keys_in_doubt", len(j.InDoubt))
 	for _, k := range j.InDoubt[:min(len(j.InDoubt), 20)] {
 		f = append(f, "in_doubt", fmt.Sprintf("%q", k))
+	}
+	return f
+}
+
+// flowFields tell what the mover is held back by.
+func flowFields(j migrator.Status) []any {
+	x := j.Flow
+	probe := func(now, base int64) string { return fmt.Sprintf("%d us, baseline %d us", now, base) }
+	f := []any{"limits", fmt.Sprintf("rate %g keys/s, %g bytes/s, parallel %d, max p99 %d ms (0: none)", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, j.MaxP99Ms)}
+	if !j.Live {
+		return f
+	}
+	f = append(f, "throttle", j.Throttle, "share_of_full_speed", fmt.Sprintf("%.3f", x.Share),
+		"in_flight", fmt.Sprintf("%d of %d keys, about %d of %d bytes", x.Keys, x.KeysMax, x.Bytes, x.BytesMax),
+		"source_probe", probe(x.SourceUs, x.SourceBase), "target_probe", probe(x.TargetUs, x.TargetBase), "restore_of_a_small_key", probe(x.RestoreUs, x.RestoreBase))
+	if j.MaxP99Ms > 0 {
+		f = append(f, "client_p99_us", x.ClientP99us)
 	}
 	return f
 }

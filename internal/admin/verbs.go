@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"keyferry/internal/topology"
@@ -19,13 +18,17 @@ var proxyHelp = []any{
 	status("    The groups: one primary each."),
 	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"),
 	status("    Which group serves which slot. ASSIGN is for slots that nobody owns."),
-	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [RATE <keys/s>] [PARALLEL <n>] [DRYRUN]"),
+	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [<limits>] [DRYRUN]"),
 	status("    Move slots with their keys while clients go on. Answers the job's id, or an array of ids"),
 	status("    when the slots come from several groups."),
+	status("    Limits: " + limitsUsage + "."),
+	status("    MAXP99 makes the mover yield while clients wait longer than that."),
 	status("REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"),
 	status("    Move slots so that every group has an equal share. Answers the ids of the jobs."),
 	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id>"),
+	status("MIGRATION LIMIT <id> <limits>"),
 	status("    Jobs. CANCEL ends a job that has moved nothing; another is left paused as it is."),
+	status("    LIMIT changes the limits of a job that runs; 0 takes one away."),
 	status("    LOG is everything that happened to a job. SUBSCRIBE keyferry:migrations gives it as it"),
 	status("    happens, with the progress, as JSON."),
 	status("KEY <key> [DB <n>]"),
@@ -260,7 +263,7 @@ func (s *Server) slot(ctx context.Context, args []string) any {
 	return out
 }
 
-const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [RATE <keys/s>] [PARALLEL <n>] [DRYRUN]"
+const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> " + limitsUsage + " [DRYRUN]"
 
 func (s *Server) migrate(ctx context.Context, args []string) any {
 	if word(args, 0, "help") {
@@ -281,18 +284,15 @@ func (s *Server) migrate(ctx context.Context, args []string) any {
 		switch {
 		case word(args, i, "dryrun"):
 			dry = true
-		case word(args, i, "rate") && i+1 < len(args):
-			i++
-			if q.RateKeysPerS, err = strconv.ParseFloat(args[i], 64); err != nil || q.RateKeysPerS <= 0 {
-				return fmt.Errorf("RATE %q: want keys per second, more than 0", args[i])
-			}
-		case word(args, i, "parallel") && i+1 < len(args):
-			i++
-			if q.Parallel, err = strconv.Atoi(args[i]); err != nil || q.Parallel < 1 || q.Parallel > 64 {
-				return fmt.Errorf("PARALLEL %q: want 1 to 64", args[i])
-			}
 		default:
-			return usage(migrateUsage)
+			next, err := takeLimit(&q.Limits, args, i)
+			if err != nil {
+				return err
+			}
+			if next == i {
+				return usage(migrateUsage)
+			}
+			i = next
 		}
 	}
 	plans, err := migrator.PlanMove(st, q)
@@ -316,7 +316,7 @@ func (s *Server) submit(ctx context.Context, plans []migrator.Plan, q migrator.M
 		}
 		return out
 	}
-	ids, err := s.Manager.Submit(ctx, plans, q.RateKeysPerS, q.Parallel)
+	ids, err := s.Manager.Submit(ctx, plans, q)
 	switch {
 	case err != nil:
 		return err

@@ -109,6 +109,7 @@ func (g *Gateway) start(c conf.Config) error {
 	configure(&opt, c)
 	g.Proxy = proxy.New(opt, table)
 	g.Manager.SetScripted(g.Proxy.Scripted)
+	g.Manager.SetClientLatency(g.Proxy.ClientLatency)
 	g.observer = observe.New(observe.Config{Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version,
 		ConnTo: proxy.ConnPrefix(name, g.Manager.Incarnation()) + "observer"})
 	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
@@ -226,6 +227,7 @@ func migratorConfig(c conf.Config, name string) migrator.Config {
 	return migrator.Config{
 		Gateway: name, ConnPrefix: proxy.ConnPrefix, Parallel: c.Migration.Parallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
 		LockHoldTarget: d(c.Migration.LockHoldTarget), MoverPatience: d(c.Locks.MoverPatience), BigKeyBytes: int64(c.Migration.BigKeyBytes),
+		MemoryLimit: int64(c.Migration.MemoryLimit), StalledAfter: d(c.Migration.StalledAfter),
 		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,
 		BackoffMin: d(c.Migration.BackoffMin), BackoffMax: d(c.Migration.BackoffMax), CallTimeout: d(c.Migration.CallTimeout),
 		FalsePositive: c.Locks.FilterFalsePositive, RecentKeys: c.Locks.RecentlyMoved, MaxWaiting: c.Locks.MaxKeysWaiting,

@@ -55,7 +55,7 @@ func TestNames(t *testing.T) {
 			bad("help is one phrase without a full stop")
 		}
 		for _, l := range s.Labels {
-			if l == "le" || l == "quantile" || !regexp.MustCompile(`^[a-z][a-z_]*$`).MatchString(l) {
+			if l == "le" || l == "quantile" || l == "job" || l == "instance" || !regexp.MustCompile(`^[a-z][a-z_]*$`).MatchString(l) {
 				bad("label " + l)
 			}
 		}

@@ -37,7 +37,16 @@ var Pages = []page{
 
 // A template that does not parse is a mistake in the program: it panics at start and no
 // test passes.
-var templates = template.Must(template.ParseFS(templateFiles, "templates/*.html"))
+var templates = template.Must(template.New("").Funcs(template.FuncMap{"dict": dict}).ParseFS(templateFiles, "templates/*.html"))
+
+// dict makes a map of keys and values that follow one another.
+func dict(pairs ...any) map[string]any {
+	m := make(map[string]any, len(pairs)/2)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		m[pairs[i].(string)] = pairs[i+1]
+	}
+	return m
+}
 
 // render writes a page; nothing in it is from outside but what the template escapes.
 func (s *Server) render(w http.ResponseWriter, name string, data map[string]any) {

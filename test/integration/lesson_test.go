@@ -76,8 +76,15 @@ func (r *rig) never(id string, p topology.Phase) {
 // TestLesson holds one test for each row of the table of lessons that needs a whole
 // gateway; the others are in the packages that they are about.
 func TestLesson(t *testing.T) {
+	t.Run("S1.1", lessonStarvedTarget)
 	t.Run("S1.2", lessonFirstErrorIsKept)
 	t.Run("S1.3", lessonFailedOnlyWhenTriesAreSpent)
+	t.Run("S1.4", lessonFullTarget)
+	t.Run("S1.5", lessonNothingTwice)
+	t.Run("S1.7", lessonStalled)
+	t.Run("S2.1", lessonStopIsBounded)
+	t.Run("S2.2", lessonRandomStops)
+	t.Run("S2.3", lessonInDoubt)
 }
 
 // lessonFirstErrorIsKept: the target answers OOM and then resets the connection. The

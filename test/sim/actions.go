@@ -14,7 +14,7 @@ func lockKey(k string) slotlock.Key { return slotlock.Key{Name: k} }
 
 func (w *World) issue(client int) {
 	o := &op{client: client, verb: []string{"set", "set", "del", "get"}[w.rng.IntN(4)], key: keys[w.rng.IntN(len(keys))],
-		call: w.now, w: w, life: w.life}
+		call: w.now, w: w, life: w.life, bring: w.rng.IntN(5) == 0}
 	if o.verb == "set" {
 		o.arg = w.nextValue
 		w.nextValue++
@@ -26,7 +26,15 @@ func (w *World) issue(client int) {
 }
 
 func (w *World) admit(o *op) {
-	switch w.locks.Admit(0, []byte(o.key), o) {
+	if w.variant == NoCreated && w.phase == bulk && w.life == 1 && !o.bring && w.forgot[o.key] && w.free(o.key) {
+		w.sendOp(o, sideA)
+		return
+	}
+	verdict := w.locks.Admit
+	if o.bring {
+		verdict = w.locks.Resolve
+	}
+	switch verdict(0, []byte(o.key), o) {
 	case slotlock.Source:
 		o.held = true
 		w.sendOp(o, sideA)
@@ -93,7 +101,9 @@ func (w *World) execute(c *wire) {
 	cmd.result, cmd.present = v, v != 0
 	switch cmd.verb {
 	case "set":
-		s.data[cmd.key] = cmd.arg
+		if cmd.refused = w.full && c.to == sideB; !cmd.refused {
+			s.data[cmd.key] = cmd.arg
+		}
 	case "del":
 		delete(s.data, cmd.key)
 	case "unlink":
@@ -102,8 +112,8 @@ func (w *World) execute(c *wire) {
 		}
 		delete(s.data, cmd.key)
 	case "restore":
-		if cmd.refused = !w.quiet && w.rng.IntN(8) == 0; cmd.refused {
-			break // out of memory, say
+		if cmd.refused = w.full || !w.quiet && w.rng.IntN(12) == 0; cmd.refused {
+			break // out of memory
 		}
 		if v == 0 || cmd.replace {
 			s.data[cmd.key] = cmd.arg
@@ -123,7 +133,8 @@ func (w *World) deliver(c *wire) {
 			o.held = false
 			w.locks.Release(lockKey(o.key))
 		}
-		w.say("client %d: %s %s answered %d", o.client, o.verb, o.key, o.result)
+		w.say("client %d: %s %s answered %d, refused %v", o.client, o.verb, o.key, o.result, cmd.refused)
+		o.refused = cmd.refused
 		w.finish(o, true)
 		return
 	}
@@ -174,9 +185,11 @@ func (w *World) fenceLoss(c *wire) {
 
 // ---- mover ----
 
+// scan locks a key that a pass has come by. Pages of SCAN show keys twice, and keys that
+// have left since.
 func (w *World) scan() {
 	k := keys[w.rng.IntN(len(keys))]
-	if w.srv[sideA].data[k] != 0 && w.locks.TryLock(lockKey(k)) {
+	if (w.srv[sideA].data[k] != 0 || w.rng.IntN(16) == 0) && w.locks.TryLock(lockKey(k)) {
 		w.moves = append(w.moves, &move{key: k})
 	}
 }
@@ -198,6 +211,10 @@ func (w *World) advance(m *move) {
 	case migrator.Restore:
 		ask(sideB, "restore", m.value)
 	case migrator.FenceTarget, migrator.FenceSource:
+		if w.fails() {
+			w.next(m, migrator.Unknown)
+			return
+		}
 		if w.variant != NoFence {
 			m.fence.fenced, m.fence.queue = true, nil
 		}
@@ -205,6 +222,10 @@ func (w *World) advance(m *move) {
 	case migrator.Probe:
 		ask(sideB, "exists", 0)
 	case migrator.Persist:
+		if w.fails() {
+			w.next(m, migrator.Unknown)
+			return
+		}
 		w.next(m, migrator.OK)
 		if w.variant == EarlyUnlock {
 			w.send(&w.moverWire[sideA], sideA, &command{verb: "unlink", key: m.key, move: &move{key: m.key, step: migrator.Committed}})
@@ -257,6 +278,7 @@ func (w *World) next(m *move, out migrator.Outcome) {
 	w.say("move %s: %s, %s → %s", m.key, from, out, m.step)
 	switch m.step {
 	case migrator.Committed:
+		w.forgot[m.key] = out == migrator.Absent && !w.locks.MaybeMoved(lockKey(m.key))
 		w.locks.Commit(lockKey(m.key))
 	case migrator.Stays:
 		w.locks.Abort(lockKey(m.key), true)
@@ -279,88 +301,6 @@ func (w *World) prove() {
 		w.say("proof: the source is empty; flip")
 		w.locks.SetMode(slotlock.AllTarget)
 		w.phase = flipped
-	}
-}
-
-// ---- faults ----
-
-// crash is kill -9 of the gateway. It does not happen while a restarted source holds
-// garbage that only this gateway's filter can tell from data: that double fault is the
-// known limit of the protocol (ARCHITECTURE.md, "What is not promised").
-func (w *World) crash() {
-	for k := range w.garbage {
-		if w.srv[sideA].data[k] != 0 {
-			return
-		}
-	}
-	w.garbage = map[string]bool{}
-	w.say("gateway crashes")
-	w.up, w.crashed = false, true
-	for _, o := range w.current {
-		if o != nil {
-			w.finish(o, false)
-		}
-	}
-	for _, c := range w.wires {
-		c.broken, c.replies = true, nil
-	}
-	w.dataWire, w.moverWire, w.moves = [2]*wire{}, [2]*wire{}, nil
-	w.lossHolds = map[*wire][]string{}
-}
-
-// restart fences the former self and resumes without a filter.
-func (w *World) restart() {
-	w.say("gateway starts again")
-	for _, c := range w.wires {
-		c.fenced, c.queue = true, nil
-	}
-	w.wires = nil
-	w.life++
-	w.up = true
-	mode := slotlock.Resolve
-	if w.phase == flipped {
-		mode = slotlock.AllTarget
-	} else {
-		w.phase = bulk
-	}
-	w.locks = slotlock.New(slotlock.Options{Mode: mode, MaxWaiting: 100})
-}
-
-// forget restarts the source from an older dump: keys that a move has unlinked come back.
-// After a crash of the gateway, whose filter went with it, only those come back which the
-// target holds: of the others nobody knows any more that they had left.
-func (w *World) forget() {
-	if !w.up { // the double fault again: see crash
-		return
-	}
-	a := w.srv[sideA]
-	back := false
-	for _, k := range keys {
-		if a.data[k] == 0 && a.old[k] != 0 && (!w.crashed || w.srv[sideB].data[k] != 0) && w.phase != flipped {
-			a.data[k] = a.old[k]
-			w.garbage[k] = true
-			back = true
-		}
-	}
-	if !back {
-		return
-	}
-	w.amnesia = true
-	a.runID++
-	w.say("the source restarts from an old dump: %v", a.data)
-	for _, c := range w.wires {
-		if c.to == sideA && !c.fenced {
-			if w.dataWire[sideA] == c {
-				w.dataWire[sideA] = nil
-			}
-			if w.moverWire[sideA] == c {
-				w.moverWire[sideA] = nil
-			}
-			if !c.broken {
-				w.lose(c)
-			}
-			c.fenced, c.queue = true, nil // the new process knows nothing of it
-		}
 	}
 }
 

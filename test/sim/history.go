@@ -23,7 +23,7 @@ func linearizable(history []*op, key string, end int) bool {
 	}
 	var ops []porcupine.Operation
 	for i, o := range history {
-		if o.key != key {
+		if o.key != key || o.refused {
 			continue
 		}
 		ret := int64(o.ret)

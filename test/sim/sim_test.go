@@ -3,6 +3,8 @@ package sim
 import (
 	"flag"
 	"testing"
+
+	"keyferry/migrator"
 )
 
 var seeds = flag.Int("sim.seeds", 2000, "how many seeds to explore")
@@ -31,7 +33,8 @@ func TestProtocolHoldsForEverySeed(t *testing.T) {
 // mistakes must be found.
 func TestExplorerBites(t *testing.T) {
 	for name, v := range map[string]Variant{"source wins": SourceWins, "lock released before UNLINK is confirmed": EarlyUnlock,
-		"unknown RESTORE not fenced": NoFence, "restarted source believed": NoAmnesia} {
+		"unknown RESTORE not fenced": NoFence, "restarted source believed": NoAmnesia,
+		"filter without the created keys": NoCreated} {
 		t.Run(name, func(t *testing.T) {
 			seed, _, err := explore(t, v, 20000)
 			if err == nil {
@@ -44,23 +47,42 @@ func TestExplorerBites(t *testing.T) {
 
 // TestSeedsReachEveryCorner keeps the explorer honest: what it never meets it can't test.
 func TestSeedsReachEveryCorner(t *testing.T) {
-	crashed, amnesia, moved := 0, 0, 0
-	for s := uint64(1); s <= 300; s++ {
+	const n = 3000
+	moved, full, slow, paused := 0, 0, 0, 0
+	crashedAt, forgotAt := map[migrator.MoveStep]int{}, map[migrator.MoveStep]int{}
+	for s := uint64(1); s <= n; s++ {
 		w := New(s, Correct)
 		if err := w.Run(steps); err != nil {
-			t.Fatalf("seed %d: %v", s, err)
+			t.Fatalf("seed %d: %v\n%s", s, err, w.Transcript())
 		}
-		if w.crashed {
-			crashed++
+		for step := range w.met.crashedAt {
+			crashedAt[step]++
 		}
-		if w.amnesia {
-			amnesia++
+		for step := range w.met.forgotAt {
+			forgotAt[step]++
 		}
-		if w.locks.Stats().Commits > 0 {
-			moved++
+		moved += one(w.locks.Stats().Commits > 0)
+		full += one(w.met.full)
+		slow += one(w.met.slow)
+		paused += one(w.met.paused)
+	}
+	for step := migrator.Read; !step.Final(); step++ {
+		if crashedAt[step] < 5 {
+			t.Errorf("of %d seeds %d crashed with a key at %s", n, crashedAt[step], step)
+		}
+		if forgotAt[step] < 5 {
+			t.Errorf("of %d seeds the source forgot in %d with a key at %s", n, forgotAt[step], step)
 		}
 	}
-	if crashed < 30 || amnesia < 10 || moved < 100 {
-		t.Errorf("of 300 seeds %d crashed, %d forgot, %d moved keys: too few to mean anything", crashed, amnesia, moved)
+	if moved < n/3 || full < n/3 || slow < n/3 || paused < n/20 {
+		t.Errorf("of %d seeds %d moved keys, %d had a full target, %d a slow one, %d a pause", n, moved, full, slow, paused)
 	}
+	t.Logf("crashed at %v, forgot at %v; moved %d, full %d, slow %d, paused %d", crashedAt, forgotAt, moved, full, slow, paused)
+}
+
+func one(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

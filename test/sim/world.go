@@ -28,6 +28,7 @@ const (
 	EarlyUnlock         // the lock is released before UNLINK is confirmed
 	NoFence             // an unknown RESTORE is probed without killing its connection
 	NoAmnesia           // a restarted source is believed about keys that had left
+	NoCreated           // the filter does not hold the keys that were created at the target
 )
 
 type side uint8
@@ -85,9 +86,12 @@ type op struct {
 
 	state opState
 	held  bool
-	wake  []slotlock.Verdict // messages that the loop has not handled yet
-	w     *World
-	life  int // incarnation of the gateway that took it
+	bring bool // like a command with several keys of which one lives at the target
+	// the server said no: it was not executed
+	refused bool
+	wake    []slotlock.Verdict // messages that the loop has not handled yet
+	w       *World
+	life    int // incarnation of the gateway that took it
 }
 
 // Wake implements slotlock.Waiter: the verdict reaches the loop later.
@@ -134,14 +138,19 @@ type World struct {
 	current   [2]*op             // by client
 	history   []*op
 	nextValue int
-	quiet     bool // no more faults, no new client commands
+	quiet     bool            // no more faults, no new client commands
+	full      bool            // the target has no memory
+	slow      bool            // the target takes its time
+	forgot    map[string]bool // NoCreated: keys that the filter was not told of
+	met       met
 }
 
 var keys = []string{"x", "y"}
 
 // New makes a world with both keys at the source.
 func New(seed uint64, v Variant) *World {
-	w := &World{rng: rand.New(rand.NewPCG(seed, 1)), variant: v, up: true, lossHolds: map[*wire][]string{}, garbage: map[string]bool{}, nextValue: 1, runID: 1, life: 1}
+	w := &World{rng: rand.New(rand.NewPCG(seed, 1)), variant: v, up: true, lossHolds: map[*wire][]string{}, garbage: map[string]bool{}, nextValue: 1, runID: 1, life: 1,
+		forgot: map[string]bool{}, met: met{crashedAt: map[migrator.MoveStep]bool{}, forgotAt: map[migrator.MoveStep]bool{}}}
 	for i := range w.srv {
 		w.srv[i] = &server{data: map[string]int{}, old: map[string]int{}, runID: 1}
 	}
@@ -178,7 +187,7 @@ func (w *World) Run(n int) error {
 			return err
 		}
 	}
-	w.quiet = true
+	w.calm()
 	for range 20000 {
 		if w.over() {
 			return w.final()
@@ -212,7 +221,7 @@ func (w *World) step() error {
 		}
 	}
 	for _, c := range w.wires {
-		if len(c.queue) > 0 && !c.fenced {
+		if len(c.queue) > 0 && !c.fenced && (c.to == sideA || !w.slow || w.rng.IntN(10) == 0) {
 			add(3, func() { w.execute(c) })
 		}
 		if len(c.replies) > 0 && !c.broken {
@@ -233,6 +242,9 @@ func (w *World) step() error {
 		}
 		if w.rng.IntN(6) == 0 {
 			add(1, w.forget)
+		}
+		if w.rng.IntN(8) == 0 {
+			add(1, w.weather)
 		}
 	}
 	if len(acts) > 0 {
@@ -270,5 +282,8 @@ func (w *World) gatewayActs(add func(int, func())) {
 	case tail:
 		add(1, w.scan)
 		add(1, w.prove)
+		if !w.quiet && w.rng.IntN(4) == 0 {
+			add(1, w.pause)
+		}
 	}
 }

@@ -1,0 +1,30 @@
+package web
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestDocs: docs/api.md has every route, and none that does not exist.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{"/api/v1/events": true}
+	for _, r := range (&Server{}).apiRoutes() {
+		method, path, _ := strings.Cut(r.pattern, " ")
+		known[path] = true
+		if !strings.Contains(string(text), "`"+method+" "+path) {
+			t.Errorf("%s is not in docs/api.md", r.pattern)
+		}
+	}
+	for part := range strings.SplitSeq(string(text), "/api/v1/") {
+		path, _, _ := strings.Cut("/api/v1/"+part, "`")
+		path = strings.FieldsFunc(path, func(r rune) bool { return r == '?' || r == ' ' || r == '\n' || r == ',' })[0]
+		if !known[path] && part != strings.Split(string(text), "/api/v1/")[0] {
+			t.Errorf("docs/api.md tells of %s", path)
+		}
+	}
+}

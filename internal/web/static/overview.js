@@ -1,0 +1,76 @@
+import { $, bytes, colour, get, h, int, rows, short, span, text, toast, us } from "./ui.js";
+import { connect, on, state } from "./live.js";
+import { chart } from "./chart.js";
+import { badge, fraction } from "./job.js";
+
+const tiles = [
+  ["Commands", (p) => [short(p.ops), "/s"]],
+  ["p50", (p) => us(p.p50).split(" ")],
+  ["p99", (p) => us(p.p99).split(" ")],
+  ["p99.9", (p) => us(p.p999).split(" ")],
+  ["Errors", (p) => [short(p.errors), "/s"], (p) => p.errors > 0],
+  ["Clients", (p) => [int(p.clients), ""]],
+  ["Memory", (p) => bytes(p.memory).split(" ")],
+  ["Keys moved", (p) => [short(p.moved), "/s"]],
+].map(([name, f, bad]) => {
+  const b = h("b", {}, "–"), unit = h("small");
+  const el = h("div", { class: "tile" }, h("span", {}, name), b, unit);
+  $("tiles").append(el);
+  return (p) => { const [v, u] = f(p); text(b, v); text(unit, u || ""); el.classList.toggle("bad", !!bad && bad(p)); };
+});
+
+const ms = (v) => us(v);
+const charts = [
+  [chart($("c-ops"), [{ label: "commands/s", colour: "--c1", value: short, fill: true }]), ["ops"]],
+  [chart($("c-lat"), [{ label: "p50", colour: "--c4", value: ms }, { label: "p99", colour: "--c1", value: ms }, { label: "p99.9", colour: "--c2", value: ms }]), ["p50", "p99", "p999"]],
+  [chart($("c-err"), [{ label: "errors/s", colour: "--c3", value: short, fill: true }, { label: "waiting", colour: "--c2", value: short }]), ["errors", "parked"]],
+  [chart($("c-mov"), [{ label: "keys/s", colour: "--c4", value: short, fill: true }]), ["moved"]],
+];
+let points = [];
+function draw() { for (const [c, keys] of charts) c.set([points.map((p) => p.t / 1000), ...keys.map((k) => points.map((p) => p[k]))]); }
+
+on("point", (p) => {
+  for (const t of tiles) t(p);
+  if (points.length && points[points.length - 1].t >= p.t) return;
+  points.push(p);
+  if (points.length > 900) points.shift();
+  draw();
+});
+
+on("groups", () => {
+  const list = [...state.groups.values()].sort((a, b) => a.id.localeCompare(b.id));
+  rows($("g-table"), list, (g) => [
+    h("td", {}, h("i", { class: "dot", style: { background: colour(g.id) } }), g.id, g.up ? null : h("span", { class: "badge bad", style: { marginLeft: "8px" } }, "no answer")),
+    h("td", { class: "n" }, int(g.slots)), h("td", { class: "n" }, int(g.keys)), h("td", { class: "n" }, bytes(g.memory)),
+    h("td", { class: "n" }, short(g.ops)), h("td", { class: "n" }, g.up ? us(g.ping_us) : "–"),
+  ], "No groups yet.");
+});
+
+on("jobs", () => {
+  const open = [...state.jobs.values()].filter((j) => !["done", "cancelled", "reverted"].includes(j.phase));
+  $("jobs-now").replaceChildren(...(open.length === 0 ? [] : [h("section", { class: "panel" },
+    h("header", {}, h("h2", {}, "Under way"), h("a", { href: "/migrations" }, "all migrations")),
+    h("div", { class: "grid" }, open.map((j) => h("div", { class: "job" },
+      h("div", { class: "title" }, h("h2", {}, j.id, h("span", { class: "muted" }, j.source + " → " + j.target)), badge(j),
+        h("span", { class: "muted" }, short(j.keys_per_s) + " keys/s · " + (j.eta_s >= 0 ? span(j.eta_s) + " left" : int(j.keys_moved) + " keys moved"))),
+      h("div", { class: "progress" }, h("div", { class: "meter" }, h("i", { style: { width: fraction(j) * 100 + "%" } })), h("b", {}, Math.floor(fraction(j) * 100) + "%")),
+    ))))]));
+});
+
+async function facts() {
+  try {
+    const o = await get("/api/v1/overview");
+    const e = Object.entries(o.errors || {}).sort((a, b) => b[1] - a[1]).slice(0, 4).map(([k, n]) => k + " " + int(n)).join(", ");
+    $("facts").replaceChildren(...[
+      ["Up for", span((o.at_ms - o.started_ms) / 1000)], ["Event loops", int(o.plane.loops)], ["Topology epoch", o.epoch + (o.epoch === o.epoch_acknowledged ? "" : " (in force: " + o.epoch_acknowledged + ")")],
+      ["Slots", int(o.slots) + ", scheme " + o.scheme], ["Commands so far", int(o.plane.commands)], ["Connections so far", int(o.plane.connections_received) + (o.plane.connections_rejected ? ", refused " + int(o.plane.connections_rejected) : "")],
+      ["Error replies", int(o.plane.error_replies) + (e ? " (" + e + ")" : "")], ["Waited for a moving key", int(o.plane.parked_ever)], ["Replies lost", int(o.plane.lost_replies)],
+    ].flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
+  } catch (err) { toast(err.message, true); }
+}
+
+draw();
+get("/api/v1/history").then((r) => { points = r.points.concat(points.filter((p) => !r.points.some((q) => q.t === p.t))); draw(); }, (e) => toast(e.message, true));
+facts();
+setInterval(facts, 5000);
+connect();

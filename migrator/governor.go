@@ -1,0 +1,340 @@
+package migrator
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"time"
+)
+
+// governor decides how much of a job may be under way at once. It is steered as TCP is:
+// what may be in flight grows by a constant while both ends and the clients are well, and
+// is halved when one of them suffers.
+//
+//	probe of either end late, against its own baseline ─┐
+//	RESTORE late, against its own baseline ─────────────┼─► share × ½ ──► at the floor: pauses
+//	clients' p99 over the operator's MAXP99 ────────────┘                 between batches
+//	none of these ──────────────────────────────────────► share + step
+//
+//	keys in flight ≤ share × workers × largest batch;  bytes in flight ≤ share × memory
+//
+// It has no clock and no goroutine: who asks says what time it is.
+type governor struct {
+	mu sync.Mutex // protects all below
+
+	keysMax  int   // keys in flight when nothing is wrong
+	bytesMax int64 // … and bytes, as far as the size of keys can be foreseen
+
+	share    float64 // of the above; in [floor, 1]
+	rest     time.Duration
+	reason   string // why share is below 1; "": it is not
+	nextTick time.Time
+	hold     time.Duration // target of lock holds: what a server may be busy with us anyway
+
+	ends       [2]endHealth  // source, target
+	restore    latency       // of RESTORE, for each unit of work
+	took       time.Duration // … and for a batch, smoothed
+	restoredAt time.Time
+	client     time.Duration
+	maxP99     time.Duration // 0: clients are not looked at
+
+	keys     int // in flight
+	bytes    int64
+	keyBytes float64 // of one key: what the next ones are thought to have
+	room     int64   // bytes of memory that the target has for us; < 0: no limit is known
+	freed    chan struct{}
+}
+
+const (
+	tickEvery    = 100 * time.Millisecond
+	shareStep    = 0.02 // of a tick: from nothing to all in 5 s
+	lateFactor   = 4    // times its baseline is late
+	lateAtLeast  = 5 * time.Millisecond
+	silentFor    = 250 * time.Millisecond // a probe without an answer for so long is late whatever it will say
+	longestRest  = 500 * time.Millisecond
+	oldNews      = 300 * time.Millisecond
+	firstRest    = 10 * time.Millisecond
+	probesMedian = 5
+)
+
+// latency is a smoothed duration with its baseline: the least that was seen, which rises
+// slowly so that one lucky measurement does not stand for ever.
+type latency struct {
+	now, base time.Duration
+}
+
+func (l *latency) add(d time.Duration) {
+	if l.base == 0 {
+		l.now, l.base = d, d
+		return
+	}
+	l.now += (d - l.now) / 4
+	l.base = min(l.base+l.base/256, d)
+	l.base = max(l.base, time.Microsecond)
+}
+
+// endHealth is what probes say of one end.
+type endHealth struct {
+	recent  [probesMedian]time.Duration
+	n       int
+	base    time.Duration
+	pending time.Time // when the probe was sent that has no answer yet; zero: none
+	answer  time.Time // of the last one
+}
+
+func (e *endHealth) median() time.Duration {
+	n := min(e.n, probesMedian)
+	if n == 0 {
+		return 0
+	}
+	s := e.recent
+	for i := 1; i < n; i++ {
+		for j := i; j > 0 && s[j] < s[j-1]; j-- {
+			s[j], s[j-1] = s[j-1], s[j]
+		}
+	}
+	return s[n/2]
+}
+
+func newGovernor(keysMax int, bytesMax int64, hold time.Duration) *governor {
+	return &governor{keysMax: max(keysMax, 1), bytesMax: max(bytesMax, 1), share: 1, hold: hold, room: -1, freed: make(chan struct{})}
+}
+
+// probed tells of an answered probe; probing that one has been sent.
+func (g *governor) probing(end int, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := &g.ends[end]; e.pending.IsZero() {
+		e.pending = now
+	}
+}
+
+func (g *governor) probed(end int, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := &g.ends[end]
+	d := now.Sub(e.pending)
+	e.pending, e.answer = time.Time{}, now
+	e.recent[e.n%probesMedian] = d
+	e.n++
+	if e.base == 0 || d < e.base {
+		e.base = max(d, time.Microsecond)
+	} else {
+		e.base += e.base / 1024
+	}
+}
+
+// unitBytes of a DUMP are about as much work for the target as one key more.
+const unitBytes = 4096
+
+// restored tells how long a batch of RESTOREs took.
+func (g *governor) restored(now time.Time, d time.Duration, keys, bytes int) {
+	if keys == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	each := d / time.Duration(keys+bytes/unitBytes)
+	if now.Sub(g.restoredAt) > oldNews { // what was before says nothing of now
+		g.restore.now, g.took = each, d
+	}
+	g.restoredAt = now
+	g.restore.add(each)
+	g.took += (d - g.took) / 4
+}
+
+// sized tells the size of a key that was moved. Larger ones count at once, smaller ones
+// slowly: memory is at stake.
+func (g *governor) sized(bytes int) {
+	g.mu.Lock()
+	if b := float64(bytes); b > g.keyBytes {
+		g.keyBytes += (b - g.keyBytes) / 2
+	} else {
+		g.keyBytes += (b - g.keyBytes) / 64
+	}
+	g.mu.Unlock()
+}
+
+// clients tells the clients' p99.
+func (g *governor) clients(p99 time.Duration) {
+	g.mu.Lock()
+	g.client = p99
+	g.mu.Unlock()
+}
+
+// bound changes the ceilings.
+func (g *governor) bound(keysMax int, maxP99 time.Duration) {
+	g.mu.Lock()
+	g.keysMax, g.maxP99 = max(keysMax, 1), maxP99
+	g.wake()
+	g.mu.Unlock()
+}
+
+// trouble names what suffers at the moment; steady: nothing does, but it is no time to
+// grow either.
+func (g *governor) trouble(now time.Time) (reason string, steady bool) {
+	for i, name := range [...]string{fromSource, fromTarget} {
+		e := &g.ends[i]
+		if !e.pending.IsZero() && now.Sub(e.pending) > silentFor {
+			return fmt.Sprintf("%s does not answer probes for %v", name, now.Sub(e.pending).Round(10*time.Millisecond)), false
+		}
+		if d := e.median(); d > g.lateBound(e.base) {
+			return fmt.Sprintf("%s answers probes in %v, its baseline is %v", name, d.Round(10*time.Microsecond), e.base.Round(time.Microsecond)), false
+		}
+	}
+	if r := &g.restore; r.now > lateFactor*r.base && g.took > 3*g.hold {
+		return fmt.Sprintf("%s takes %v for the RESTORE of a small key, its baseline is %v", fromTarget, r.now.Round(time.Microsecond), r.base.Round(time.Microsecond)), false
+	}
+	if g.maxP99 > 0 && g.client > g.maxP99 {
+		return fmt.Sprintf("p99 of clients is %v, MAXP99 is %v", g.client.Round(10*time.Microsecond), g.maxP99), false
+	}
+	return "", g.maxP99 > 0 && g.client > g.maxP99*4/5
+}
+
+// lateBound is what a probe of an end may take: the mover's own batches keep a server busy
+// for about the lock hold target.
+func (g *governor) lateBound(base time.Duration) time.Duration {
+	return max(lateFactor*base, base+lateAtLeast+2*g.hold)
+}
+
+// tick steers; who asks to move something calls it.
+func (g *governor) tick(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now.Before(g.nextTick) {
+		return
+	}
+	g.nextTick = now.Add(tickEvery)
+	floor := 1 / float64(g.keysMax)
+	reason, steady := g.trouble(now)
+	switch {
+	case reason != "" && g.share <= floor:
+		g.share, g.rest = floor, min(max(2*g.rest, firstRest), longestRest)
+		g.reason = reason
+	case reason != "":
+		g.share, g.reason = math.Max(g.share/2, floor), reason
+	case steady:
+	case g.rest > 0:
+		if g.rest /= 2; g.rest < firstRest {
+			g.rest = 0
+		}
+	default:
+		if g.share = math.Min(g.share+shareStep, 1); g.share == 1 {
+			g.reason = ""
+		}
+	}
+	g.wake()
+}
+
+// wake lets those who wait look again. mu is held.
+func (g *governor) wake() {
+	close(g.freed)
+	g.freed = make(chan struct{})
+}
+
+// batch is how many keys one worker may take at once.
+func (g *governor) batch(workers int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.share * float64(g.keysMax)
+	if g.keyBytes >= 1 {
+		n = math.Min(n, g.share*float64(g.bytesMax)/g.keyBytes)
+	}
+	if g.room >= 0 {
+		n = math.Min(n, float64(g.room)/float64(2*g.cost()))
+	}
+	return max(1, int(n)/max(workers, 1))
+}
+
+// cost is what a key is thought to take of the target's memory: twice its DUMP, which is
+// compressed, and what every key takes.
+func (g *governor) cost() int64 { return int64(2*g.keyBytes) + 200 }
+
+func (g *governor) keyCost() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cost()
+}
+
+// weighed tells how much memory the target has for us; < 0: no limit.
+func (g *governor) weighed(room int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.room = room; room >= 0 {
+		g.room = max(0, room-int64(g.keys)*g.cost())
+	}
+}
+
+// short reports that the target has no room for n keys, as far as is known.
+func (g *governor) short(n int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.room >= 0 && g.room < int64(n)*g.cost()
+}
+
+// take lets n keys be under way, or says for what to wait: a channel that is closed when
+// it is worth to ask again, and a pause that is due in any case. bytes is what release
+// must be given back.
+func (g *governor) take(n int) (bytes int64, wait <-chan struct{}, rest time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	bytes = int64(float64(n) * g.keyBytes)
+	keysMax, bytesMax := int(g.share*float64(g.keysMax)), int64(g.share*float64(g.bytesMax))
+	if g.keys > 0 && (g.keys+n > max(keysMax, 1) || g.bytes+bytes > bytesMax) {
+		return 0, g.freed, 0
+	}
+	g.keys += n
+	g.bytes += bytes
+	if g.room >= 0 {
+		g.room = max(0, g.room-int64(n)*g.cost())
+	}
+	return bytes, nil, g.rest
+}
+
+func (g *governor) release(n int, bytes int64) {
+	g.mu.Lock()
+	g.keys -= n
+	g.bytes -= bytes
+	g.wake()
+	g.mu.Unlock()
+}
+
+// Flow is what the governor knows, for the status.
+type Flow struct {
+	Share       float64 `json:"share"` // of what may be in flight at most; 1: nothing is held back
+	Reason      string  `json:"throttle_reason,omitempty"`
+	RestMs      int64   `json:"rest_ms,omitempty"` // pause between batches, when share is at its floor
+	Keys        int     `json:"keys_in_flight"`
+	KeysMax     int     `json:"keys_in_flight_max"`
+	Bytes       int64   `json:"bytes_in_flight"` // as foreseen
+	BytesMax    int64   `json:"bytes_in_flight_max"`
+	SourceUs    int64   `json:"source_probe_us"`
+	SourceBase  int64   `json:"source_probe_baseline_us"`
+	TargetUs    int64   `json:"target_probe_us"`
+	TargetBase  int64   `json:"target_probe_baseline_us"`
+	RestoreUs   int64   `json:"restore_us"` // for each small key
+	RestoreBase int64   `json:"restore_baseline_us"`
+	ClientP99us int64   `json:"client_p99_us,omitempty"` // looked at with MAXP99 only
+}
+
+func (g *governor) status() Flow {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	src, dst := &g.ends[0], &g.ends[1]
+	return Flow{Share: g.share, Reason: g.reason, RestMs: g.rest.Milliseconds(), Keys: g.keys, KeysMax: int(math.Max(1, g.share*float64(g.keysMax))),
+		Bytes: g.bytes, BytesMax: int64(g.share * float64(g.bytesMax)),
+		SourceUs: src.median().Microseconds(), SourceBase: src.base.Microseconds(), TargetUs: dst.median().Microseconds(), TargetBase: dst.base.Microseconds(),
+		RestoreUs: g.restore.now.Microseconds(), RestoreBase: g.restore.base.Microseconds(), ClientP99us: g.client.Microseconds()}
+}
+
+// silent names the end that does not answer, and since when; "" when both do.
+func (g *governor) silent(now time.Time) (end string, since time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, name := range [...]string{fromSource, fromTarget} {
+		if p := g.ends[i].pending; !p.IsZero() && now.Sub(p) > silentFor && (since.IsZero() || p.Before(since)) {
+			end, since = name, p
+		}
+	}
+	return end, since
+}

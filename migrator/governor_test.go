@@ -1,0 +1,154 @@
+package migrator
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// world runs a governor on a simulated clock: a target that serves so much at its best,
+// and a mover that takes what it may.
+type world struct {
+	t   *testing.T
+	g   *governor
+	now time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{t: t, g: newGovernor(1024, 64<<20, 5*time.Millisecond), now: time.Unix(1_700_000_000, 0)}
+}
+
+// run lets time pass while the target answers probes in d; 0: not at all.
+func (w *world) run(long, target time.Duration) {
+	for end := w.now.Add(long); w.now.Before(end); w.now = w.now.Add(probeEvery) {
+		w.g.probing(0, w.now)
+		w.g.probed(0, w.now.Add(200*time.Microsecond))
+		w.g.probing(1, w.now)
+		if target > 0 {
+			w.g.probed(1, w.now.Add(target))
+		}
+		w.g.tick(w.now)
+	}
+}
+
+func (w *world) share(least, most float64, reason string) {
+	w.t.Helper()
+	if f := w.g.status(); f.Share < least || f.Share > most || !strings.Contains(f.Reason, reason) || reason == "" && f.Reason != "" {
+		w.t.Errorf("share %v (want %v to %v), reason %q (want %q)", f.Share, least, most, f.Reason, reason)
+	}
+}
+
+// TestGovernorYieldsAndRecovers: within 2 s of trouble next to nothing is in flight, and
+// some seconds after it everything is again. The reason is named.
+func TestGovernorYieldsAndRecovers(t *testing.T) {
+	w := newWorld(t)
+	w.run(2*time.Second, 200*time.Microsecond)
+	w.share(1, 1, "")
+	w.run(2*time.Second, 80*time.Millisecond)
+	w.share(0, 0.01, "target answers probes in 80ms")
+	if f := w.g.status(); f.KeysMax != 1 || f.RestMs == 0 {
+		t.Errorf("at the floor: %d keys in flight, pauses of %d ms", f.KeysMax, f.RestMs)
+	}
+	w.run(10*time.Second, 300*time.Microsecond)
+	w.share(1, 1, "")
+	w.run(2*time.Second, 0)
+	w.share(0, 0.01, "target does not answer probes")
+	if end, since := w.g.silent(w.now); end != fromTarget || w.now.Sub(since) < time.Second {
+		t.Errorf("silent is %q since %v", end, since)
+	}
+	w.g.probed(1, w.now)
+	w.run(10*time.Second, 200*time.Microsecond)
+	w.share(1, 1, "")
+	if end, _ := w.g.silent(w.now); end != "" {
+		t.Errorf("silent is %q", end)
+	}
+}
+
+// TestGovernorLeavesNormalLoadAlone: the mover's own batches and a slow network are no
+// trouble.
+func TestGovernorLeavesNormalLoadAlone(t *testing.T) {
+	w := newWorld(t)
+	w.run(2*time.Second, 30*time.Millisecond) // far away
+	w.share(1, 1, "")
+	w.run(5*time.Second, 38*time.Millisecond) // … and a batch before each probe
+	w.share(1, 1, "")
+}
+
+// TestGovernorRestores: RESTOREs that take many times their baseline are trouble; large
+// values are not.
+func TestGovernorRestores(t *testing.T) {
+	w := newWorld(t)
+	for range 100 {
+		w.g.restored(w.now, 2*time.Millisecond, 200, 200*100)
+	}
+	for range 100 {
+		w.g.restored(w.now, 40*time.Millisecond, 1, 20<<20)
+	}
+	w.run(time.Second, 200*time.Microsecond)
+	w.share(1, 1, "")
+	for range 100 {
+		w.g.restored(w.now, 60*time.Millisecond, 200, 200*100)
+	}
+	w.run(2*time.Second, 200*time.Microsecond)
+	w.share(0, 0.01, "RESTORE")
+	w.g.restored(w.now, 2*time.Millisecond, 200, 200*100) // the next one, after a pause
+	w.run(10*time.Second, 200*time.Microsecond)
+	w.share(1, 1, "")
+}
+
+// TestGovernorClients: MAXP99 has the last word, and without it nobody looks.
+func TestGovernorClients(t *testing.T) {
+	w := newWorld(t)
+	w.g.clients(50 * time.Millisecond)
+	w.run(2*time.Second, 200*time.Microsecond)
+	w.share(1, 1, "")
+	w.g.bound(1024, 10*time.Millisecond)
+	w.run(2*time.Second, 200*time.Microsecond)
+	w.share(0, 0.01, "p99 of clients is 50ms, MAXP99 is 10ms")
+	w.g.clients(9 * time.Millisecond) // below, but too near to grow
+	w.run(2*time.Second, 200*time.Microsecond)
+	w.share(0, 0.01, "p99")
+	w.g.clients(2 * time.Millisecond)
+	w.run(10*time.Second, 200*time.Microsecond)
+	w.share(1, 1, "")
+}
+
+// TestGovernorBounds: keys and bytes in flight stay within the share, a batch always fits,
+// and one that is larger than all goes alone.
+func TestGovernorBounds(t *testing.T) {
+	g := newGovernor(100, 1<<20, 5*time.Millisecond)
+	if n := g.batch(4); n != 25 {
+		t.Errorf("a batch of %d, want 25", n)
+	}
+	b1, wait, _ := g.take(60)
+	if wait != nil {
+		t.Fatal("60 of 100 keys are refused")
+	}
+	if _, wait, _ := g.take(60); wait == nil {
+		t.Error("120 of 100 keys are let through")
+	}
+	b2, wait, _ := g.take(40)
+	if wait != nil {
+		t.Error("100 of 100 keys are refused")
+	}
+	g.release(60, b1)
+	g.release(40, b2)
+	for range 20 {
+		g.sized(1 << 19)
+	}
+	if n := g.batch(2); n != 1 {
+		t.Errorf("a batch of %d keys of half the memory, want 1", n)
+	}
+	b1, _, _ = g.take(1)
+	if _, wait, _ = g.take(2); wait == nil {
+		t.Error("1.5 times the memory is let through")
+	}
+	g.release(1, b1)
+	if b1, wait, _ = g.take(50); wait != nil {
+		t.Error("what is larger than all never goes")
+	}
+	g.release(50, b1)
+	if f := g.status(); f.Keys != 0 || f.Bytes != 0 {
+		t.Errorf("in flight at the end: %d keys, %d bytes", f.Keys, f.Bytes)
+	}
+}

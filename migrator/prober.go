@@ -1,0 +1,214 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"keyferry/internal/metrics"
+	"keyferry/internal/topology"
+)
+
+const (
+	probeEvery  = 50 * time.Millisecond
+	memoryEvery = time.Second
+	clientEvery = 500 * time.Millisecond
+	fewClients  = 20 // commands in a window: fewer say nothing of a p99
+)
+
+// fullError says that the target has too little memory left to go on, before it would have
+// to refuse the clients' own writes.
+type fullError struct{ used, most int64 }
+
+func (e *fullError) Error() string {
+	return fmt.Sprintf("the target has %d of %d bytes in use (maxmemory): the mover leaves it the rest for its clients", e.used, e.most)
+}
+
+// reserve is how much of a target's memory the mover leaves free.
+func reserve(maxBytes int64) int64 { return min(maxBytes/32, 64<<20) }
+
+// roomIn is how many bytes a target has for the mover; -1 when there is no limit. A target
+// that evicts makes room by itself, as its operator wants it.
+func roomIn(i serverInfo) int64 {
+	if i.maxBytes == 0 || i.policy != "noeviction" {
+		return -1
+	}
+	return max(0, i.maxBytes-i.usedBytes-reserve(i.maxBytes))
+}
+
+// roomFor reports whether a target takes keys again: room for some of the size that is
+// met, else the job would stop again with the next one.
+func roomFor(i serverInfo, cost int64) bool {
+	room := roomIn(i)
+	return room < 0 || room > max(2*cost, min(i.maxBytes/100, 4<<20))
+}
+
+// probe asks one end again and again how it is, over a connection of its own: what it takes
+// to answer PING is what any command waits for. It also steers, so that the governor sees
+// silence.
+func (m *mover) probe(ctx context.Context, end int, g topology.Group) {
+	t := time.NewTicker(probeEvery)
+	defer t.Stop()
+	var l *link
+	defer func() { l.close() }()
+	var memoryAt time.Time
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		m.gov.probing(end, time.Now())
+		var err error
+		if l == nil {
+			if l, err = dial(ctx, g, m.name(), m.cfg.CallTimeout); err != nil {
+				l = nil
+				continue // the governor still waits for this probe
+			}
+			m.gov.probing(end, time.Now())
+		}
+		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
+		if err = l.conn.Ping(c).Err(); err == nil || refused(err) {
+			m.gov.probed(end, time.Now())
+			if end == 1 && (time.Since(memoryAt) > memoryEvery || m.mustWeigh.Load()) {
+				memoryAt = time.Now()
+				err = m.weigh(c, l)
+			}
+		}
+		cancel()
+		if err != nil {
+			l.close()
+			l = nil
+		}
+	}
+}
+
+// weigh looks at the target's memory.
+func (m *mover) weigh(ctx context.Context, l *link) error {
+	text, err := l.conn.Info(ctx, "memory").Result()
+	if err != nil {
+		return err
+	}
+	i := parseInfo(text)
+	m.memory.Store(&fullError{i.usedBytes, i.maxBytes})
+	m.gov.weighed(roomIn(i))
+	m.mustWeigh.Store(false)
+	return nil
+}
+
+// awaitRoom sees to it that the target has room for n keys: by a fresh look, when what is
+// known says no.
+func (m *mover) awaitRoom(ctx context.Context, n int) error {
+	t := time.NewTicker(probeEvery / 2)
+	defer t.Stop()
+	end := time.NewTimer(m.cfg.CallTimeout)
+	defer end.Stop()
+	for asked := false; m.gov.short(n); {
+		if asked && !m.mustWeigh.Load() {
+			return at(fromTarget, m.memory.Load())
+		}
+		if !asked {
+			asked = true
+			m.mustWeigh.Store(true)
+		}
+		select {
+		case <-t.C:
+		case <-end.C:
+			return nil // it does not answer, which others will say better
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// steer runs the governor's clock and tells it of the clients.
+func (m *mover) steer(ctx context.Context) {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	var before metrics.Histogram
+	looked := time.Time{}
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		if m.clients != nil && m.wantClients.Load() && time.Since(looked) >= clientEvery {
+			now := m.clients(ctx)
+			if !looked.IsZero() {
+				m.gov.clients(p99Since(&before, &now))
+			}
+			before, looked = now, time.Now()
+		}
+		m.gov.tick(time.Now())
+	}
+}
+
+// p99Since is the p99 of what came between two readings of one histogram; 0 of next to
+// nothing.
+func p99Since(before, now *metrics.Histogram) time.Duration {
+	d := metrics.Histogram{MaxNs: now.MaxNs}
+	for i, n := range now.Buckets {
+		if n >= before.Buckets[i] { // else it was reset
+			d.Buckets[i] = n - before.Buckets[i]
+			d.Count += d.Buckets[i]
+		}
+	}
+	if d.Count < fewClients {
+		return 0
+	}
+	return d.Quantile(0.99)
+}
+
+// admit waits until n keys may be under way: for the operator's ceilings, the governor and
+// the target's memory. release must be called with what it returns.
+func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
+	if err := m.awaitRoom(ctx, n); err != nil {
+		return nil, err
+	}
+	if err := m.limit.WaitN(ctx, min(n, m.limit.Burst())); err != nil {
+		return nil, err
+	}
+	for debt := m.stats.unpaid.Swap(0); debt > 0; debt -= byteBurst {
+		if err := m.byteLimit.WaitN(ctx, int(min(debt, byteBurst))); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		bytes, wait, rest := m.gov.take(n)
+		if wait == nil {
+			if rest > 0 {
+				sleep(ctx, rest)
+			}
+			return func() { m.gov.release(n, bytes) }, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// throttle says what holds the mover back: trouble first, then the operator's ceilings.
+func (m *mover) throttle(f Flow) string {
+	switch {
+	case f.Reason != "":
+		return f.Reason
+	case m.limit.Tokens() < 1:
+		return "RATE"
+	case m.byteLimit.Tokens() < 1:
+		return "BYTES"
+	}
+	return ""
+}

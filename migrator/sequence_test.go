@@ -1,0 +1,115 @@
+package migrator
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"keyferry/internal/topology"
+)
+
+// possible are the events that can come from the job itself in its phase.
+func possible(j topology.Job) []Event {
+	err := &topology.JobError{Origin: fromTarget, Code: "IO", Text: "lost"}
+	fail := []Event{{Kind: Failure, Err: err}, {Kind: Failure, Err: err, Progress: true}, {Kind: Hopeless, Err: err}}
+	switch j.Phase {
+	case topology.Queued:
+		return []Event{{Kind: Start}}
+	case topology.Preflight:
+		return append(fail, Event{Kind: Checked, RunID: "r"})
+	case topology.Preparing:
+		return append(fail, Event{Kind: Acked})
+	case topology.Bulk, topology.Tail, topology.Verifying:
+		events := append(fail, Event{Kind: TargetFull, Err: err}, Event{Kind: PassEnd}, Event{Kind: PassEnd, Found: 3})
+		if j.Phase == topology.Verifying {
+			events = append(events, Event{Kind: Verified})
+		}
+		return events
+	case topology.Backoff:
+		return []Event{{Kind: Due}}
+	case topology.Paused:
+		if j.Reason == ReasonTargetOOM {
+			return []Event{{Kind: Room}}
+		}
+	}
+	return nil
+}
+
+// TestRandomSequences: whatever operators do in whatever order, a job is always in a state
+// that can be stored, an operator is never left with one that nothing leads out of, and an
+// end is an end: S2.2, on the machine.
+func TestRandomSequences(t *testing.T) {
+	const sequences, steps = 1000, 200
+	for seed := range uint64(sequences) {
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		j := topology.Job{ID: "m1", Source: "a", Target: "b", Slots: []topology.Range{{First: 0, Last: 9}}, Phase: topology.Queued, MaxAttempts: 5}
+		var said []string
+		for range steps {
+			events := possible(j)
+			operator := []Event{{Kind: PauseBy}, {Kind: ResumeBy}, {Kind: CancelBy, Clean: rnd.IntN(20) == 0}, {Kind: LimitBy, Limits: &Limits{}}}
+			var ev Event
+			if len(events) == 0 || rnd.IntN(5) == 0 {
+				ev = operator[rnd.IntN(len(operator))]
+			} else {
+				ev = events[rnd.IntN(len(events))]
+			}
+			before := j
+			next, err := Step(j, ev)
+			said = append(said, fmt.Sprintf("%s: %s → %s (%v)", ev.Kind, before.Phase, next.Phase, err))
+			if err != nil {
+				continue
+			}
+			if before.Phase.Ended() {
+				t.Fatalf("seed %d: an ended job took an event:\n%s", seed, strings.Join(said, "\n"))
+			}
+			j = next
+			if err := stored(j); err != nil {
+				t.Fatalf("seed %d: %v\n%s", seed, err, strings.Join(said, "\n"))
+			}
+		}
+		// Left to itself, and resumed where an operator must, it ends.
+		for n := 0; !j.Phase.Ended(); n++ {
+			if n > 50 {
+				t.Fatalf("seed %d: it does not end:\n%s", seed, strings.Join(said, "\n"))
+			}
+			events := possible(j)
+			ev := Event{Kind: ResumeBy}
+			for _, e := range events {
+				if e.Err == nil && e.Found == 0 {
+					ev = e
+				}
+			}
+			next, err := Step(j, ev)
+			if err != nil {
+				t.Fatalf("seed %d: %s in %s: %v", seed, ev.Kind, j.Phase, err)
+			}
+			j = next
+		}
+		for _, kind := range []EventKind{PauseBy, ResumeBy, CancelBy, LimitBy} {
+			if next, err := Step(j, Event{Kind: kind, Limits: &Limits{}}); err == nil || next.Phase != j.Phase {
+				t.Fatalf("seed %d: %s of a job that is %s: %s, %v", seed, kind, j.Phase, next.Phase, err)
+			}
+		}
+	}
+}
+
+// stored checks the job as the Store will.
+func stored(j topology.Job) error {
+	st := topology.NewState("codis", 1024, 16)
+	if err := st.AddGroup(topology.Group{ID: "a", Addr: "h:1"}); err != nil {
+		return err
+	}
+	if err := st.AddGroup(topology.Group{ID: "b", Addr: "h:2"}); err != nil {
+		return err
+	}
+	owner := j.Source
+	if j.Phase == topology.Done {
+		owner = j.Target
+	}
+	if err := st.AssignSlots(topology.Range{First: 0, Last: 9}, owner); err != nil {
+		return err
+	}
+	st.Jobs, st.NextJob = []topology.Job{j}, 2
+	return st.Validate()
+}

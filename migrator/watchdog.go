@@ -1,0 +1,147 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/topology"
+)
+
+// Stall is what is known of a job that makes no progress.
+type Stall struct {
+	ForMs      int64              `json:"for_ms"`
+	Silent     string             `json:"silent,omitempty"` // the end that does not answer probes; "": both do
+	SilentMs   int64              `json:"silent_ms,omitempty"`
+	OldestLock string             `json:"oldest_lock,omitempty"` // "db/key" that has been locked longest; "": none is
+	LockedMs   int64              `json:"locked_ms,omitempty"`
+	LastError  *topology.JobError `json:"last_error,omitempty"`
+}
+
+func (s *Stall) String() string {
+	text := fmt.Sprintf("no progress for %v", time.Duration(s.ForMs)*time.Millisecond)
+	if s.Silent != "" {
+		text += fmt.Sprintf("; the %s does not answer, for %v", s.Silent, time.Duration(s.SilentMs)*time.Millisecond)
+	}
+	if s.OldestLock != "" {
+		text += fmt.Sprintf("; key %q has been locked for %v", s.OldestLock, time.Duration(s.LockedMs)*time.Millisecond)
+	}
+	if e := s.LastError; e != nil {
+		text += fmt.Sprintf("; last error: %s %s: %s", e.Origin, e.Code, e.Text)
+	}
+	return text
+}
+
+// locked notes that keys have been locked by the mover; over is to be called when what
+// becomes of them has been decided or handed on.
+func (m *mover) locked(moves []*keyMove) (over func()) {
+	if len(moves) == 0 {
+		return func() {}
+	}
+	m.mu.Lock()
+	m.nextBatch++
+	id := m.nextBatch
+	m.batches[id] = moves[0]
+	m.mu.Unlock()
+	return func() {
+		m.mu.Lock()
+		delete(m.batches, id)
+		m.mu.Unlock()
+	}
+}
+
+// oldestLock is the key that has been locked longest; its fields that are read never
+// change.
+func (m *mover) oldestLock() (name string, since time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	look := func(mv *keyMove) {
+		if since.IsZero() || mv.since.Before(since) {
+			name, since = fmt.Sprintf("%d/%s", mv.key.DB, mv.key.Name), mv.since
+		}
+	}
+	for _, mv := range m.batches {
+		look(mv)
+	}
+	for _, mv := range m.pending {
+		look(mv)
+	}
+	return name, since
+}
+
+// watched reports whether a job in this phase is expected to get on. What an operator or
+// a reason holds is not, nor what has failed.
+func watched(p topology.Phase) bool {
+	switch p {
+	case topology.Paused, topology.Failed:
+		return false
+	}
+	return !p.Ended()
+}
+
+// stall says that the job makes no progress, and why; nil: it does. Manager.mu is held.
+func (r *runner) stall(now time.Time) *Stall {
+	if !watched(r.job.Phase) {
+		return nil
+	}
+	last := time.UnixMilli(r.progressMs.Load())
+	if r.mover != nil {
+		last = later(last, time.UnixMilli(r.mover.stats.lastProgress.Load()))
+	}
+	if now.Sub(last) < r.m.cfg.StalledAfter {
+		return nil
+	}
+	s := &Stall{ForMs: now.Sub(last).Milliseconds()}
+	_, s.LastError, _ = r.errs.peek()
+	if s.LastError == nil {
+		s.LastError = r.job.LastError
+	}
+	if r.mover == nil {
+		return s
+	}
+	if end, since := r.mover.gov.silent(now); end != "" {
+		s.Silent, s.SilentMs = end, now.Sub(since).Milliseconds()
+	}
+	if key, since := r.mover.oldestLock(); key != "" {
+		s.OldestLock, s.LockedMs = key, now.Sub(since).Milliseconds()
+	}
+	return s
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// watch tells of jobs that stall, and that get on again.
+func (m *Manager) watch(ctx context.Context) {
+	t := time.NewTicker(progressEvery)
+	defer t.Stop()
+	stalled := make(map[string]bool)
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, s := range m.Jobs() {
+			if (s.Stalled != nil) == stalled[s.ID] {
+				continue
+			}
+			stalled[s.ID] = s.Stalled != nil
+			e := topology.JobEvent{Job: s.ID, AtMs: s.AtMs, Event: "goes-on", From: s.Phase, To: s.Phase, KeysMoved: s.KeysMoved, BytesMoved: s.BytesMoved}
+			if s.Stalled != nil {
+				e.Event, e.Reason, e.Error = "stalled", s.Stalled.String(), s.Stalled.LastError
+				m.log.Warn("job is stalled", zap.String("job", s.ID), zap.String("phase", string(s.Phase)), zap.String("why", e.Reason))
+			} else {
+				delete(stalled, s.ID)
+				m.log.Info("job goes on", zap.String("job", s.ID), zap.String("phase", string(s.Phase)))
+			}
+			m.record(ctx, e)
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"keyferry/internal/resp"
+)
+
+// aclCategories are all that there are, in the order of ACL CAT.
+var aclCategories = strings.Fields("keyspace read write set sortedset list hash string bitmap hyperloglog geo stream pubsub admin fast slow blocking dangerous connection transaction scripting")
+
+// acl answers ACL: there is one user, default, who may do everything that is served.
+func (s *session) acl(sub string, args [][]byte) {
+	w := s.reply()
+	switch sub {
+	case "whoami":
+		w.Text(defaultUser)
+	case "users":
+		w.Array(1)
+		w.Text(defaultUser)
+	case "list":
+		w.Array(1)
+		if hash := s.l.opt.passwordHash(); hash != "" {
+			w.Text("user default on #" + hash + " ~* &* +@all")
+		} else {
+			w.Text("user default on nopass ~* &* +@all")
+		}
+	case "getuser":
+		s.aclUser(w, string(args[2]))
+	case "cat":
+		if len(args) > 3 {
+			s.badSubcommand(args)
+			return
+		}
+		aclCat(w, args[2:])
+	case "genpass":
+		if len(args) > 3 {
+			s.badSubcommand(args)
+			return
+		}
+		aclGenPass(w, args[2:])
+	case "dryrun":
+		aclDryRun(w, args[2:])
+	case "log":
+		if len(args) > 3 {
+			s.badSubcommand(args)
+			return
+		}
+		s.aclLog(w, args[2:])
+	case "help":
+		s.help("ACL", aclHelp)
+		return
+	default:
+		s.reject(refusalOf(s.lastCmd))
+		return
+	}
+	s.answer(w.B)
+}
+
+var aclHelp = []string{
+	"CAT [<category>]", "    List all commands that belong to <category>, or all command categories", "    when no category is specified.",
+	"DRYRUN <username> <command> [<arg> ...]", "    Returns whether the user can execute the given command without executing the command.",
+	"GETUSER <username>", "    Get the user's details.",
+	"GENPASS [<bits>]", "    Generate a secure 256-bit user password. The optional `bits` argument can", "    be used to specify a different size.",
+	"LIST", "    Show users details in config file format.",
+	"LOG [<count> | RESET]", "    Show the ACL log entries.",
+	"USERS", "    List all the registered usernames.",
+	"WHOAMI", "    Return the current connection username.",
+}
+
+// passwordHash is what Redis shows in the place of a password; "" if there is none.
+func (o *Options) passwordHash() string {
+	if o.Password == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(o.Password))
+	return hex.EncodeToString(sum[:])
+}
+
+func (s *session) aclUser(w *resp.Writer, name string) {
+	if name != defaultUser {
+		w.Null()
+		return
+	}
+	hash := s.l.opt.passwordHash()
+	w.Map(6)
+	w.Text("flags")
+	if hash == "" {
+		w.Set(2)
+		w.Status("on")
+		w.Status("nopass")
+	} else {
+		w.Set(1)
+		w.Status("on")
+	}
+	w.Text("passwords")
+	if hash == "" {
+		w.Array(0)
+	} else {
+		w.Array(1)
+		w.Text(hash)
+	}
+	for _, kv := range [][2]string{{"commands", "+@all"}, {"keys", "~*"}, {"channels", "&*"}} {
+		w.Text(kv[0])
+		w.Text(kv[1])
+	}
+	w.Text("selectors")
+	w.Array(0)
+}
+
+func aclCat(w *resp.Writer, args [][]byte) {
+	if len(args) == 0 {
+		w.Array(len(aclCategories))
+		for _, name := range aclCategories {
+			w.Text(name)
+		}
+		return
+	}
+	category := strings.ToLower(string(args[0]))
+	var names []string
+	eachCommand(func(c *resp.Command) {
+		if c.InCategory(category) {
+			names = append(names, c.Name)
+		}
+	})
+	if len(names) == 0 {
+		w.Err("ERR Unknown category '" + string(args[0]) + "'")
+		return
+	}
+	w.Array(len(names))
+	for _, name := range names {
+		w.Text(name)
+	}
+}
+
+func aclGenPass(w *resp.Writer, args [][]byte) {
+	bits := int64(256)
+	if len(args) > 0 {
+		var err error
+		if bits, err = strconv.ParseInt(string(args[0]), 10, 64); err != nil {
+			w.Err("ERR value is not an integer or out of range")
+			return
+		}
+	}
+	if bits < 1 || bits > 4096 {
+		w.Err("ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096")
+		return
+	}
+	raw := make([]byte, (bits+7)/8)
+	_, _ = rand.Read(raw) // never fails
+	w.Text(hex.EncodeToString(raw)[:(bits+3)/4])
+}
+
+func aclDryRun(w *resp.Writer, args [][]byte) {
+	if string(args[0]) != defaultUser {
+		w.Err("ERR User '" + string(args[0]) + "' not found")
+		return
+	}
+	rest := args[1:]
+	c := resp.Lookup(rest[0])
+	if c != nil && c.Subs != nil && len(rest) > 1 {
+		c = c.Sub(rest[1])
+	}
+	switch {
+	case c == nil:
+		w.Err("ERR Command '" + string(rest[0]) + "' not found")
+	case !c.ArityOK(len(rest)):
+		w.Err("ERR wrong number of arguments for '" + c.Name + "' command")
+	default:
+		w.OK()
+	}
+}
+
+// aclLogMax is how many entries are kept (acllog-max-len), and aclLogMerge how long a
+// failure like one that is there counts there.
+const (
+	aclLogMax   = 128
+	aclLogMerge = time.Minute
+)
+
+// aclDenied is one entry: the one user may do everything, so it is always a failed AUTH.
+type aclDenied struct {
+	id           int64
+	count        int64
+	user, object string
+	client       string // its line of CLIENT LIST
+	first, last  time.Time
+}
+
+// deniedLog is what ACL LOG shows, the newest first.
+type deniedLog struct {
+	mu   sync.Mutex // protects list and next
+	list []*aclDenied
+	next int64
+}
+
+// denied notes that the client gave a wrong user or password.
+func (s *session) denied(user []byte, object string) {
+	name := string(user[:min(len(user), slowMaxBytes)])
+	q := &s.l.srv.deniedAuth
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, e := range q.list {
+		if e.user == name && e.object == object && s.l.now.Sub(e.last) < aclLogMerge {
+			e.count++
+			e.last, e.client = s.l.now, s.describe()
+			copy(q.list[1:i+1], q.list[:i])
+			q.list[0] = e
+			return
+		}
+	}
+	e := &aclDenied{id: q.next, count: 1, user: name, object: object, client: s.describe(), first: s.l.now, last: s.l.now}
+	q.next++
+	q.list = append([]*aclDenied{e}, q.list[:min(len(q.list), aclLogMax-1)]...)
+}
+
+func (s *session) aclLog(w *resp.Writer, args [][]byte) {
+	q := &s.l.srv.deniedAuth
+	n := int64(10)
+	if len(args) > 0 && bytes.EqualFold(args[0], []byte("reset")) {
+		q.mu.Lock()
+		q.list = nil
+		q.mu.Unlock()
+		w.OK()
+		return
+	}
+	if len(args) > 0 {
+		var err error
+		if n, err = strconv.ParseInt(string(args[0]), 10, 64); err != nil {
+			w.Err("ERR value is not an integer or out of range")
+			return
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	list := q.list[:min(len(q.list), int(max(0, min(n, aclLogMax))))]
+	w.Array(len(list))
+	for _, e := range list {
+		w.Map(10)
+		w.Text("count")
+		w.Int(e.count)
+		for _, kv := range [][2]string{{"reason", "auth"}, {"context", "toplevel"}, {"object", e.object}, {"username", e.user}} {
+			w.Text(kv[0])
+			w.Text(kv[1])
+		}
+		w.Text("age-seconds")
+		w.Double(float64(s.l.now.Sub(e.first).Milliseconds()) / 1000)
+		w.Text("client-info")
+		w.Text(strings.TrimSuffix(e.client, "\n"))
+		w.Text("entry-id")
+		w.Int(e.id)
+		w.Text("timestamp-created")
+		w.Int(e.first.UnixMilli())
+		w.Text("timestamp-last-updated")
+		w.Int(e.last.UnixMilli())
+	}
+}

@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"time"
+
+	"keyferry/internal/resp"
+)
+
+// debugCommand answers DEBUG: what looks at one key, and SLEEP, which here holds up its
+// own client alone.
+func (s *session) debugCommand(args [][]byte) {
+	l := s.l
+	switch sub := string(lower(args[1])); {
+	case sub == "sleep" && len(args) == 3:
+		secs, err := strconv.ParseFloat(string(args[2]), 64)
+		if err != nil {
+			secs = 0 // as in C
+		}
+		s.sleep(secs)
+	case sub == "object" && len(args) >= 3:
+		r := l.begin(s, s.lastCmd)
+		r.op = plain{}
+		l.place(r, s.db, l.table.Scheme.Slot(args[2]), appendKeys(nil, s.db, s.lastCmd, args, []int{2}), resp.AppendRequest(nil, args...))
+	case sub == "help" && len(args) == 2:
+		s.help("DEBUG", debugHelp)
+	case debugKnown[sub]:
+		s.reject("ERR 'debug|" + sub + "' is not supported through the gateway: " + refusalText["debug"])
+	default:
+		s.reject("ERR unknown subcommand or wrong number of arguments for '" + string(args[1][:min(len(args[1]), 128)]) + "'. Try DEBUG HELP.")
+	}
+}
+
+// role answers ROLE: a master without replicas.
+func (s *session) role() {
+	w := s.reply()
+	w.Array(3)
+	w.Text("master")
+	w.Int(0)
+	w.Array(0)
+	s.answer(w.B)
+}
+
+// sleep is DEBUG SLEEP: for one client and not, as in Redis, for all.
+func (s *session) sleep(secs float64) {
+	l := s.l
+	r := l.begin(s, s.lastCmd)
+	s.hold = r
+	d := time.Duration(0)
+	if secs > 0 {
+		d = time.Duration(min(secs, sleepMax.Seconds()) * float64(time.Second))
+	}
+	time.AfterFunc(d, func() { l.post(func() { r.finish(okReply) }) })
+}
+
+const sleepMax = time.Hour
+
+// debugKnown are the subcommands of DEBUG that are refused with a reason.
+var debugKnown = func() map[string]bool {
+	out := make(map[string]bool)
+	for _, name := range strings.Fields("aof-flush-sleep assert change-repl-id config-rewrite-force-all crash-and-recover digest digest-value dict-resizing " +
+		"error leak log htstats htstats-key loadaof replicate mallctl mallctl-str drop-cluster-packet-filter close-cluster-link-on-packet-drop oom panic populate protocol reload " +
+		"restart sdslen segfault set-active-expire quicklist-packed-threshold set-skip-checksum-validation stringmatch-len stringmatch-test structsize listpack " +
+		"quicklist client-eviction client-enforce-reply-list pause-cron replybuffer replicate clusterlink set-disable-deny-scripts jmap ziplist cluster stringmatch") {
+		out[name] = true
+	}
+	return out
+}()
+
+var debugHelp = []string{
+	"OBJECT <key>", "    Show low level info about `key` and associated value, at its server,", "    which has to allow DEBUG (enable-debug-command).",
+	"SLEEP <seconds>", "    Hold up this client for <seconds>. Decimals allowed. Other clients go on.",
+}
+
+func lower(b []byte) []byte { return bytes.ToLower(b[:min(len(b), 64)]) }

@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+
+	"keyferry/internal/resp"
+)
+
+// memoryCommand answers MEMORY about the gateway; USAGE is asked of the key's server.
+func (s *session) memoryCommand(sub string) {
+	srv := s.l.srv
+	switch sub {
+	case "doctor":
+		s.later(func(w *resp.Writer) { w.Verbatim("txt", srv.memoryDoctor()) })
+	case "stats":
+		s.later(func(w *resp.Writer) { srv.memoryStats(w) })
+	case "malloc-stats":
+		s.later(func(w *resp.Writer) { w.Verbatim("txt", mallocStats()) })
+	case "purge":
+		s.later(func(w *resp.Writer) {
+			releaseMemory()
+			w.OK()
+		})
+	case "help":
+		s.help("MEMORY", memoryHelp)
+	default:
+		s.reject(refusalOf(s.lastCmd))
+	}
+}
+
+var memoryHelp = []string{
+	"DOCTOR", "    Return memory problems reports.",
+	"MALLOC-STATS", "    Return internal statistics report from the memory allocator.",
+	"PURGE", "    Attempt to purge dirty pages for reclamation by the allocator.",
+	"STATS", "    Return information about the memory usage of the server.",
+	"USAGE <key> [SAMPLES <count>]", "    Return memory in bytes used by <key> and its value. Nested values are", "    sampled up to <count> times (default: 5, 0 means sample all).",
+}
+
+func (s *Server) memoryDoctor() string {
+	m, limit := memoryNow(), int64(s.live.Load().MemoryTotal)
+	clients := int64(s.census(s.ctx).memory)
+	var found []string
+	if limit > 0 && clients > limit/2 {
+		found = append(found, fmt.Sprintf("The buffers of clients take %s, and at %s (maxmemory-clients) the largest client is closed. CLIENT LIST shows by omem who does not read its replies, and by qbuf who waits to be served.",
+			human(clients), human(limit)))
+	}
+	if m.machine > 0 && m.rss > m.machine*8/10 {
+		found = append(found, fmt.Sprintf("This gateway takes %s of the machine's %s. If the machine runs short of memory, lower maxmemory-clients and proto-max-bulk-len.", human(m.rss), human(m.machine)))
+	}
+	if m.rss > 64<<20 && m.rss > 3*m.used {
+		found = append(found, fmt.Sprintf("Only %s of %s are in use: a peak has passed. MEMORY PURGE gives the rest back at once; by itself it takes some minutes.", human(m.used), human(m.rss)))
+	}
+	if len(found) == 0 {
+		return "Hi Sam, I can't find any memory issue in this gateway. The data is in the servers; ask each of them about it.\n"
+	}
+	return "Sam, I detected a few issues in this gateway's memory:\n\n * " + strings.Join(found, "\n * ") + "\n"
+}
+
+func (s *Server) memoryStats(w *resp.Writer) {
+	m, c, d := memoryNow(), s.census(s.ctx), s.askServers(s.ctx)
+	s.rates.note(m.used)
+	peak, keys := s.rates.peak.Load(), int64(0)
+	for _, db := range d.dbs {
+		keys += db.keys
+	}
+	w.Map(11)
+	for _, x := range []struct {
+		name string
+		n    int64
+	}{{"peak.allocated", peak}, {"total.allocated", m.used}, {"replication.backlog", 0}, {"clients.slaves", 0}, {"clients.normal", int64(c.memory)},
+		{"cluster.links", 0}, {"aof.buffer", 0}, {"keys.count", keys}, {"fragmentation.bytes", m.rss - m.used}} {
+		w.Text(x.name)
+		w.Int(x.n)
+	}
+	w.Text("peak.percentage")
+	w.Double(100 * float64(m.used) / float64(max(peak, 1)))
+	w.Text("fragmentation")
+	w.Double(float64(m.rss) / float64(max(m.used, 1)))
+}

@@ -1,0 +1,183 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+
+	"keyferry/internal/resp"
+)
+
+// MONITOR: every loop writes what its clients have executed, one line each, and at the end
+// of a turn hands the lines to the loops that have monitoring clients.
+//
+//	loop ─ lines of a turn ─┬─► loop with monitors ─► their output, bounded as everybody's
+//	loop ─ lines of a turn ─┘
+//
+// While nobody monitors it costs a look at a slice's length.
+
+// monitorArg is how much is shown of one argument: a loop must not spend its time on quoting
+// a large value.
+const monitorArg = 16 << 10
+
+// startMonitor answers OK when every loop knows, so that no later command is missed.
+func (s *session) startMonitor() {
+	if s.monitor {
+		s.answer(nil) // as Redis: no second OK
+		return
+	}
+	l, srv := s.l, s.l.srv
+	r := l.begin(s, s.lastCmd)
+	s.hold = r
+	srv.wg.Go(func() {
+		srv.countMonitors(l, 1)
+		srv.each(srv.ctx, func(*loop) {}) // they have all heard of it
+		l.post(func() {
+			if s.gone {
+				l.monitorLeft()
+			} else {
+				s.monitor = true
+				l.monitors[s] = struct{}{}
+			}
+			r.finish(okReply)
+		})
+	})
+}
+
+func (s *session) stopMonitor() {
+	if s.monitor {
+		s.monitor = false
+		delete(s.l.monitors, s)
+		s.l.monitorLeft()
+	}
+}
+
+func (l *loop) monitorLeft() { l.srv.countMonitors(l, -1) }
+
+// countMonitors tells every loop where monitoring clients are.
+func (s *Server) countMonitors(l *loop, n int) {
+	s.monMu.Lock()
+	defer s.monMu.Unlock()
+	if s.monitored[l] += n; s.monitored[l] == 0 {
+		delete(s.monitored, l)
+	}
+	var at []*loop
+	for x := range s.monitored {
+		at = append(at, x)
+	}
+	s.monitoredAt.Store(&at)
+	for _, x := range s.allLoops() {
+		x.post(func() { x.monitorsAt = at })
+	}
+}
+
+// show writes the line of a command that was executed or, by EXEC, is about to be.
+func (l *loop) show(cmd *resp.Command, s *session, args [][]byte) {
+	if cmd.Flags&resp.Admin != 0 || cmd.Flags&resp.SkipMonitor != 0 && cmd.Serve != resp.Script {
+		return
+	}
+	us := l.now.UnixMicro()
+	b := fmt.Appendf(l.shown, "+%d.%06d [%d %s]", us/1e6, us%1e6, s.db, s.addr)
+	from, to := secretBytes(args)
+	for i, a := range args {
+		b = append(b, ' ')
+		if i >= from && i < to {
+			b = append(b, `"(redacted)"`...)
+			continue
+		}
+		b = appendQuoted(b, a[:min(len(a), monitorArg)])
+		if more := len(a) - monitorArg; more > 0 {
+			b = fmt.Appendf(b, "... (%d more bytes)", more)
+		}
+	}
+	l.shown = append(b, '\r', '\n')
+	l.arm()
+}
+
+// showExecuted shows what a transaction has queued.
+func (l *loop) showExecuted(s *session, tx *transaction) {
+	scan := l.scanner(true)
+	defer l.putScanner(scan)
+	for b := tx.frames; len(b) > 0; {
+		n, st := scan.Scan(b)
+		if st != resp.OK {
+			return
+		}
+		if cmd, bad := resp.Resolve(scan.Args()); bad == "" {
+			l.show(cmd, s, scan.Args())
+		}
+		b = b[n:]
+	}
+}
+
+// deliverShown gives the lines of this turn to those who monitor.
+func (l *loop) deliverShown() {
+	if len(l.shown) == 0 {
+		return
+	}
+	lines := slices.Clone(l.shown)
+	if l.shown = l.shown[:0]; cap(l.shown) > 64<<10 {
+		l.shown = nil
+	}
+	for _, to := range l.monitorsAt {
+		if to == l {
+			l.monitorLines(lines)
+		} else {
+			to.post(func() { to.monitorLines(lines) })
+		}
+	}
+}
+
+func (l *loop) monitorLines(lines []byte) {
+	for s := range l.monitors {
+		s.push(lines)
+	}
+}
+
+// appendQuoted is Redis's sdscatrepr.
+func appendQuoted(b, text []byte) []byte {
+	b = append(b, '"')
+	for _, c := range text {
+		switch c {
+		case '\\', '"':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		case '\a':
+			b = append(b, `\a`...)
+		case '\b':
+			b = append(b, `\b`...)
+		default:
+			if c >= ' ' && c <= '~' {
+				b = append(b, c)
+			} else {
+				b = append(b, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+			}
+		}
+	}
+	return append(b, '"')
+}
+
+const hexDigits = "0123456789abcdef"
+
+// secretBytes is secret of arguments as they came.
+func secretBytes(args [][]byte) (from, to int) {
+	if len(args) == 0 || len(args[0]) > len("migrate") { // none of those with secrets is longer
+		return 0, 0
+	}
+	words := make([]string, len(args))
+	for i, a := range args {
+		words[i] = string(a[:min(len(a), 32)])
+	}
+	return secret(words)
+}
+
+// noKeyspace: what a monitoring client is told that asks for data, as Redis does.
+func (s *session) noKeyspace(cmd *resp.Command) bool {
+	return s.monitor && cmd.Flags&(resp.Write|resp.Readonly) != 0
+}
+
+const noKeyspaceText = "ERR Replica can't interact with the keyspace"
