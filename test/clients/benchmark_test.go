@@ -19,17 +19,17 @@ func TestRedisBenchmark(t *testing.T) {
 	r := newRig(t)
 	ballast(t, r, 5000)
 	modes := map[string]string{
-		"plain":             "-n 1000 -c 20",
-		"random keys":       "-n 1000 -c 20 -r 100000",
-		"pipelines":         "-n 4000 -c 20 -P 32 -r 1000",
-		"threads":           "-n 2000 -c 20 --threads 2 -P 4 -r 1000",
-		"RESP3":             "-n 2000 -c 20 -3 -P 8 -r 1000",
-		"tracking":          "-n 1000 -c 10 -3 --enable-tracking -r 1000",
-		"reconnecting":      "-n 300 -c 10 -k 0",
-		"large values":      "-n 1000 -c 10 -d 10000 -r 50",
-		"database 3":        "-n 1000 -c 20 --dbnum 3 -r 1000",
-		"cluster":           "-n 1000 -c 20 --cluster -r 1000",
-		"cluster pipelined": "-n 4000 -c 20 --cluster -P 16 --threads 2 -r 1000",
+		"plain":             "-n 400 -c 20",
+		"random keys":       "-n 400 -c 20 -r 100000",
+		"pipelines":         "-n 1600 -c 20 -P 32 -r 1000",
+		"threads":           "-n 800 -c 20 --threads 2 -P 4 -r 1000",
+		"RESP3":             "-n 800 -c 20 -3 -P 8 -r 1000",
+		"tracking":          "-n 400 -c 10 -3 --enable-tracking -r 1000",
+		"reconnecting":      "-n 150 -c 10 -k 0",
+		"large values":      "-n 100 -c 10 -d 1500 -r 50",
+		"database 3":        "-n 400 -c 20 --dbnum 3 -r 1000",
+		"cluster":           "-n 400 -c 20 --cluster -r 1000",
+		"cluster pipelined": "-n 1600 -c 20 --cluster -P 16 --threads 2 -r 1000",
 	}
 	stop := r.KeepMoving()
 	rounds := 0

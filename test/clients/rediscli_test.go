@@ -16,11 +16,16 @@ import (
 	"keyferry/internal/testrig"
 )
 
-const stable = 20000 // keys that are there all the time
+const stable = 3000 // keys that are there all the time
 
 // TestRedisCLI: each mode of redis-cli, again and again.
 func TestRedisCLI(t *testing.T) {
 	r := newRig(t)
+	for _, s := range r.Servers { // for --hotkeys; nothing is evicted, since there is no maxmemory
+		if err := s.Client().ConfigSet(bg, "maxmemory-policy", "volatile-lfu").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ballast(t, r, stable)
 	for _, big := range []string{"RPUSH big:list", "SADD big:set", "ZADD big:zset", "HSET big:hash"} {
 		args := strings.Fields(big)
@@ -36,7 +41,7 @@ func TestRedisCLI(t *testing.T) {
 		f    func(*testing.T, *testrig.Rig)
 	}{
 		{"commands on stdin", cliCommands}, {"terminal", cliTerminal}, {"pipe", cliPipe}, {"scan", cliScan}, {"bigkeys", cliBigKeys},
-		{"memkeys", cliMemKeys}, {"stat", cliStat}, {"latency", cliLatency}, {"eval", cliEval}, {"subscribe", cliSubscribe},
+		{"memkeys", cliMemKeys}, {"hotkeys", cliHotKeys}, {"stat", cliStat}, {"latency", cliLatency}, {"eval", cliEval}, {"subscribe", cliSubscribe},
 		{"cluster mode", cliClusterMode}, {"cluster manager", cliClusterManager}, {"formats", cliFormats}, {"arguments from stdin", cliStdin},
 		{"lru-test", cliLRUTest},
 	}
@@ -161,6 +166,11 @@ func cliBigKeys(t *testing.T, r *testrig.Rig) {
 
 func cliMemKeys(t *testing.T, r *testrig.Rig) {
 	demand(t, "--memkeys", cli(t, r, "", "--memkeys"), `Biggest +list found .*big:list.* has \d+ bytes`, `Biggest +hash found .*big:hash.* has \d+ bytes`)
+}
+
+func cliHotKeys(t *testing.T, r *testrig.Rig) {
+	cli(t, r, "", "-r", "300", "get", "ballast:1")
+	demand(t, "--hotkeys", cli(t, r, "", "--hotkeys"), `hot key found with counter: \d+\tkeyname: "?ballast:1"?\n`)
 }
 
 func cliStat(t *testing.T, r *testrig.Rig) {
