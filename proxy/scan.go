@@ -85,9 +85,6 @@ func movesSince(t *router.Table, epoch uint64) (out []router.Move, known bool) {
 func singleHop(t *router.Table, moves []router.Move) bool {
 	seen := make([]bool, len(t.Slots))
 	for _, m := range moves {
-		if m.Turned {
-			return false
-		}
 		for _, r := range m.Slots {
 			for s := r.First; s <= r.Last; s++ {
 				if seen[s] {
