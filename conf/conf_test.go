@@ -264,19 +264,19 @@ func TestPrecedence(t *testing.T) {
 
 func TestEnv(t *testing.T) {
 	for env, want := range map[string]string{
-		"KEYFERRY_LISTN=x":                     "KEYFERRY_LISTN: there is no such setting",
-		"KEYFERRY_CLIENTS_MAX_CLIENTS=many":    `KEYFERRY_CLIENTS_MAX_CLIENTS: clients.max-clients = "many": want a whole number`,
-		"KEYFERRY_CLIENTS_MAX_CLIENTS=":        `KEYFERRY_CLIENTS_MAX_CLIENTS: clients.max-clients = "": want a whole number`,
-		"KEYFERRY_CLIENTS_IDLE_TIMEOUT=5":      `KEYFERRY_CLIENTS_IDLE_TIMEOUT: clients.idle-timeout = "5": want a time with its unit`,
-		"KEYFERRY_CLIENTS_MAX_BULK=1m":         `KEYFERRY_CLIENTS_MAX_BULK: clients.max-bulk = "1m": want a size`,
-		"KEYFERRY_FAILPOINTS=x=kill":           "",
-		"KEYFERRY_SERVICE_HOST=10.0.0.1":       "", // Kubernetes, for a service called keyferry
-		"KEYFERRY_PORT=tcp://10.0.0.1:7380":    "",
-		"KEYFERRY_PORT_7380_TCP_PROTO=tcp":     "",
-		"KEYFERRY=x":                           "",
-		"keyferry_listen=x":                    "",
-		"KEYFERRY_PASSWORD=a=b=c":              "",
-		"KEYFERRY_LOCKS_MAX_PARKED=010000": "", // decimal
+		"KEYFERRY_LISTN=x":                  "KEYFERRY_LISTN: there is no such setting",
+		"KEYFERRY_CLIENTS_MAX_CLIENTS=many": `KEYFERRY_CLIENTS_MAX_CLIENTS: clients.max-clients = "many": want a whole number`,
+		"KEYFERRY_CLIENTS_MAX_CLIENTS=":     `KEYFERRY_CLIENTS_MAX_CLIENTS: clients.max-clients = "": want a whole number`,
+		"KEYFERRY_CLIENTS_IDLE_TIMEOUT=5":   `KEYFERRY_CLIENTS_IDLE_TIMEOUT: clients.idle-timeout = "5": want a time with its unit`,
+		"KEYFERRY_CLIENTS_MAX_BULK=1m":      `KEYFERRY_CLIENTS_MAX_BULK: clients.max-bulk = "1m": want a size`,
+		"KEYFERRY_FAILPOINTS=x=kill":        "",
+		"KEYFERRY_SERVICE_HOST=10.0.0.1":    "", // Kubernetes, for a service called keyferry
+		"KEYFERRY_PORT=tcp://10.0.0.1:7380": "",
+		"KEYFERRY_PORT_7380_TCP_PROTO=tcp":  "",
+		"KEYFERRY=x":                        "",
+		"keyferry_listen=x":                 "",
+		"KEYFERRY_PASSWORD=a=b=c":           "",
+		"KEYFERRY_LOCKS_MAX_PARKED=010000":  "", // decimal
 	} {
 		_, err := Load("", []string{env}, nil)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {

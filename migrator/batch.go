@@ -20,6 +20,8 @@ type keyMove struct {
 	freq   int64 // OBJECT FREQ; -1: not known
 	fence  string
 	batch  *batch // nil for those of the resolvers
+
+	doubted bool // among mover.doubts
 }
 
 // worker moves keys over a pair of connections. One goroutine uses it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,16 +45,18 @@ type mover struct {
 	memory      atomic.Pointer[fullError] // of the target, as last seen
 	mustWeigh   atomic.Bool               // it is to be looked at now
 	parallel    atomic.Int64              // workers of a pass
+	sweeping    atomic.Bool               // passes look for keys at both ends and move none
 	name        func() string             // a new connection name
 	fenceFirst  func(ctx context.Context) error
 	stats       moverStats
 	errs        *errorLog
 	talk        *talk
 
-	mu        sync.Mutex         // protects what follows up to bell
-	pending   []*keyMove         // in doubt, or not yet unlinked; locked
-	pool      *pool              // of the pass under way; nil: none
-	batches   map[int64]*keyMove // one key of each batch that is locked
+	mu        sync.Mutex            // protects what follows up to bell
+	pending   []*keyMove            // in doubt, or not yet unlinked; locked
+	pool      *pool                 // of the pass under way; nil: none
+	batches   map[int64]*keyMove    // one key of each batch that is locked
+	doubts    map[*keyMove]struct{} // keys that were pending and are not decided yet
 	nextBatch int64
 	bell      chan struct{} // capacity 1: pending gained a key
 
@@ -112,6 +115,11 @@ func (m *mover) settle(moves []*keyMove) []*keyMove {
 		since = mv.since
 		n++
 		mv.dump = nil
+		if mv.doubted {
+			m.mu.Lock()
+			delete(m.doubts, mv)
+			m.mu.Unlock()
+		}
 		if mv.step == Committed {
 			m.locks.Commit(mv.key)
 		} else {
@@ -143,6 +151,10 @@ func (m *mover) leave(moves []*keyMove) {
 	}
 	m.mu.Lock()
 	m.pending = append(m.pending, keep...)
+	for _, mv := range keep {
+		mv.doubted = true
+		m.doubts[mv] = struct{}{}
+	}
 	m.mu.Unlock()
 	select {
 	case m.bell <- struct{}{}:
@@ -163,9 +175,10 @@ func (m *mover) inDoubt() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []string
-	for _, mv := range m.pending {
+	for mv := range m.doubts {
 		out = append(out, mv.key.Name)
 	}
+	slices.Sort(out)
 	return out
 }
 

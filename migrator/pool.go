@@ -270,9 +270,13 @@ func (f *flow) begin(b *batch) {
 		b.moves = make([]keyMove, 0, len(b.keys))
 	}
 	var busy []slotlock.Key
+	first := Read
+	if m.sweeping.Load() {
+		first = Probe
+	}
 	for _, k := range b.keys {
 		if m.locks.TryLock(k) {
-			b.moves = append(b.moves, keyMove{key: k, since: b.since, batch: b})
+			b.moves = append(b.moves, keyMove{key: k, step: first, since: b.since, batch: b})
 		} else {
 			busy = append(busy, k)
 		}
@@ -283,7 +287,7 @@ func (f *flow) begin(b *batch) {
 	b.left = len(b.moves)
 	b.over = append(b.over, m.locked(f.moves[len(f.moves)-b.left:]))
 	f.batches = append(f.batches, b)
-	if len(busy) > 0 {
+	if len(busy) > 0 && first == Read { // a key in use at the source is not at the target as well
 		m.nudge(busy)
 	}
 }

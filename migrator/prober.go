@@ -26,8 +26,11 @@ func (e *fullError) Error() string {
 	return fmt.Sprintf("the target has %d of %d bytes in use (maxmemory): the mover leaves it the rest for its clients", e.used, e.most)
 }
 
-// reserve is how much of a target's memory the mover leaves free.
-func reserve(maxBytes int64) int64 { return min(maxBytes/32, 64<<20) }
+// reserve is how much of a target's memory the mover leaves free: for the clients' own
+// writes, and for the buffers of their connections.
+func reserve(maxBytes int64) int64 {
+	return min(max(min(maxBytes/16, 64<<20), 1<<20), maxBytes/4)
+}
 
 // roomIn is how many bytes a target has for the mover; -1 when there is no limit. A target
 // that evicts makes room by itself, as its operator wants it.

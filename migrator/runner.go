@@ -28,6 +28,7 @@ type runner struct {
 	atLast     int64 // keys moved at the last failure
 	errs       *errorLog
 	talk       *talk
+	frozen     bool // the slots are held for a turn
 	done       chan struct{}
 }
 
@@ -41,6 +42,7 @@ func (r *runner) run(ctx context.Context) {
 	defer close(r.done)
 	defer r.shut()
 	for ctx.Err() == nil && !r.job.Phase.Ended() {
+		r.unfreeze(ctx)
 		if r.job.Published && r.mover == nil {
 			mv := r.m.newMover(r)
 			r.m.mu.Lock()
@@ -197,6 +199,8 @@ func (r *runner) act(ctx context.Context) *Event {
 		ev, err = r.tail(ctx)
 	case topology.Verifying:
 		ev, err = r.verify(ctx)
+	case topology.Reverting:
+		ev, err = r.revert(ctx)
 	case topology.Backoff:
 		t := time.NewTimer(time.Until(time.UnixMilli(r.job.NextTryAtMs)))
 		defer t.Stop()

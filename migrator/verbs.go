@@ -111,6 +111,12 @@ func (m *Manager) Cancel(ctx context.Context, id string) error {
 	return m.tell(ctx, id, Event{Kind: CancelBy})
 }
 
+// Revert ends a job by bringing back what has moved; it returns when that is stored as the
+// job's intent. Of a job that has moved nothing it is Cancel.
+func (m *Manager) Revert(ctx context.Context, id string) error {
+	return m.tell(ctx, id, Event{Kind: CancelBy, Revert: true})
+}
+
 func (m *Manager) tell(ctx context.Context, id string, ev Event) error {
 	m.mu.Lock()
 	r := m.runners[id]
@@ -143,7 +149,8 @@ type Status struct {
 	AtMs         int64              `json:"at_ms"` // when this was read
 	SlotsText    string             `json:"slots_text"`
 	SlotCount    int                `json:"slot_count"`
-	Live         bool               `json:"live"` // this process moves it now
+	Returned     int64              `json:"keys_returned,omitempty"` // moved back by a revert
+	Live         bool               `json:"live"`                    // this process moves it now
 	Pass         int64              `json:"pass"`
 	Scanned      int64              `json:"keys_scanned"`
 	Touched      int64              `json:"keys_moved_on_touch"`
@@ -190,6 +197,13 @@ func (m *Manager) JobStatus(id string) (Status, bool) {
 	return Status{}, false
 }
 
+func returned(j topology.Job) int64 {
+	if !j.Back {
+		return 0
+	}
+	return j.KeysMoved - j.MovedForth
+}
+
 // status is called with mu held.
 func (m *Manager) status(j topology.Job) Status {
 	r := m.runners[j.ID]
@@ -199,6 +213,7 @@ func (m *Manager) status(j topology.Job) Status {
 		j = r.job
 	}
 	s := Status{Job: j.Clone(), AtMs: time.Now().UnixMilli(), SlotsText: topology.FormatRanges(j.Slots), SlotCount: topology.CountSlots(j.Slots), KeysLeft: -1, EtaS: -1}
+	s.Returned = returned(j)
 	if r == nil {
 		return s
 	}
@@ -213,6 +228,7 @@ func (m *Manager) status(j topology.Job) Status {
 	st := &mv.stats
 	s.Live = !j.Phase.Ended()
 	s.KeysMoved, s.BytesMoved = st.firstKeys+st.keys.Load(), st.firstBytes+st.bytes.Load()
+	s.Returned = returned(s.Job)
 	s.Pass, s.Scanned, s.Touched, s.MetBusy, s.StaleDropped = st.pass.Load(), st.scanned.Load(), st.touched.Load(), st.busy.Load(), st.stale.Load()
 	s.BatchKeys, s.BigKeys, s.LastProgress = mv.batch.Load(), st.bigKeys.Load(), st.lastProgress.Load()
 	s.InDoubt = mv.inDoubt()

@@ -9,7 +9,7 @@ func (t *Table) Bring(db int, name []byte, w Waiter) Verdict {
 		s := t.shard(d)
 		s.mu.Lock()
 		e := s.entries[Key{db, string(name)}]
-		if (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.homes.has(d) {
+		if !s.frozen && (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.homes.has(d) {
 			if e == nil {
 				e = s.enter(Key{db, string(name)}, sharedOnly)
 			}

@@ -91,6 +91,7 @@ type Table struct {
 type shard struct {
 	mu      sync.Mutex // protects all below; held for nanoseconds, never across a Wake
 	mode    Mode
+	frozen  bool // see Freeze
 	entries map[Key]*entry
 	spare   []*entry // no longer in entries
 	homes   homes
@@ -132,6 +133,9 @@ func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
 	s := t.shard(d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.frozen && s.freezing(Key{db, string(name)}, w) {
+		return Wait
+	}
 	e := s.entries[Key{db, string(name)}]
 	if e != nil && e.state != sharedOnly {
 		e.addWaiter(w)
@@ -164,6 +168,9 @@ func (t *Table) Resolve(db int, name []byte, w Waiter) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := Key{db, string(name)}
+	if s.freezing(k, w) {
+		return Wait
+	}
 	e := s.entries[k]
 	if e != nil && e.state != sharedOnly {
 		e.addWaiter(w)
@@ -224,7 +231,7 @@ func (t *Table) Release(k Key) {
 		if e.state == wanted {
 			e.state = locked
 			t.touch(k)
-		} else {
+		} else if e.empty() {
 			s.drop(k, e)
 		}
 	}
@@ -293,6 +300,9 @@ func (t *Table) Commit(k Key) {
 	woken := e.waiters
 	t.done(e)
 	s.drop(k, e)
+	if s.keep(k, woken) {
+		woken = nil
+	}
 	s.mu.Unlock()
 	t.moved.Add(1)
 	t.wake(k, woken, Target)
@@ -310,7 +320,9 @@ func (t *Table) Abort(k Key, atSource bool) {
 	v := Wait
 	t.done(e)
 	s.drop(k, e)
-	if atSource && len(woken) > 0 {
+	if s.keep(k, woken) {
+		woken = nil
+	} else if atSource && len(woken) > 0 {
 		v = Source
 		s.enter(k, sharedOnly).shared = len(woken)
 		t.holds.Add(int64(len(woken)))
@@ -332,6 +344,9 @@ func (t *Table) Cancel(k Key, w Waiter) {
 	for i := range e.waiters {
 		if e.waiters[i] == w {
 			e.waiters = append(e.waiters[:i], e.waiters[i+1:]...)
+			if e.empty() {
+				s.drop(k, e)
+			}
 			return
 		}
 	}

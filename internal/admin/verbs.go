@@ -27,9 +27,10 @@ var proxyHelp = []any{
 	status(rebalanceUsage),
 	status("    Move slots so that every group has its share, by weights (1 where none is given; 0 empties"),
 	status("    a group). Answers the ids of the jobs."),
-	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id>"),
+	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id>"),
 	status("MIGRATION LIMIT <id> <limits>"),
-	status("    Jobs. CANCEL ends a job that has moved nothing; another is left paused as it is."),
+	status("    Jobs. CANCEL ends a job that has moved nothing; of another, STAY (the default) leaves it"),
+	status("    paused as it is, and REVERT brings back what has moved while clients go on."),
 	status("    LIMIT changes the limits of a job that runs; 0 takes one away."),
 	status("    LOG is everything that happened to a job. SUBSCRIBE keyferry:migrations gives it as it"),
 	status("    happens, with the progress, as JSON."),
@@ -172,7 +173,7 @@ type SlotRow struct {
 	First  int    `json:"first"`
 	Last   int    `json:"last"`
 	Group  string `json:"group"` // "": nobody
-	State  string `json:"state"` // stable, moving, unassigned
+	State  string `json:"state"` // stable, moving, returning (from the job's target), unassigned
 	Target string `json:"target,omitempty"`
 	Job    string `json:"job,omitempty"`
 }
@@ -195,6 +196,9 @@ func SlotRows(st topology.State) []SlotRow {
 		for _, r := range j.Slots {
 			for i := r.First; i <= r.Last; i++ {
 				rows[i].State, rows[i].Target, rows[i].Job = "moving", j.Target, j.ID
+				if j.Back { // they are the group's again, and come from the job's target
+					rows[i].State = "returning"
+				}
 			}
 		}
 	}

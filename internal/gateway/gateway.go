@@ -110,6 +110,7 @@ func (g *Gateway) start(c conf.Config) error {
 	g.Proxy = proxy.New(opt, table)
 	g.Manager.SetScripted(g.Proxy.Scripted)
 	g.Manager.SetClientLatency(g.Proxy.ClientLatency)
+	g.Manager.SetSettled(g.Proxy.Settled)
 	g.observer = observe.New(observe.Config{Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version,
 		ConnTo: proxy.ConnPrefix(name, g.Manager.Incarnation()) + "observer"})
 	g.Manager.SetSlotOps(func() []float32 { return g.observer.Last().Heat })

@@ -1,10 +1,12 @@
 import { $, act, ask, bytes, colour, command, h, int, short, toast, us } from "./ui.js";
 import { connect, on, state } from "./live.js";
+import { ended } from "./job.js";
 import { count, findingNotes, planTable } from "./plan.js";
 
 function card(g) {
   const share = g.memory_limit > 0 ? g.memory / g.memory_limit : 0;
   const links = g.links || {};
+  const inUse = g.slots > 0 ? "It still serves slots" : [...state.jobs.values()].some((j) => !ended(j) && (j.source === g.id || j.target === g.id)) ? "A migration uses it" : "";
   return h("article", { class: "panel card", id: "group-" + g.id, "aria-label": "Group " + g.id },
     h("header", { class: "row between" }, h("h2", {}, h("i", { class: "dot", style: { background: colour(g.id) } }), g.id),
       g.up ? h("span", { class: "badge good" }, "up") : h("span", { class: "badge bad" }, g.seen_ms ? "no answer" : "never seen")),
@@ -20,7 +22,7 @@ function card(g) {
     links.down ? h("div", { class: "note bad" }, h("b", {}, "Clients' connections: "), int(links.down) + " down. " + (links.error || "")) : null,
     g.strangers > 0 ? h("div", { class: "note warn" }, h("b", {}, int(g.strangers) + " connected past the gateway: "), (g.strangers_list || []).slice(0, 4).join("; ") + (g.strangers > 4 ? " …" : ""),
       h("span", { class: "advice" }, "What they write to slots that move can be lost. Point them to the gateway first.")) : null,
-    h("div", { class: "row end" }, h("button", { type: "button", class: "danger", disabled: g.slots > 0, title: g.slots > 0 ? "It still serves slots" : "", onclick: async (e) => {
+    h("div", { class: "row end" }, h("button", { type: "button", class: "danger", disabled: inUse !== "", title: inUse, onclick: async (e) => {
       if (await ask("Remove " + g.id + "?", "Remove", h("p", {}, g.addr + " serves no slots. The server itself is left as it is."), true)) act(e.target, "Removed " + g.id, "GROUP", "DEL", g.id);
     } }, "Remove")));
 }
