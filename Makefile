@@ -6,7 +6,7 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test race lint fmt docs fuzz sim integration chaos kills bench bench-drain screenshots tools-redis tools-chromium tools-nutcracker clean
+.PHONY: build demo test race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain screenshots tools-redis tools-chromium tools-nutcracker tools-node clean
 
 build:
 	$(GO) build -o $(BIN) ./cmd/keyferry
@@ -14,9 +14,11 @@ build:
 demo: tools-redis build
 	./$(BIN) demo $(DEMO)
 
-# Everything but the long runs; the race detector is on where goroutines meet.
+# Everything but the long runs; the race detector is on where goroutines meet. -v for the
+# clients: where those from npm can't be had, one reads that they were not tested, and why.
 test: tools-redis tools-chromium lint
-	$(GO) test -timeout 15m ./...
+	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v /test/clients$$)
+	$(GO) test -timeout 15m -count 1 -v ./test/clients
 	$(GO) test -timeout 15m -race ./slotlock ./migrator ./proxy ./router ./internal/... ./bench ./conf
 
 race: tools-redis
@@ -48,6 +50,11 @@ sim:
 integration: tools-redis
 	$(GO) test -v -timeout 20m ./test/integration
 
+# The clients that people use, a minute each while slots move back and forth: go-redis,
+# redis-cli, redis-benchmark, and ioredis and BullMQ, which npm fetches.
+clients: tools-redis tools-node
+	$(GO) test -v -timeout 60m -count 1 ./test/clients -clients.for 1m -clients.npm
+
 # Faults of every kind for TIME, histories checked. SEED= repeats the choices of a run.
 TIME ?= 30m
 chaos: tools-redis
@@ -77,6 +84,9 @@ tools-chromium:
 
 tools-nutcracker:
 	@command -v nutcracker >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=nutcracker
+
+tools-node:
+	@{ command -v node && command -v npm; } >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG="nodejs npm"
 
 .PHONY: install
 install:

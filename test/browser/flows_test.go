@@ -200,3 +200,21 @@ func (b *browser) received() int64 {
 	defer b.mu.Unlock()
 	return b.bytes
 }
+
+// TestRevert: a migration on its way is sent back, and the map is as it was.
+func TestRevert(t *testing.T) {
+	r := testrig.New(t, 2)
+	load(r, 3000, 50)
+	r.Proxy("MIGRATE", "0-9000", "TO", "g2", "RATE", "100")
+	b := open(t, r.Web)
+	b.look(1200, 900, true)
+	b.page("/migrations")
+	b.await("moved keys", `Number(document.querySelector("#job-m1 .numbers b")?.textContent.replace(",", "")) > 50`)
+	b.sure(`#job-m1 [data-verb=REVERT]`)
+	b.await("the way back", `document.querySelector("#job-m1 .phases").innerText.includes("revert")`)
+	r.Proxy("MIGRATION", "LIMIT", "m1", "RATE", "0")
+	b.await("the end", `document.querySelector("#job-m1 .badge").textContent === "reverted" && document.querySelector("#job-m1 .progress b").textContent === "100%"`)
+	b.page("/slots")
+	b.await("the former owner", `slotMap.colourAt(0) === "g1" && slotMap.state.slots[9000].state === "stable"`)
+	r.PlacesRight()
+}

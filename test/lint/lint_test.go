@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"slotlock":              {},
 	"conf":                  {"internal/resp"},      // the declared commands are its grammar
 	"bench":                 {"internal/testredis"}, // black box: the endpoint may be anything
+	"test/chaos":            {},
 	"test/sim":              {"migrator", "slotlock"},
 }
 

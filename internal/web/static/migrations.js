@@ -13,8 +13,9 @@ const phases = ["queued", "preflight", "preparing", "bulk", "tail", "verifying",
 const at = (j) => (phases.includes(j.phase) ? j.phase : j.resume_to || (j.phase === "failed" ? "bulk" : "queued"));
 
 function phaseBar(j) {
-  const list = j.phase.startsWith("revert") ? ["bulk", "reverting", "reverted"] : phases;
-  const now = list === phases ? at(j) : j.phase;
+  const back = j.back || j.phase.startsWith("revert");
+  const list = back ? ["bulk", "reverting", "reverted"] : phases;
+  const now = back ? (j.phase === "reverted" ? "reverted" : "reverting") : at(j);
   const held = ["paused", "backoff"].includes(j.phase) ? " held" : j.phase === "failed" ? " stuck" : "";
   return list.map((p, i) => h("span", { class: p === now ? "now" + held : i < list.indexOf(now) ? "past" : "" }, p === now && held ? p + " · " + j.phase : p));
 }
@@ -47,7 +48,7 @@ class Card {
     this.meter.setAttribute("aria-valuenow", p);
     this.meter.className = "meter" + ({ done: " good", paused: " warn", backoff: " warn", failed: " bad" }[j.phase] || "");
     text(this.percent, p + "%");
-    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, verbs.size]);
+    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.back, j.published, verbs.size]);
     if (key !== this.key) {
       this.key = key;
       this.heading(j);
@@ -67,7 +68,7 @@ class Card {
   }
 
   buttons(j) {
-    const b = (label, title, yes, body, danger, ...args) => h("button", { type: "button", class: danger ? "danger" : "", "data-verb": args[0],
+    const b = (label, title, yes, body, danger, ...args) => h("button", { type: "button", class: danger ? "danger" : "", "data-verb": label.toUpperCase(),
       onclick: async (e) => { if (await ask(title, yes, h("p", {}, body), danger)) act(e.target, label + ": " + j.id, "MIGRATION", args[0], j.id, ...args.slice(1)); } }, label);
     if (ended(j)) return [];
     const out = [];
@@ -75,8 +76,8 @@ class Card {
     if (held) out.push(b("Resume", "Resume " + j.id + "?", "Resume", "It goes on where it was.", false, "RESUME"));
     if (j.phase !== "paused" && j.phase !== "failed") out.push(b("Pause", "Pause " + j.id + "?", "Pause", "Keys that have moved stay at the target, the others at the source; clients are served from both.", false, "PAUSE"));
     if (verbs.has("LIMIT")) out.push(this.limit(j));
-    if (verbs.has("REVERT") && j.published) out.push(b("Revert", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, "REVERT"));
-    out.push(b("Cancel", "Cancel " + j.id + "?", "Cancel it", "A job that has moved nothing ends. Another is left paused as it is: nothing is lost either way.", true, "CANCEL"));
+    if (verbs.has("REVERT") && j.published && !j.back && j.phase !== "reverting") out.push(b("Revert", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, "CANCEL", "REVERT"));
+    if (!j.back && j.phase !== "reverting") out.push(b("Cancel", "Cancel " + j.id + "?", "Cancel it", "A job that has moved nothing ends. Another is left paused as it is: nothing is lost either way.", true, "CANCEL"));
     return out;
   }
 
