@@ -18,6 +18,7 @@ type MoveRequest struct {
 	Slots  []topology.Range
 	Target string
 	Limits Limits
+	Purge  bool // remove keys of the slots that the target holds
 }
 
 // Plan is one job before it is accepted.
@@ -76,6 +77,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 			j := topology.Job{Slots: p.Slots, Source: p.Source, Target: p.Target, Phase: topology.Queued,
 				MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
 			q.Limits.Apply(&j)
+			j.Purge = q.Purge
 			id, err := s.AddJob(j)
 			if err != nil {
 				return err
@@ -173,7 +175,8 @@ type Status struct {
 	LastProgress int64              `json:"last_progress_ms,omitempty"` // Unix time
 	Throttle     string             `json:"throttle,omitempty"`         // what holds the mover back
 	Flow         Flow               `json:"flow"`
-	Stalled      *Stall             `json:"stalled,omitempty"` // no progress for long
+	Findings     []Finding          `json:"findings,omitempty"` // of the last preflight
+	Stalled      *Stall             `json:"stalled,omitempty"`  // no progress for long
 }
 
 // Jobs lists every job that is remembered, oldest first.
@@ -217,6 +220,7 @@ func (m *Manager) status(j topology.Job) Status {
 	if r == nil {
 		return s
 	}
+	s.Findings = r.findings
 	s.Stalled = r.stall(time.Now())
 	var counts map[string]int64
 	s.NowFirstErr, s.NowLastErr, counts = r.errs.peek()

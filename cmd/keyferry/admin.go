@@ -179,17 +179,22 @@ func migrateCommand() *cobra.Command {
 	r := &remote{}
 	var to string
 	var l limitFlags
-	var dry bool
+	var dry, purge bool
 	c := &cobra.Command{Use: "migrate <first>-<last>[,<first>-<last>...] --to <group>", Short: "Move slots with their keys while clients go on", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if to == "" {
 				return errUsage{errors.New("--to <group> is needed")}
 			}
-			return r.plansOrIDs(cmd, append([]string{"MIGRATE", a[0], "TO", to}, l.args(cmd)...), dry)
+			args := append([]string{"MIGRATE", a[0], "TO", to}, l.args(cmd)...)
+			if purge {
+				args = append(args, "PURGE")
+			}
+			return r.plansOrIDs(cmd, args, dry)
 		}}
 	r.flags(c)
 	c.Flags().StringVar(&to, "to", "", "group that gets the slots")
 	l.flags(c)
+	c.Flags().BoolVar(&purge, "purge", false, "remove keys of the slots that the target holds already")
 	c.Flags().BoolVar(&dry, "dryrun", false, "show what would move, and move nothing")
 	return c
 }

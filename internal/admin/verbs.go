@@ -19,9 +19,11 @@ var proxyHelp = []any{
 	status("    The groups: one primary each."),
 	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"),
 	status("    Which group serves which slot. ASSIGN is for slots that nobody owns."),
-	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [<limits>] [DRYRUN]"),
+	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [<limits>] [PURGE] [DRYRUN]"),
 	status("    Move slots with their keys while clients go on. Answers the job's id, or an array of ids"),
 	status("    when the slots come from several groups."),
+	status("    DRYRUN checks both ends, changes nothing, and says what it finds. PURGE removes keys of the"),
+	status("    slots that the target holds already, instead of refusing."),
 	status("    Limits: " + limitsUsage + "."),
 	status("    MAXP99 makes the mover yield while clients wait longer than that."),
 	status(rebalanceUsage),
@@ -269,7 +271,7 @@ func (s *Server) slot(ctx context.Context, args []string) any {
 	return out
 }
 
-const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> " + limitsUsage + " [DRYRUN]"
+const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> " + limitsUsage + " [PURGE] [DRYRUN]"
 
 func (s *Server) migrate(ctx context.Context, args []string) any {
 	if word(args, 0, "help") {
@@ -290,6 +292,8 @@ func (s *Server) migrate(ctx context.Context, args []string) any {
 		switch {
 		case word(args, i, "dryrun"):
 			dry = true
+		case word(args, i, "purge"):
+			q.Purge = true
 		default:
 			next, err := takeLimit(&q.Limits, args, i)
 			if err != nil {
@@ -305,7 +309,10 @@ func (s *Server) migrate(ctx context.Context, args []string) any {
 	if err != nil {
 		return err
 	}
-	return s.submit(ctx, plans, q, dry, asJ, false)
+	if dry {
+		return s.check(ctx, plans, q, asJ)
+	}
+	return s.submit(ctx, plans, q, false, asJ, false)
 }
 
 // submit shows plans or makes jobs of them. list: always answer an array.
@@ -317,8 +324,7 @@ func (s *Server) submit(ctx context.Context, plans []migrator.Plan, q migrator.M
 		}
 		out := []any{}
 		for _, p := range plans {
-			out = append(out, []any{"source", p.Source, "target", p.Target, "slots", topology.FormatRanges(p.Slots),
-				"slot_count", topology.CountSlots(p.Slots), "estimated_keys", p.Keys, "estimated_bytes", p.Bytes, "estimated_s", p.Seconds})
+			out = append(out, planFields(p))
 		}
 		return out
 	}
