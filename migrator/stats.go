@@ -1,6 +1,7 @@
 package migrator
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,7 +74,7 @@ func (s *moverStats) met(mv *keyMove) {
 	s.bigKeys.Add(1)
 	s.mu.Lock()
 	if len(s.bigList) < bigKeysKept {
-		s.bigList = append(s.bigList, BigKey{mv.key.DB, mv.key.Name, len(mv.dump)})
+		s.bigList = append(s.bigList, BigKey{mv.key.DB, strings.Clone(mv.key.Name), len(mv.dump)})
 	}
 	s.mu.Unlock()
 }
