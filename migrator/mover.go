@@ -47,6 +47,8 @@ type mover struct {
 	parallel    atomic.Int64              // workers of a pass
 	sweeping    atomic.Bool               // passes look for keys at both ends and move none
 	name        func() string             // a new connection name
+	durability  string                    // see persist
+	durableNow  atomic.Pointer[string]    // what of it is had
 	fenceFirst  func(ctx context.Context) error
 	stats       moverStats
 	errs        *errorLog
