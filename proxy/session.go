@@ -1,22 +1,20 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
 	"go.uber.org/zap"
 
 	"keyferry/internal/resp"
+	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
 )
 
 // session is one client connection. An idle one holds no buffer.
 type session struct {
 	l    *loop
-	conn clientConn // nil once gone: the descriptor may be somebody else's
+	conn transport.Conn // nil once gone: the descriptor may be somebody else's
 	id   int64
 	addr string
 
@@ -55,25 +53,27 @@ type session struct {
 	tracking  *tracking
 	pushes    [][]byte // out-of-band messages that wait for the reply being written
 
-	gone     bool // no more reads, writes or parsing
-	ending   bool // closes when the queue is empty: QUIT, protocol error
-	eof      bool // the client sends no more: closes when all that it sent is answered
-	dirty    bool
-	resuming bool // in the loop's resumable list
-	paused   bool // has input that waits
-	unread   bool // … because the client does not read its replies
-	alone    bool // … because its next command has to be alone in the queue
+	gone      bool // no more reads, writes or parsing
+	ending    bool // closes when the queue is empty: QUIT, protocol error
+	eof       bool // the client sends no more: closes when all that it sent is answered
+	dirty     bool
+	resuming  bool // in the loop's resumable list
+	paused    bool // has input that waits
+	heldReads bool // … so much that no more is read
+	unread    bool // … because the client does not read its replies
+	alone     bool // … because its next command has to be alone in the queue
 
 	since     time.Time
 	active    time.Time
+	endsBy    time.Time // when a client that is to be ended is, whatever it has not read
 	softSince time.Time // output has been over the soft limit since
 }
 
-func (l *loop) accept(c gnet.Conn) {
+func (l *loop) accept(c transport.Conn) {
 	l.clock()
 	s := &session{l: l, conn: c, id: l.srv.nextClient.Add(1), addr: c.RemoteAddr().String(),
 		proto: 2, authed: l.opt.Password == "", since: l.now, active: l.now}
-	c.SetContext(s)
+	c.SetOwner(s)
 	l.sessions[s] = struct{}{}
 	l.n.connections++
 }
@@ -102,8 +102,21 @@ func (s *session) data(b []byte) {
 	if s.gone {
 		return
 	}
+	s.holdReads()
 	if waits := len(s.in) - s.pos; waits > s.l.opt.QueryLimit {
 		s.closeFor(fmt.Sprintf("%d bytes of input wait, over client-query-buffer-limit", waits))
+	}
+}
+
+// readAhead is how much input of a client that has to wait is kept, in bytes, before it is
+// left in the socket, if the transport can do that. Else the query buffer's limit bounds it.
+const readAhead = 256 << 10
+
+// holdReads stops to read from a client that has to wait and has sent enough.
+func (s *session) holdReads() {
+	if hold := s.paused && len(s.in)-s.pos > readAhead; hold != s.heldReads {
+		s.heldReads = hold
+		s.conn.HoldReads(hold)
 	}
 }
 
@@ -223,7 +236,7 @@ func (s *session) readAgain() {
 func (s *session) pendingOut() int {
 	n := len(s.out) + s.held
 	if s.conn != nil {
-		n += s.conn.OutboundBuffered()
+		n += s.conn.Buffered()
 	}
 	return n
 }
@@ -248,6 +261,10 @@ func (s *session) resume() {
 	s.waited = int64(s.l.now.Sub(s.pausedAt))
 	s.processOwn()
 	s.waited = 0
+	if s.gone {
+		return
+	}
+	s.holdReads()
 	if s.eof {
 		s.l.markDirty(s) // it may have been the last
 	}
@@ -354,12 +371,34 @@ func (s *session) flush() {
 	if s.gone {
 		return
 	}
-	if s.queue.n == 0 && (s.ending || s.eof && !s.paused) {
-		s.kill("")
+	if s.finish() {
 		return
 	}
 	s.checkOutput()
 }
+
+// finish ends a client that is to be ended, when it has all its replies; one that does not
+// read them is given lastReplies.
+func (s *session) finish() bool {
+	if s.queue.n > 0 || !s.ending && (!s.eof || s.paused) {
+		return false
+	}
+	if s.pendingOut() > 0 {
+		if s.endsBy.IsZero() {
+			s.endsBy = s.l.now.Add(lastReplies)
+			s.l.wantTick.Store(true)
+		}
+		if s.l.now.Before(s.endsBy) {
+			return false
+		}
+	}
+	s.kill("")
+	return true
+}
+
+// lastReplies bounds how long a client that is to be ended may take to read what it was
+// sent.
+const lastReplies = 10 * time.Second
 
 func (s *session) checkOutput() {
 	limit := &s.l.opt.Output
@@ -380,11 +419,14 @@ func (s *session) checkOutput() {
 	}
 }
 
-func (s *session) draining() bool { return s.unread || !s.softSince.IsZero() }
+func (s *session) draining() bool { return s.unread || !s.softSince.IsZero() || !s.endsBy.IsZero() }
 
 // check is the session's part of a tick.
 func (s *session) check() {
 	if s.gone {
+		return
+	}
+	if !s.endsBy.IsZero() && s.finish() {
 		return
 	}
 	s.checkOutput()
@@ -419,23 +461,18 @@ func (s *session) kill(reason string) {
 	}
 	c := s.conn
 	s.leave()
-	_ = c.Close() // on the loop, after this turn
+	c.Close()
 }
 
-// closed is gnet's word that the connection has ended. A client that has only closed its
-// sending side still gets its replies.
-func (s *session) closed(c gnet.Conn, err error) {
-	if s.gone {
-		return
+// ended is told that the client sends no more. It still gets its replies: true says that
+// there are any.
+func (s *session) ended() bool {
+	if s.gone || s.blocks() || s.queue.n+s.pendingOut() == 0 && !s.paused {
+		return false
 	}
-	if errors.Is(err, io.EOF) && !s.blocks() && (s.queue.n+len(s.out) > 0 || s.paused) && c.OutboundBuffered() == 0 {
-		if lc, err := newLinger(s.l.srv, c); err == nil {
-			s.conn, s.eof = lc, true
-			s.l.markDirty(s)
-			return
-		}
-	}
-	s.leave()
+	s.eof = true
+	s.l.markDirty(s)
+	return true
 }
 
 // leave takes the session out of everything that could still use it.
