@@ -6,7 +6,7 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test race lint fmt fuzz sim integration chaos kills bench bench-drain tools-redis tools-nutcracker clean
+.PHONY: build demo test race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain screenshots tools-redis tools-chromium tools-nutcracker tools-node clean
 
 build:
 	$(GO) build -o $(BIN) ./cmd/keyferry
@@ -14,9 +14,11 @@ build:
 demo: tools-redis build
 	./$(BIN) demo $(DEMO)
 
-# Everything but the long runs; the race detector is on where goroutines meet.
-test: tools-redis lint
-	$(GO) test -timeout 15m ./...
+# Everything but the long runs; the race detector is on where goroutines meet. -v for the
+# clients: where those from npm can't be had, one reads that they were not tested, and why.
+test: tools-redis tools-chromium lint
+	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v /test/clients$$)
+	$(GO) test -timeout 15m -count 1 -v ./test/clients
 	$(GO) test -timeout 15m -race ./slotlock ./migrator ./proxy ./router ./internal/... ./bench ./conf
 
 race: tools-redis
@@ -32,6 +34,11 @@ lint:
 fmt:
 	gofmt -w .
 
+# From the command table; a test fails when it is out of date.
+docs:
+	$(GO) run ./internal/resp/gendocs > docs/commands.md.new
+	mv docs/commands.md.new docs/commands.md
+
 fuzz:
 	$(GO) test ./internal/resp -run xxx -fuzz FuzzRequest -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/resp -run xxx -fuzz FuzzReply -fuzztime $(FUZZTIME)
@@ -42,6 +49,11 @@ sim:
 
 integration: tools-redis
 	$(GO) test -v -timeout 20m ./test/integration
+
+# The clients that people use, a minute each while slots move back and forth: go-redis,
+# redis-cli, redis-benchmark, and ioredis and BullMQ, which npm fetches.
+clients: tools-redis tools-node
+	$(GO) test -v -timeout 60m -count 1 ./test/clients -clients.for 1m -clients.npm
 
 # Faults of every kind for TIME, histories checked. SEED= repeats the choices of a run.
 TIME ?= 30m
@@ -62,8 +74,19 @@ bench-drain: tools-redis build
 tools-redis:
 	@command -v redis-server >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=redis-server
 
+# Every page of the dashboard, light and dark, wide and on a phone, into docs/screenshots.
+screenshots: tools-redis tools-chromium
+	$(GO) test ./test/browser -v -timeout 10m -count 1 -run TestPages -screenshots $(CURDIR)/docs/screenshots
+
+tools-chromium:
+	@command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || \
+		$(MAKE) --no-print-directory install PKG=chromium
+
 tools-nutcracker:
 	@command -v nutcracker >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=nutcracker
+
+tools-node:
+	@{ command -v node && command -v npm; } >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG="nodejs npm"
 
 .PHONY: install
 install:

@@ -20,9 +20,9 @@ func TestDrain(t *testing.T) {
 	}{{"strings", 0}, {"hashes", 3}} {
 		t.Run(test.name, func(t *testing.T) {
 			one, two, front := testredis.StartT(t), testredis.StartT(t), testredis.StartT(t)
-			ends := [2]Peer{{"one", one.Addr, one.PID()}, {"two", two.Addr, two.PID()}}
+			ends := [2]Peer{{Name: "one", Addr: one.Addr, PID: one.PID()}, {Name: "two", Addr: two.Addr, PID: two.PID()}}
 			moves := 0
-			cfg := DrainConfig{Gateway: Peer{"front", front.Addr, front.PID()}, Ends: ends, Keys: 5000, Fields: test.fields, ValueBytes: 20,
+			cfg := DrainConfig{Gateway: Peer{Name: "front", Addr: front.Addr, PID: front.PID()}, Ends: ends, Keys: 5000, Fields: test.fields, ValueBytes: 20,
 				Clients: 3, Rate: 2000, Baseline: 0.2, Rounds: 2, TryKeys: 1000, Ways: []BareWay{{1, 16, 100}, {3, 200, 500}},
 				Move: func(ctx context.Context, to int) error {
 					moves++
@@ -72,7 +72,7 @@ func TestDrainRefusesNonsense(t *testing.T) {
 func TestDrainTellsOfAFailedJob(t *testing.T) {
 	one, two := testredis.StartT(t), testredis.StartT(t)
 	failed := errors.New("no room")
-	_, err := Drain(context.Background(), DrainConfig{Gateway: Peer{Addr: one.Addr}, Ends: [2]Peer{{"one", one.Addr, 0}, {"two", two.Addr, 0}},
+	_, err := Drain(context.Background(), DrainConfig{Gateway: Peer{Addr: one.Addr}, Ends: [2]Peer{{Name: "one", Addr: one.Addr}, {Name: "two", Addr: two.Addr}},
 		Keys: 100, Ways: []BareWay{{1, 10, 10}}, Move: func(context.Context, int) error { return failed }}, func(string) {})
 	if !errors.Is(err, failed) {
 		t.Errorf("%v", err)

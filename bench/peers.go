@@ -12,11 +12,12 @@ import (
 )
 
 // Peer is an endpoint to compare; PID is the process that serves Addr, whose CPU
-// is measured, or 0.
+// is measured, or 0. Servers are those behind it.
 type Peer struct {
-	Name string
-	Addr string
-	PID  int
+	Name    string
+	Addr    string
+	PID     int
+	Servers []int
 }
 
 // CompareConfig says what Compare runs. Zero fields take the defaults given here.
@@ -30,6 +31,10 @@ type CompareConfig struct {
 	ValueBytes      int      // 64
 	KeySpace        int      // 100,000
 	Ops             []string // as in LoadConfig; {"get", "set"}
+	// HalfOf names a peer: after each kind of load, every peer is given half of what that
+	// one made at most, for the latency at a rate that all can stand. "" does without.
+	HalfOf string
+	Idle   []int // numbers of idle clients with which memory is looked at, rising
 }
 
 // Report is the result of a comparison.
@@ -40,6 +45,7 @@ type Report struct {
 	Rounds          int       `json:"rounds"`
 	SecondsPerRound float64   `json:"seconds_per_round"`
 	Rows            []PeerRow `json:"rows"`
+	Idle            []IdleRow `json:"idle,omitempty"`
 }
 
 // PeerRow is one peer under one kind of load. Every figure but the errors is the
@@ -57,8 +63,15 @@ type PeerRow struct {
 	// when its PID is not known. GeneratorCPUUS is our own.
 	CPUUS          float64 `json:"cpu_us"`
 	GeneratorCPUUS float64 `json:"generator_cpu_us"`
-	Errors         int64   `json:"errors"` // of all rounds
-	FirstError     string  `json:"first_error"`
+	ServerCPUUS    float64 `json:"server_cpu_us"` // of the servers behind the peer
+	Switches       float64 `json:"context_switches"`
+	Calls          float64 `json:"reads_and_writes"` // system calls, per request as the two before
+	// The same load at a fixed rate, if one was asked for: requests per second, and the
+	// latency with the time included for which a request was held up by those before it.
+	FixedRate    float64     `json:"fixed_rate,omitempty"`
+	FixedLatency Percentiles `json:"fixed_rate_latency"`
+	Errors       int64       `json:"errors"` // of all rounds
+	FirstError   string      `json:"first_error"`
 }
 
 func (cfg *CompareConfig) setDefaults() error {
@@ -82,7 +95,7 @@ func (cfg *CompareConfig) setDefaults() error {
 // round is what one round measured of one peer.
 type round struct {
 	LoadResult
-	cpuUS, generatorCPUUS float64
+	cpuUS, generatorCPUUS, serverCPUUS, switches, calls float64
 }
 
 // Compare runs the same load against every peer in turn, all peers in every
@@ -114,7 +127,9 @@ func Compare(ctx context.Context, cfg CompareConfig, progress func(string)) (Rep
 			report.Rows = append(report.Rows, rows...)
 		}
 	}
-	return report, nil
+	var err error
+	report.Idle, err = idleMemory(ctx, cfg.Peers, cfg.Idle, progress)
+	return report, err
 }
 
 // loadConfig is the load of one round.
@@ -136,39 +151,71 @@ func fillPeer(ctx context.Context, cfg *CompareConfig, peer Peer) error {
 
 // compareOne runs all rounds of one kind of load.
 func compareOne(ctx context.Context, cfg *CompareConfig, ops string, pipeline int, progress func(string)) ([]PeerRow, error) {
-	rounds := make([][]round, len(cfg.Peers))
-	for r := range cfg.Rounds {
-		for i := range cfg.Peers {
-			p := (i + r) % len(cfg.Peers)
-			peer := cfg.Peers[p]
-			progress(fmt.Sprintf("%s, pipeline %d, round %d of %d: %s", ops, pipeline, r+1, cfg.Rounds, peer.Name))
-			one, err := runRound(ctx, cfg.loadConfig(peer, ops, pipeline), peer)
-			if err != nil {
-				return nil, fmt.Errorf("bench: %s: %w", peer.Name, err)
-			}
-			rounds[p] = append(rounds[p], one)
-		}
+	rounds, err := runRounds(ctx, cfg, ops, pipeline, 0, progress)
+	if err != nil {
+		return nil, err
 	}
 	var rows []PeerRow
+	rate := 0.0
 	for p, peer := range cfg.Peers {
 		row := newPeerRow(rounds[p])
 		row.Peer, row.Ops, row.Pipeline, row.OfFirst = peer.Name, ops, pipeline, 1
 		if p > 0 && rows[0].OpsPerS > 0 {
 			row.OfFirst = row.OpsPerS / rows[0].OpsPerS
 		}
+		if peer.Name == cfg.HalfOf {
+			rate = row.OpsPerS / 2
+		}
 		rows = append(rows, row)
+	}
+	if rate == 0 {
+		return rows, nil
+	}
+	if rounds, err = runRounds(ctx, cfg, ops, pipeline, rate, progress); err != nil {
+		return nil, err
+	}
+	for p := range rows {
+		fixed := newPeerRow(rounds[p])
+		rows[p].FixedRate, rows[p].FixedLatency = rate, fixed.Latency
+		rows[p].Errors += fixed.Errors
+		rows[p].FirstError = cmp.Or(rows[p].FirstError, fixed.FirstError)
 	}
 	return rows, nil
 }
 
-func runRound(ctx context.Context, cfg LoadConfig, peer Peer) (round, error) {
-	before, err := cpuOf(peer.PID)
-	if err != nil {
-		return round{}, err
+// runRounds runs the rounds of every peer, with a rate or, if it is 0, as fast as it goes.
+func runRounds(ctx context.Context, cfg *CompareConfig, ops string, pipeline int, rate float64, progress func(string)) ([][]round, error) {
+	rounds := make([][]round, len(cfg.Peers))
+	for r := range cfg.Rounds {
+		for i := range cfg.Peers {
+			p := (i + r) % len(cfg.Peers)
+			peer := cfg.Peers[p]
+			at := ""
+			if rate > 0 {
+				at = fmt.Sprintf(" at %.0f/s", rate)
+			}
+			progress(fmt.Sprintf("%s, pipeline %d%s, round %d of %d: %s", ops, pipeline, at, r+1, cfg.Rounds, peer.Name))
+			load := cfg.loadConfig(peer, ops, pipeline)
+			load.Rate = rate
+			one, err := runRound(ctx, load, peer)
+			if err != nil {
+				return nil, fmt.Errorf("bench: %s: %w", peer.Name, err)
+			}
+			rounds[p] = append(rounds[p], one)
+		}
 	}
-	own, err := cpuOf(os.Getpid())
-	if err != nil {
-		return round{}, err
+	return rounds, nil
+}
+
+func runRound(ctx context.Context, cfg LoadConfig, peer Peer) (round, error) {
+	of := [3][]int{{peer.PID}, peer.Servers, {os.Getpid()}}
+	var used [3]usage
+	for i, pids := range of {
+		before, err := usageOf(pids...)
+		if err != nil {
+			return round{}, err
+		}
+		used[i] = before
 	}
 	result, err := Load(ctx, cfg)
 	if err == nil {
@@ -177,18 +224,17 @@ func runRound(ctx context.Context, cfg LoadConfig, peer Peer) (round, error) {
 	if err != nil {
 		return round{}, err
 	}
-	after, err := cpuOf(peer.PID)
-	if err != nil {
-		return round{}, err
+	for i, pids := range of {
+		after, err := usageOf(pids...)
+		if err != nil {
+			return round{}, err
+		}
+		used[i] = after.since(used[i])
 	}
-	ownAfter, err := cpuOf(os.Getpid())
-	if err != nil {
-		return round{}, err
-	}
-	perRequest := func(d time.Duration) float64 {
-		return float64(d) / float64(time.Microsecond) / float64(max(result.Ops, 1))
-	}
-	return round{LoadResult: result, cpuUS: perRequest(after - before), generatorCPUUS: perRequest(ownAfter - own)}, nil
+	each := func(n float64) float64 { return n / float64(max(result.Ops, 1)) }
+	us := func(d time.Duration) float64 { return each(float64(d) / float64(time.Microsecond)) }
+	return round{LoadResult: result, cpuUS: us(used[0].cpu), serverCPUUS: us(used[1].cpu), generatorCPUUS: us(used[2].cpu),
+		switches: each(float64(used[0].switches)), calls: each(float64(used[0].calls))}, nil
 }
 
 // cpuOf is processCPU, and 0 for an unknown process.
@@ -210,6 +256,9 @@ func newPeerRow(rounds []round) PeerRow {
 		Latency:        medianLatency(latencies),
 		CPUUS:          medianOf(rounds, func(r *round) float64 { return r.cpuUS }),
 		GeneratorCPUUS: medianOf(rounds, func(r *round) float64 { return r.generatorCPUUS }),
+		ServerCPUUS:    medianOf(rounds, func(r *round) float64 { return r.serverCPUUS }),
+		Switches:       medianOf(rounds, func(r *round) float64 { return r.switches }),
+		Calls:          medianOf(rounds, func(r *round) float64 { return r.calls }),
 	}
 	for _, r := range rounds {
 		row.OpsPerSMin, row.OpsPerSMax = min(row.OpsPerSMin, r.OpsPerS), max(row.OpsPerSMax, r.OpsPerS)
@@ -225,15 +274,27 @@ func (r Report) Table() string {
 	fmt.Fprintf(&b, "%d clients, %d-byte values, median of %d rounds of %g s, %d CPUs shared with the load generator\n\n",
 		r.Clients, r.ValueBytes, r.Rounds, r.SecondsPerRound, r.CPUs)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "ops\tpipeline\tpeer\treq/s\tof first\tp50 ms\tp99 ms\tp99.9 ms\tmax ms\tCPU µs/req\terrors\t")
+	fmt.Fprintln(w, "ops\tpipeline\tpeer\treq/s\tof first\tp50 ms\tp99 ms\tp99.9 ms\tmax ms\tCPU µs/req\tservers' CPU\tswitches/req\tr+w calls/req\tat req/s\tp99 ms\terrors\t")
 	for _, row := range r.Rows {
-		cpu := "-"
+		cpu, servers, rate, p99 := "-", "-", "-", "-"
 		if row.CPUUS > 0 {
 			cpu = fmt.Sprintf("%.2f", row.CPUUS)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t%d\t\n", row.Ops, row.Pipeline, row.Peer,
-			row.OpsPerS, row.OfFirst, row.Latency.P50MS, row.Latency.P99MS, row.Latency.P999MS, row.Latency.MaxMS, cpu, row.Errors)
+		if row.ServerCPUUS > 0 {
+			servers = fmt.Sprintf("%.2f", row.ServerCPUUS)
+		}
+		if row.FixedRate > 0 {
+			rate, p99 = fmt.Sprintf("%.0f", row.FixedRate), fmt.Sprintf("%.2f", row.FixedLatency.P99MS)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t%s\t%.3f\t%.3f\t%s\t%s\t%d\t\n", row.Ops, row.Pipeline, row.Peer,
+			row.OpsPerS, row.OfFirst, row.Latency.P50MS, row.Latency.P99MS, row.Latency.P999MS, row.Latency.MaxMS, cpu, servers, row.Switches, row.Calls, rate, p99, row.Errors)
 	}
 	_ = w.Flush() // into a strings.Builder, which takes everything
+	for i, row := range r.Idle {
+		if i == 0 {
+			fmt.Fprintf(&b, "\nmemory with idle clients, MB resident:\n")
+		}
+		fmt.Fprintf(&b, "  %-12s %6d clients %8.1f\n", row.Peer, row.Clients, row.RSSMB)
+	}
 	return b.String()
 }

@@ -71,18 +71,20 @@ func TestCompareDirectAndNutcracker(t *testing.T) {
 	}()
 	var lines []string
 	report, err := Compare(context.Background(), CompareConfig{
-		Peers:   []Peer{{"redis", one.Addr, one.PID()}, {"nutcracker", proxy.Addr, proxy.PID}},
+		Peers:  []Peer{{Name: "redis", Addr: one.Addr, PID: one.PID()}, {Name: "nutcracker", Addr: proxy.Addr, PID: proxy.PID, Servers: []int{one.PID(), two.PID()}}},
+		HalfOf: "nutcracker", Idle: []int{0, 50},
 		Clients: 4, Pipelines: []int{1, 8}, Rounds: 2, SecondsPerRound: 0.2, KeySpace: 1000, Ops: []string{"get", "set", "mget"},
 	}, func(line string) { lines = append(lines, line) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Rows) != 12 || len(lines) != 2+2*12 {
+	if len(report.Rows) != 12 || len(lines) != 2+2*2*12+4 {
 		t.Fatalf("%d rows and %d lines of progress", len(report.Rows), len(lines))
 	}
 	for _, row := range report.Rows {
 		if row.Errors != 0 || row.OpsPerS < 100 || row.OpsPerSMin > row.OpsPerS || row.OpsPerSMax < row.OpsPerS ||
-			row.Latency.P50MS <= 0 || row.CPUUS <= 0 || row.GeneratorCPUUS <= 0 || row.OfFirst <= 0 {
+			row.Latency.P50MS <= 0 || row.CPUUS <= 0 || row.GeneratorCPUUS <= 0 || row.OfFirst <= 0 ||
+			row.FixedRate <= 0 || row.FixedLatency.P99MS <= 0 || row.Calls <= 0 || row.Peer == "nutcracker" && row.ServerCPUUS <= 0 {
 			t.Errorf("%+v", row)
 		}
 	}
@@ -91,12 +93,15 @@ func TestCompareDirectAndNutcracker(t *testing.T) {
 			t.Errorf("%s got no share: %v", server.Addr, calls)
 		}
 	}
+	if len(report.Idle) != 4 || report.Idle[3].Clients != 50 || report.Idle[3].RSSMB <= 0 {
+		t.Errorf("idle: %+v", report.Idle)
+	}
 	if got, err := json.Marshal(report); err != nil || !strings.Contains(string(got), `"cpu_us"`) {
 		t.Errorf("%s, %v", got, err)
 	}
 	table := report.Table()
 	t.Log("\n" + table)
-	if strings.Count(table, "nutcracker") != 6 || strings.Count(table, "\n") != 3+12 {
+	if strings.Count(table, "nutcracker") != 6+2 || strings.Count(table, "\n") != 3+12+2+4 {
 		t.Errorf("table:\n%s", table)
 	}
 }

@@ -77,12 +77,10 @@ type Config struct {
 		MaxDedicated   int      `toml:"max-dedicated"`
 	} `toml:"servers"`
 	Locks struct {
-		WaitDeadline        Duration `toml:"wait-deadline"`
-		MaxParked           int      `toml:"max-parked"`
-		MaxKeysWaiting      int      `toml:"max-keys-waiting"`
-		MoverPatience       Duration `toml:"mover-patience"`
-		RecentlyMoved       int      `toml:"recently-moved"`
-		FilterFalsePositive float64  `toml:"filter-false-positive"`
+		WaitDeadline   Duration `toml:"wait-deadline"`
+		MaxParked      int      `toml:"max-parked"`
+		MaxKeysWaiting int      `toml:"max-keys-waiting"`
+		MoverPatience  Duration `toml:"mover-patience"`
 	} `toml:"locks"`
 	Migration struct {
 		Parallel        int      `toml:"parallel"`

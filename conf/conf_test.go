@@ -31,7 +31,6 @@ var documented = map[string]string{
 	"servers.connect-timeout": "2s", "servers.request-timeout": "1m0s", "servers.reconnect-min": "50ms", "servers.reconnect-max": "2s",
 	"servers.in-flight-bytes": "64mb", "servers.max-dedicated": "8000",
 	"locks.wait-deadline": "2s", "locks.max-parked": "100000", "locks.max-keys-waiting": "100000", "locks.mover-patience": "5ms",
-	"locks.recently-moved": "262144", "locks.filter-false-positive": "1e-09",
 	"migration.parallel": "2", "migration.batch-max-keys": "512", "migration.lock-hold-target": "5ms", "migration.big-key-bytes": "1mb",
 	"migration.memory-limit": "64mb", "migration.stalled-after": "10s",
 	"migration.scan-count": "1000", "migration.checkpoint-every": "1s", "migration.max-attempts": "100",
@@ -132,7 +131,7 @@ clients = { max-clients = 7, max-bulk = "2MB" }
 "request-timeout" = "1m30s"
 in-flight-bytes = 1_000_000
 [locks]
-filter-false-positive = 0.01
+max-parked = 3
 `), nil, nil)
 	must(t, err)
 	want := Default()
@@ -141,7 +140,7 @@ filter-false-positive = 0.01
 	want.Listen, want.Log.Level = "[::1]:1", "debug"
 	want.Clients.MaxClients, want.Clients.MaxBulk = 7, 2<<20
 	want.Servers.RequestTimeout, want.Servers.InFlightBytes = Duration(90*time.Second), 1000000
-	want.Locks.FilterFalsePositive = 0.01
+	want.Locks.MaxParked = 3
 	if d := cmp.Diff(want, c); d != "" {
 		t.Errorf("want (-), got (+):\n%s", d)
 	}
@@ -173,7 +172,6 @@ func TestFileRefused(t *testing.T) {
 		{"text for a list", "advertise = \"a:1\"\n", "FILE:1: advertise = \"a:1\": want a list of texts"},
 		{"list of numbers", "\nadvertise = [1]\n", "FILE:2: advertise = [1]: want a list of texts"},
 		{"tables for a list", "[[passthrough]]\nname = \"x\"\n", "FILE:1: passthrough = [map[name:x]]: want a list of texts"},
-		{"truth for a fraction", "[locks]\nfilter-false-positive = true\n", "FILE:2: locks.filter-false-positive = true: want a number"},
 		{"a password is not shown", "password = 12345\n", "FILE:1: password = …: want a text in quotes"},
 		{"syntax", "listen = \":1\"\nadmin = \n", "FILE:2: toml: "},
 		{"twice", "listen = \":1\"\nlisten = \":2\"\n", "FILE:2: toml: "},
@@ -208,7 +206,7 @@ func unwrap(err error) error {
 func TestEnvAndFlagsReachEveryKey(t *testing.T) {
 	other := map[string]string{ // where the default is not next to another valid value
 		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "http.listen": "127.0.0.3:1", "http.hosts": "a,b", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis", "loops.transport": "gnet",
-		"locks.filter-false-positive": "0.001", "cluster-facade": "on", "advertise": "a:1,b:2",
+		"cluster-facade": "on", "advertise": "a:1,b:2",
 		"passthrough": "A.B 2 readonly keys=1,1,1; A.C 2 write keys=1,1,1",
 	}
 	d := Default()
@@ -266,19 +264,19 @@ func TestPrecedence(t *testing.T) {
 
 func TestEnv(t *testing.T) {
 	for env, want := range map[string]string{
-		"KEYFERRY_LISTN=x":                     "KEYFERRY_LISTN: there is no such setting",
-		"KEYFERRY_CLIENTS_MAX_CLIENTS=many":    `KEYFERRY_CLIENTS_MAX_CLIENTS: clients.max-clients = "many": want a whole number`,
-		"KEYFERRY_CLIENTS_MAX_CLIENTS=":        `KEYFERRY_CLIENTS_MAX_CLIENTS: clients.max-clients = "": want a whole number`,
-		"KEYFERRY_CLIENTS_IDLE_TIMEOUT=5":      `KEYFERRY_CLIENTS_IDLE_TIMEOUT: clients.idle-timeout = "5": want a time with its unit`,
-		"KEYFERRY_CLIENTS_MAX_BULK=1m":         `KEYFERRY_CLIENTS_MAX_BULK: clients.max-bulk = "1m": want a size`,
-		"KEYFERRY_FAILPOINTS=x=kill":           "",
-		"KEYFERRY_SERVICE_HOST=10.0.0.1":       "", // Kubernetes, for a service called keyferry
-		"KEYFERRY_PORT=tcp://10.0.0.1:7380":    "",
-		"KEYFERRY_PORT_7380_TCP_PROTO=tcp":     "",
-		"KEYFERRY=x":                           "",
-		"keyferry_listen=x":                    "",
-		"KEYFERRY_PASSWORD=a=b=c":              "",
-		"KEYFERRY_LOCKS_RECENTLY_MOVED=010000": "", // decimal
+		"KEYFERRY_LISTN=x":                  "KEYFERRY_LISTN: there is no such setting",
+		"KEYFERRY_CLIENTS_MAX_CLIENTS=many": `KEYFERRY_CLIENTS_MAX_CLIENTS: clients.max-clients = "many": want a whole number`,
+		"KEYFERRY_CLIENTS_MAX_CLIENTS=":     `KEYFERRY_CLIENTS_MAX_CLIENTS: clients.max-clients = "": want a whole number`,
+		"KEYFERRY_CLIENTS_IDLE_TIMEOUT=5":   `KEYFERRY_CLIENTS_IDLE_TIMEOUT: clients.idle-timeout = "5": want a time with its unit`,
+		"KEYFERRY_CLIENTS_MAX_BULK=1m":      `KEYFERRY_CLIENTS_MAX_BULK: clients.max-bulk = "1m": want a size`,
+		"KEYFERRY_FAILPOINTS=x=kill":        "",
+		"KEYFERRY_SERVICE_HOST=10.0.0.1":    "", // Kubernetes, for a service called keyferry
+		"KEYFERRY_PORT=tcp://10.0.0.1:7380": "",
+		"KEYFERRY_PORT_7380_TCP_PROTO=tcp":  "",
+		"KEYFERRY=x":                        "",
+		"keyferry_listen=x":                 "",
+		"KEYFERRY_PASSWORD=a=b=c":           "",
+		"KEYFERRY_LOCKS_MAX_PARKED=010000":  "", // decimal
 	} {
 		_, err := Load("", []string{env}, nil)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {

@@ -57,11 +57,11 @@ func (c *Config) reads(text []byte, keys []string) error {
 	return nil
 }
 
-// Texts are all settings but passwords, as they would be written without quotes.
+// Texts are all settings but secrets, as they would be written without quotes.
 func (c *Config) Texts() map[string]string {
 	out := make(map[string]string)
 	for key, f := range c.fields() {
-		if !strings.HasSuffix(key, "password") {
+		if !secret(key) {
 			out[key] = fmt.Sprint(f.Interface())
 		}
 	}
@@ -71,7 +71,7 @@ func (c *Config) Texts() map[string]string {
 // literal is a value in TOML.
 func literal(f reflect.Value) string {
 	switch v := f.Interface().(type) {
-	case int, float64:
+	case int:
 		return fmt.Sprint(v)
 	case List:
 		return texts(v)
@@ -112,63 +112,77 @@ func quote(s string) string {
 // put gives a key its value: in the place of the one it has, or behind the last key of its
 // section, or in a new section at the end.
 func put(text []byte, key, value string) ([]byte, error) {
-	text = bytes.Clone(text)
-	var p unstable.Parser
-	p.Reset(slices.Clip(text)) // positions need a slice with no spare capacity
 	section, name := "", key
 	if i := strings.LastIndexByte(key, '.'); i >= 0 {
 		section, name = key[:i], key[i+1:]
 	}
-	table, firstTable, behind := "", -1, -1
-	for p.NextExpression() {
-		e := p.Expression()
+	p, err := find(text, key, section)
+	line := name + " = " + value + "\n"
+	switch {
+	case err != nil:
+		return nil, err
+	case p.value.Length > 0:
+		return slices.Concat(text[:p.value.Offset], []byte(value), text[p.value.Offset+p.value.Length:]), nil
+	case p.behind >= 0:
+		return insert(text, p.behind, line), nil
+	case section == "" && p.firstTable >= 0:
+		return insert(text, p.firstTable, line), nil
+	case section == "":
+		return insert(text, len(text), line), nil
+	}
+	return insert(text, len(text), "\n["+section+"]\n"+line), nil
+}
+
+// place is where a key is in a text, or where it could go.
+type place struct {
+	value      unstable.Range // of the key, if it is there
+	behind     int            // the line after the last one of its section; -1: there is none
+	firstTable int            // the line of the first section; -1: there is none
+}
+
+func find(text []byte, key, section string) (place, error) {
+	var parser unstable.Parser
+	parser.Reset(slices.Clip(bytes.Clone(text))) // positions need a slice with no spare capacity
+	p := place{behind: -1, firstTable: -1}
+	for table := ""; parser.NextExpression(); {
+		e := parser.Expression()
 		if e.Kind != unstable.Table && e.Kind != unstable.ArrayTable && e.Kind != unstable.KeyValue {
 			continue
 		}
-		var names []string
-		at := 0
-		for it := e.Key(); it.Next(); {
-			names = append(names, string(it.Node().Data))
-			at = int(it.Node().Raw.Offset)
-		}
-		full := strings.Join(names, ".")
+		full, at := keyOf(e)
 		if e.Kind != unstable.KeyValue {
-			if firstTable < 0 {
-				firstTable = bytes.LastIndexByte(text[:at], '\n') + 1
+			if p.firstTable < 0 {
+				p.firstTable = bytes.LastIndexByte(text[:at], '\n') + 1
 			}
 			if table = full; table == section {
-				behind = endOfLine(text, at)
+				p.behind = endOfLine(text, at)
 			}
 			continue
 		}
 		if table != "" {
 			full = table + "." + full
 		}
-		end := valueEnd(text, e)
 		if full == key {
-			raw := e.Value().Raw
-			if raw.Length == 0 {
-				return nil, errors.New("its value has a form that is not rewritten")
+			if p.value = e.Value().Raw; p.value.Length == 0 {
+				return p, errors.New("its value has a form that is not rewritten")
 			}
-			return slices.Concat(text[:raw.Offset], []byte(value), text[raw.Offset+raw.Length:]), nil
+			return p, nil
 		}
 		if table == section {
-			behind = endOfLine(text, end)
+			p.behind = endOfLine(text, valueEnd(text, e))
 		}
 	}
-	if err := p.Error(); err != nil {
-		return nil, err
+	return p, parser.Error()
+}
+
+// keyOf is the key of an expression, and where its last part is.
+func keyOf(e *unstable.Node) (key string, at int) {
+	var names []string
+	for it := e.Key(); it.Next(); {
+		names = append(names, string(it.Node().Data))
+		at = int(it.Node().Raw.Offset)
 	}
-	line := name + " = " + value + "\n"
-	switch {
-	case behind >= 0:
-		return insert(text, behind, line), nil
-	case section == "" && firstTable >= 0:
-		return insert(text, firstTable, line), nil
-	case section == "":
-		return insert(text, len(text), line), nil
-	}
-	return insert(text, len(text), "\n["+section+"]\n"+line), nil
+	return strings.Join(names, "."), at
 }
 
 // valueEnd is a place on the last line of a key's value.

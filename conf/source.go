@@ -63,9 +63,14 @@ func hint(fields map[string]reflect.Value, key string) string {
 	return ""
 }
 
+// secret reports that the value of a key is never shown.
+func secret(key string) bool {
+	return strings.HasSuffix(key, "password") || strings.HasSuffix(key, "token")
+}
+
 // shown keeps passwords out of errors, which end in logs.
 func shown(key string, v any) string {
-	if strings.HasSuffix(key, "password") {
+	if secret(key) {
 		return "…"
 	}
 	if s, ok := v.(string); ok {
@@ -85,10 +90,6 @@ func typed(f reflect.Value, v any) any {
 		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 			return n
 		}
-	case reflect.Float64:
-		if n, err := strconv.ParseFloat(text, 64); err == nil {
-			return n
-		}
 	}
 	return text
 }
@@ -98,7 +99,6 @@ func typed(f reflect.Value, v any) any {
 func assign(f reflect.Value, v any) error {
 	text, isText := v.(string)
 	n, isInt := v.(int64)
-	x, isFloat := v.(float64)
 	switch p := f.Addr().Interface().(type) {
 	case *Size:
 		switch {
@@ -127,14 +127,6 @@ func assign(f reflect.Value, v any) error {
 			return errors.New("want a whole number")
 		}
 		*p = int(n)
-	case *float64:
-		switch {
-		case isInt:
-			x = float64(n)
-		case !isFloat:
-			return errors.New("want a number")
-		}
-		*p = x
 	default:
 		panic(fmt.Sprintf("conf: no way to set a %T", p)) // a new type in Config
 	}

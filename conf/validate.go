@@ -104,7 +104,6 @@ func (c *Config) counts() []bound[int] {
 		{"slowlog.max-len", c.Slowlog.MaxLen, 0, 1 << 20},
 		{"locks.max-parked", c.Locks.MaxParked, 1, 1 << 24},
 		{"locks.max-keys-waiting", c.Locks.MaxKeysWaiting, 1, 1 << 24},
-		{"locks.recently-moved", c.Locks.RecentlyMoved, 1024, 1 << 28},
 		{"migration.parallel", c.Migration.Parallel, 1, 64},
 		{"migration.batch-max-keys", c.Migration.BatchMaxKeys, 1, 100000},
 		{"migration.scan-count", c.Migration.ScanCount, 1, 100000},
@@ -165,9 +164,6 @@ func (c *Config) checkPairs() (errs []error) {
 	atMost(s.ReconnectMin <= s.ReconnectMax, "servers.reconnect-min", s.ReconnectMin, "servers.reconnect-max", s.ReconnectMax)
 	atMost(l.MoverPatience <= l.WaitDeadline, "locks.mover-patience", l.MoverPatience, "locks.wait-deadline", l.WaitDeadline)
 	atMost(m.BackoffMin <= m.BackoffMax, "migration.backoff-min", m.BackoffMin, "migration.backoff-max", m.BackoffMax)
-	if p := l.FilterFalsePositive; !(p > 0 && p < 0.1) { // in this form NaN is refused too
-		errs = append(errs, fmt.Errorf("locks.filter-false-positive = %v: want more than 0, less than 0.1", p))
-	}
 	return errs
 }
 

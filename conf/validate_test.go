@@ -77,11 +77,6 @@ func TestBounds(t *testing.T) {
 		{"locks.mover-patience", "50us", "100µs to 1h0m0s"},
 		{"locks.max-parked", "0", "1 to 16777216"},
 		{"locks.max-keys-waiting", "0", "1 to 16777216"},
-		{"locks.recently-moved", "1023", "1024 to 268435456"},
-		{"locks.filter-false-positive", "0", "more than 0, less than 0.1"},
-		{"locks.filter-false-positive", "0.1", "more than 0, less than 0.1"},
-		{"locks.filter-false-positive", "nan", "more than 0, less than 0.1"},
-		{"locks.filter-false-positive", "-inf", "more than 0, less than 0.1"},
 		{"migration.parallel", "65", "1 to 64"},
 		{"migration.batch-max-keys", "0", "1 to 100000"},
 		{"migration.scan-count", "0", "1 to 100000"},
@@ -107,7 +102,7 @@ func TestBounds(t *testing.T) {
 // TestEveryNumberBounded: a number without bounds is one that nobody thought about.
 func TestEveryNumberBounded(t *testing.T) {
 	c := Default()
-	bounded := map[string]bool{"locks.filter-false-positive": true}
+	bounded := map[string]bool{}
 	for _, b := range c.counts() {
 		bounded[b.key] = true
 	}

@@ -35,6 +35,17 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 }
 
+// tryEnter is enter where waiting is out of the question.
+func (g *gate) tryEnter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut > 0 {
+		return false
+	}
+	g.inside++
+	return true
+}
+
 func (g *gate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

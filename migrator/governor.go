@@ -16,7 +16,7 @@ import (
 //	clients' p99 over the operator's MAXP99 ────────────┘                 between batches
 //	none of these ──────────────────────────────────────► share + step
 //
-//	keys in flight ≤ share × workers × largest batch;  bytes in flight ≤ share × memory
+//	keys in flight ≤ share × workers × 3 × largest batch;  bytes in flight ≤ share × memory
 //
 // It has no clock and no goroutine: who asks says what time it is.
 type governor struct {
@@ -143,14 +143,16 @@ func (g *governor) restored(now time.Time, d time.Duration, keys, bytes int) {
 	g.took += (d - g.took) / 4
 }
 
-// sized tells the size of a key that was moved. Larger ones count at once, smaller ones
+// sized tells the sizes of keys that were moved. Larger ones count at once, smaller ones
 // slowly: memory is at stake.
-func (g *governor) sized(bytes int) {
+func (g *governor) sized(bytes ...int) {
 	g.mu.Lock()
-	if b := float64(bytes); b > g.keyBytes {
-		g.keyBytes += (b - g.keyBytes) / 2
-	} else {
-		g.keyBytes += (b - g.keyBytes) / 64
+	for _, n := range bytes {
+		if b := float64(n); b > g.keyBytes {
+			g.keyBytes += (b - g.keyBytes) / 2
+		} else {
+			g.keyBytes += (b - g.keyBytes) / 64
+		}
 	}
 	g.mu.Unlock()
 }

@@ -65,7 +65,7 @@ func (m *mover) bound(j topology.Job) {
 	m.limit.SetLimit(limitOf(j.RateKeysPerS))
 	m.byteLimit.SetLimit(limitOf(j.RateBytesPerS))
 	m.wantClients.Store(j.MaxP99Ms > 0)
-	m.gov.bound(workers*m.cfg.BatchMaxKeys, time.Duration(j.MaxP99Ms)*time.Millisecond)
+	m.gov.bound(workers*flowDepth*m.cfg.BatchMaxKeys, time.Duration(j.MaxP99Ms)*time.Millisecond)
 	m.mu.Lock()
 	p := m.pool
 	m.mu.Unlock()

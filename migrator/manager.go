@@ -36,9 +36,7 @@ type Config struct {
 	BackoffMax      time.Duration
 	CallTimeout     time.Duration // of one call to a server
 	StalledAfter    time.Duration // without progress
-	FalsePositive   float64       // of the filter of moved keys
-	RecentKeys      int
-	MaxWaiting      int // keys waited for by clients, per job
+	MaxWaiting      int           // keys waited for by clients, per job
 }
 
 // Manager owns the control plane of one gateway: it turns stored States into routing
@@ -54,7 +52,9 @@ type Manager struct {
 	old         map[string]bool // jobs that were published before this process began
 	gate        gate            // every batch of every mover goes through it
 	scripted    func(slot int) bool
+	opsOfSlots  func() []float32
 	clients     func(context.Context) metrics.Histogram
+	settled     func(ctx context.Context, group string) error
 
 	mu      sync.Mutex // protects what follows
 	locks   map[string]*slotlock.Table
@@ -133,16 +133,21 @@ func (m *Manager) build(st topology.State) (*router.Table, error) {
 		}
 		mode := slotlock.Filtered
 		if m.old[id] {
-			mode = slotlock.Resolve // what had moved before is not in this filter
+			mode = slotlock.Resolve // this table does not know what had moved before
 		}
-		t := slotlock.New(slotlock.Options{Mode: mode, ExpectedKeys: 1 << 16, FalsePositive: m.cfg.FalsePositive,
-			RecentKeys: m.cfg.RecentKeys, MaxWaiting: m.cfg.MaxWaiting, Closed: !m.old[id]})
+		o := m.lockOptions()
+		o.Mode, o.Closed = mode, !m.old[id]
+		t := slotlock.New(o)
 		m.locks[id] = t
 		if j := st.Job(id); !m.old[id] && j != nil {
 			m.wholes[id] = m.wholeSlots(j.Slots)
 		}
 		return t, m.wholes[id]
 	})
+}
+
+func (m *Manager) lockOptions() slotlock.Options {
+	return slotlock.Options{ExpectedKeys: 1 << 15, MaxWaiting: m.cfg.MaxWaiting}
 }
 
 // Publish gives a table to the data plane: it returns when every loop routes by it, and a
@@ -287,11 +292,14 @@ func (m *Manager) newMover(r *runner) *mover {
 	}
 	source, _ := m.state.Group(j.Source)
 	target, _ := m.state.Group(j.Target)
+	if j.Back {
+		source, target = target, source
+	}
 	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, whole: m.wholes[j.ID], job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
 		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, locks: r.locks, clients: m.clients,
 		limit: rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
 		gov:  newGovernor(m.cfg.BatchMaxKeys, m.cfg.MemoryLimit, m.cfg.LockHoldTarget),
-		errs: r.errs, talk: r.talk, name: m.connName, batches: make(map[int64]*keyMove), bell: make(chan struct{}, 1), ready: make(chan struct{})}
+		errs: r.errs, talk: r.talk, name: m.connName, batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1), ready: make(chan struct{})}
 	mv.bound(j)
 	mv.fenceFirst = func(ctx context.Context) error {
 		if !r.recovered {

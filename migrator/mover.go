@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,16 +45,18 @@ type mover struct {
 	memory      atomic.Pointer[fullError] // of the target, as last seen
 	mustWeigh   atomic.Bool               // it is to be looked at now
 	parallel    atomic.Int64              // workers of a pass
+	sweeping    atomic.Bool               // passes look for keys at both ends and move none
 	name        func() string             // a new connection name
 	fenceFirst  func(ctx context.Context) error
 	stats       moverStats
 	errs        *errorLog
 	talk        *talk
 
-	mu        sync.Mutex         // protects what follows up to bell
-	pending   []*keyMove         // in doubt, or not yet unlinked; locked
-	pool      *pool              // of the pass under way; nil: none
-	batches   map[int64]*keyMove // one key of each batch that is locked
+	mu        sync.Mutex            // protects what follows up to bell
+	pending   []*keyMove            // in doubt, or not yet unlinked; locked
+	pool      *pool                 // of the pass under way; nil: none
+	batches   map[int64]*keyMove    // one key of each batch that is locked
+	doubts    map[*keyMove]struct{} // keys that were pending and are not decided yet
 	nextBatch int64
 	bell      chan struct{} // capacity 1: pending gained a key
 
@@ -94,32 +97,64 @@ func (m *mover) note(err error) {
 	m.stats.note(err)
 }
 
-// settle releases a key whose move is over.
-func (m *mover) settle(mv *keyMove) {
-	m.stats.held(time.Since(mv.since))
-	if mv.step == Committed {
-		m.locks.Commit(mv.key)
-	} else {
-		m.locks.Abort(mv.key, mv.step == Stays)
+// settle releases the keys whose move is over, and returns the others.
+func (m *mover) settle(moves []*keyMove) []*keyMove {
+	now := time.Now()
+	rest := moves[:0]
+	var since time.Time // of the keys counted in n
+	n := int64(0)
+	for _, mv := range moves {
+		if !mv.step.Final() {
+			rest = append(rest, mv)
+			continue
+		}
+		if n > 0 && mv.since != since {
+			m.stats.held(now.Sub(since), n)
+			n = 0
+		}
+		since = mv.since
+		n++
+		mv.dump = nil
+		if mv.doubted {
+			m.mu.Lock()
+			delete(m.doubts, mv)
+			m.mu.Unlock()
+		}
+		if mv.step == Committed {
+			m.locks.Commit(mv.key)
+		} else {
+			m.locks.Abort(mv.key, mv.step == Stays)
+		}
+		if mv.batch != nil {
+			mv.batch.left--
+		}
 	}
+	if n > 0 {
+		m.stats.held(now.Sub(since), n)
+	}
+	return rest
 }
 
 // leave hands keys that could not be decided to the resolver.
 func (m *mover) leave(moves []*keyMove) {
-	var keep []*keyMove
 	for _, mv := range moves {
 		if mv.step <= Restore { // nothing of it has been sent to the target
 			mv.step = Released
-			m.settle(mv)
-			continue
 		}
-		keep = append(keep, mv)
+	}
+	keep := m.settle(moves)
+	for _, mv := range keep {
+		mv.batch = nil // its part in that is over
 	}
 	if len(keep) == 0 {
 		return
 	}
 	m.mu.Lock()
 	m.pending = append(m.pending, keep...)
+	for _, mv := range keep {
+		mv.doubted = true
+		m.doubts[mv] = struct{}{}
+	}
 	m.mu.Unlock()
 	select {
 	case m.bell <- struct{}{}:
@@ -140,9 +175,10 @@ func (m *mover) inDoubt() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []string
-	for _, mv := range m.pending {
+	for mv := range m.doubts {
 		out = append(out, mv.key.Name)
 	}
+	slices.Sort(out)
 	return out
 }
 
@@ -295,103 +331,6 @@ func (m *mover) awaitReady(ctx context.Context) error {
 		}
 		return at(fromGateway, errors.New("former connections are not fenced yet"))
 	}
-}
-
-// pass scans the source from a cursor and moves every key of the slots that it sees.
-// found is how many it saw, with repetitions. checkpoint is called now and then with a
-// place up to which all is done.
-func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (found int64, err error) {
-	if err := m.awaitReady(ctx); err != nil {
-		return 0, err
-	}
-	src, err := m.dialSource(ctx)
-	if err != nil {
-		return 0, at(fromSource, err)
-	}
-	defer func() { src.close() }()
-	pool := m.newPool(ctx)
-	defer pool.close()
-	cursor := from.cursor
-	if from.runID != src.info.runID {
-		cursor, from.db = 0, 0
-	}
-	pages := 0
-	for db := from.db; db < m.databases; db++ {
-		next, err := m.scan(ctx, src, db, cursor)
-		if err != nil {
-			return found, err
-		}
-		for {
-			page := next
-			done := pool.submit(page.keys)
-			found += int64(len(page.keys))
-			m.stats.scanned.Add(int64(page.scanned))
-			more := page.cursor != 0
-			if more { // the next page is fetched while this one is moved
-				next, err = m.scan(ctx, src, db, page.cursor)
-			}
-			if e := done(); e != nil {
-				return found, e
-			}
-			pages++
-			m.stats.reached(pages)
-			if err != nil {
-				return found, err
-			}
-			if !more {
-				break
-			}
-			checkpoint(place{db: db, cursor: page.cursor, runID: src.info.runID})
-		}
-		cursor = 0
-	}
-	// A source that was replaced meanwhile has shown two halves of two different worlds.
-	end, err := m.dialSource(ctx)
-	if err != nil {
-		return found, at(fromSource, err)
-	}
-	defer end.close()
-	if end.info.runID != src.info.runID {
-		return found, at(fromSource, errors.New("the server was restarted during the pass"))
-	}
-	m.stats.farthest = 0
-	return found, nil
-}
-
-// place is where a pass stands.
-type place struct {
-	db     int
-	cursor uint64
-	runID  string
-}
-
-type page struct {
-	keys    []slotlock.Key
-	cursor  uint64
-	scanned int
-}
-
-func (m *mover) scan(ctx context.Context, src *link, db int, cursor uint64) (page, error) {
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
-	defer cancel()
-	if err := src.use(ctx, db); err != nil {
-		return page{}, at(fromSource, err)
-	}
-	names, next, err := src.conn.Scan(ctx, cursor, "", m.cfg.ScanCount).Result()
-	if err != nil {
-		return page{}, at(fromSource, err)
-	}
-	p := page{cursor: next, scanned: len(names)}
-	for _, n := range names {
-		slot := m.scheme.Slot([]byte(n))
-		if st, _ := m.whole.State(slot); st == slotlock.Open {
-			continue // moved in one piece, later
-		}
-		if m.slots.Has(slot) {
-			p.keys = append(p.keys, slotlock.Key{DB: db, Name: n})
-		}
-	}
-	return p, nil
 }
 
 // nudge wants keys that are in use. What becomes free in time goes to the resolver; for

@@ -2,6 +2,7 @@ package migrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -15,70 +16,105 @@ const (
 	BySlots  Measure = "SLOTS"
 	ByKeys   Measure = "KEYS"
 	ByMemory Measure = "MEMORY"
+	ByOps    Measure = "OPS"
 )
 
-// Rebalance plans moves after which every group has about the same share of the measure,
-// taking the keys of a group as spread evenly over its slots. load is the measure of each
-// group. Only surplus moves: a slot moves at most once, and none between two groups that
-// both have too much or too little. Pure.
-func Rebalance(st topology.State, load map[string]int64) []Plan {
-	if len(st.Groups) < 2 {
-		return nil
+// Load is what a rebalance knows of the groups.
+type Load struct {
+	Group   map[string]int64   // the measure of each group
+	Slot    []float64          // … of each slot, where it is known; nil: a group's is spread evenly over its slots
+	Weights map[string]float64 // the part that a group is to have, beside the others'; 1 where there is none, 0 empties it
+}
+
+func (l *Load) weight(group string) float64 {
+	if w, ok := l.Weights[group]; ok {
+		return w
 	}
-	total := 0.0
-	perSlot := make(map[string]float64)
-	have := make(map[string]float64)
+	return 1
+}
+
+// perSlot is the measure of every slot. A group without load still has slots to give:
+// they count for a little, so that empty clusters balance by slots.
+func (l *Load) perSlot(st topology.State) []float64 {
+	out := make([]float64, st.SlotCount)
 	for _, g := range st.Groups {
-		slots := topology.CountSlots(st.SlotsOf(g.ID))
-		if slots == 0 {
+		rs := st.SlotsOf(g.ID)
+		n := topology.CountSlots(rs)
+		if n == 0 {
 			continue
 		}
-		// A group without keys still has slots to give: they count for a little, so that
-		// empty clusters balance by slots.
-		perSlot[g.ID] = math.Max(float64(load[g.ID]), 1e-3*float64(slots)) / float64(slots)
-		have[g.ID] = perSlot[g.ID] * float64(slots)
+		even := math.Max(float64(l.Group[g.ID]), 1e-3*float64(n)) / float64(n)
+		for _, r := range rs {
+			for s := r.First; s <= r.Last; s++ {
+				if out[s] = even; l.Slot != nil {
+					out[s] = math.Max(l.Slot[s], 1e-6)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Rebalance plans moves after which every group has about the share of the measure that
+// its weight gives it. Only surplus moves: a slot moves at most once, and none between two
+// groups that both have too much or too little. Pure.
+func Rebalance(st topology.State, load Load) []Plan {
+	total, weights := 0.0, 0.0
+	have := make(map[string]float64)
+	each := load.perSlot(st)
+	for _, g := range st.Groups {
+		weights += load.weight(g.ID)
+		for _, r := range st.SlotsOf(g.ID) {
+			for s := r.First; s <= r.Last; s++ {
+				have[g.ID] += each[s]
+			}
+		}
 		total += have[g.ID]
 	}
-	share := total / float64(len(st.Groups))
+	if len(st.Groups) < 2 || weights <= 0 {
+		return nil
+	}
+	share := func(g topology.Group) float64 { return total * load.weight(g.ID) / weights }
 	var plans []Plan
 	for _, to := range st.Groups {
 		for _, from := range st.Groups {
-			room := share - have[to.ID]
-			surplus := have[from.ID] - share
-			if from.ID == to.ID || perSlot[from.ID] == 0 {
+			want := math.Min(share(to)-have[to.ID], have[from.ID]-share(from))
+			if from.ID == to.ID || want <= 0 {
 				continue
 			}
-			n := int(math.Floor(math.Min(room, surplus)/perSlot[from.ID] + 0.5))
-			if n <= 0 {
+			slots, moved := takeSlots(&st, from.ID, want, each)
+			if len(slots) == 0 {
 				continue
 			}
-			slots := takeSlots(&st, from.ID, n)
-			moved := perSlot[from.ID] * float64(topology.CountSlots(slots))
 			have[from.ID] -= moved
 			have[to.ID] += moved
-			plans = append(plans, Plan{Source: from.ID, Target: to.ID, Slots: slots, Keys: -1})
+			plans = append(plans, Plan{Source: from.ID, Target: to.ID, Slots: slots, Keys: -1, Bytes: -1, Seconds: -1})
 		}
 	}
 	return plans
 }
 
-// takeSlots removes the last n slots of a group from st and returns them in order.
-func takeSlots(st *topology.State, group string, n int) []topology.Range {
-	var out []topology.Range
+// takeSlots removes slots of a group from st, from its last one downwards, until they come
+// as near to want as whole slots can. It returns them in order, and their measure.
+func takeSlots(st *topology.State, group string, want float64, each []float64) (out []topology.Range, took float64) {
 	kept := append([]topology.Assignment(nil), st.Slots...)
-	for i := len(kept) - 1; i >= 0 && n > 0; i-- {
+	for i := len(kept) - 1; i >= 0; i-- {
 		a := &kept[i]
 		if a.Group != group {
 			continue
 		}
-		size := a.Last - a.First + 1
-		k := min(n, size)
-		out = append([]topology.Range{{First: a.Last - k + 1, Last: a.Last}}, out...)
-		a.Last -= k
-		n -= k
-		if a.Last < a.First {
-			a.Group = ""
+		last := a.Last
+		for a.Last >= a.First && took+each[a.Last]/2 <= want {
+			took += each[a.Last]
+			a.Last--
 		}
+		if a.Last < last {
+			out = append([]topology.Range{{First: a.Last + 1, Last: last}}, out...)
+		}
+		if a.Last >= a.First {
+			break
+		}
+		a.Group = ""
 	}
 	st.Slots = st.Slots[:0:0]
 	for _, a := range kept {
@@ -86,12 +122,12 @@ func takeSlots(st *topology.State, group string, n int) []topology.Range {
 			st.Slots = append(st.Slots, a)
 		}
 	}
-	return out
+	return out, took
 }
 
 // PlanRebalance measures the groups and plans. Errors: a group can't be measured, slots
 // are in motion already, or some slots have no owner.
-func (m *Manager) PlanRebalance(ctx context.Context, by Measure) ([]Plan, error) {
+func (m *Manager) PlanRebalance(ctx context.Context, by Measure, weights map[string]float64) ([]Plan, error) {
 	st := m.State()
 	for _, j := range st.Jobs {
 		if !j.Phase.Ended() {
@@ -101,15 +137,25 @@ func (m *Manager) PlanRebalance(ctx context.Context, by Measure) ([]Plan, error)
 	if free := st.Unassigned(); len(free) > 0 {
 		return nil, fmt.Errorf("slots %s have no owner: use PROXY SLOT ASSIGN first", topology.FormatRanges(free))
 	}
-	load := make(map[string]int64)
-	if by == BySlots {
-		for _, g := range st.Groups {
-			load[g.ID] = int64(topology.CountSlots(st.SlotsOf(g.ID)))
+	for id := range weights {
+		if _, ok := st.Group(id); !ok {
+			return nil, fmt.Errorf("no such group %q", id)
 		}
-	} else {
-		load = m.measure(ctx, st, by)
+	}
+	load := Load{Group: make(map[string]int64), Weights: weights}
+	switch by {
+	case BySlots:
 		for _, g := range st.Groups {
-			if _, ok := load[g.ID]; !ok {
+			load.Group[g.ID] = int64(topology.CountSlots(st.SlotsOf(g.ID)))
+		}
+	case ByOps:
+		if load.Slot = m.slotOps(st.SlotCount); load.Slot == nil {
+			return nil, errors.New("how much slots are used is not known: set hotkeys.sample-every, and wait some seconds")
+		}
+	default:
+		load.Group = m.measure(ctx, st, by)
+		for _, g := range st.Groups {
+			if _, ok := load.Group[g.ID]; !ok {
 				return nil, fmt.Errorf("group %s (%s) can't be measured: not reachable", g.ID, g.Addr)
 			}
 		}
@@ -117,6 +163,25 @@ func (m *Manager) PlanRebalance(ctx context.Context, by Measure) ([]Plan, error)
 	plans := Rebalance(st, load)
 	m.Estimate(ctx, plans)
 	return plans, nil
+}
+
+// SetSlotOps gives the manager a way to know how much each slot is used: commands a second,
+// or nil. Before Run.
+func (m *Manager) SetSlotOps(f func() []float32) { m.opsOfSlots = f }
+
+func (m *Manager) slotOps(slots int) []float64 {
+	if m.opsOfSlots == nil {
+		return nil
+	}
+	now := m.opsOfSlots()
+	if len(now) != slots {
+		return nil
+	}
+	out := make([]float64, slots)
+	for i, n := range now {
+		out[i] = float64(n)
+	}
+	return out
 }
 
 // measure asks each group; one that does not answer is missing in the result.

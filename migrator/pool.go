@@ -9,24 +9,33 @@ import (
 	"keyferry/slotlock"
 )
 
-// pool is the workers of one pass.
+// pool is the workers of one pass. The first error of a batch ends it: batches under way
+// are brought to their end, and no other is begun.
 type pool struct {
 	m      *mover
-	ctx    context.Context // ends with the stop
-	hard   context.Context // … and this stopGrace later
-	jobs   chan batchJob
+	ctx    context.Context // no batch is begun after its end
+	hard   context.Context // ends stopGrace after the stop, and every connection with it
+	fail   context.CancelCauseFunc
+	jobs   chan *batch
 	urgent bool // no limits
 	wg     sync.WaitGroup
-	end    context.CancelFunc
+	end    func()
 
 	mu     sync.Mutex // protects what follows
 	size   int        // workers that run or are about to leave
 	closed bool
 }
 
-type batchJob struct {
+// batch is keys of one database that are locked together.
+type batch struct {
 	keys []slotlock.Key
 	done func(error)
+
+	// What follows is of the worker that has begun it.
+	moves []keyMove
+	since time.Time // locked at
+	left  int       // moves that are not settled
+	over  []func()  // to be called when it is over
 }
 
 // stopGrace is how long a batch under way may go on after a stop, so that a planned stop
@@ -35,9 +44,10 @@ const stopGrace = time.Second
 
 func (m *mover) newPool(ctx context.Context) *pool {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	p := &pool{m: m, ctx: ctx, hard: hard, jobs: make(chan batchJob)}
 	unhook := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
-	p.end = func() { unhook(); cancel() }
+	p := &pool{m: m, hard: hard, jobs: make(chan *batch, 2*m.parallel.Load())}
+	p.ctx, p.fail = context.WithCancelCause(ctx)
+	p.end = func() { unhook(); cancel(); p.fail(nil) }
 	m.mu.Lock()
 	m.pool = p
 	m.mu.Unlock()
@@ -46,14 +56,14 @@ func (m *mover) newPool(ctx context.Context) *pool {
 }
 
 // grow starts the workers that are missing; those that are too many leave by themselves
-// after their batch.
+// after what they have begun.
 func (p *pool) grow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.closed && p.size < int(p.m.parallel.Load()) {
-		w := &worker{m: p.m, id: fmt.Sprint(p.size)}
+		f := &flow{p: p, w: &worker{m: p.m, id: fmt.Sprint(p.size)}}
 		p.size++
-		p.wg.Go(func() { p.work(w) })
+		p.wg.Go(func() { f.run(p.hard) })
 	}
 }
 
@@ -66,21 +76,6 @@ func (p *pool) surplus() bool {
 		return true
 	}
 	return false
-}
-
-func (p *pool) work(w *worker) {
-	defer w.close()
-	for !p.surplus() {
-		j, ok := <-p.jobs
-		if !ok {
-			return
-		}
-		err := p.move(p.hard, w, j.keys)
-		if p.ctx.Err() == nil { // else it is the stop's doing
-			p.m.errs.add(err)
-		}
-		j.done(err)
-	}
 }
 
 func (p *pool) close() {
@@ -97,11 +92,19 @@ func (p *pool) close() {
 	p.end()
 }
 
-// submit hands keys of one database to the workers; the returned function waits for all
-// and gives the first error.
-func (p *pool) submit(keys []slotlock.Key) func() error {
+// give hands a batch to the workers, who call its done; if it can't, it does so itself.
+func (p *pool) give(b *batch) {
+	select {
+	case p.jobs <- b:
+	case <-p.ctx.Done():
+		b.done(context.Cause(p.ctx))
+	}
+}
+
+// moveAll moves keys of one database and returns the first error.
+func (p *pool) moveAll(keys []slotlock.Key) error {
 	var wg sync.WaitGroup
-	var mu sync.Mutex
+	var mu sync.Mutex // protects first
 	var first error
 	done := func(err error) {
 		mu.Lock()
@@ -111,72 +114,227 @@ func (p *pool) submit(keys []slotlock.Key) func() error {
 		mu.Unlock()
 		wg.Done()
 	}
-	wg.Go(func() { // the workers always take, and done is waited for
-		for len(keys) > 0 {
-			n := min(len(keys), int(p.m.batch.Load()), p.m.gov.batch(int(p.m.parallel.Load())))
-			wg.Add(1)
-			select {
-			case p.jobs <- batchJob{keys[:n], done}:
-			case <-p.ctx.Done():
-				done(p.ctx.Err())
-				return
-			}
-			keys = keys[n:]
+	for len(keys) > 0 {
+		n := min(len(keys), p.m.batchKeys())
+		wg.Add(1)
+		p.give(&batch{keys: keys[:n], done: done})
+		keys = keys[n:]
+	}
+	wg.Wait()
+	return first
+}
+
+// flow is one worker's batches under way: while one is read, the one before it is restored
+// and the one before that unlinked, so that both ends have work all the time.
+type flow struct {
+	p       *pool
+	w       *worker
+	db      int
+	waiting *batch     // taken, not yet begun
+	batches []*batch   // under way, oldest first
+	moves   []*keyMove // theirs, but for aside
+	aside   []*keyMove // big values: they go one by one, when everything else has gone
+	spare   []*batch   // their moves can be used again
+	leaving bool       // there are too many workers
+}
+
+// flowDepth is how many batches a worker may have under way: one is read, one restored, one
+// unlinked.
+const flowDepth = 3
+
+// run takes batches until there are none.
+func (f *flow) run(ctx context.Context) {
+	defer f.w.close()
+	for {
+		if f.waiting == nil && !f.leaving {
+			f.leaving = f.p.surplus()
 		}
-	})
-	return func() error {
-		wg.Wait()
-		mu.Lock()
-		defer mu.Unlock()
-		return first
+		more := !f.leaving
+		if more && len(f.aside) == 0 {
+			more = f.take(ctx)
+		}
+		if len(f.batches) > 0 {
+			f.step(ctx)
+		} else if !more {
+			return
+		}
 	}
 }
 
-// move moves one batch: those keys that nobody holds at once, the others when their
-// holders are done within the mover's patience.
-func (p *pool) move(ctx context.Context, w *worker, keys []slotlock.Key) error {
-	m := p.m
-	if err := p.ctx.Err(); err != nil {
-		return err
-	}
-	if !p.urgent { // else clients wait for a whole slot
-		release, err := m.admit(p.ctx, len(keys))
-		if err != nil {
-			if p.ctx.Err() != nil {
-				return p.ctx.Err()
+// take begins another batch. It waits for one only if none is under way: then it holds no
+// lock. False if there will be no more.
+func (f *flow) take(ctx context.Context) (more bool) {
+	idle := len(f.batches) == 0
+	if f.waiting == nil {
+		if idle {
+			f.waiting, more = <-f.p.jobs
+		} else {
+			select {
+			case f.waiting, more = <-f.p.jobs:
+			default:
+				return true
 			}
-			return err
 		}
-		defer release()
+		if !more {
+			return false
+		}
 	}
-	if err := w.connect(ctx); err != nil { // before any key is locked
-		return err
+	b := f.waiting
+	if !idle {
+		if !f.mayJoin(b) {
+			return true
+		}
+	} else if err := f.await(ctx, b); err != nil {
+		f.waiting = nil
+		if f.p.ctx.Err() == nil { // else it is the stop's doing
+			f.p.m.errs.add(err)
+		}
+		f.p.fail(err)
+		b.done(err)
+		return true
 	}
-	if err := m.gate.enter(p.ctx); err != nil {
-		return err
+	f.waiting = nil
+	f.begin(b)
+	return true
+}
+
+// mayJoin reports, without waiting, that a batch can be begun beside those under way, and
+// has entered the gate then.
+func (f *flow) mayJoin(b *batch) bool {
+	m := f.p.m
+	if f.p.ctx.Err() != nil || b.keys[0].DB != f.db || f.w.src == nil || f.w.dst == nil || !m.gate.tryEnter() {
+		return false
 	}
-	defer m.gate.leave()
-	var moves []*keyMove
+	b.over = append(b.over, m.gate.leave)
+	if f.p.urgent {
+		return true
+	}
+	release, ok := m.tryAdmit(len(b.keys))
+	if ok {
+		b.over = append(b.over, release)
+	} else {
+		b.isOver()
+	}
+	return ok
+}
+
+// await waits until a batch can be begun, and has entered the gate then.
+func (f *flow) await(ctx context.Context, b *batch) error {
+	m := f.p.m
+	if f.p.ctx.Err() != nil {
+		return context.Cause(f.p.ctx)
+	}
+	if !f.p.urgent { // else clients wait for a whole slot
+		release, err := m.admit(f.p.ctx, len(b.keys))
+		if err != nil {
+			return f.orStopped(err)
+		}
+		b.over = append(b.over, release)
+	}
+	err := f.w.connect(ctx) // before any key is locked
+	if err == nil {
+		if err = m.gate.enter(f.p.ctx); err == nil {
+			b.over = append(b.over, m.gate.leave)
+			return nil
+		}
+	}
+	b.isOver()
+	return f.orStopped(err)
+}
+
+// orStopped is why the pool has stopped, if it has, and else err.
+func (f *flow) orStopped(err error) error {
+	if f.p.ctx.Err() != nil {
+		return context.Cause(f.p.ctx)
+	}
+	return err
+}
+
+func (b *batch) isOver() {
+	for _, f := range b.over {
+		f()
+	}
+	b.over = b.over[:0]
+}
+
+// begin locks those keys of a batch that nobody holds; the others are asked for, and the
+// resolvers move them when their holders are done within the mover's patience.
+func (f *flow) begin(b *batch) {
+	m := f.p.m
+	f.db, b.since = b.keys[0].DB, time.Now()
+	if n := len(f.spare); n > 0 {
+		b.moves = f.spare[n-1].moves[:0]
+		f.spare = f.spare[:n-1]
+	}
+	if cap(b.moves) < len(b.keys) {
+		b.moves = make([]keyMove, 0, len(b.keys))
+	}
 	var busy []slotlock.Key
-	start := time.Now()
-	for _, k := range keys {
+	first := Read
+	if m.sweeping.Load() {
+		first = Probe
+	}
+	for _, k := range b.keys {
 		if m.locks.TryLock(k) {
-			moves = append(moves, &keyMove{key: k, since: start})
+			b.moves = append(b.moves, keyMove{key: k, step: first, since: b.since, batch: b})
 		} else {
 			busy = append(busy, k)
 		}
 	}
-	var err error
-	if len(moves) > 0 {
-		var left []*keyMove
-		over := m.locked(moves)
-		left, err = w.run(ctx, keys[0].DB, moves)
-		m.leave(left)
-		over()
-		m.adapt(time.Since(start), len(moves))
+	for i := range b.moves {
+		f.moves = append(f.moves, &b.moves[i])
 	}
-	if len(busy) > 0 {
+	b.left = len(b.moves)
+	b.over = append(b.over, m.locked(f.moves[len(f.moves)-b.left:]))
+	f.batches = append(f.batches, b)
+	if len(busy) > 0 && first == Read { // a key in use at the source is not at the target as well
 		m.nudge(busy)
 	}
-	return err
+}
+
+// step takes everything under way one round further.
+func (f *flow) step(ctx context.Context) {
+	m := f.p.m
+	if small, big := f.w.apart(f.moves); len(big) > 0 && len(f.moves) > 1 {
+		f.moves, f.aside = small, append(f.aside, big...)
+	}
+	if len(f.moves) == 0 && len(f.aside) > 0 {
+		f.moves, f.aside = append(f.moves, f.aside[0]), f.aside[1:]
+	}
+	stop, err := f.w.round(ctx, f.db, f.moves)
+	f.moves = m.settle(f.moves)
+	if err != nil {
+		f.p.fail(err)
+	}
+	if stop {
+		m.leave(f.moves)
+		m.leave(f.aside)
+		f.moves, f.aside = nil, nil
+	}
+	f.finish(stop, err)
+}
+
+// finish ends the batches of which nothing is left, or all. An error of a round is told of
+// each that had a part in it, for want of knowing better.
+func (f *flow) finish(all bool, err error) {
+	rest := f.batches[:0]
+	for _, b := range f.batches {
+		if !all && b.left > 0 {
+			if err != nil {
+				done := b.done
+				b.done = func(error) { done(err) }
+			}
+			rest = append(rest, b)
+			continue
+		}
+		b.isOver()
+		if len(b.moves) > 0 {
+			f.p.m.adapt(time.Since(b.since), len(b.moves))
+		}
+		if b.left == 0 {
+			f.spare = append(f.spare, &batch{moves: b.moves})
+		}
+		b.done(err)
+	}
+	f.batches = rest
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 )
@@ -24,8 +26,11 @@ func (e *fullError) Error() string {
 	return fmt.Sprintf("the target has %d of %d bytes in use (maxmemory): the mover leaves it the rest for its clients", e.used, e.most)
 }
 
-// reserve is how much of a target's memory the mover leaves free.
-func reserve(maxBytes int64) int64 { return min(maxBytes/32, 64<<20) }
+// reserve is how much of a target's memory the mover leaves free: for the clients' own
+// writes, and for the buffers of their connections.
+func reserve(maxBytes int64) int64 {
+	return min(max(min(maxBytes/16, 64<<20), 1<<20), maxBytes/4)
+}
 
 // roomIn is how many bytes a target has for the mover; -1 when there is no limit. A target
 // that evicts makes room by itself, as its operator wants it.
@@ -189,6 +194,23 @@ func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// tryAdmit is admit where waiting is out of the question.
+func (m *mover) tryAdmit(n int) (release func(), ok bool) {
+	if m.byteLimit.Limit() != rate.Inf || m.gov.short(n) {
+		return nil, false
+	}
+	bytes, wait, rest := m.gov.take(n)
+	if wait != nil {
+		return nil, false
+	}
+	release = func() { m.gov.release(n, bytes) }
+	if rest > 0 || !m.limit.AllowN(time.Now(), min(n, m.limit.Burst())) {
+		release()
+		return nil, false
+	}
+	return release, true
 }
 
 func sleep(ctx context.Context, d time.Duration) {

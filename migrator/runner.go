@@ -20,7 +20,7 @@ type runner struct {
 	m          *Manager
 	job        topology.Job
 	locks      *slotlock.Table
-	complete   bool // the filter has seen every key that went to the target
+	complete   bool // the lock table knows every key that went to the target
 	recovered  bool // the job was published before this process began
 	mover      *mover
 	progressMs atomic.Int64 // Unix time of the last step forward of the job, its keys apart
@@ -28,6 +28,8 @@ type runner struct {
 	atLast     int64 // keys moved at the last failure
 	errs       *errorLog
 	talk       *talk
+	frozen     bool      // the slots are held for a turn
+	findings   []Finding // of the last preflight; Manager.mu protects it
 	done       chan struct{}
 }
 
@@ -41,6 +43,7 @@ func (r *runner) run(ctx context.Context) {
 	defer close(r.done)
 	defer r.shut()
 	for ctx.Err() == nil && !r.job.Phase.Ended() {
+		r.unfreeze(ctx)
 		if r.job.Published && r.mover == nil {
 			mv := r.m.newMover(r)
 			r.m.mu.Lock()
@@ -197,6 +200,8 @@ func (r *runner) act(ctx context.Context) *Event {
 		ev, err = r.tail(ctx)
 	case topology.Verifying:
 		ev, err = r.verify(ctx)
+	case topology.Reverting:
+		ev, err = r.revert(ctx)
 	case topology.Backoff:
 		t := time.NewTimer(time.Until(time.UnixMilli(r.job.NextTryAtMs)))
 		defer t.Stop()
@@ -262,7 +267,7 @@ func (r *runner) prepare(ctx context.Context) (*Event, error) {
 	}
 }
 
-// serveAsFound lets unmoved keys be served and created at the source, where the filter
+// serveAsFound lets unmoved keys be served and created at the source, where the lock table
 // can tell which these are.
 func (r *runner) serveAsFound() {
 	if r.locks == nil {
@@ -283,7 +288,7 @@ func (r *runner) bulk(ctx context.Context) (*Event, error) {
 	}
 	if s := &r.mover.stats; s.estimate.Load() == 0 {
 		plan := []Plan{{Source: r.job.Source, Slots: r.job.Slots, Keys: -1}}
-		r.m.Estimate(ctx, plan)
+		r.m.estimateKeys(ctx, plan)
 		s.estimate.Store(max(plan[0].Keys, 0))
 	}
 	from := place{}
@@ -358,7 +363,7 @@ func (r *runner) verify(ctx context.Context) (*Event, error) {
 		return &Event{Kind: PassEnd}, nil
 	}
 	failpoint.Hit("job.flip.before")
-	r.complete = false // keys may be created at the target without the filter from now on
+	r.complete = false // keys may be created at the target unknown to the lock table from now on
 	r.locks.SetMode(slotlock.AllTarget)
 	return &Event{Kind: Verified}, nil
 }
@@ -401,7 +406,7 @@ func (r *runner) finish(ctx context.Context) {
 	_ = r.m.store.DropCheckpoint(ctx, r.job.ID)
 }
 
-// shut stops the mover and lets go of the lock table, whose filter can be large, while
+// shut stops the mover and lets go of the lock table, which can be large, while
 // the numbers stay.
 func (r *runner) shut() {
 	if r.mover != nil {

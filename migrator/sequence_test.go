@@ -26,6 +26,11 @@ func possible(j topology.Job) []Event {
 			events = append(events, Event{Kind: Verified})
 		}
 		return events
+	case topology.Reverting:
+		if j.Back {
+			return append(fail, Event{Kind: TargetFull, Err: err}, Event{Kind: Home})
+		}
+		return append(fail, Event{Kind: Turned, RunID: "b"})
 	case topology.Backoff:
 		return []Event{{Kind: Due}}
 	case topology.Paused:
@@ -47,7 +52,7 @@ func TestRandomSequences(t *testing.T) {
 		var said []string
 		for range steps {
 			events := possible(j)
-			operator := []Event{{Kind: PauseBy}, {Kind: ResumeBy}, {Kind: CancelBy, Clean: rnd.IntN(20) == 0}, {Kind: LimitBy, Limits: &Limits{}}}
+			operator := []Event{{Kind: PauseBy}, {Kind: ResumeBy}, {Kind: CancelBy, Clean: rnd.IntN(20) == 0}, {Kind: CancelBy, Revert: rnd.IntN(3) == 0}, {Kind: LimitBy, Limits: &Limits{}}}
 			var ev Event
 			if len(events) == 0 || rnd.IntN(5) == 0 {
 				ev = operator[rnd.IntN(len(operator))]

@@ -1,6 +1,7 @@
 package migrator
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ type moverStats struct {
 	windowAt     time.Time
 	estimate     atomic.Int64 // keys that the job is thought to move, by this process
 
-	sized func(bytes int) // hears of each key's size
+	sized func(bytes ...int) // hears of each key's size
 
 	fenceErr atomic.Pointer[error] // why the former self is not fenced yet
 
@@ -49,26 +50,33 @@ type BigKey struct {
 
 const bigKeysKept = 20
 
-func (s *moverStats) init(bigKeyBytes int64, sized func(bytes int)) {
+func (s *moverStats) init(bigKeyBytes int64, sized func(bytes ...int)) {
 	s.bigKeyBytes, s.sized = bigKeyBytes, sized
 	s.holds = hdrhistogram.New(1, 3_600_000_000, 2) // µs
 	s.windowAt = time.Now()
 }
 
-func (s *moverStats) moved(mv *keyMove) {
-	s.keys.Add(1)
-	s.bytes.Add(int64(len(mv.dump)))
-	s.unpaid.Add(int64(len(mv.dump)))
-	s.sized(len(mv.dump))
-	s.lastProgress.Store(time.Now().UnixMilli())
-	if int64(len(mv.dump)) >= s.bigKeyBytes {
-		s.bigKeys.Add(1)
-		s.mu.Lock()
-		if len(s.bigList) < bigKeysKept {
-			s.bigList = append(s.bigList, BigKey{mv.key.DB, mv.key.Name, len(mv.dump)})
-		}
-		s.mu.Unlock()
+// moved counts keys that were restored at the target, and the bytes of their DUMPs.
+func (s *moverStats) moved(keys, bytes int64) {
+	if keys > 0 {
+		s.keys.Add(keys)
+		s.bytes.Add(bytes)
+		s.unpaid.Add(bytes)
+		s.lastProgress.Store(time.Now().UnixMilli())
 	}
+}
+
+// met notes a key that was restored if it is big.
+func (s *moverStats) met(mv *keyMove) {
+	if int64(len(mv.dump)) < s.bigKeyBytes {
+		return
+	}
+	s.bigKeys.Add(1)
+	s.mu.Lock()
+	if len(s.bigList) < bigKeysKept {
+		s.bigList = append(s.bigList, BigKey{mv.key.DB, strings.Clone(mv.key.Name), len(mv.dump)})
+	}
+	s.mu.Unlock()
 }
 
 // reached says that a pass has got through so many pages. It is progress if none before it
@@ -80,9 +88,10 @@ func (s *moverStats) reached(pages int) {
 	}
 }
 
-func (s *moverStats) held(d time.Duration) {
+// held notes how long n keys were locked.
+func (s *moverStats) held(d time.Duration, n int64) {
 	s.mu.Lock()
-	_ = s.holds.RecordValue(max(d.Microseconds(), 1)) // an hour and more counts as none
+	_ = s.holds.RecordValues(max(d.Microseconds(), 1), n) // an hour and more counts as none
 	s.mu.Unlock()
 }
 

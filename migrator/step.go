@@ -22,11 +22,13 @@ const (
 	Due                         // the pause of Backoff is over
 	PauseBy                     // operator
 	ResumeBy                    // operator
-	CancelBy                    // operator; Clean: nothing has moved and nothing can
+	CancelBy                    // operator; Clean: nothing has moved and nothing can; Revert
 	LimitBy                     // operator; Limits
+	Turned                      // a reverting job holds its slots and may turn round
+	Home                        // … and every key is back: the proof stands
 )
 
-var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "room", "due", "pause", "resume", "cancel", "limit"}
+var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "room", "due", "pause", "resume", "cancel", "limit", "turned", "home"}
 
 func (k EventKind) String() string { return eventNames[k] }
 
@@ -40,8 +42,9 @@ type Event struct {
 	Err      *topology.JobError // Failure, Hopeless, TargetFull: the last of the attempt
 	First    *topology.JobError // … and the first; nil: the same
 	Counts   map[string]int64   // errors since the last event, by origin and code
-	RunID    string             // Checked: the source's process
+	RunID    string             // Checked, Turned: the process from which keys move
 	Clean    bool               // CancelBy
+	Revert   bool               // CancelBy
 	Limits   *Limits            // LimitBy
 	Moved    int64              // keys and bytes moved so far
 	Bytes    int64
@@ -95,6 +98,11 @@ func Step(j topology.Job, e Event) (topology.Job, error) {
 	case j.Phase == topology.Verifying && e.Kind == Verified:
 		j.Phase, j.Published, j.EndedAtMs = topology.Done, false, e.AtMs
 		j.Reason, j.ResumeTo = "", ""
+	case j.Phase == topology.Reverting && !j.Back && e.Kind == Turned:
+		j.Back, j.SourceRunID, j.MovedForth, j.Attempt = true, e.RunID, j.KeysMoved, 0
+	case j.Phase == topology.Reverting && j.Back && e.Kind == Home:
+		j.Phase, j.Published, j.EndedAtMs = topology.Reverted, false, e.AtMs
+		j.Reason, j.ResumeTo = "", ""
 	case j.Phase == topology.Backoff && e.Kind == Due:
 		j.Phase, j.ResumeTo, j.NextTryAtMs = j.ResumeTo, "", 0
 	case j.Phase == topology.Paused && j.Reason == ReasonTargetOOM && e.Kind == Room:
@@ -147,19 +155,31 @@ func resume(j topology.Job) (topology.Job, error) {
 	return j, fmt.Errorf("job %s is %s: nothing to resume", j.ID, j.Phase)
 }
 
-// cancel ends a job that has moved nothing. Another stays as it is, paused, because its
-// slots have keys on both sides: it can be resumed.
+// cancel ends a job that has moved nothing. Another has keys on both sides: it is reverted
+// when the operator says so, else it stays as it is, paused, and can be resumed.
 func cancel(j topology.Job, e Event) (topology.Job, error) {
 	if j.Phase.Ended() {
 		return j, fmt.Errorf("job %s is %s", j.ID, j.Phase)
 	}
-	if !j.Published || e.Clean {
+	if !j.Published || e.Clean && !j.Back {
 		j.Phase, j.Published, j.EndedAtMs = topology.Cancelled, false, e.AtMs
 		j.Reason, j.ResumeTo, j.NextTryAtMs = ReasonOperator, "", 0
 		return j, nil
 	}
+	back := goOnAt(j) == topology.Reverting
+	if e.Revert {
+		if j.Phase != topology.Reverting {
+			j.Phase, j.ResumeTo, j.Reason = topology.Reverting, "", ""
+			j.Attempt, j.NextTryAtMs, j.EndedAtMs = 0, 0, 0
+		}
+		return j, nil
+	}
 	j.ResumeTo, j.NextTryAtMs = goOnAt(j), 0
 	j.Phase = topology.Paused
+	if back {
+		j.Reason = "cancelled by operator on the way back: the slots are served from both groups; RESUME brings the rest back"
+		return j, nil
+	}
 	j.Reason = fmt.Sprintf("cancelled by operator after %d keys had moved: the slots are served from both groups; RESUME finishes the move", j.KeysMoved)
 	return j, nil
 }

@@ -87,6 +87,8 @@ func parseEvent(t *testing.T, text string) Event {
 			ev.Progress = true
 		case "clean":
 			ev.Clean = true
+		case "revert":
+			ev.Revert = true
 		case "run":
 			ev.RunID = v
 		case "err":
@@ -109,6 +111,9 @@ func describe(j topology.Job) string {
 	}
 	if j.Published {
 		s += " published"
+	}
+	if j.Back {
+		s += " back"
 	}
 	if j.Attempt > 0 {
 		s += fmt.Sprintf(" attempt %d/%d next %d first %s last %s", j.Attempt, j.MaxAttempts, j.NextTryAtMs, j.FirstError.Code, j.LastError.Code)

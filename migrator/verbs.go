@@ -18,6 +18,7 @@ type MoveRequest struct {
 	Slots  []topology.Range
 	Target string
 	Limits Limits
+	Purge  bool // remove keys of the slots that the target holds
 }
 
 // Plan is one job before it is accepted.
@@ -25,7 +26,11 @@ type Plan struct {
 	Source string           `json:"source"`
 	Target string           `json:"target"`
 	Slots  []topology.Range `json:"slots"`
-	Keys   int64            `json:"estimated_keys"` // of the source's, by its share of slots; -1: not known
+	// What is expected; -1: not known. Keys are the source's by its share of slots, bytes
+	// those of as many of a sample of its keys, seconds what earlier jobs took for as many.
+	Keys    int64 `json:"estimated_keys"`
+	Bytes   int64 `json:"estimated_bytes"`
+	Seconds int64 `json:"estimated_seconds"`
 }
 
 // PlanMove says which jobs a request needs: one for each group that owns some of its
@@ -57,22 +62,10 @@ func PlanMove(st topology.State, q MoveRequest) ([]Plan, error) {
 	}
 	var out []Plan
 	for source, rs := range by {
-		out = append(out, Plan{Source: source, Target: q.Target, Slots: rs, Keys: -1})
+		out = append(out, Plan{Source: source, Target: q.Target, Slots: rs, Keys: -1, Bytes: -1, Seconds: -1})
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Source < out[j].Source })
 	return out, nil
-}
-
-// Estimate fills in how many keys the plans move, by DBSIZE and the share of slots.
-func (m *Manager) Estimate(ctx context.Context, plans []Plan) {
-	st := m.State()
-	sizes := m.measure(ctx, st, ByKeys)
-	for i := range plans {
-		p := &plans[i]
-		if n, ok := sizes[p.Source]; ok {
-			p.Keys = n * int64(topology.CountSlots(p.Slots)) / int64(max(1, topology.CountSlots(st.SlotsOf(p.Source))))
-		}
-	}
 }
 
 // Submit stores jobs for the plans; they start at once. It returns their ids.
@@ -84,6 +77,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 			j := topology.Job{Slots: p.Slots, Source: p.Source, Target: p.Target, Phase: topology.Queued,
 				MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
 			q.Limits.Apply(&j)
+			j.Purge = q.Purge
 			id, err := s.AddJob(j)
 			if err != nil {
 				return err
@@ -119,6 +113,12 @@ func (m *Manager) Cancel(ctx context.Context, id string) error {
 	return m.tell(ctx, id, Event{Kind: CancelBy})
 }
 
+// Revert ends a job by bringing back what has moved; it returns when that is stored as the
+// job's intent. Of a job that has moved nothing it is Cancel.
+func (m *Manager) Revert(ctx context.Context, id string) error {
+	return m.tell(ctx, id, Event{Kind: CancelBy, Revert: true})
+}
+
 func (m *Manager) tell(ctx context.Context, id string, ev Event) error {
 	m.mu.Lock()
 	r := m.runners[id]
@@ -151,7 +151,8 @@ type Status struct {
 	AtMs         int64              `json:"at_ms"` // when this was read
 	SlotsText    string             `json:"slots_text"`
 	SlotCount    int                `json:"slot_count"`
-	Live         bool               `json:"live"` // this process moves it now
+	Returned     int64              `json:"keys_returned,omitempty"` // moved back by a revert
+	Live         bool               `json:"live"`                    // this process moves it now
 	Pass         int64              `json:"pass"`
 	Scanned      int64              `json:"keys_scanned"`
 	Touched      int64              `json:"keys_moved_on_touch"`
@@ -174,7 +175,8 @@ type Status struct {
 	LastProgress int64              `json:"last_progress_ms,omitempty"` // Unix time
 	Throttle     string             `json:"throttle,omitempty"`         // what holds the mover back
 	Flow         Flow               `json:"flow"`
-	Stalled      *Stall             `json:"stalled,omitempty"` // no progress for long
+	Findings     []Finding          `json:"findings,omitempty"` // of the last preflight
+	Stalled      *Stall             `json:"stalled,omitempty"`  // no progress for long
 }
 
 // Jobs lists every job that is remembered, oldest first.
@@ -198,6 +200,13 @@ func (m *Manager) JobStatus(id string) (Status, bool) {
 	return Status{}, false
 }
 
+func returned(j topology.Job) int64 {
+	if !j.Back {
+		return 0
+	}
+	return j.KeysMoved - j.MovedForth
+}
+
 // status is called with mu held.
 func (m *Manager) status(j topology.Job) Status {
 	r := m.runners[j.ID]
@@ -207,9 +216,11 @@ func (m *Manager) status(j topology.Job) Status {
 		j = r.job
 	}
 	s := Status{Job: j.Clone(), AtMs: time.Now().UnixMilli(), SlotsText: topology.FormatRanges(j.Slots), SlotCount: topology.CountSlots(j.Slots), KeysLeft: -1, EtaS: -1}
+	s.Returned = returned(j)
 	if r == nil {
 		return s
 	}
+	s.Findings = r.findings
 	s.Stalled = r.stall(time.Now())
 	var counts map[string]int64
 	s.NowFirstErr, s.NowLastErr, counts = r.errs.peek()
@@ -221,6 +232,7 @@ func (m *Manager) status(j topology.Job) Status {
 	st := &mv.stats
 	s.Live = !j.Phase.Ended()
 	s.KeysMoved, s.BytesMoved = st.firstKeys+st.keys.Load(), st.firstBytes+st.bytes.Load()
+	s.Returned = returned(s.Job)
 	s.Pass, s.Scanned, s.Touched, s.MetBusy, s.StaleDropped = st.pass.Load(), st.scanned.Load(), st.touched.Load(), st.busy.Load(), st.stale.Load()
 	s.BatchKeys, s.BigKeys, s.LastProgress = mv.batch.Load(), st.bigKeys.Load(), st.lastProgress.Load()
 	s.InDoubt = mv.inDoubt()

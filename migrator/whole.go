@@ -150,7 +150,7 @@ func (m *mover) moveSlot(ctx context.Context, p *pool, slot int, listed []slotlo
 		}
 	}
 	for db, list := range keys {
-		if err := p.submit(list)(); err != nil {
+		if err := p.moveAll(list); err != nil {
 			m.breakUp(slot, err)
 			return err
 		}

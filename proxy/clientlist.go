@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"keyferry/internal/resp"
+	"net"
+	"syscall"
 )
 
 // defaultUser is the one user that there is.
@@ -50,9 +52,23 @@ func (s *session) describe() string {
 		cap(s.in)+cap(s.out)+s.held+multiMem, events, cmd, defaultUser, redirect, s.proto, s.libName, s.libVer)
 }
 
+// localAddr is the address that the client has reached. gnet only knows the one that is
+// listened on, which need not be of any interface.
 func (s *session) localAddr() string {
 	if s.conn == nil {
 		return ""
+	}
+	if c, ok := s.conn.(interface{ Fd() int }); ok {
+		sa, err := syscall.Getsockname(c.Fd())
+		if err != nil {
+			return ""
+		}
+		switch a := sa.(type) {
+		case *syscall.SockaddrInet4:
+			return (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
+		case *syscall.SockaddrInet6:
+			return (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
+		}
 	}
 	return s.conn.LocalAddr().String()
 }
@@ -200,10 +216,10 @@ func (s *session) clientKill(opts [][]byte) {
 
 func (s *session) killFilter(opts [][]byte) (f clientFilter, why string) {
 	f.not = s
-	if len(opts)%2 != 0 {
-		return f, "ERR syntax error"
-	}
 	for ; len(opts) > 0; opts = opts[2:] {
+		if len(opts) == 1 { // seen only now: what is wrong before it is said first
+			return f, "ERR syntax error"
+		}
 		arg := string(opts[1])
 		switch n, err := strconv.ParseInt(arg, 10, 64); strings.ToLower(string(opts[0])) {
 		case "id":

@@ -30,10 +30,7 @@ type clusterNode struct {
 // clusterNodes are the nodes in the order of their slots. me is the one that this client
 // has reached: by address, else the only one with this port, else the first.
 func (s *session) clusterNodes() (nodes []clusterNode, me int) {
-	here := ""
-	if s.conn != nil {
-		here = s.conn.LocalAddr().String()
-	}
+	here := s.localAddr()
 	list := s.l.srv.opt.Advertise
 	if len(list) == 0 {
 		list = []string{here}

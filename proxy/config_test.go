@@ -211,31 +211,40 @@ func TestResetStats(t *testing.T) {
 
 // TestConfigRewrite gives the owner of the file what was changed and nothing else.
 func TestConfigRewrite(t *testing.T) {
-	s, addr := startProxy(t, testredis.StartT(t))
+	srv := testredis.StartT(t)
+	_, addr := startProxy(t, srv)
 	c := testredis.NewClient(addr, "", 0)
 	defer c.Close()
 	if _, err := do(c, "CONFIG", "REWRITE"); err == nil || err.Error() != "ERR The server is running without a config file" {
 		t.Error(err)
 	}
-	var keys []string
-	var got Options
-	fail := errors.New("disk\nfull")
-	s.opt.Rewrite = func(o *Options, k []string) error {
-		keys, got = k, *o
-		return fail
+	type call struct {
+		keys []string
+		o    Options
 	}
+	calls, results := make(chan call, 1), make(chan error, 1)
+	_, addr = startProxyWith(t, func(o *Options) {
+		o.Rewrite = func(o *Options, keys []string) error {
+			calls <- call{keys, *o}
+			return <-results
+		}
+	}, srv)
+	c = testredis.NewClient(addr, "", 0)
+	defer c.Close()
 	if _, err := do(c, "CONFIG", "SET", "timeout", "77", "slowlog.max-len", "5"); err != nil {
 		t.Fatal(err)
 	}
+	results <- errors.New("disk\nfull")
 	if _, err := do(c, "CONFIG", "REWRITE"); err == nil || err.Error() != "ERR Rewriting config file: disk; full" {
 		t.Error(err)
 	}
-	fail = nil
+	<-calls
+	results <- nil
 	if _, err := do(c, "CONFIG", "REWRITE"); err != nil {
 		t.Error(err)
 	}
-	if !slices.Equal(keys, []string{"clients.idle-timeout", "slowlog.max-len"}) || got.IdleTimeout != 77*time.Second || got.SlowlogMaxLen != 5 {
-		t.Error(keys, got.IdleTimeout, got.SlowlogMaxLen)
+	if got := <-calls; !slices.Equal(got.keys, []string{"clients.idle-timeout", "slowlog.max-len"}) || got.o.IdleTimeout != 77*time.Second || got.o.SlowlogMaxLen != 5 {
+		t.Error(got.keys, got.o.IdleTimeout, got.o.SlowlogMaxLen)
 	}
 }
 

@@ -132,6 +132,9 @@ func frameArgs(frame []byte) [][]byte {
 	return args
 }
 
+// fewSamples is a count below which that a key was met says nothing about it.
+const fewSamples = 4
+
 // HotKey is a key with its recent rate.
 type HotKey struct {
 	DB        int     `json:"db"`
@@ -146,6 +149,7 @@ type HotKey struct {
 // loop's goroutine.
 func (s *Server) HotKeys(ctx context.Context, n int) []HotKey {
 	var lists [][]metrics.HotKey
+	scale := 0.0 // commands a second for each count; nearly the same on all loops
 	s.each(ctx, func(l *loop) {
 		if l.heat.every == 0 {
 			return
@@ -154,21 +158,17 @@ func (s *Server) HotKeys(ctx context.Context, n int) []HotKey {
 		// they stand for one interval more than has passed since the last halving.
 		window := halveEvery.Seconds() + float64(l.ns-l.heat.since)/1e9
 		window = min(window, float64(l.ns)/1e9+1)
-		keys := l.heat.keys.Keys()
-		for i := range keys {
-			keys[i].Count *= float64(l.heat.every) / window
-			keys[i].Written *= float64(l.heat.every) / window
-		}
-		lists = append(lists, keys)
+		scale = float64(l.heat.every) / window
+		lists = append(lists, l.heat.keys.Keys())
 	})
-	all := metrics.MergeHot(lists...)
+	all := slices.DeleteFunc(metrics.MergeHot(lists...), func(k metrics.HotKey) bool { return k.Count < fewSamples })
 	all = all[:min(n, len(all))]
 	s.mu.Lock()
 	scheme := s.table.Scheme
 	s.mu.Unlock()
 	out := make([]HotKey, 0, len(all))
 	for _, k := range all {
-		h := HotKey{DB: k.DB, Key: k.Name, Length: k.Length, Slot: -1, PerSecond: k.Count}
+		h := HotKey{DB: k.DB, Key: k.Name, Length: k.Length, Slot: -1, PerSecond: k.Count * scale}
 		if k.Length == len(k.Name) {
 			h.Slot = scheme.Slot([]byte(k.Name))
 		}

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"os"
@@ -132,7 +134,10 @@ func (r *report) server() {
 }
 
 // runID changes with every start, as Redis's does.
-func (s *Server) runID() string { return fmt.Sprintf("%040x", s.opt.Incarnation) }
+func (s *Server) runID() string {
+	sum := sha1.Sum(fmt.Appendf(nil, "keyferry %s %d %d", s.opt.Name, s.opt.Incarnation, s.started.UnixNano()))
+	return hex.EncodeToString(sum[:])
+}
 
 func boolBit(b bool) int {
 	if b {

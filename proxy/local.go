@@ -8,6 +8,7 @@ import (
 	"github.com/tidwall/redcon"
 
 	"keyferry/internal/resp"
+	"keyferry/router"
 )
 
 var okReply = []byte("+OK\r\n")
@@ -234,6 +235,10 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 		}
 		s.answer(w.B)
 	case "docs":
+		if len(s.l.table.Serving()) > 0 { // a server also has the trees of arguments, by which redis-cli gives hints
+			s.elsewhere(router.Any, s.lastCmd, args, nil)
+			return
+		}
 		list := resp.Commands
 		if len(args) > 2 {
 			list = nil

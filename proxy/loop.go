@@ -318,6 +318,7 @@ func (l *loop) adopt(t *router.Table) {
 		l.byGroup[i] = make([]*upstream.Pipe, 2*t.Databases)
 	}
 	l.noteOwners(old, t)
+	l.turnParked(t)
 	l.retireLent()
 	l.unblockMisplaced()
 }

@@ -1,6 +1,10 @@
 package proxy
 
-import "keyferry/internal/resp"
+import (
+	"maps"
+
+	"keyferry/internal/resp"
+)
 
 // refusalText says why a command is not served, one sentence each. Those that a gateway
 // could serve and does not have no place here.
@@ -48,6 +52,9 @@ func refusalNamed(name string) string {
 	}
 	return text
 }
+
+// Refusals are all reasons, by the command's name.
+func Refusals() map[string]string { return maps.Clone(refusalText) }
 
 // unknownButRefused is for names that Redis itself knows in another role only.
 func unknownButRefused(name []byte) (text string, yes bool) {

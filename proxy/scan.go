@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"github.com/tidwall/redcon"
@@ -84,9 +85,6 @@ func movesSince(t *router.Table, epoch uint64) (out []router.Move, known bool) {
 func singleHop(t *router.Table, moves []router.Move) bool {
 	seen := make([]bool, len(t.Slots))
 	for _, m := range moves {
-		if m.Turned {
-			return false
-		}
 		for _, r := range m.Slots {
 			for s := r.First; s <= r.Last; s++ {
 				if seen[s] {
@@ -197,7 +195,35 @@ func (x *scanning) ask(l *loop, r *request) {
 		return
 	}
 	x.args[1] = strconv.AppendUint(nil, x.at.at, 10)
-	x.send(l, r, group, resp.AppendRequest(nil, x.args...))
+	args := x.args
+	if moves, _ := movesSince(l.table, x.at.since(l.table.Epoch)); len(moves) > 0 {
+		args = hurried(args)
+	}
+	x.send(l, r, group, resp.AppendRequest(nil, args...))
+}
+
+// hurriedCount is how many keys a step of a scan looks at, at least, once slots have moved
+// since it began. If one moves twice before the scan is over it has to begin again: in steps
+// of ten keys, as redis-cli makes them, it could be overtaken by the jobs for ever.
+const hurriedCount = 1000
+
+// hurried is a SCAN with a COUNT of at least hurriedCount. What is no COUNT stays as it is:
+// the server says so.
+func hurried(args [][]byte) [][]byte {
+	count := []byte(strconv.Itoa(hurriedCount))
+	for i := 2; i+1 < len(args); i += 2 {
+		if bytes.EqualFold(args[i], []byte("count")) {
+			if n, err := strconv.Atoi(string(args[i+1])); err == nil && n > 0 && n < hurriedCount {
+				args = slices.Clone(args)
+				args[i+1] = count
+			}
+			return args
+		}
+	}
+	if len(args)%2 != 0 {
+		return args
+	}
+	return append(slices.Clone(args), []byte("COUNT"), count)
 }
 
 // groupNumber is the index of the group with a number; -1 if there is none.

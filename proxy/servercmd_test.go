@@ -291,7 +291,7 @@ func TestSecrets(t *testing.T) {
 	}{
 		{"AUTH p", "AUTH -"}, {"AUTH u p", "AUTH - -"}, {"HELLO 3 AUTH u p SETNAME n", "HELLO 3 AUTH - - SETNAME n"}, {"HELLO 3 AUTH u", "HELLO 3 AUTH -"},
 		{"config set maxclients 5 requirepass p", "config set maxclients 5 requirepass -"}, {"CONFIG SET password p timeout 5", "CONFIG SET password - - -"},
-		{"CONFIG SET timeout 5", "CONFIG SET timeout 5"}, {"CONFIG GET requirepass", "CONFIG GET requirepass"}, {"ACL SETUSER u >p", "ACL SETUSER - -"},
+		{"CONFIG SET http.token t", "CONFIG SET http.token -"}, {"CONFIG SET timeout 5", "CONFIG SET timeout 5"}, {"CONFIG GET requirepass", "CONFIG GET requirepass"}, {"ACL SETUSER u >p", "ACL SETUSER - -"},
 		{"MIGRATE h 1 k 0 10 AUTH2 u p", "MIGRATE h 1 k 0 10 AUTH2 - -"}, {"SET auth p", "SET auth p"}, {"CONFIG SET requirepass", "CONFIG SET requirepass"},
 	} {
 		args := strings.Fields(x.cmd)

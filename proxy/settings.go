@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,6 +79,18 @@ func init() {
 			settingOfKey[key] = x
 		}
 	}
+}
+
+// LiveSettings are the names of all that CONFIG SET can change.
+func LiveSettings() []string {
+	var names []string
+	for _, x := range settings {
+		if x.set != nil {
+			names = append(names, x.name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func always(v string) func(*Server, *Options) string {

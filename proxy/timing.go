@@ -274,9 +274,11 @@ func secret(args []string) (from, to int) {
 // secretSetting is where in a CONFIG SET the first secret is; behind it nothing is shown.
 func secretSetting(args []string) int {
 	for i := 2; i < len(args); i += 2 {
-		switch strings.ToLower(args[i]) {
-		case "requirepass", "password", "masterauth", "masteruser", "tls-key-file-pass":
-			return i + 1
+		name := strings.ToLower(args[i])
+		for _, end := range []string{"pass", "password", "masterauth", "masteruser", "token"} {
+			if strings.HasSuffix(name, end) {
+				return i + 1
+			}
 		}
 	}
 	return len(args)

@@ -113,7 +113,7 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 		return "ERR Command not allowed inside a transaction"
 	case runsAnywhere(cmd):
 		return ""
-	case !cmd.Serve.ByKey():
+	case !InMulti(cmd):
 		return fmt.Sprintf("ERR '%s' inside MULTI is not supported through the gateway: a transaction runs on the server of its keys", cmd.Name)
 	}
 	keys, err := cmd.AppendKeys(s.l.keyIndex[:0], args)
@@ -140,6 +140,11 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 	}
 	tx.keys = appendKeys(tx.keys, tx.db, cmd, args, keys)
 	return ""
+}
+
+// InMulti reports whether a command may be part of a transaction.
+func InMulti(cmd *resp.Command) bool {
+	return cmd.Flags&resp.NoMulti == 0 && (runsAnywhere(cmd) || cmd.Serve.ByKey())
 }
 
 // runsAnywhere: commands without keys that mean the same on whatever server a transaction

@@ -112,7 +112,11 @@ func (t *Table) whySlot(x *Explanation, args [][]byte) []string {
 	if t.Scheme == Codis {
 		hash = "CRC32 mod 1024"
 	}
-	out := []string{fmt.Sprintf("its %d key(s) have slot %d (%s of the name, or of what is in {…})", len(x.Keys), x.Slot, hash)}
+	whose := "its key has"
+	if n := len(x.Keys); n > 1 {
+		whose = fmt.Sprintf("its %d keys have", n)
+	}
+	out := []string{fmt.Sprintf("%s slot %d (%s of the name, or of what is in {…})", whose, x.Slot, hash)}
 	switch t.RouteSlot(x.Slot) {
 	case Unserved:
 		return append(out, "no group serves that slot: it is answered with -CLUSTERDOWN")

@@ -35,7 +35,7 @@ type Job struct {
 
 // Slot is the route of one slot.
 type Slot struct {
-	Owner  int16 // group that serves it, or the source while it moves; -1: nobody
+	Owner  int16 // group that serves it, or from which it moves; -1: nobody
 	Target int16 // group that it moves to; -1: it does not move
 	Job    int16 // index into Table.Jobs while it moves
 }
@@ -47,7 +47,6 @@ type Move struct {
 	Source   int    // group number
 	Target   int    // group number; -1: the group is gone
 	From, To uint64 // epochs; To is 0 while it goes on
-	Turned   bool   // its keys may have moved both ways
 }
 
 // Table is the routing of one epoch.
@@ -219,9 +218,17 @@ func Build(st topology.State, locks func(job string) (*slotlock.Table, *slotlock
 	}
 	t.ForgottenTo = st.ForgottenTo
 	for _, j := range st.Jobs {
-		if j.MovesFrom > 0 {
-			t.Moves = append(t.Moves, Move{Slots: j.Slots, Source: numberOf(t, index, j.Source), Target: numberOf(t, index, j.Target), From: j.MovesFrom, To: j.MovesTo})
+		if j.MovesFrom == 0 {
+			continue
 		}
+		m := Move{Slots: j.Slots, Source: numberOf(t, index, j.Source), Target: numberOf(t, index, j.Target), From: j.MovesFrom, To: j.MovesTo}
+		if j.Back { // forth until it turned round, and back from then on
+			back := Move{Slots: j.Slots, Source: m.Target, Target: m.Source, From: j.TurnedAt, To: j.MovesTo}
+			m.To = j.TurnedAt
+			t.Moves = append(t.Moves, m, back)
+			continue
+		}
+		t.Moves = append(t.Moves, m)
 	}
 	for i := range t.Slots {
 		t.Slots[i] = Slot{Owner: -1, Target: -1, Job: -1}
@@ -241,9 +248,13 @@ func Build(st topology.State, locks func(job string) (*slotlock.Table, *slotlock
 		}
 		n := int16(len(t.Jobs))
 		t.Jobs = append(t.Jobs, Job{ID: j.ID, Locks: lt, Whole: whole})
+		from, to := index[j.Source], index[j.Target]
+		if j.Back {
+			from, to = to, from
+		}
 		for _, r := range j.Slots {
 			for s := r.First; s <= r.Last; s++ {
-				t.Slots[s].Target, t.Slots[s].Job = index[j.Target], n
+				t.Slots[s] = Slot{Owner: from, Target: to, Job: n}
 			}
 		}
 	}

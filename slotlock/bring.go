@@ -5,13 +5,13 @@ package slotlock
 // moved is left to those who use it at the source, and so is the command.
 func (t *Table) Bring(db int, name []byte, w Waiter) Verdict {
 	if t.away.Load() {
-		s := t.shard(db, name)
+		d := t.secrets.of(db, name)
+		s := t.shard(d)
 		s.mu.Lock()
 		e := s.entries[Key{db, string(name)}]
-		if (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.homes.maybeTarget(s.tagged(db, name)) {
+		if !s.frozen && (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.homes.has(d) {
 			if e == nil {
-				e = &entry{}
-				s.entries[Key{db, string(name)}] = e
+				e = s.enter(Key{db, string(name)}, sharedOnly)
 			}
 			e.shared++
 			t.holds.Add(1)

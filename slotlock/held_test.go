@@ -3,7 +3,7 @@ package slotlock
 import "testing"
 
 func TestHeld(t *testing.T) {
-	l := New(Options{ExpectedKeys: 100, FalsePositive: 1e-6, RecentKeys: 1024, MaxWaiting: 10})
+	l := New(Options{ExpectedKeys: 100, MaxWaiting: 10})
 	a, b, c := Key{0, "a"}, Key{1, "b"}, Key{0, "c"}
 	l.Admit(0, []byte("a"), nil)
 	l.TryLock(b)

@@ -1,7 +1,7 @@
 package slotlock
 
 import (
-	"hash/maphash"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 )
@@ -44,11 +44,11 @@ type Key struct {
 type Mode uint8
 
 const (
-	// Filtered: the filter has seen every key that went to the target, so a miss means
-	// that the key is certainly not moved and it is served at the source.
+	// Filtered: the table knows every key that went to the target, so one that it does not
+	// know is served at the source.
 	Filtered Mode = iota
 	// Resolve: every touch of a key that is not known to be moved brings it to the
-	// target first. Used in the tail phase and when the filter is not complete.
+	// target first. Used in the tail phase and when the table does not know all of those.
 	Resolve
 	// AllTarget: the source has been proven empty; every key's home is the target.
 	AllTarget
@@ -56,13 +56,13 @@ const (
 
 // Options size a Table. All are hints but MaxWaiting.
 type Options struct {
-	ExpectedKeys  int     // keys the job is thought to move; sizes the filter
-	FalsePositive float64 // of the filter, per lookup
-	RecentKeys    int     // exact memory of the keys moved last
-	MaxWaiting    int     // keys that may be locked or wanted on behalf of clients
-	Mode          Mode    // Filtered for a job that starts, Resolve for one that was resumed
-	Closed        bool    // Take gives nothing before Open
+	ExpectedKeys int  // keys the job is thought to move; the memory of them begins with that size
+	MaxWaiting   int  // keys that may be locked or wanted on behalf of clients
+	Mode         Mode // Filtered for a job that starts, Resolve for one that was resumed
+	Closed       bool // Take gives nothing before Open
 }
+
+const spareMax = 64 // entries a shard keeps for use again
 
 const shardCount = 64 // a power of two; far more than there are loops and mover workers
 
@@ -70,7 +70,7 @@ const shardCount = 64 // a power of two; far more than there are loops and mover
 // does no I/O: every outcome follows from the order of the calls alone, which is what
 // lets the explorer in test/sim run it.
 type Table struct {
-	seed    maphash.Seed
+	secrets secrets
 	shards  [shardCount]shard
 	holds   atomic.Int64 // shared holds outstanding, of all keys
 	grants  atomic.Int64 // times that Abort let waiters run at the source
@@ -91,9 +91,10 @@ type Table struct {
 type shard struct {
 	mu      sync.Mutex // protects all below; held for nanoseconds, never across a Wake
 	mode    Mode
+	frozen  bool // see Freeze
 	entries map[Key]*entry
+	spare   []*entry // no longer in entries
 	homes   homes
-	scratch []byte
 }
 
 type entryState uint8
@@ -114,31 +115,27 @@ type entry struct {
 
 // New makes the lock table of one job.
 func New(o Options) *Table {
-	t := &Table{seed: maphash.MakeSeed(), bell: make(chan struct{}, 1), maxWait: int64(max(o.MaxWaiting, 1)), closed: o.Closed}
+	t := &Table{secrets: secrets{rand.Uint64(), rand.Uint64()}, bell: make(chan struct{}, 1), maxWait: int64(max(o.MaxWaiting, 1)), closed: o.Closed}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mode = o.Mode
 		s.entries = make(map[Key]*entry)
-		s.homes.init(o.ExpectedKeys/shardCount, o.FalsePositive, o.RecentKeys/shardCount)
+		s.homes.init(o.ExpectedKeys/shardCount, i)
 	}
 	return t
 }
 
-func (t *Table) shard(db int, name []byte) *shard {
-	h := maphash.Bytes(t.seed, name) + uint64(db)*0x9e3779b97f4a7c15
-	return &t.shards[h%shardCount]
-}
-
-func (t *Table) shardOf(k Key) *shard {
-	h := maphash.String(t.seed, k.Name) + uint64(k.DB)*0x9e3779b97f4a7c15
-	return &t.shards[h%shardCount]
-}
+func (t *Table) shard(d digest) *shard { return &t.shards[d.lo%shardCount] }
 
 // Admit decides about a client's command on one key. It is the only way in for clients.
 func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
-	s := t.shard(db, name)
+	d := t.secrets.of(db, name)
+	s := t.shard(d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.frozen && s.freezing(Key{db, string(name)}, w) {
+		return Wait
+	}
 	e := s.entries[Key{db, string(name)}]
 	if e != nil && e.state != sharedOnly {
 		e.addWaiter(w)
@@ -148,17 +145,16 @@ func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
 	case AllTarget:
 		return Target
 	case Filtered:
-		if !s.homes.maybeTarget(s.tagged(db, name)) {
+		if !s.homes.has(d) {
 			if e == nil {
-				e = &entry{}
-				s.entries[Key{db, string(name)}] = e
+				e = s.enter(Key{db, string(name)}, sharedOnly)
 			}
 			e.shared++
 			t.holds.Add(1)
 			return Source
 		}
 	}
-	if s.homes.certainlyTarget(Key{db, string(name)}) {
+	if s.homes.has(d) {
 		return Target
 	}
 	return t.demand(s, e, Key{db, string(name)}, w)
@@ -167,16 +163,20 @@ func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
 // Resolve brings a key to the target whatever Admit would say: for a command with
 // several keys of which one lives there already. It answers Wait, Target or Full.
 func (t *Table) Resolve(db int, name []byte, w Waiter) Verdict {
-	s := t.shard(db, name)
+	d := t.secrets.of(db, name)
+	s := t.shard(d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := Key{db, string(name)}
+	if s.freezing(k, w) {
+		return Wait
+	}
 	e := s.entries[k]
 	if e != nil && e.state != sharedOnly {
 		e.addWaiter(w)
 		return Wait
 	}
-	if s.mode == AllTarget || s.homes.certainlyTarget(k) {
+	if s.mode == AllTarget || s.homes.has(d) {
 		return Target
 	}
 	return t.demand(s, e, k, w)
@@ -188,8 +188,7 @@ func (t *Table) demand(s *shard, e *entry, k Key, w Waiter) Verdict {
 		return Full
 	}
 	if e == nil {
-		e = &entry{}
-		s.entries[k] = e
+		e = s.enter(k, sharedOnly)
 	}
 	e.client = true
 	t.waiting.Add(1)
@@ -205,7 +204,7 @@ func (t *Table) demand(s *shard, e *entry, k Key, w Waiter) Verdict {
 
 // Dup takes another shared hold for a caller that has one already.
 func (t *Table) Dup(k Key) {
-	s := t.shardOf(k)
+	s := t.shard(t.secrets.ofKey(k))
 	s.mu.Lock()
 	e := s.entries[k]
 	if e == nil || e.shared == 0 {
@@ -219,7 +218,7 @@ func (t *Table) Dup(k Key) {
 
 // Release gives one shared hold back.
 func (t *Table) Release(k Key) {
-	s := t.shardOf(k)
+	s := t.shard(t.secrets.ofKey(k))
 	s.mu.Lock()
 	e := s.entries[k]
 	if e == nil || e.shared == 0 {
@@ -232,8 +231,8 @@ func (t *Table) Release(k Key) {
 		if e.state == wanted {
 			e.state = locked
 			t.touch(k)
-		} else {
-			delete(s.entries, k)
+		} else if e.empty() {
+			s.drop(k, e)
 		}
 	}
 	s.mu.Unlock()
@@ -241,13 +240,13 @@ func (t *Table) Release(k Key) {
 
 // TryLock locks a key for the mover if nobody holds it.
 func (t *Table) TryLock(k Key) bool {
-	s := t.shardOf(k)
+	s := t.shard(t.secrets.ofKey(k))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.entries[k] != nil {
 		return false
 	}
-	s.entries[k] = &entry{state: locked}
+	s.enter(k, locked)
 	return true
 }
 
@@ -255,12 +254,12 @@ func (t *Table) TryLock(k Key) bool {
 // its holders are done it is locked and appears among the touched keys. Unwant ends the
 // wait. False if the key is locked or wanted already, which serves as well.
 func (t *Table) Want(k Key) bool {
-	s := t.shardOf(k)
+	s := t.shard(t.secrets.ofKey(k))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[k]
 	if e == nil {
-		s.entries[k] = &entry{state: locked}
+		s.enter(k, locked)
 		t.touch(k)
 		return true
 	}
@@ -275,7 +274,7 @@ func (t *Table) Want(k Key) bool {
 // makes no convoy: those who queued behind the wish ask again. True if it was so; a key
 // wanted by a client as well stays wanted.
 func (t *Table) Unwant(k Key) bool {
-	s := t.shardOf(k)
+	s := t.shard(t.secrets.ofKey(k))
 	s.mu.Lock()
 	e := s.entries[k]
 	if e == nil || e.state != wanted || e.client {
@@ -293,15 +292,20 @@ func (t *Table) Unwant(k Key) bool {
 // Commit unlocks a key whose home is the target from now on, also if there was nothing
 // to move: the waiters run there, and may create it there.
 func (t *Table) Commit(k Key) {
-	s := t.shardOf(k)
+	d := t.secrets.ofKey(k)
+	s := t.shard(d)
 	s.mu.Lock()
 	e := s.mustBeLocked(k)
-	s.homes.add(k, s.taggedKey(k))
-	delete(s.entries, k)
-	s.mu.Unlock()
+	s.homes.add(d)
+	woken := e.waiters
 	t.done(e)
+	s.drop(k, e)
+	if s.keep(k, woken) {
+		woken = nil
+	}
+	s.mu.Unlock()
 	t.moved.Add(1)
-	t.wake(k, e.waiters, Target)
+	t.wake(k, woken, Target)
 }
 
 // Abort unlocks a key that stays where it is. With atSource the caller has proof that
@@ -309,27 +313,28 @@ func (t *Table) Commit(k Key) {
 // those who wait run at the source, whatever the mode, so that a full target is never
 // their problem. Without, they ask again.
 func (t *Table) Abort(k Key, atSource bool) {
-	s := t.shardOf(k)
+	s := t.shard(t.secrets.ofKey(k))
 	s.mu.Lock()
 	e := s.mustBeLocked(k)
 	woken := e.waiters
 	v := Wait
-	if atSource && len(woken) > 0 {
+	t.done(e)
+	s.drop(k, e)
+	if s.keep(k, woken) {
+		woken = nil
+	} else if atSource && len(woken) > 0 {
 		v = Source
-		s.entries[k] = &entry{shared: len(woken)}
+		s.enter(k, sharedOnly).shared = len(woken)
 		t.holds.Add(int64(len(woken)))
 		t.grants.Add(1)
-	} else {
-		delete(s.entries, k)
 	}
 	s.mu.Unlock()
-	t.done(e)
 	t.wake(k, woken, v)
 }
 
 // Cancel withdraws a waiter. It may be woken all the same if that was under way.
 func (t *Table) Cancel(k Key, w Waiter) {
-	s := t.shardOf(k)
+	s := t.shard(t.secrets.ofKey(k))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[k]
@@ -339,6 +344,9 @@ func (t *Table) Cancel(k Key, w Waiter) {
 	for i := range e.waiters {
 		if e.waiters[i] == w {
 			e.waiters = append(e.waiters[:i], e.waiters[i+1:]...)
+			if e.empty() {
+				s.drop(k, e)
+			}
 			return
 		}
 	}
@@ -355,13 +363,14 @@ func (t *Table) SetMode(m Mode) {
 	}
 }
 
-// MaybeMoved reports whether the key has been committed, but for the filter's false
-// positives. Used when a source comes back from an older dump with keys that had left.
-func (t *Table) MaybeMoved(k Key) bool {
-	s := t.shardOf(k)
+// Moved reports whether the key has been committed. Used when a source comes back from an
+// older dump with keys that had left.
+func (t *Table) Moved(k Key) bool {
+	d := t.secrets.ofKey(k)
+	s := t.shard(d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.homes.maybeTarget(s.taggedKey(k))
+	return s.homes.has(d)
 }
 
 // Touched is signalled when Take has something to give.
@@ -457,6 +466,24 @@ func (e *entry) addWaiter(w Waiter) {
 	e.waiters = append(e.waiters, w)
 }
 
+// enter and drop begin and end a key's entry.
+func (s *shard) enter(k Key, st entryState) *entry {
+	e := &entry{}
+	if n := len(s.spare); n > 0 {
+		e, s.spare = s.spare[n-1], s.spare[:n-1]
+	}
+	e.state = st
+	s.entries[k] = e
+	return e
+}
+
+func (s *shard) drop(k Key, e *entry) {
+	delete(s.entries, k)
+	if *e = (entry{}); len(s.spare) < spareMax {
+		s.spare = append(s.spare, e)
+	}
+}
+
 func (s *shard) mustBeLocked(k Key) *entry {
 	e := s.entries[k]
 	if e == nil || e.state != locked {
@@ -464,15 +491,4 @@ func (s *shard) mustBeLocked(k Key) *entry {
 		panic("slotlock: Commit or Abort of a key that is not locked")
 	}
 	return e
-}
-
-// tagged is the name with its database in front, as the filter knows it.
-func (s *shard) tagged(db int, name []byte) []byte {
-	s.scratch = append(append(s.scratch[:0], byte(db), byte(db>>8)), name...)
-	return s.scratch
-}
-
-func (s *shard) taggedKey(k Key) []byte {
-	s.scratch = append(append(s.scratch[:0], byte(k.DB), byte(k.DB>>8)), k.Name...)
-	return s.scratch
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -177,17 +179,22 @@ func migrateCommand() *cobra.Command {
 	r := &remote{}
 	var to string
 	var l limitFlags
-	var dry bool
+	var dry, purge bool
 	c := &cobra.Command{Use: "migrate <first>-<last>[,<first>-<last>...] --to <group>", Short: "Move slots with their keys while clients go on", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if to == "" {
 				return errUsage{errors.New("--to <group> is needed")}
 			}
-			return r.plansOrIDs(cmd, append([]string{"MIGRATE", a[0], "TO", to}, l.args(cmd)...), dry)
+			args := append([]string{"MIGRATE", a[0], "TO", to}, l.args(cmd)...)
+			if purge {
+				args = append(args, "PURGE")
+			}
+			return r.plansOrIDs(cmd, args, dry)
 		}}
 	r.flags(c)
 	c.Flags().StringVar(&to, "to", "", "group that gets the slots")
 	l.flags(c)
+	c.Flags().BoolVar(&purge, "purge", false, "remove keys of the slots that the target holds already")
 	c.Flags().BoolVar(&dry, "dryrun", false, "show what would move, and move nothing")
 	return c
 }
@@ -196,12 +203,18 @@ func rebalanceCommand() *cobra.Command {
 	r := &remote{}
 	var by string
 	var dry bool
-	c := &cobra.Command{Use: "rebalance", Short: "Move slots so that every group has an equal share", Args: exactly(0),
+	var weights map[string]string
+	c := &cobra.Command{Use: "rebalance", Short: "Move slots so that every group has its share", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return r.plansOrIDs(cmd, []string{"REBALANCE", "BY", by}, dry)
+			args := []string{"REBALANCE", "BY", by}
+			for _, g := range slices.Sorted(maps.Keys(weights)) {
+				args = append(args, "WEIGHT", g, weights[g])
+			}
+			return r.plansOrIDs(cmd, args, dry)
 		}}
 	r.flags(c)
-	c.Flags().StringVar(&by, "by", "slots", "slots, keys or memory")
+	c.Flags().StringVar(&by, "by", "slots", "slots, keys, memory or ops")
+	c.Flags().StringToStringVar(&weights, "weight", nil, "the part that a group is to have, as g1=2,g2=0.5; 1 where none is given, 0 empties it")
 	c.Flags().BoolVar(&dry, "dryrun", false, "show what would move, and move nothing")
 	return c
 }
@@ -220,9 +233,9 @@ func (r *remote) plansOrIDs(cmd *cobra.Command, args []string, dry bool) error {
 				n += s.Last - s.First + 1
 				parts = append(parts, fmt.Sprintf("%d-%d", s.First, s.Last))
 			}
-			rows = append(rows, []string{p.Source, p.Target, strconv.Itoa(n), strconv.FormatInt(p.Keys, 10), strings.Join(parts, ",")})
+			rows = append(rows, []string{p.Source, p.Target, strconv.Itoa(n), strconv.FormatInt(p.Keys, 10), strconv.FormatInt(p.Bytes, 10), strconv.FormatInt(p.Seconds, 10), strings.Join(parts, ",")})
 		}
-		return table(cmd.OutOrStdout(), "FROM\tTO\tSLOTS\tKEYS (ESTIMATE)\tRANGES", rows)
+		return table(cmd.OutOrStdout(), "FROM\tTO\tSLOTS\tKEYS (ESTIMATE)\tBYTES\tSECONDS\tRANGES", rows)
 	}
 	var ids []string
 	if done, err := r.rows(cmd, &ids, args...); done || err != nil {

@@ -127,6 +127,7 @@ func benchCompareCommand() *cobra.Command {
 	cfg := bench.CompareConfig{Ops: []string{"get", "set"}}
 	var asJSON bool
 	var loops int
+	var out string
 	c := &cobra.Command{Use: "compare", Short: "Side by side in one run: direct Redis, nutcracker (twemproxy) and keyferry over the same two servers", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible()
@@ -141,6 +142,11 @@ func benchCompareCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if out != "" {
+				if err := save(out, rep); err != nil {
+					return err
+				}
+			}
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(rep)
 			}
@@ -148,6 +154,9 @@ func benchCompareCommand() *cobra.Command {
 			return nil
 		}}
 	f := c.Flags()
+	f.StringVar(&out, "out", "", "also write the result as JSON to this file")
+	f.StringVar(&cfg.HalfOf, "half-of", "nutcracker", "after each kind of load, the latency of all at half of this one's maximum (empty: without)")
+	f.IntSliceVar(&cfg.Idle, "idle", nil, "also the memory with so many idle clients, as 0,1000,9000")
 	f.IntVar(&cfg.Clients, "clients", 50, "connections")
 	f.IntSliceVar(&cfg.Pipelines, "pipelines", []int{1, 16, 100}, "requests in one write")
 	f.StringSliceVar(&cfg.Ops, "ops", cfg.Ops, "get, set, mixed, mget")
@@ -200,10 +209,11 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 			return p, err
 		}
 	}
+	servers := []int{p.servers[0].PID(), p.servers[1].PID()}
 	p.list = []bench.Peer{
 		{Name: "redis", Addr: p.servers[0].Addr, PID: p.servers[0].PID()},
-		{Name: "nutcracker", Addr: p.nut.Addr, PID: p.nut.PID},
-		{Name: "keyferry", Addr: addrs[0], PID: p.gateway.PID()},
+		{Name: "nutcracker", Addr: p.nut.Addr, PID: p.nut.PID, Servers: servers},
+		{Name: "keyferry", Addr: addrs[0], PID: p.gateway.PID(), Servers: servers},
 	}
 	return p, nil
 }

@@ -32,8 +32,7 @@ func migrationCommand() *cobra.Command {
 			}
 			return table(cmd.OutOrStdout(), "JOB\tPHASE\tFROM\tTO\tSLOTS\tKEYS MOVED\tREASON", rows)
 		}})
-	for _, verb := range []struct{ name, short string }{{"pause", "Stop moving keys; clients go on"}, {"resume", "Go on with a paused or failed job"},
-		{"cancel", "End a job that has moved nothing; leave another paused as it is"}} {
+	for _, verb := range []struct{ name, short string }{{"pause", "Stop moving keys; clients go on"}, {"resume", "Go on with a paused or failed job"}} {
 		c.AddCommand(&cobra.Command{Use: verb.name + " <id>", Short: verb.short, Args: exactly(1),
 			RunE: func(cmd *cobra.Command, a []string) error {
 				return r.say(cmd, "MIGRATION", strings.ToUpper(verb.name), a[0])
@@ -50,7 +49,21 @@ func migrationCommand() *cobra.Command {
 				return err
 			}
 			return printFields(cmd.OutOrStdout(), v, false)
-		}}, logCommand(r), limitCommand(r), watchCommand(r))
+		}}, cancelCommand(r), logCommand(r), limitCommand(r), watchCommand(r))
+	return c
+}
+
+func cancelCommand(r *remote) *cobra.Command {
+	var revert bool
+	c := &cobra.Command{Use: "cancel <id>", Short: "End a job that has moved nothing; leave another paused as it is, or bring back what has moved", Args: exactly(1),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			what := "STAY"
+			if revert {
+				what = "REVERT"
+			}
+			return r.say(cmd, "MIGRATION", "CANCEL", a[0], what)
+		}}
+	c.Flags().BoolVar(&revert, "revert", false, "bring back what has moved, while clients go on")
 	return c
 }
 

@@ -13,7 +13,7 @@ import (
 	"keyferry/migrator"
 )
 
-const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id> | LIMIT <id> " + limitsUsage
+const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id> | LIMIT <id> " + limitsUsage
 
 func (s *Server) migration(ctx context.Context, args []string) any {
 	args, asJ := wantsJSON(args)
@@ -45,6 +45,10 @@ func (s *Server) migration(ctx context.Context, args []string) any {
 		return done(s.Manager.Resume(ctx, args[1]))
 	case verb == "cancel" && len(args) == 2:
 		return s.cancel(ctx, args[1])
+	case verb == "cancel" && len(args) == 3 && word(args, 2, "stay"):
+		return s.cancel(ctx, args[1])
+	case verb == "cancel" && len(args) == 3 && word(args, 2, "revert"):
+		return s.revert(ctx, args[1])
 	case verb == "log" && len(args) == 2:
 		return s.jobLog(ctx, args[1], asJ)
 	case verb == "limit" && len(args) > 2:
@@ -96,7 +100,7 @@ func (s *Server) jobStatus(ids []string, asJ bool) any {
 
 func statusFields(j migrator.Status) []any {
 	f := []any{"id", j.ID, "phase", string(j.Phase), "reason", j.Reason, "source", j.Source, "target", j.Target,
-		"slots", j.SlotsText, "slot_count", j.SlotCount, "keys_moved", j.KeysMoved, "bytes_moved", j.BytesMoved,
+		"slots", j.SlotsText, "slot_count", j.SlotCount, "keys_moved", j.KeysMoved, "keys_returned", j.Returned, "bytes_moved", j.BytesMoved,
 		"keys_per_s", j.RateNow, "estimated_keys_left", j.KeysLeft, "eta_s", j.EtaS, "pass", j.Pass,
 		"keys_scanned", j.Scanned, "keys_moved_on_touch", j.Touched, "keys_met_in_use", j.MetBusy,
 		"keys_waited_for", j.Waiting, "stale_copies_dropped", j.StaleDropped,
@@ -198,6 +202,16 @@ func (s *Server) cancel(ctx context.Context, id string) any {
 		return status("OK cancelled: nothing had moved")
 	}
 	return status("OK paused: " + j.Reason)
+}
+
+func (s *Server) revert(ctx context.Context, id string) any {
+	if err := s.Manager.Revert(ctx, id); err != nil {
+		return err
+	}
+	if j, _ := s.Manager.JobStatus(id); j.Phase == topology.Cancelled {
+		return status("OK cancelled: nothing had moved")
+	}
+	return status("OK reverting: what has moved is brought back")
 }
 
 // cluster answers the migration verbs of Redis 8.4 and Valkey 9. A gateway is not a node,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"keyferry/internal/topology"
@@ -18,16 +19,20 @@ var proxyHelp = []any{
 	status("    The groups: one primary each."),
 	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"),
 	status("    Which group serves which slot. ASSIGN is for slots that nobody owns."),
-	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [<limits>] [DRYRUN]"),
+	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [<limits>] [PURGE] [DRYRUN]"),
 	status("    Move slots with their keys while clients go on. Answers the job's id, or an array of ids"),
 	status("    when the slots come from several groups."),
+	status("    DRYRUN checks both ends, changes nothing, and says what it finds. PURGE removes keys of the"),
+	status("    slots that the target holds already, instead of refusing."),
 	status("    Limits: " + limitsUsage + "."),
 	status("    MAXP99 makes the mover yield while clients wait longer than that."),
-	status("REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"),
-	status("    Move slots so that every group has an equal share. Answers the ids of the jobs."),
-	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> | LOG <id>"),
+	status(rebalanceUsage),
+	status("    Move slots so that every group has its share, by weights (1 where none is given; 0 empties"),
+	status("    a group). Answers the ids of the jobs."),
+	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id>"),
 	status("MIGRATION LIMIT <id> <limits>"),
-	status("    Jobs. CANCEL ends a job that has moved nothing; another is left paused as it is."),
+	status("    Jobs. CANCEL ends a job that has moved nothing; of another, STAY (the default) leaves it"),
+	status("    paused as it is, and REVERT brings back what has moved while clients go on."),
 	status("    LIMIT changes the limits of a job that runs; 0 takes one away."),
 	status("    LOG is everything that happened to a job. SUBSCRIBE keyferry:migrations gives it as it"),
 	status("    happens, with the progress, as JSON."),
@@ -170,7 +175,7 @@ type SlotRow struct {
 	First  int    `json:"first"`
 	Last   int    `json:"last"`
 	Group  string `json:"group"` // "": nobody
-	State  string `json:"state"` // stable, moving, unassigned
+	State  string `json:"state"` // stable, moving, returning (from the job's target), unassigned
 	Target string `json:"target,omitempty"`
 	Job    string `json:"job,omitempty"`
 }
@@ -193,6 +198,9 @@ func SlotRows(st topology.State) []SlotRow {
 		for _, r := range j.Slots {
 			for i := r.First; i <= r.Last; i++ {
 				rows[i].State, rows[i].Target, rows[i].Job = "moving", j.Target, j.ID
+				if j.Back { // they are the group's again, and come from the job's target
+					rows[i].State = "returning"
+				}
 			}
 		}
 	}
@@ -263,7 +271,7 @@ func (s *Server) slot(ctx context.Context, args []string) any {
 	return out
 }
 
-const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> " + limitsUsage + " [DRYRUN]"
+const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> " + limitsUsage + " [PURGE] [DRYRUN]"
 
 func (s *Server) migrate(ctx context.Context, args []string) any {
 	if word(args, 0, "help") {
@@ -284,6 +292,8 @@ func (s *Server) migrate(ctx context.Context, args []string) any {
 		switch {
 		case word(args, i, "dryrun"):
 			dry = true
+		case word(args, i, "purge"):
+			q.Purge = true
 		default:
 			next, err := takeLimit(&q.Limits, args, i)
 			if err != nil {
@@ -299,7 +309,10 @@ func (s *Server) migrate(ctx context.Context, args []string) any {
 	if err != nil {
 		return err
 	}
-	return s.submit(ctx, plans, q, dry, asJ, false)
+	if dry {
+		return s.check(ctx, plans, q, asJ)
+	}
+	return s.submit(ctx, plans, q, false, asJ, false)
 }
 
 // submit shows plans or makes jobs of them. list: always answer an array.
@@ -311,8 +324,7 @@ func (s *Server) submit(ctx context.Context, plans []migrator.Plan, q migrator.M
 		}
 		out := []any{}
 		for _, p := range plans {
-			out = append(out, []any{"source", p.Source, "target", p.Target, "slots", topology.FormatRanges(p.Slots),
-				"slot_count", topology.CountSlots(p.Slots), "estimated_keys", p.Keys})
+			out = append(out, planFields(p))
 		}
 		return out
 	}
@@ -332,7 +344,7 @@ func (s *Server) submit(ctx context.Context, plans []migrator.Plan, q migrator.M
 	return out
 }
 
-const rebalanceUsage = "REBALANCE [BY SLOTS|KEYS|MEMORY] [DRYRUN]"
+const rebalanceUsage = "REBALANCE [BY SLOTS|KEYS|MEMORY|OPS] [WEIGHT <group> <n> ...] [DRYRUN]"
 
 func (s *Server) rebalance(ctx context.Context, args []string) any {
 	if word(args, 0, "help") {
@@ -340,6 +352,7 @@ func (s *Server) rebalance(ctx context.Context, args []string) any {
 	}
 	args, asJ := wantsJSON(args)
 	by, dry := migrator.BySlots, false
+	weights := make(map[string]float64)
 	for i := 0; i < len(args); i++ {
 		switch {
 		case word(args, i, "dryrun"):
@@ -347,14 +360,21 @@ func (s *Server) rebalance(ctx context.Context, args []string) any {
 		case word(args, i, "by") && i+1 < len(args):
 			i++
 			by = migrator.Measure(strings.ToUpper(args[i]))
-			if by != migrator.BySlots && by != migrator.ByKeys && by != migrator.ByMemory {
+			if by != migrator.BySlots && by != migrator.ByKeys && by != migrator.ByMemory && by != migrator.ByOps {
 				return usage(rebalanceUsage)
 			}
+		case word(args, i, "weight") && i+2 < len(args):
+			w, err := strconv.ParseFloat(args[i+2], 64)
+			if err != nil || !(w >= 0 && w <= 1e6) {
+				return fmt.Errorf("WEIGHT %s %q: want a number from 0, which empties the group, to 1000000", args[i+1], args[i+2])
+			}
+			weights[args[i+1]] = w
+			i += 2
 		default:
 			return usage(rebalanceUsage)
 		}
 	}
-	plans, err := s.Manager.PlanRebalance(ctx, by)
+	plans, err := s.Manager.PlanRebalance(ctx, by, weights)
 	if err != nil {
 		return err
 	}

@@ -110,8 +110,10 @@ func (g *Gateway) start(c conf.Config) error {
 	g.Proxy = proxy.New(opt, table)
 	g.Manager.SetScripted(g.Proxy.Scripted)
 	g.Manager.SetClientLatency(g.Proxy.ClientLatency)
+	g.Manager.SetSettled(g.Proxy.Settled)
 	g.observer = observe.New(observe.Config{Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version,
 		ConnTo: proxy.ConnPrefix(name, g.Manager.Incarnation()) + "observer"})
+	g.Manager.SetSlotOps(func() []float32 { return g.observer.Last().Heat })
 	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
 	if err := g.Proxy.Start(); err != nil {
 		return err
@@ -230,6 +232,6 @@ func migratorConfig(c conf.Config, name string) migrator.Config {
 		MemoryLimit: int64(c.Migration.MemoryLimit), StalledAfter: d(c.Migration.StalledAfter),
 		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,
 		BackoffMin: d(c.Migration.BackoffMin), BackoffMax: d(c.Migration.BackoffMax), CallTimeout: d(c.Migration.CallTimeout),
-		FalsePositive: c.Locks.FilterFalsePositive, RecentKeys: c.Locks.RecentlyMoved, MaxWaiting: c.Locks.MaxKeysWaiting,
+		MaxWaiting: c.Locks.MaxKeysWaiting,
 	}
 }

@@ -1,18 +1,21 @@
 package gateway
 
 import (
+	"path/filepath"
+
 	"keyferry/conf"
 	"keyferry/proxy"
 )
 
 // configure lets clients read and change settings (CONFIG GET, SET and REWRITE).
 func configure(opt *proxy.Options, c conf.Config) {
-	opt.Settings, opt.ConfigFile = c.Texts(), c.File
+	opt.Settings = c.Texts()
 	opt.Check = func(o *proxy.Options) error {
 		now := withOptions(c, o)
 		return now.Validate()
 	}
 	if c.File != "" {
+		opt.ConfigFile, _ = filepath.Abs(c.File)
 		opt.Rewrite = func(o *proxy.Options, keys []string) error {
 			now := withOptions(c, o)
 			return now.Rewrite(keys)

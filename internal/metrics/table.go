@@ -13,7 +13,7 @@ const (
 type Series struct {
 	Name   string // keyferry_…
 	Help   string
-	Unit   string // seconds, bytes, or "": a count
+	Unit   string // seconds, bytes, ratio (0 to 1), or "": a count
 	Kind   Kind
 	Labels []string
 }
@@ -99,6 +99,8 @@ var (
 	JobBigKeys       = series(Counter, "migration_big_keys_total", "", "Keys met that are larger than migration.big-key-bytes", "migration")
 	JobAttempts      = series(Gauge, "migration_failed_attempts", "", "Failed attempts in a row", "migration")
 	JobProgress      = series(Gauge, "migration_last_progress_timestamp_seconds", "seconds", "When a key was last moved, as Unix time", "migration")
+	JobSpeed         = series(Gauge, "migration_speed_ratio", "ratio", "Part of full speed that flow control lets the job have; 1: nothing holds it back", "migration")
+	JobStalled       = series(Gauge, "migration_stalled", "", "1 while the job has made no progress for long", "migration")
 	MigrationErrors  = series(Counter, "migration_errors_total", "", "Failed attempts, by where the error came from and its code", "origin", "code")
 	MigrationRetries = series(Counter, "migration_retries_total", "", "Times that a job went on after a failed attempt")
 )

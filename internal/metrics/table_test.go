@@ -30,7 +30,7 @@ func TestNames(t *testing.T) {
 			bad("_total is for counters and all of them")
 		}
 		switch s.Unit {
-		case "seconds", "bytes":
+		case "seconds", "bytes", "ratio":
 			if !strings.HasSuffix(base, "_"+s.Unit) {
 				bad("its unit is not in its name")
 			}

@@ -144,6 +144,10 @@ func (v *values) job(j *migrator.Status) {
 	v.put(metrics.JobAttempts, float64(j.Attempt), j.ID)
 	v.put(metrics.JobRateLimit, j.RateKeysPerS, j.ID)
 	v.put(metrics.JobRate, flag(j.Live)*float64(j.RateNow), j.ID)
+	v.put(metrics.JobStalled, flag(j.Stalled != nil), j.ID)
+	if j.Live {
+		v.put(metrics.JobSpeed, j.Flow.Share, j.ID)
+	}
 	if j.KeysLeft >= 0 {
 		v.put(metrics.JobKeysLeft, float64(j.KeysLeft), j.ID)
 	}

@@ -217,7 +217,10 @@ func (s *State) PutJob(j Job) error {
 		return fmt.Errorf("no such job %q", j.ID)
 	}
 	j = j.Clone()
-	j.MovesFrom, j.MovesTo = p.MovesFrom, p.MovesTo
+	j.MovesFrom, j.MovesTo, j.TurnedAt = p.MovesFrom, p.MovesTo, p.TurnedAt
+	if j.Back && !p.Back {
+		j.TurnedAt = s.Epoch + 1
+	}
 	if j.Published && j.MovesFrom == 0 {
 		j.MovesFrom = max(s.Epoch, 1)
 	}

@@ -126,11 +126,20 @@ type Job struct {
 	// MovesTo; 0: not yet begun, not yet ended. Kept by PutJob.
 	MovesFrom uint64 `json:"moves_from,omitempty"`
 	MovesTo   uint64 `json:"moves_to,omitempty"`
+	// Back is true from the moment that a reverting job has turned round: its keys move
+	// from Target to Source, which owns the slots as ever. TurnedAt is the epoch of that,
+	// kept by PutJob.
+	Back     bool   `json:"back,omitempty"`
+	TurnedAt uint64 `json:"turned_at,omitempty"`
+	// MovedForth is KeysMoved when it turned round.
+	MovedForth int64 `json:"moved_forth,omitempty"`
 
 	RateKeysPerS  float64 `json:"rate_keys_per_s,omitempty"`  // operator's ceiling; 0: none
 	RateBytesPerS float64 `json:"rate_bytes_per_s,omitempty"` // of DUMPs; 0: none
 	Parallel      int     `json:"parallel"`                   // mover workers
 	MaxP99Ms      int     `json:"max_p99_ms,omitempty"`       // the mover yields when clients wait longer; 0: it does not look
+
+	Purge bool `json:"purge,omitempty"` // keys of the slots that the target holds are removed by preflight
 
 	Attempt     int       `json:"attempt"`                  // failed attempts in a row
 	MaxAttempts int       `json:"max_attempts"`             // then Failed

@@ -174,6 +174,9 @@ func checkPhase(j Job) error {
 			return fmt.Errorf("is %s and would go on as %q", j.Phase, at)
 		}
 	}
+	if j.Back && at != Reverting && at != Reverted {
+		return fmt.Errorf("is %s and yet on its way back", at)
+	}
 	switch at {
 	case Queued, Preflight, Done, Cancelled, Reverted:
 		if j.Published {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"keyferry/conf"
@@ -23,9 +24,14 @@ import (
 	"keyferry/internal/testredis"
 )
 
+// TestMain looks for goroutines that nobody waited for. The three that are left out belong
+// to a pool that gnet has for the whole process and never closes.
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"))
 }
 
 type quiet struct{}
@@ -255,6 +261,9 @@ func TestAPI(t *testing.T) {
 	if got := r.command("MIGRATE", "0-8191", "TO", "g2", "DRYRUN", "JSON"); !strings.Contains(got, `"estimated_keys"`) {
 		t.Errorf("plan: %s", got)
 	}
+	if got := r.command("REBALANCE", "BY", "OPS", "WEIGHT", "g2", "3", "DRYRUN", "JSON"); !strings.Contains(got, `"estimated_bytes"`) || !strings.Contains(got, `"target":"g2"`) {
+		t.Errorf("plan by use: %s", got)
+	}
 	r.command("MIGRATE", "0-8191", "TO", "g2")
 	r.await("the job", func() bool {
 		return strings.Contains(r.get("/api/v1/migrations"), `"phase":"done"`) && strings.Contains(r.get("/api/v1/migrations/m1"), `"to":"bulk"`)
@@ -353,5 +362,54 @@ func TestSilentServer(t *testing.T) {
 	}
 	if body := r.get("/api/v1/key?key=x"); !strings.Contains(body, `"error"`) {
 		t.Errorf("a key at a stopped server: %s", body)
+	}
+}
+
+// TestVerbsOverRESP: the verbs that look have a form for people too, and bad ones are
+// refused with how they are used.
+func TestVerbsOverRESP(t *testing.T) {
+	r := newRig(t, "")
+	ctx := context.Background()
+	c := testredis.NewClient(r.listen, "", 0)
+	defer c.Close()
+	for range 200 {
+		c.Set(ctx, "hot", "v", 0)
+	}
+	c.Set(ctx, "large", strings.Repeat("x", 2<<20), 0)
+	a := testredis.NewClient(r.g.Admin.Addr(), "", 0)
+	defer a.Close()
+	ask := func(args ...any) string {
+		v, err := a.Do(ctx, append([]any{"PROXY"}, args...)...).Result()
+		return fmt.Sprint(v, err)
+	}
+	for _, x := range []struct {
+		args []any
+		want string
+	}{
+		{[]any{"HOTKEYS", 1}, "[[key hot db 0 slot 6093"},
+		{[]any{"BIGKEYS"}, "[[key large db 0 bytes 2097"},
+		{[]any{"LOCKS"}, "[]"},
+		{[]any{"KEY", "hot"}, "group g1 role owner exists true type string"},
+		{[]any{"KEY", "json"}, "exists false"},
+		{[]any{"KEY", "json", "JSON"}, `"key":"json"`},
+		{[]any{"KEY", "hot", "DB", 3}, "exists false"},
+		{[]any{"KEY", "hot", "DB", 99}, "want 0 to 15"},
+		{[]any{"KEY", "hot", "DB"}, "usage: PROXY KEY"},
+		{[]any{"KEY"}, "usage: PROXY KEY"},
+		{[]any{"EXPLAIN", "MGET", "hot", "large"}, "outcome split"},
+		{[]any{"EXPLAIN", "GET", "\xff\x00"}, "outcome serve"},
+		{[]any{"EXPLAIN"}, "usage: PROXY EXPLAIN"},
+		{[]any{"HOTKEYS", 0}, "usage: PROXY HOTKEYS"},
+		{[]any{"LOCKS", "x"}, "usage: PROXY LOCKS"},
+		{[]any{"BIGKEYS", 1, 2}, "usage: PROXY BIGKEYS"},
+		{[]any{"REBALANCE", "BY", "KEYS", "WEIGHT", "g1", "0", "DRYRUN"}, "source g1 target g2 slots 0-16383"},
+		{[]any{"REBALANCE", "WEIGHT", "g1", "-1"}, "want a number from 0"},
+		{[]any{"REBALANCE", "WEIGHT", "g1", "nan"}, "want a number from 0"},
+		{[]any{"REBALANCE", "WEIGHT", "nobody", "1"}, "no such group"},
+		{[]any{"HELP"}, "EXPLAIN <command>"},
+	} {
+		if got := ask(x.args...); !strings.Contains(got, x.want) {
+			t.Errorf("PROXY %q: %.300s, want %s", x.args, got, x.want)
+		}
 	}
 }

@@ -63,7 +63,8 @@ func open(t *testing.T, addr string) *browser {
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("force-color-profile", "srgb"), chromedp.Flag("hide-scrollbars", true))
 	alloc, stop := chromedp.NewExecAllocator(context.Background(), opts...)
-	ctx, cancel := chromedp.NewContext(alloc)
+	// A browser newer than chromedp sends events that it does not know, and says so.
+	ctx, cancel := chromedp.NewContext(alloc, chromedp.WithErrorf(func(string, ...any) {}))
 	b.ctx = ctx
 	chromedp.ListenTarget(ctx, b.watch)
 	if err := chromedp.Run(ctx, network.Enable(), runtime.Enable()); err != nil {

@@ -23,12 +23,12 @@ var runFor = flag.Duration("clients.for", 12*time.Second, "how long each client 
 func TestMain(m *testing.M) { os.Exit(testrig.Main(m)) }
 
 // newRig starts two servers and a gateway that is also a cluster of two nodes: the same
-// gateway under two addresses.
+// gateway at two addresses, which is why it listens at all of them.
 func newRig(t *testing.T) *testrig.Rig {
 	t.Helper()
-	r := testrig.Bare(t, "--set", "cluster-facade=on")
+	r := testrig.Bare(t)
 	_, port, _ := strings.Cut(r.Listen, ":")
-	r.Args = append(r.Args, "--set", fmt.Sprintf("advertise=%s,localhost:%s", r.Listen, port))
+	r.Args = []string{"--listen", ":" + port, "--set", "cluster-facade=on", "--set", fmt.Sprintf("advertise=127.0.0.1:%s,127.0.0.2:%s", port, port)}
 	r.Servers = []*testredis.Server{testredis.StartT(t), testredis.StartT(t)}
 	r.Start("")
 	r.Assign()

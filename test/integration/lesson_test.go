@@ -85,6 +85,7 @@ func TestLesson(t *testing.T) {
 	t.Run("S2.1", lessonStopIsBounded)
 	t.Run("S2.2", lessonRandomStops)
 	t.Run("S2.3", lessonInDoubt)
+	t.Run("S5.2", lessonBrokenTargets)
 }
 
 // lessonFirstErrorIsKept: the target answers OOM and then resets the connection. The

@@ -247,7 +247,7 @@ func (w *World) answered(cmd *command) {
 	switch cmd.verb {
 	case "read":
 		m.value = cmd.result
-		stale := w.srv[sideA].runID != w.runID && w.locks.MaybeMoved(lockKey(m.key)) && w.variant != NoAmnesia
+		stale := w.srv[sideA].runID != w.runID && w.locks.Moved(lockKey(m.key)) && w.variant != NoAmnesia
 		switch {
 		case !cmd.present:
 			out = migrator.Absent
@@ -278,7 +278,7 @@ func (w *World) next(m *move, out migrator.Outcome) {
 	w.say("move %s: %s, %s → %s", m.key, from, out, m.step)
 	switch m.step {
 	case migrator.Committed:
-		w.forgot[m.key] = out == migrator.Absent && !w.locks.MaybeMoved(lockKey(m.key))
+		w.forgot[m.key] = out == migrator.Absent && !w.locks.Moved(lockKey(m.key))
 		w.locks.Commit(lockKey(m.key))
 	case migrator.Stays:
 		w.locks.Abort(lockKey(m.key), true)

@@ -1,10 +1,12 @@
 import { $, act, ask, bytes, colour, command, h, int, short, toast, us } from "./ui.js";
 import { connect, on, state } from "./live.js";
+import { ended } from "./job.js";
 import { count, findingNotes, planTable } from "./plan.js";
 
 function card(g) {
   const share = g.memory_limit > 0 ? g.memory / g.memory_limit : 0;
   const links = g.links || {};
+  const inUse = g.slots > 0 ? "It still serves slots" : [...state.jobs.values()].some((j) => !ended(j) && (j.source === g.id || j.target === g.id)) ? "A migration uses it" : "";
   return h("article", { class: "panel card", id: "group-" + g.id, "aria-label": "Group " + g.id },
     h("header", { class: "row between" }, h("h2", {}, h("i", { class: "dot", style: { background: colour(g.id) } }), g.id),
       g.up ? h("span", { class: "badge good" }, "up") : h("span", { class: "badge bad" }, g.seen_ms ? "no answer" : "never seen")),
@@ -20,7 +22,7 @@ function card(g) {
     links.down ? h("div", { class: "note bad" }, h("b", {}, "Clients' connections: "), int(links.down) + " down. " + (links.error || "")) : null,
     g.strangers > 0 ? h("div", { class: "note warn" }, h("b", {}, int(g.strangers) + " connected past the gateway: "), (g.strangers_list || []).slice(0, 4).join("; ") + (g.strangers > 4 ? " …" : ""),
       h("span", { class: "advice" }, "What they write to slots that move can be lost. Point them to the gateway first.")) : null,
-    h("div", { class: "row end" }, h("button", { type: "button", class: "danger", disabled: g.slots > 0, title: g.slots > 0 ? "It still serves slots" : "", onclick: async (e) => {
+    h("div", { class: "row end" }, h("button", { type: "button", class: "danger", disabled: inUse !== "", title: inUse, onclick: async (e) => {
       if (await ask("Remove " + g.id + "?", "Remove", h("p", {}, g.addr + " serves no slots. The server itself is left as it is."), true)) act(e.target, "Removed " + g.id, "GROUP", "DEL", g.id);
     } }, "Remove")));
 }
@@ -37,6 +39,13 @@ on("groups", (delta) => {
   if (state.groups.size === 0) box.replaceChildren(h("div", { class: "empty" }, "No group yet. Add the server that you have, and assign it all slots."));
 });
 
+// The part that each group is to have; 1 unless one says otherwise.
+on("groups", () => {
+  const box = $("weights"), ids = [...state.groups.keys()].sort();
+  if ([...box.querySelectorAll("input")].map((e) => e.name).join() === ids.join()) return;
+  box.replaceChildren(...ids.map((id) => h("label", { class: "small" }, "Weight of " + id, h("input", { name: id, inputmode: "decimal", value: "1", pattern: "\\d+(\\.\\d+)?" }))));
+});
+
 $("add").addEventListener("submit", async (e) => {
   e.preventDefault();
   const f = e.target.elements;
@@ -46,16 +55,16 @@ $("add").addEventListener("submit", async (e) => {
 
 $("rebalance").addEventListener("submit", async (e) => {
   e.preventDefault();
-  const by = e.target.elements.by.value, out = $("plan"), button = e.target.querySelector("button");
+  const by = e.target.elements.by.value, weights = [...$("weights").querySelectorAll("input")].filter((i) => i.value !== "1").flatMap((i) => ["WEIGHT", i.name, i.value || "1"]), out = $("plan"), button = e.target.querySelector("button");
   button.disabled = true;
   try {
-    const got = await command("REBALANCE", "BY", by, "DRYRUN", "JSON");
+    const got = await command("REBALANCE", "BY", by, ...weights, "DRYRUN", "JSON");
     const plans = (Array.isArray(got) ? got : got?.plans) || [];
     if (plans.length === 0) { out.replaceChildren(h("p", { class: "note good" }, "Every group has its share of " + by.toLowerCase() + " already.")); return; }
     const apply = h("button", { type: "button", class: "main", onclick: async () => {
       if (!await ask("Move " + int(plans.reduce((n, p) => n + count(p.slots), 0)) + " slots?", "Rebalance", h("p", {}, plans.length + " migration" + (plans.length > 1 ? "s" : "") + " will begin. Clients go on meanwhile."))) return;
       try {
-        const ids = await command("REBALANCE", "BY", by, "JSON");
+        const ids = await command("REBALANCE", "BY", by, ...weights, "JSON");
         toast("Started " + [ids].flat().join(", "));
         location.href = "/migrations";
       } catch (err) { toast(err.message, true); }

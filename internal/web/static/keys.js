@@ -1,5 +1,5 @@
 import { $, bytes, clock, colour, get, h, int, rows, short, span, us } from "./ui.js";
-import { connect } from "./live.js";
+import { connect, on } from "./live.js";
 
 async function fill(path, f) {
   try { f(await get(path)); } catch { /* the mark above says that there is no news */ }
@@ -17,7 +17,7 @@ function refresh() {
 function slow(e) {
   const parts = [["q", "queue", e.queue_us], ["l", "lock wait", e.lock_wait_us], ["b", "server", e.backend_us], ["w", "write", e.write_us]];
   const sum = parts.reduce((n, p) => n + p[2], 0) || 1;
-  return [h("td", { class: "n" }, clock(e.at_ms)), h("td", { class: "n" }, us(e.total_us)),
+  return [h("td", {}, clock(e.at_ms)), h("td", { class: "n" }, us(e.total_us)),
     h("td", {}, h("div", { class: "times", role: "img", "aria-label": parts.map((p) => p[1] + " " + us(p[2])).join(", "), title: parts.map((p) => p[1] + " " + us(p[2])).join("\n") },
       parts.map((p) => h("i", { class: p[0], style: { width: p[2] / sum * 100 + "%" } })))),
     h("td", { class: "key one", title: e.args.join(" ").slice(0, 500) }, e.args.join(" ").slice(0, 200)), h("td", {}, e.group ? h("span", {}, h("i", { class: "dot", style: { background: colour(e.group) } }), e.group) : "–"),
@@ -41,6 +41,8 @@ $("look").addEventListener("submit", async (e) => {
   } catch (err) { out.replaceChildren(h("div", { class: "note bad" }, err.message)); }
 });
 
-refresh();
+// The first time when the groups have come, and with them their colours.
+let begun = false;
+on("groups", () => { if (!begun) { begun = true; refresh(); } });
 setInterval(refresh, 2000);
 connect();

@@ -13,8 +13,9 @@ const phases = ["queued", "preflight", "preparing", "bulk", "tail", "verifying",
 const at = (j) => (phases.includes(j.phase) ? j.phase : j.resume_to || (j.phase === "failed" ? "bulk" : "queued"));
 
 function phaseBar(j) {
-  const list = j.phase.startsWith("revert") ? ["bulk", "reverting", "reverted"] : phases;
-  const now = list === phases ? at(j) : j.phase;
+  const back = j.back || j.phase.startsWith("revert");
+  const list = back ? ["bulk", "reverting", "reverted"] : phases;
+  const now = back ? (j.phase === "reverted" ? "reverted" : "reverting") : at(j);
   const held = ["paused", "backoff"].includes(j.phase) ? " held" : j.phase === "failed" ? " stuck" : "";
   return list.map((p, i) => h("span", { class: p === now ? "now" + held : i < list.indexOf(now) ? "past" : "" }, p === now && held ? p + " · " + j.phase : p));
 }
@@ -47,7 +48,7 @@ class Card {
     this.meter.setAttribute("aria-valuenow", p);
     this.meter.className = "meter" + ({ done: " good", paused: " warn", backoff: " warn", failed: " bad" }[j.phase] || "");
     text(this.percent, p + "%");
-    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, (j.keys_in_doubt || []).length, j.rate_keys_per_s, verbs.size]);
+    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.back, j.published, verbs.size]);
     if (key !== this.key) {
       this.key = key;
       this.heading(j);
@@ -67,7 +68,7 @@ class Card {
   }
 
   buttons(j) {
-    const b = (label, title, yes, body, danger, ...args) => h("button", { type: "button", class: danger ? "danger" : "", "data-verb": args[0],
+    const b = (label, title, yes, body, danger, ...args) => h("button", { type: "button", class: danger ? "danger" : "", "data-verb": label.toUpperCase(),
       onclick: async (e) => { if (await ask(title, yes, h("p", {}, body), danger)) act(e.target, label + ": " + j.id, "MIGRATION", args[0], j.id, ...args.slice(1)); } }, label);
     if (ended(j)) return [];
     const out = [];
@@ -75,8 +76,8 @@ class Card {
     if (held) out.push(b("Resume", "Resume " + j.id + "?", "Resume", "It goes on where it was.", false, "RESUME"));
     if (j.phase !== "paused" && j.phase !== "failed") out.push(b("Pause", "Pause " + j.id + "?", "Pause", "Keys that have moved stay at the target, the others at the source; clients are served from both.", false, "PAUSE"));
     if (verbs.has("LIMIT")) out.push(this.limit(j));
-    if (verbs.has("REVERT") && j.published) out.push(b("Revert", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, "REVERT"));
-    out.push(b("Cancel", "Cancel " + j.id + "?", "Cancel it", "A job that has moved nothing ends. Another is left paused as it is: nothing is lost either way.", true, "CANCEL"));
+    if (verbs.has("REVERT") && j.published && !j.back && j.phase !== "reverting") out.push(b("Revert", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, "CANCEL", "REVERT"));
+    if (!j.back && j.phase !== "reverting") out.push(b("Cancel", "Cancel " + j.id + "?", "Cancel it", "A job that has moved nothing ends. Another is left paused as it is: nothing is lost either way.", true, "CANCEL"));
     return out;
   }
 
@@ -90,6 +91,9 @@ class Card {
 
   noting(j) {
     const first = j.first_error, last = j.last_error, notes = [];
+    if (j.stalled) notes.push(h("div", { class: "note bad" }, h("b", {}, "Stalled: "), "no key has moved for " + span(j.stalled.for_ms / 1000) +
+      (j.stalled.silent ? "; the " + j.stalled.silent + " does not answer" : "") + (j.stalled.oldest_lock ? "; key " + j.stalled.oldest_lock + " is locked longest" : "")));
+    if (j.throttle && !ended(j)) notes.push(h("div", { class: "note" }, h("b", {}, "Held back: "), j.throttle));
     if (j.reason) notes.push(h("div", { class: "note " + (j.phase === "failed" ? "bad" : j.phase === "done" ? "" : "warn") }, h("b", {}, j.phase + ": "), j.reason));
     if (j.phase !== "done") {
       if (first) notes.push(errorNote(last && last.at_ms !== first.at_ms ? "First error" : "Error", first));
@@ -105,7 +109,7 @@ class Card {
 
   counting(j) {
     const all = [["Keys moved", int(j.keys_moved)], ["Left", j.estimated_keys_left >= 0 ? "≈ " + int(j.estimated_keys_left) : "–"], ["Bytes", bytes(j.bytes_moved)],
-      ["Rate", ended(j) ? "–" : short(j.keys_per_s) + " keys/s"], ["Limit", j.rate_keys_per_s ? short(j.rate_keys_per_s) + " keys/s" : "none"],
+      ["Rate", ended(j) ? "–" : short(j.keys_per_s) + " keys/s"], ["Limit", j.rate_keys_per_s ? short(j.rate_keys_per_s) + " keys/s" : "none"], ["Speed", j.live && j.flow ? Math.round(j.flow.share * 100) + "%" : "–"],
       ["Time left", j.eta_s >= 0 && !ended(j) ? span(j.eta_s) : "–"], ["Pass", j.pass || "–"], ["Key lock p99", j.lock_hold_p99_us ? us(j.lock_hold_p99_us) : "–"], ["Longest", j.lock_hold_max_us ? us(j.lock_hold_max_us) : "–"],
       ["Waited for", int(j.keys_waited_for)], ["On touch", int(j.keys_moved_on_touch)], ["Big keys", int(j.big_keys)], ["Attempts", (j.attempt || 0) + (j.max_attempts ? " of " + j.max_attempts : "")]];
     if (this.numbers.children.length !== all.length) this.numbers.replaceChildren(...all.map(([k]) => h("div", {}, h("span", {}, k), h("b"))));

@@ -3,10 +3,11 @@ import { connect, on, state } from "./live.js";
 import { count, moveForm } from "./plan.js";
 import { fraction } from "./job.js";
 
-const canvas = $("map"), tip = $("tip"), c = canvas.getContext("2d");
-const small = document.createElement("canvas"), sc = small.getContext("2d"); // one pixel a slot
-let total = 16384, columns = 128, lines = 128, image = null, gaps = null;
-let cursor = -1, from = -1, to = -1, dragging = false, dirty = true, moving = false, asleep = true, painted = 0;
+// Two layers: one pixel for each slot, which the browser scales, and the lines, the selection
+// and the cursor above it, which are drawn only when they change.
+const canvas = $("map"), over = $("over"), tip = $("tip"), c = canvas.getContext("2d"), o = over.getContext("2d");
+let total = 16384, columns = 128, lines = 128, image = null, theme = null;
+let cursor = -1, from = -1, to = -1, dragging = false, dirty = true, moving = false;
 
 const rgb = (hex) => [parseInt(hex.slice(1, 3), 16), parseInt(hex.slice(3, 5), 16), parseInt(hex.slice(5, 7), 16)];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -18,42 +19,34 @@ function layout() {
   lines = total / columns;
   const ratio = Math.min(devicePixelRatio || 1, 2), cell = wide / columns;
   const height = Math.round(lines * Math.max(cell * (wide > 700 ? 1.75 : 1.25), 3.2));
-  canvas.style.height = height + "px";
-  canvas.width = Math.round(wide * ratio);
-  canvas.height = Math.round(height * ratio);
-  small.width = columns;
-  small.height = lines;
-  image = sc.createImageData(columns, lines);
-  // The lines between cells are drawn once, and laid over each picture.
-  gaps = document.createElement("canvas");
-  gaps.width = canvas.width;
-  gaps.height = canvas.height;
-  const g = gaps.getContext("2d");
-  g.fillStyle = css("--panel");
-  g.globalAlpha = 0.55;
-  const w = canvas.width / columns, t = canvas.height / lines;
-  if (w > 3.5) for (let i = 1; i < columns; i++) g.fillRect(Math.round(i * w) - 0.5, 0, 1, gaps.height);
-  if (t > 5) for (let i = 1; i < lines; i++) g.fillRect(0, Math.round(i * t) - 0.5, gaps.width, 1);
+  canvas.style.height = over.style.height = height + "px";
+  canvas.width = columns;
+  canvas.height = lines;
+  over.width = Math.round(wide * ratio);
+  over.height = Math.round(height * ratio);
+  image = c.createImageData(columns, lines);
+  theme = { ground: rgb(css("--sunk")), panel: css("--panel"), text: css("--text") };
+  overlay();
   paint(performance.now()); // at once: an empty map would flash
 }
 
-/** paint makes one pixel for each slot. A moving slot is on its way from one colour to the other. */
-function paint(time) {
-  const ground = rgb(css("--sunk")), px = image.data, colours = new Map();
-  const of = (g) => { let x = colours.get(g); if (!x) colours.set(g, x = g ? rgb(colour(g)) : ground); return x; };
+/** paint makes the pixel of each slot. A moving slot is on its way from one colour to the other. */
+function paint(time, onlyMoving) {
+  const { ground } = theme, px = image.data;
   moving = false;
   let run = null, a = ground, b = null, part = 0;
   for (let i = 0; i < total; i++) {
     const s = state.slots[i];
     if (s !== run) {
       run = s;
-      a = of(s && s.group);
-      b = s && s.state === "moving" ? of(s.target) : null;
+      a = s && s.group ? rgb(colour(s.group)) : ground;
+      b = s && s.state === "moving" ? rgb(colour(s.target)) : null;
       if (b) { moving = true; part = fraction(state.jobs.get(s.job) || {}); }
     }
+    if (onlyMoving && !b) continue;
     // From two thirds to the full colour by how much the slot is used.
     const light = state.heat ? 0.64 + Math.min(state.heat[i], 9) / 25 : 0.8;
-    let [x, y, z] = a;
+    let x = a[0], y = a[1], z = a[2];
     if (b) {
       const wave = still.matches ? 0.5 : 0.5 + 0.5 * Math.sin(time / 260 - i / 9);
       const k = Math.min(1, part + (1 - part) * 0.45 * wave);
@@ -65,43 +58,58 @@ function paint(time) {
     px[p + 2] = ground[2] + (z - ground[2]) * light;
     px[p + 3] = 255;
   }
-  sc.putImageData(image, 0, 0);
-  c.imageSmoothingEnabled = false;
-  c.drawImage(small, 0, 0, canvas.width, canvas.height);
-  c.drawImage(gaps, 0, 0);
-  overlay();
+  c.putImageData(image, 0, 0);
 }
 
+/** overlay draws the lines between cells, the selection and the cursor. */
 function overlay() {
-  const w = canvas.width / columns, t = canvas.height / lines;
+  const w = over.width / columns, t = over.height / lines;
+  o.clearRect(0, 0, over.width, over.height);
+  o.fillStyle = theme.panel;
+  o.globalAlpha = 0.55;
+  if (w > 3.5) for (let i = 1; i < columns; i++) o.fillRect(Math.round(i * w) - 0.5, 0, 1, over.height);
+  if (t > 5) for (let i = 1; i < lines; i++) o.fillRect(0, Math.round(i * t) - 0.5, over.width, 1);
   if (from >= 0) {
     const lo = Math.min(from, to), hi = Math.max(from, to);
-    c.fillStyle = css("--text");
-    c.globalAlpha = 0.32;
+    o.fillStyle = theme.text;
+    o.globalAlpha = 0.32;
     for (let l = Math.floor(lo / columns); l <= Math.floor(hi / columns); l++) {
       const x0 = l === Math.floor(lo / columns) ? lo % columns : 0, x1 = l === Math.floor(hi / columns) ? hi % columns : columns - 1;
-      c.fillRect(x0 * w, l * t, (x1 - x0 + 1) * w, t);
+      o.fillRect(x0 * w, l * t, (x1 - x0 + 1) * w, t);
     }
-    c.globalAlpha = 1;
   }
+  o.globalAlpha = 1;
   if (cursor >= 0) {
-    c.strokeStyle = css("--text");
-    c.lineWidth = 2;
-    c.strokeRect((cursor % columns) * w - 1, Math.floor(cursor / columns) * t - 1, w + 2, t + 2);
+    o.strokeStyle = theme.text;
+    o.lineWidth = 2;
+    o.strokeRect((cursor % columns) * w - 1, Math.floor(cursor / columns) * t - 1, w + 2, t + 2);
   }
 }
 
-// Pictures are made when something changed, and eight times a second while slots move.
-function frame(time) {
-  if (image && (dirty && time - painted > 60 || moving && !still.matches && time - painted > 125)) {
-    dirty = false;
-    painted = time;
-    paint(time);
-    performance.mark("slots-painted");
-  }
-  if (dirty || moving) requestAnimationFrame(frame); else asleep = true;
+// Pictures are made when something has changed, and four times a second while slots move:
+// a timer rather than every frame, so that nothing is done in between.
+let due = null;
+function wake() {
+  dirty = true;
+  schedule(40);
 }
-function wake() { dirty = true; if (asleep) { asleep = false; requestAnimationFrame(frame); } }
+function schedule(ms) {
+  if (due === null) due = setTimeout(picture, ms);
+}
+function picture() {
+  due = null;
+  const time = performance.now();
+  if (document.visibilityState === "visible") {
+    paint(time, !dirty);
+    performance.mark("slots-painted");
+    dirty = false;
+  }
+  if (moving && !still.matches) schedule(250);
+}
+let drawn = false;
+function redraw() {
+  if (!drawn) { drawn = true; requestAnimationFrame(() => { drawn = false; overlay(); }); }
+}
 
 function describe(i) {
   const s = state.slots[i];
@@ -129,7 +137,7 @@ function point(i, x, y) {
     tip.style.left = Math.max(0, Math.min(x + 14, width - tip.offsetWidth)) + "px";
     tip.style.top = (y + 44 > canvas.clientHeight ? y - 40 : y + 16) + "px";
   }
-  wake();
+  redraw();
 }
 
 function selection() {
@@ -143,7 +151,7 @@ function select(a, b) {
   to = b;
   $("move").elements.slots.value = Math.min(a, b) === Math.max(a, b) ? String(a) : Math.min(a, b) + "-" + Math.max(a, b);
   text($("tip-live"), selection());
-  wake();
+  redraw();
 }
 
 function at(e) {
@@ -156,21 +164,21 @@ function at(e) {
 canvas.addEventListener("pointerdown", (e) => { dragging = true; canvas.setPointerCapture(e.pointerId); const [i] = at(e); select(i, i); });
 canvas.addEventListener("pointermove", (e) => { const [i, x, y] = at(e); if (dragging) select(from, i); point(i, x, y); });
 canvas.addEventListener("pointerup", () => { dragging = false; });
-canvas.addEventListener("pointerleave", () => { if (!dragging) { tip.hidden = true; cursor = -1; wake(); } });
-canvas.addEventListener("blur", () => { cursor = -1; wake(); });
+canvas.addEventListener("pointerleave", () => { if (!dragging) { tip.hidden = true; cursor = -1; redraw(); } });
+canvas.addEventListener("blur", () => { cursor = -1; redraw(); });
 canvas.addEventListener("focus", () => { if (canvas.matches(":focus-visible") && cursor < 0) point(0); });
 canvas.addEventListener("keydown", (e) => {
   const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -8 * columns, PageDown: 8 * columns, Home: -total, End: total }[e.key];
   if (e.key === "Enter") { $("move").elements.slots.focus(); return; }
-  if (e.key === "Escape") { from = to = -1; $("move").elements.slots.value = ""; wake(); return; }
+  if (e.key === "Escape") { from = to = -1; $("move").elements.slots.value = ""; redraw(); return; }
   if (step === undefined) return;
   e.preventDefault();
   const i = Math.max(0, Math.min(total - 1, (cursor < 0 ? 0 : cursor) + step));
   if (e.shiftKey) select(from < 0 ? Math.max(cursor, 0) : from, i); else from = to = -1;
   point(i);
 });
-$("clear").addEventListener("click", () => { from = to = -1; $("move").reset(); $("plan").replaceChildren(); wake(); });
-$("move").addEventListener("started", () => { from = to = -1; wake(); });
+$("clear").addEventListener("click", () => { from = to = -1; $("move").reset(); $("plan").replaceChildren(); redraw(); });
+$("move").addEventListener("started", () => { from = to = -1; redraw(); });
 
 function legend() {
   const of = new Map();
@@ -191,8 +199,9 @@ on("slots", () => { if (state.slots.length !== total || !image) layout(); legend
 on("groups", () => { legend(); wake(); });
 on("jobs", () => { if (moving) wake(); });
 on("heat", wake);
-new ResizeObserver(() => { if (canvas.width !== Math.round(canvas.parentElement.clientWidth * Math.min(devicePixelRatio || 1, 2))) { layout(); wake(); } }).observe(canvas.parentElement);
-addEventListener("themechange", () => { layout(); legend(); wake(); });
+new ResizeObserver(() => { if (over.width !== Math.round(canvas.parentElement.clientWidth * Math.min(devicePixelRatio || 1, 2))) layout(); }).observe(canvas.parentElement);
+addEventListener("themechange", () => { layout(); legend(); });
+addEventListener("visibilitychange", wake);
 layout();
 moveForm();
 connect({ heat: true });

@@ -1,0 +1,254 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+
+	"keyferry/slotlock"
+)
+
+// place is where a pass stands.
+type place struct {
+	db     int
+	cursor uint64
+	runID  string
+}
+
+// sweep is one pass: it scans the source and feeds the workers, page upon page, and knows
+// up to which page everything is done.
+//
+//	SCAN ─► pages ─► keys of the job's slots ─► batches ─► pool
+type sweep struct {
+	m     *mover
+	pool  *pool
+	src   *wire
+	found int64
+	keys  []slotlock.Key // of the pages in cut, not yet in a batch
+	cut   []*page        // pages with keys there, oldest first
+	wg    sync.WaitGroup // batches that are not done
+	text  []byte         // names of the page in hand, one behind the other
+	ends  []int          // where each of them ends
+
+	mu    sync.Mutex // protects what follows, and the counts in pages
+	pages []*page    // not known to be done, oldest first
+	done  int        // pages that are
+	err   error
+}
+
+// page is what one SCAN gave.
+type page struct {
+	next  place // where the pass goes on after it
+	uncut int   // its keys that are not yet in a batch
+	open  int   // batches with keys of it that are not done
+}
+
+// pass scans the source from a cursor and moves every key of the slots that it sees.
+// found is how many it saw, with repetitions. checkpoint is called now and then with a
+// place up to which all is done.
+func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (found int64, err error) {
+	if err := m.awaitReady(ctx); err != nil {
+		return 0, err
+	}
+	src, err := dialWire(ctx, m.source, m.name(), m.cfg.CallTimeout)
+	if err != nil {
+		return 0, at(fromSource, err)
+	}
+	defer src.close()
+	s := &sweep{m: m, src: src, pool: m.newPool(ctx)}
+	defer s.pool.close()
+	if from.runID != src.info.runID {
+		from = place{}
+	}
+	err = s.run(ctx, from, checkpoint)
+	s.wg.Wait()
+	if err == nil {
+		err = s.failed()
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err() // the rest follows from it
+	}
+	if err != nil {
+		return s.found, err
+	}
+	// A source that was replaced meanwhile has shown two halves of two different worlds.
+	end, err := m.dialSource(ctx)
+	if err != nil {
+		return s.found, at(fromSource, err)
+	}
+	defer end.close()
+	if end.info.runID != src.info.runID {
+		return s.found, at(fromSource, errors.New("the server was restarted during the pass"))
+	}
+	m.stats.farthest = 0
+	return s.found, nil
+}
+
+func (s *sweep) run(ctx context.Context, from place, checkpoint func(place)) error {
+	var reached place
+	for db := from.db; db < s.m.databases; db++ {
+		for cursor := from.cursor; ; {
+			keys, next, err := s.scan(ctx, db, cursor)
+			if err != nil {
+				return err
+			}
+			p := &page{next: place{db: db, cursor: next, runID: s.src.info.runID}, uncut: len(keys)}
+			if next == 0 {
+				p.next.db++
+			}
+			s.add(p, keys)
+			if err := s.failed(); err != nil {
+				return err
+			}
+			if at := s.reached(); at != reached && at != (place{}) {
+				reached = at
+				checkpoint(at)
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+		s.give(len(s.keys)) // a batch is of one database
+		from.cursor = 0
+	}
+	return nil
+}
+
+// add takes the keys of a page and gives the workers what makes whole batches.
+func (s *sweep) add(p *page, keys []slotlock.Key) {
+	s.found += int64(len(keys))
+	s.mu.Lock()
+	s.pages = append(s.pages, p)
+	s.mu.Unlock()
+	if len(keys) > 0 {
+		s.keys, s.cut = append(s.keys, keys...), append(s.cut, p)
+	}
+	for {
+		n := s.m.batchKeys()
+		if len(s.keys) < n {
+			return
+		}
+		s.give(n)
+	}
+}
+
+// give gives the workers a batch of the first n keys.
+func (s *sweep) give(n int) {
+	if n == 0 {
+		return
+	}
+	b := &batch{keys: s.keys[:n:n]}
+	s.keys = s.keys[n:]
+	var of []*page
+	s.mu.Lock()
+	for n > 0 {
+		p := s.cut[0]
+		k := min(n, p.uncut)
+		p.uncut -= k
+		p.open++
+		of = append(of, p)
+		if n -= k; p.uncut == 0 {
+			s.cut = s.cut[1:]
+		}
+	}
+	s.mu.Unlock()
+	s.wg.Add(1)
+	b.done = func(err error) {
+		s.mu.Lock()
+		for _, p := range of {
+			p.open--
+		}
+		if s.err == nil {
+			s.err = err
+		}
+		s.mu.Unlock()
+		s.wg.Done()
+	}
+	s.pool.give(b)
+}
+
+// failed is the first error of a batch.
+func (s *sweep) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// reached is the place up to which everything is done; zero if that is not known.
+func (s *sweep) reached() (at place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.pages) > 0 && s.pages[0].uncut == 0 && s.pages[0].open == 0 && s.err == nil {
+		at = s.pages[0].next
+		s.pages = s.pages[1:]
+		s.done++
+	}
+	s.m.stats.reached(s.done)
+	return at
+}
+
+// batchKeys is how many keys the next batch should have.
+func (m *mover) batchKeys() int {
+	return min(int(m.batch.Load()), m.gov.batch(flowDepth*int(m.parallel.Load())))
+}
+
+// scan fetches one page: the keys of the job's slots that are moved key by key.
+func (s *sweep) scan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {
+	keys, next, err = s.askScan(ctx, db, cursor)
+	return keys, next, at(fromSource, err)
+}
+
+func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {
+	if err := s.src.use(ctx, db); err != nil {
+		return nil, 0, err
+	}
+	s.src.begin(ctx)
+	s.src.command("SCAN", 3)
+	s.src.arg(strconv.FormatUint(cursor, 10))
+	s.src.arg("COUNT")
+	s.src.argInt(s.m.cfg.ScanCount)
+	if err := s.src.flush(); err != nil {
+		return nil, 0, err
+	}
+	var head [3]reply // the array, the cursor in it, and the array of names
+	for i := range head {
+		if head[i], err = s.src.answer(); err != nil {
+			return nil, 0, err
+		}
+	}
+	next, err = strconv.ParseUint(string(head[1].text), 10, 64)
+	if err != nil || head[0].n != 2 || head[2].kind != '*' {
+		return nil, 0, errProtocol
+	}
+	s.text, s.ends = s.text[:0], s.ends[:0]
+	for range head[2].n {
+		name, err := s.src.answer()
+		if err != nil {
+			return nil, 0, err
+		}
+		if s.m.wants(name.text) {
+			s.text = append(s.text, name.text...)
+			s.ends = append(s.ends, len(s.text))
+		}
+	}
+	s.m.stats.scanned.Add(head[2].n)
+	text, begin := string(s.text), 0 // one piece of memory for all names of a page
+	keys = make([]slotlock.Key, len(s.ends))
+	for i, end := range s.ends {
+		keys[i] = slotlock.Key{DB: db, Name: text[begin:end]}
+		begin = end
+	}
+	return keys, next, nil
+}
+
+// wants reports that a key is of the job's slots, and not of one that is moved in one
+// piece later.
+func (m *mover) wants(name []byte) bool {
+	slot := m.scheme.Slot(name)
+	if !m.slots.Has(slot) {
+		return false
+	}
+	st, _ := m.whole.State(slot)
+	return st != slotlock.Open
+}

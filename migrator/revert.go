@@ -1,0 +1,202 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/failpoint"
+	"keyferry/slotlock"
+)
+
+// A job is reverted by the machine that moved it, in the other direction:
+//
+//	forth  passes stop; what is in doubt is decided; a sweep drops what the source still
+//	       holds of keys that the target has: now each key is in one place
+//	turn   the lock table is frozen, and when the last command that was let in has been
+//	       answered, Job.Back is stored, the loops route by it, and all ask again
+//	back   as in the tail phase: every touch brings its key home, passes over the target
+//	       go on until one finds nothing, and the slots are stable at the source again
+//
+// The rule holds in both directions: what is found where the keys go to is the key. It needs
+// the sweep, since a source that was restarted from an old dump may hold garbage.
+
+// turnPatience bounds how long the slots may be frozen before the turn is given up for this
+// time: commands that take longer than that are not waited for.
+const turnPatience = 500 * time.Millisecond
+
+// SetSettled gives the Manager the data plane's means to wait until all commands sent to a
+// group have been answered. Call it before Run.
+func (m *Manager) SetSettled(f func(ctx context.Context, group string) error) { m.settled = f }
+
+// revert is the action of the phase.
+func (r *runner) revert(ctx context.Context) (*Event, error) {
+	if r.job.Back {
+		return r.home(ctx)
+	}
+	if _, err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	r.splitWhole()
+	r.serveAsFound()
+	if err := r.mover.sweep(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.awaitDecided(ctx); err != nil {
+		return nil, err
+	}
+	return r.turn(ctx)
+}
+
+// splitWhole gives slots that were moved in one piece to the lock table, key by key. Which
+// keys were created there since is not in its filter.
+func (r *runner) splitWhole() {
+	for _, slot := range r.mover.whole.Slots() {
+		if st, _ := r.mover.whole.State(slot); st == slotlock.Moved {
+			r.complete = false
+			r.locks.SetMode(slotlock.Resolve)
+			r.mover.whole.Set(slot, slotlock.PerKey)
+		}
+	}
+}
+
+// sweep drops the source's copy of every key that the target has.
+func (m *mover) sweep(ctx context.Context) error {
+	m.sweeping.Store(true)
+	defer m.sweeping.Store(false)
+	_, err := m.pass(ctx, place{}, func(place) {})
+	return err
+}
+
+// awaitDecided waits until nothing is in doubt.
+func (r *runner) awaitDecided(ctx context.Context) error {
+	t := time.NewTicker(5 * time.Millisecond)
+	defer t.Stop()
+	end := time.NewTimer(r.m.cfg.CallTimeout)
+	defer end.Stop()
+	for len(r.mover.inDoubt()) > 0 {
+		select {
+		case <-t.C:
+		case <-end.C:
+			return at(fromTarget, errInDoubt)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// turn freezes the slots and waits until nobody is inside. Its event leaves them frozen:
+// turned or thaw must follow.
+func (r *runner) turn(ctx context.Context) (ev *Event, err error) {
+	dst, err := r.mover.dialTarget(ctx)
+	if err != nil {
+		return nil, at(fromTarget, err)
+	}
+	runID := dst.info.runID
+	dst.close()
+	frozenAt := time.Now()
+	r.freeze()
+	defer func() {
+		if err != nil {
+			r.thaw()
+		}
+	}()
+	c, cancel := context.WithTimeout(ctx, turnPatience)
+	defer cancel()
+	err = r.m.settled(c, r.job.Target)
+	for t := time.NewTicker(time.Millisecond); err == nil && !r.quiet(); {
+		select {
+		case <-t.C:
+		case <-c.Done():
+			err = c.Err()
+		}
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, at(fromTarget, fmt.Errorf("the job can't turn round yet: commands in its slots take longer than %v", turnPatience))
+	}
+	r.mover.close() // its resolvers have nothing to do, and nothing comes before the thaw
+	r.m.log.Info("the slots are held for the turn", zap.String("job", r.job.ID), zap.Duration("after", time.Since(frozenAt)))
+	return &Event{Kind: Turned, RunID: runID}, nil
+}
+
+func (r *runner) freeze() {
+	r.frozen = true
+	r.locks.Freeze()
+	for _, slot := range r.mover.whole.Slots() {
+		if st, _ := r.mover.whole.State(slot); st == slotlock.Open {
+			r.mover.whole.Set(slot, slotlock.Closed)
+		}
+	}
+}
+
+func (r *runner) quiet() bool {
+	for _, slot := range r.mover.whole.Slots() {
+		if _, holds := r.mover.whole.State(slot); holds > 0 {
+			return false
+		}
+	}
+	return r.locks.Quiet() && len(r.mover.inDoubt()) == 0
+}
+
+// unfreeze lets the slots go on after a turn that came about, or did not. It is called
+// before anything else is done for the job.
+func (r *runner) unfreeze(ctx context.Context) {
+	if !r.frozen {
+		return
+	}
+	if !r.job.Back {
+		r.thaw()
+	} else {
+		failpoint.Hit("job.turn.stored")
+		st, err := r.m.store.Load(ctx)
+		if err == nil {
+			err = r.m.AwaitEpoch(ctx, st.Epoch)
+		}
+		if err != nil {
+			return // the gateway stops
+		}
+		r.locks.Turn(r.m.lockOptions())
+		r.complete = false
+		r.release(slotlock.Moved) // of which no key had left: they are where the others go
+	}
+	if r.mover != nil { // its resolvers were stopped for the turn
+		r.m.mu.Lock()
+		r.mover = nil
+		r.m.mu.Unlock()
+	}
+}
+
+func (r *runner) thaw() { r.release(slotlock.Open) }
+
+func (r *runner) release(closed slotlock.SlotState) {
+	r.frozen = false
+	for _, slot := range r.mover.whole.Slots() {
+		if st, _ := r.mover.whole.State(slot); st == slotlock.Closed {
+			r.mover.whole.Set(slot, closed)
+		}
+	}
+	r.locks.Thaw()
+}
+
+// home brings back what is at the target. The pass that finds nothing is the proof, as in
+// the tail phase.
+func (r *runner) home(ctx context.Context) (*Event, error) {
+	for {
+		ev, err := r.tail(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if ev.Found == 0 {
+			break
+		}
+	}
+	failpoint.Hit("job.reverted.before")
+	r.locks.SetMode(slotlock.AllTarget)
+	return &Event{Kind: Home}, nil
+}

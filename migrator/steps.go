@@ -1,0 +1,397 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"keyferry/internal/failpoint"
+)
+
+// advance gives all moves the same outcome.
+func advance(moves []*keyMove, o Outcome) {
+	for _, mv := range moves {
+		mv.step = mv.step.Next(o)
+	}
+}
+
+// askTarget sends the RESTOREs of the round: the commit point of each key.
+func (w *worker) askTarget(ctx context.Context, db int) error {
+	if len(w.restores) == 0 {
+		return nil
+	}
+	hit(w.restores, "move.restore.before")
+	if err := w.dst.use(ctx, db); err != nil {
+		for _, mv := range w.restores { // nothing was sent
+			mv.step, mv.dump = Released, nil
+		}
+		w.restores = w.restores[:0]
+		w.lostTarget()
+		return err
+	}
+	w.dst.begin(ctx)
+	w.sent = time.Now()
+	for _, mv := range w.restores {
+		mv.appendRestore(w.dst, w.sent)
+	}
+	if err := w.dst.flush(); err != nil {
+		w.lostRestores(w.restores)
+		return err
+	}
+	return nil
+}
+
+func (mv *keyMove) appendRestore(c *wire, now time.Time) {
+	args := 3
+	if mv.idleS > 0 {
+		args += 2
+	}
+	if mv.freq >= 0 {
+		args += 2
+	}
+	c.command("RESTORE", args)
+	c.arg(mv.key.Name)
+	c.argInt(mv.ttlMs(now))
+	c.argBytes(mv.dump)
+	if mv.idleS > 0 {
+		c.arg("IDLETIME")
+		c.argInt(mv.idleS)
+	}
+	if mv.freq >= 0 {
+		c.arg("FREQ")
+		c.argInt(mv.freq)
+	}
+}
+
+// ttlMs is the TTL argument of RESTORE: what is left, less the time since it was read. 0
+// would mean no expiry, so a key that is due gets one millisecond.
+func (mv *keyMove) ttlMs(now time.Time) int64 {
+	if mv.ttl < 0 {
+		return 0
+	}
+	return max((mv.ttl - now.Sub(mv.readAt)).Milliseconds(), 1)
+}
+
+// lostRestores gives up the target's connection with RESTOREs on it whose fate is open.
+func (w *worker) lostRestores(moves []*keyMove) {
+	name := w.lostTarget()
+	for _, mv := range moves {
+		mv.fence, mv.dump = name, nil
+		mv.step = mv.step.Next(Unknown)
+	}
+}
+
+// hearTarget reads the replies to RESTORE. What is restored needs nothing more at the
+// target where that has no replicas to wait for.
+func (w *worker) hearTarget(ctx context.Context) error {
+	if len(w.restores) == 0 {
+		return nil
+	}
+	w.dst.renew(ctx) // a slow source is no fault of the target's
+	came := time.Now()
+	defer func() { w.restored(came) }()
+	w.sizes = w.sizes[:0]
+	var first error
+	for i, mv := range w.restores {
+		o := OK
+		switch _, err := w.dst.answer(); {
+		case err == nil:
+			w.sizes = append(w.sizes, len(mv.dump))
+			w.m.stats.met(mv)
+		case !refused(err):
+			w.lostRestores(w.restores[i:])
+			hit(w.restores, "move.restore.after")
+			w.m.errs.add(at(fromTarget, first)) // what was answered before the connection broke
+			return err
+		case strings.HasPrefix(err.Error(), "BUSYKEY"):
+			o = Busy
+		default:
+			o = Refused
+			if first == nil {
+				first = fmt.Errorf("RESTORE %q: %w", mv.key.Name, err)
+			}
+		}
+		mv.step = mv.step.Next(o)
+		mv.dump = nil
+	}
+	hit(w.restores, "move.restore.after")
+	if w.dst.info.replicas == 0 {
+		failpoint.Hit("move.persist.before")
+		for _, mv := range w.restores {
+			if mv.step == Persist {
+				mv.step = mv.step.Next(OK)
+			}
+		}
+		failpoint.Hit("move.persist.after")
+	}
+	return first
+}
+
+// restored counts what the target has restored, and tells the governor how long that took
+// if the target was waited for: what had come by the time that the source was done with its
+// part says nothing.
+func (w *worker) restored(came time.Time) {
+	bytes := 0
+	for _, n := range w.sizes {
+		bytes += n
+	}
+	w.m.stats.moved(int64(len(w.sizes)), int64(bytes))
+	w.m.stats.sized(w.sizes...)
+	if now := time.Now(); now.Sub(came) > noWait {
+		w.m.gov.restored(now, now.Sub(w.sent), len(w.sizes), bytes)
+	}
+}
+
+// noWait is how long it takes to read replies that have come.
+const noWait = 200 * time.Microsecond
+
+// askSource sends UNLINK of what has been restored and the reads of the next keys.
+// Nothing else touches these, so what is read needs no transaction: only the passing of
+// time can come between PTTL and DUMP, and a key that expires there is gone as it should
+// be. OBJECT goes first, because DUMP counts as an access.
+func (w *worker) askSource(ctx context.Context, db int) error {
+	if len(w.unlinks)+len(w.reads) == 0 {
+		return nil
+	}
+	hit(w.unlinks, "move.unlink.before")
+	hit(w.reads, "move.read.before")
+	if err := w.src.use(ctx, db); err != nil {
+		advance(w.reads, Unknown)
+		w.unlinks, w.reads = w.unlinks[:0], w.reads[:0]
+		w.lostSource()
+		return err
+	}
+	w.src.begin(ctx)
+	if len(w.unlinks) > 0 {
+		w.src.command("UNLINK", len(w.unlinks))
+		for _, mv := range w.unlinks {
+			w.src.arg(mv.key.Name)
+		}
+	}
+	for _, mv := range w.reads {
+		if w.object != "" {
+			w.src.command("OBJECT", 2)
+			w.src.arg(w.object)
+			w.src.arg(mv.key.Name)
+		}
+		w.src.command("PTTL", 1)
+		w.src.arg(mv.key.Name)
+		w.src.command("DUMP", 1)
+		w.src.arg(mv.key.Name)
+	}
+	if err := w.src.flush(); err != nil {
+		w.lostExchange(w.unlinks, w.reads)
+		return err
+	}
+	return nil
+}
+
+// objectWord is what to ask OBJECT about a key: what an eviction policy of either end goes
+// by, or nothing, because each word about each key costs the source.
+func objectWord(source, target serverInfo) string {
+	switch {
+	case strings.Contains(source.policy, "lfu"):
+		return "FREQ"
+	case strings.Contains(source.policy, "lru") || strings.Contains(target.policy, "lru"):
+		return "IDLETIME"
+	}
+	return ""
+}
+
+// lostExchange gives up the source's connection with commands on it that have no reply.
+// Reads change nothing; UNLINK may have been executed, or may still be.
+func (w *worker) lostExchange(unlinks, reads []*keyMove) {
+	name := w.lostSource()
+	for _, mv := range unlinks {
+		mv.fence = name
+		mv.step = mv.step.Next(Unknown)
+	}
+	advance(reads, Unknown)
+}
+
+// hearSource reads the replies to UNLINK and to the reads.
+func (w *worker) hearSource() error {
+	var first error
+	if len(w.unlinks) > 0 {
+		o := OK
+		if _, err := w.src.answer(); err != nil {
+			if !refused(err) {
+				w.lostExchange(w.unlinks, w.reads)
+				hit(w.unlinks, "move.unlink.after")
+				return err
+			}
+			o, first = Refused, err
+		}
+		advance(w.unlinks, o)
+		hit(w.unlinks, "move.unlink.after")
+	}
+	stale := w.src.info.runID != w.m.sourceRunID
+	big := false
+	for i, mv := range w.reads {
+		o, err := w.hearRead(mv)
+		if first == nil {
+			first = err
+		}
+		if o == Unknown {
+			w.lostExchange(nil, w.reads[i:])
+			break
+		}
+		if o == OK && stale && w.m.locks.Moved(mv.key) {
+			o, mv.dump = Stale, nil
+			w.m.stats.stale.Add(1)
+		}
+		big = big || int64(len(mv.dump)) >= w.m.cfg.BigKeyBytes
+		mv.step = mv.step.Next(o)
+	}
+	if big && w.src != nil {
+		w.src.giveAway() // big values are kept for longer than until the next exchange
+	}
+	readAt := time.Now()
+	for _, mv := range w.reads {
+		mv.readAt = readAt
+	}
+	hit(w.reads, "move.read.after")
+	return first
+}
+
+// hearRead reads what the source says of one key.
+func (w *worker) hearRead(mv *keyMove) (Outcome, error) {
+	mv.idleS, mv.freq = -1, -1
+	if w.object != "" {
+		switch r, err := w.src.answer(); {
+		case err != nil && !refused(err):
+			return Unknown, err
+		case err != nil || r.kind != ':': // no such key, say: DUMP will tell
+		case w.object == "FREQ":
+			mv.freq = r.n
+		default:
+			mv.idleS = r.n
+		}
+	}
+	ttl, ttlErr := w.src.integer()
+	if ttlErr != nil && !refused(ttlErr) {
+		return Unknown, ttlErr
+	}
+	dump, err := w.src.answer()
+	switch {
+	case err != nil && !refused(err):
+		return Unknown, err
+	case err != nil:
+		return Refused, err
+	case dump.kind == 0:
+		return Absent, nil
+	case dump.kind != '$':
+		return Unknown, errProtocol
+	case ttlErr != nil:
+		return Refused, ttlErr
+	case ttl == -2: // it has expired between the two
+		return Absent, nil
+	}
+	mv.dump, mv.ttl = dump.text, time.Duration(ttl)*time.Millisecond
+	return OK, nil
+}
+
+// single does a step that is not part of a round, for all keys that stand there.
+func (w *worker) single(ctx context.Context, db int, step MoveStep, all []*keyMove) (stop bool, err error) {
+	var moves []*keyMove
+	for _, mv := range all {
+		if mv.step == step {
+			moves = append(moves, mv)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.m.cfg.CallTimeout)
+	defer cancel()
+	failpoint.Hit("move." + step.String() + ".before")
+	switch step {
+	case FenceTarget, FenceSource:
+		err = w.fence(ctx, step, moves)
+	case Probe:
+		err = w.probe(ctx, db, moves)
+	case Persist:
+		err = w.persist(ctx, moves)
+	}
+	failpoint.Hit("move." + step.String() + ".after")
+	w.m.errs.add(err)
+	return err != nil, err
+}
+
+// fence kills the connections on which the fate of the keys is open.
+func (w *worker) fence(ctx context.Context, step MoveStep, moves []*keyMove) error {
+	g, origin := w.m.target, fromTarget
+	if step == FenceSource {
+		g, origin = w.m.source, fromSource
+	}
+	done := make(map[string]bool)
+	for _, mv := range moves {
+		if !done[mv.fence] {
+			if err := fence(ctx, g, w.m.name(), mv.fence); err != nil {
+				return at(origin, err)
+			}
+			done[mv.fence] = true
+		}
+		mv.step = mv.step.Next(OK)
+	}
+	return nil
+}
+
+// probe looks whether the target has the keys.
+func (w *worker) probe(ctx context.Context, db int, moves []*keyMove) error {
+	if err := w.dst.use(ctx, db); err != nil {
+		w.lostTarget()
+		return at(fromTarget, err)
+	}
+	w.dst.begin(ctx)
+	for _, mv := range moves {
+		w.dst.command("EXISTS", 1)
+		w.dst.arg(mv.key.Name)
+	}
+	if err := w.dst.flush(); err != nil {
+		w.lostTarget()
+		return at(fromTarget, err)
+	}
+	var first error
+	for _, mv := range moves {
+		n, err := w.dst.integer()
+		switch {
+		case err != nil && !refused(err):
+			w.lostTarget()
+			return at(fromTarget, err)
+		case err != nil:
+			if first == nil {
+				first = err
+			}
+		case n == 1:
+			mv.step = mv.step.Next(OK)
+		default:
+			mv.step = mv.step.Next(Absent)
+		}
+	}
+	return at(fromTarget, first)
+}
+
+// persist waits until a replica of the target has what was restored, if it has replicas.
+func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
+	if w.dst.info.replicas > 0 {
+		w.dst.begin(ctx)
+		w.dst.command("WAIT", 2)
+		w.dst.argInt(1)
+		w.dst.argInt(w.m.cfg.CallTimeout.Milliseconds() / 2)
+		err := w.dst.flush()
+		var n int64
+		if err == nil {
+			n, err = w.dst.integer()
+		}
+		if err == nil && n < 1 {
+			err = errors.New("no replica acknowledged the restored keys in time")
+		} else if err != nil && !refused(err) {
+			w.lostTarget()
+		}
+		if err != nil {
+			return at(fromTarget, err)
+		}
+	}
+	advance(moves, OK)
+	return nil
+}

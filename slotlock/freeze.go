@@ -1,0 +1,110 @@
+package slotlock
+
+import "maps"
+
+// Freeze lets nobody in: whoever asks waits until Thaw, and so do those whose key is decided
+// meanwhile. It is for the moment in which a job turns round: when the last command that was
+// let in has been answered, Turn can change what the table knows without anybody having been
+// sent by what it knew before.
+//
+//	Freeze ─► Quiet? ─┬─ yes: Turn ─► Thaw    everybody asks again
+//	                  └─ not in time: Thaw    nothing has changed
+func (t *Table) Freeze() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		s.frozen = true
+		s.mu.Unlock()
+	}
+}
+
+// Quiet reports that no key is held or locked and that none waits to be taken: all who are
+// there wait. It stays so while the table is frozen and nobody calls TryLock or Want.
+func (t *Table) Quiet() bool {
+	t.mu.Lock()
+	n := len(t.touched)
+	t.mu.Unlock()
+	if n > 0 || t.holds.Load() > 0 {
+		return false
+	}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for e := range maps.Values(s.entries) {
+			if e.state != sharedOnly || e.shared > 0 {
+				s.mu.Unlock()
+				return false
+			}
+		}
+		s.mu.Unlock()
+	}
+	return true
+}
+
+// Turn forgets where keys live: of a quiet, frozen table, whose source and target change
+// places. Every key is resolved at its next touch.
+func (t *Table) Turn(o Options) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		s.mode = Resolve
+		s.homes = homes{}
+		s.homes.init(o.ExpectedKeys/shardCount, i)
+		s.mu.Unlock()
+	}
+	t.away.Store(false)
+}
+
+// Thaw lets those who wait ask again.
+func (t *Table) Thaw() {
+	type waiting struct {
+		k  Key
+		ws []Waiter
+	}
+	var woken []waiting
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		s.frozen = false
+		for k, e := range s.entries {
+			if e.state != sharedOnly || len(e.waiters) == 0 {
+				continue
+			}
+			woken = append(woken, waiting{k, e.waiters})
+			e.waiters = nil
+			if e.shared == 0 {
+				s.drop(k, e)
+			}
+		}
+		s.mu.Unlock()
+	}
+	for _, w := range woken {
+		t.wake(w.k, w.ws, Wait)
+	}
+}
+
+// freezing makes w wait if the shard, which is locked, is frozen.
+func (s *shard) freezing(k Key, w Waiter) bool {
+	if !s.frozen {
+		return false
+	}
+	e := s.entries[k]
+	if e == nil {
+		e = s.enter(k, sharedOnly)
+	}
+	e.addWaiter(w)
+	return true
+}
+
+// keep lets those who wait for a key that has been decided wait on, if the shard, which is
+// locked, is frozen. The key's entry is gone.
+func (s *shard) keep(k Key, ws []Waiter) bool {
+	if !s.frozen || len(ws) == 0 {
+		return false
+	}
+	s.enter(k, sharedOnly).waiters = ws
+	return true
+}
+
+// empty reports an entry that is there for nobody.
+func (e *entry) empty() bool { return e.state == sharedOnly && e.shared == 0 && len(e.waiters) == 0 }

@@ -1,0 +1,131 @@
+package clients
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"keyferry/internal/testrig"
+)
+
+// npmRequired makes it an error that the clients from npm can't be had. Without it their
+// tests say so and are skipped, since a machine may have neither node nor a network.
+var npmRequired = flag.Bool("clients.npm", false, "fail if node or the npm modules can't be had")
+
+// TestIORedis: the Redis and the Cluster of ioredis.
+func TestIORedis(t *testing.T) { nodeTest(t, "ioredis.js") }
+
+// TestBullMQ: queues of jobs, with all that BullMQ has. Their names have a hash tag, as in
+// a cluster, since its scripts use all keys of a queue.
+func TestBullMQ(t *testing.T) { nodeTest(t, "bullmq.js") }
+
+// nodeTest runs a script of node/ while slots move. What it prints is what it did.
+func nodeTest(t *testing.T, script string) {
+	dir := nodeDir(t)
+	r := newRig(t)
+	ballast(t, r, 5000)
+	host, port, _ := strings.Cut(r.Listen, ":")
+	stop := r.KeepMoving()
+	cmd := exec.Command("node", script, host, port, fmt.Sprint(runFor.Seconds()))
+	cmd.Dir = dir
+	var out, errs testrig.Log
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	hung := time.AfterFunc(*runFor+3*time.Minute, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	hung.Stop()
+	if err != nil {
+		t.Errorf("%s: %v\n%s", script, err, testrig.Tail(errs.String(), 6000))
+	} else if errs.String() != "" {
+		t.Errorf("%s complains:\n%s", script, testrig.Tail(errs.String(), 6000))
+	}
+	t.Logf("%s", out.String())
+	t.Logf("%d migrations", stop())
+	r.PlacesRight()
+}
+
+// nodeDir is a directory with the scripts and the modules of package-lock.json. The modules
+// are installed once for each lock file, into the user's cache.
+func nodeDir(t *testing.T) string {
+	t.Helper()
+	cannot := func(format string, args ...any) {
+		t.Helper()
+		what := "NOT TESTED, for want of node or npm modules: " + fmt.Sprintf(format, args...)
+		if *npmRequired {
+			t.Fatal(what)
+		}
+		t.Skip(what)
+	}
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			cannot("%v", err)
+		}
+	}
+	lock, err := os.ReadFile("node/package-lock.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(lock)
+	modules := filepath.Join(cache, "keyferry", "node-"+hex.EncodeToString(sum[:8]))
+	if _, err := os.Stat(modules); err != nil {
+		if err := install(modules); err != nil {
+			cannot("%v", err)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("node")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(modules, "node_modules"), filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	var versions struct{ Dependencies map[string]string }
+	text, err := os.ReadFile("node/package.json")
+	if err == nil {
+		err = json.Unmarshal(text, &versions)
+	}
+	t.Logf("%v, %v", versions.Dependencies, err)
+	return dir
+}
+
+// install makes the directory with its modules appear at once, so that one which is there
+// is whole.
+func install(modules string) error {
+	if err := os.MkdirAll(filepath.Dir(modules), 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(modules), "install-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		text, err := os.ReadFile(filepath.Join("node", name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(tmp, name), text, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	cmd := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+	cmd.Dir = tmp
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm ci: %w\n%s", err, testrig.Tail(string(out), 2000))
+	}
+	return os.Rename(tmp, modules)
+}

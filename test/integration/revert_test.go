@@ -1,0 +1,80 @@
+package integration
+
+import (
+	"testing"
+
+	"keyferry/bench"
+	"keyferry/internal/topology"
+)
+
+// awaitReverted waits until everything is back.
+func (r *rig) awaitReverted() {
+	r.t.Helper()
+	r.await("the job to be reverted", func() bool {
+		j := last(r)
+		if j.Phase == topology.Failed {
+			r.t.Fatalf("job failed: %+v", r.jobs())
+		}
+		return j.Phase == topology.Reverted
+	})
+}
+
+// TestRevert: what has moved is brought back while clients of all kinds write, from a job
+// that runs, that is paused, that is in its tail. Nothing is lost, and every key is where it
+// was. The slots can be moved again afterwards.
+func TestRevert(t *testing.T) {
+	r := newRig(t, 2, "--set", "migration.batch-max-keys=32")
+	_, finish := r.oracle(bench.OracleConfig{Keys: 4000, DBs: []int{0, 1}, Clients: 4, Pipeline: 3, Rate: 2000})
+	for _, paused := range []bool{false, true} {
+		id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "1000").(string)
+		r.await("some keys to move", func() bool { return last(r).KeysMoved > 500 })
+		if paused {
+			r.proxy("MIGRATION", "PAUSE", id)
+		}
+		r.proxy("MIGRATION", "CANCEL", id, "REVERT")
+		r.proxy("MIGRATION", "CANCEL", id, "REVERT") // again: nothing happens
+		r.proxy("MIGRATION", "LIMIT", id, "RATE", "0")
+		r.awaitReverted()
+		if v, err := r.proxyErr("MIGRATION", "CANCEL", id, "REVERT"); err == nil {
+			t.Errorf("a job that has ended is reverted: %v", v)
+		}
+		if j := r.job(); j.Returned == 0 || j.Source != "g1" {
+			t.Errorf("%d keys returned to %s", j.Returned, j.Source)
+		}
+	}
+	r.proxy("MIGRATE", "0-8191", "TO", "g2")
+	r.await("the last job to be done", func() bool { return last(r).Phase == topology.Done })
+	finish()
+	r.placesRight()
+}
+
+// TestRevertKilled kills the gateway at each stage of a revert; it finishes by itself.
+func TestRevertKilled(t *testing.T) {
+	for _, point := range []string{"job.reverting.persist.before=kill@2", "job.turn.stored=kill", "move.restore.after=kill@40", "job.reverted.before=kill", "job.reverted.persist.after=kill"} {
+		t.Run(point, func(t *testing.T) {
+			r := newRig(t, 2, "--set", "migration.batch-max-keys=32")
+			r.kill()
+			r.start(point)
+			_, finish := r.oracle(bench.OracleConfig{Keys: 1500, Clients: 4, Pipeline: 3, Rate: 2000})
+			id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "1000").(string)
+			r.await("some keys to move", func() bool { return last(r).KeysMoved > 200 })
+			_, _ = r.proxyErr("MIGRATION", "CANCEL", id, "REVERT") // it may die before it can answer
+			r.await("the gateway to die", func() bool {
+				select {
+				case <-r.exited:
+					return true
+				default:
+					return false
+				}
+			})
+			r.start("")
+			r.await("the job to be there", func() bool { return len(r.jobs()) == 1 })
+			if !last(r).Phase.Ended() {
+				r.proxy("MIGRATION", "CANCEL", id, "REVERT") // again, if it was not stored
+			}
+			r.awaitReverted()
+			finish()
+			r.placesRight()
+		})
+	}
+}
