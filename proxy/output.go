@@ -105,3 +105,18 @@ func (s *session) checkOutput() {
 }
 
 func (s *session) draining() bool { return s.unread || !s.softSince.IsZero() || !s.endsBy.IsZero() }
+
+// checkStuck ends a client that goes on sending commands and does not read a byte of their
+// replies for as long as it may stay beyond the soft limit: back-pressure keeps it from
+// ever reaching one.
+func (s *session) checkStuck() {
+	n := s.pendingOut()
+	switch limit := s.l.opt.Output.SoftFor; {
+	case !s.unread || !s.heldReads:
+		s.stuckSince = time.Time{}
+	case s.stuckSince.IsZero() || n < s.stuckAt:
+		s.stuckSince, s.stuckAt = s.l.now, n
+	case s.l.now.Sub(s.stuckSince) > limit:
+		s.closeFor(fmt.Sprintf("%d bytes of output unread for %v while more commands wait, which is over the soft client-output-buffer-limit's time", n, limit))
+	}
+}

@@ -63,10 +63,12 @@ type session struct {
 	unread    bool // … because the client does not read its replies
 	alone     bool // … because its next command has to be alone in the queue
 
-	since     time.Time
-	active    time.Time
-	endsBy    time.Time // when a client that is to be ended is, whatever it has not read
-	softSince time.Time // output has been over the soft limit since
+	since      time.Time
+	active     time.Time
+	endsBy     time.Time // when a client that is to be ended is, whatever it has not read
+	stuckSince time.Time // it has not read since, though it sends; see checkStuck
+	stuckAt    int       // … when it had so many bytes to read
+	softSince  time.Time // output has been over the soft limit since
 }
 
 func (l *loop) accept(c transport.Conn) {
@@ -329,6 +331,9 @@ func (s *session) check() {
 		return
 	}
 	s.checkOutput()
+	if !s.gone {
+		s.checkStuck()
+	}
 	if s.gone {
 		return
 	}
