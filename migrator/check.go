@@ -80,7 +80,7 @@ func where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
 // run makes all checks; what it found is in found. Errors: ctx has ended.
 func (c *check) run(ctx context.Context, source, target topology.Group) error {
 	defer func() { c.src.close(); c.dst.close() }()
-	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.strangers, c.targetFree, c.functions}
+	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.durable, c.strangers, c.targetFree, c.functions}
 	if !c.dial(ctx, source, target) {
 		return ctx.Err()
 	}
@@ -207,7 +207,7 @@ func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Rep
 	for i, p := range plans {
 		source, _ := st.Group(p.Source)
 		target, _ := st.Group(p.Target)
-		j := topology.Job{ID: fmt.Sprintf("check%d", i), Slots: p.Slots, Source: p.Source, Target: p.Target, Purge: q.Purge}
+		j := topology.Job{ID: fmt.Sprintf("check%d", i), Slots: p.Slots, Source: p.Source, Target: p.Target, Purge: q.Purge, Durability: q.Durability}
 		c := &check{m: m, job: j, bytes: p.Bytes}
 		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 		err := c.run(bounded, source, target)

@@ -129,7 +129,10 @@ func jobError(origin string, err error) *topology.JobError {
 	var never *hopelessError
 	var answer redis.Error
 	var full *fullError
+	var coded *codedError
 	switch {
+	case errors.As(err, &coded):
+		e.Code = coded.code
 	case errors.As(err, &full):
 		e.Code = "OOM"
 	case errors.As(err, &never):

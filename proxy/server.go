@@ -42,6 +42,7 @@ type Server struct {
 
 	rates     rates
 	dataConns dataConns
+	dials     *dials
 
 	pauseMu   sync.Mutex // protects paused, and that loops hear of its changes in their order
 	paused    clientsPaused
@@ -72,7 +73,7 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(),
+		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), dials: newDials(), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(),
 		loops: make(map[transport.Loop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)
@@ -105,6 +106,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+	s.dials.stop()
 	err := s.eng.Stop(5 * time.Second)
 	s.cancel()
 	s.wg.Wait()
@@ -327,8 +329,8 @@ func (d *dialed) closed(err error) {
 // dial connects p off the loop and enrols the connection.
 func (s *Server) dial(l *loop, p *upstream.Pipe) {
 	name := fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))
-	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, s.opt.ConnectTimeout)
+	s.dials.do(func(dials context.Context) {
+		ctx, cancel := context.WithTimeout(dials, s.opt.ConnectTimeout)
 		defer cancel()
 		c, id, err := upstream.Dial(ctx, upstream.Target{Addr: p.Addr, Password: p.Password, DB: p.DB, Proto: p.Proto, Name: name})
 		if err != nil {
