@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +56,33 @@ type LoadResult struct {
 	Seconds    float64     `json:"seconds"`
 	OpsPerS    float64     `json:"ops_per_s"`
 	Latency    Percentiles `json:"latency"`
+	Worst      []Moment    `json:"worst_moments"`
+}
+
+// Moment is a tenth of a second in which somebody waited long.
+type Moment struct {
+	AtS   float64 `json:"at_s"`   // since the load began, when the reply came
+	MaxMS float64 `json:"max_ms"` // the longest wait of a reply that came then
+}
+
+const (
+	momentSpan = 100 * time.Millisecond
+	worstKept  = 8
+)
+
+// worstMoments are those with the longest waits, the longest first.
+func worstMoments(clients []*loadClient) []Moment {
+	var all []Moment
+	for _, c := range clients {
+		for i, longest := range c.moments {
+			for len(all) <= i {
+				all = append(all, Moment{AtS: float64(len(all)) * momentSpan.Seconds()})
+			}
+			all[i].MaxMS = max(all[i].MaxMS, milliseconds(longest))
+		}
+	}
+	slices.SortFunc(all, func(a, b Moment) int { return cmp.Compare(b.MaxMS, a.MaxMS) })
+	return all[:min(len(all), worstKept)]
 }
 
 func (cfg *LoadConfig) setDefaults() error {
@@ -157,7 +186,7 @@ func (l *load) result(clients []*loadClient, took time.Duration) LoadResult {
 	return LoadResult{
 		Ops: all.TotalCount(), Errors: l.errors.Load(), FirstError: l.firstErr,
 		Seconds: took.Seconds(), OpsPerS: float64(all.TotalCount()) / took.Seconds(),
-		Latency: percentiles(all),
+		Latency: percentiles(all), Worst: worstMoments(clients),
 	}
 }
 

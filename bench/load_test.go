@@ -79,6 +79,20 @@ func TestLoadFillsTheKeySpace(t *testing.T) {
 	}
 }
 
+// TestLoadNamesItsWorstMoments: a pause of the server is found where it was.
+func TestLoadNamesItsWorstMoments(t *testing.T) {
+	server := testredis.StartT(t)
+	time.AfterFunc(500*time.Millisecond, func() { _ = server.Pause() })
+	time.AfterFunc(900*time.Millisecond, func() { _ = server.Continue() })
+	got, err := Load(context.Background(), LoadConfig{Addr: server.Addr, Clients: 2, Rate: 1000, Duration: 1500 * time.Millisecond, Ops: "get"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Worst) != worstKept || got.Worst[0].MaxMS < 200 || got.Worst[0].MaxMS > got.Latency.MaxMS+1 || got.Worst[0].AtS < 0.5 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestLoadKeepsItsRate(t *testing.T) {
 	server := testredis.StartT(t)
 	got, err := Load(context.Background(), LoadConfig{

@@ -107,6 +107,7 @@ type loadClient struct {
 	requests *requests
 	rng      *rand.Rand
 	hist     *hdrhistogram.Histogram
+	moments  []time.Duration // longest wait of each momentSpan since the start
 	conn     *wire // nil while the endpoint cannot be reached
 	out      []byte
 	deadline time.Time   // of conn
@@ -186,13 +187,23 @@ func (c *loadClient) batch(n int, since time.Time) (left int, err error) {
 		if err := c.conn.fill(); err != nil {
 			return n, err
 		}
-		done, err := c.take(n, time.Since(since))
+		latency := time.Since(since)
+		c.noteMoment(latency)
+		done, err := c.take(n, latency)
 		n -= done
 		if err != nil {
 			return n, err
 		}
 	}
 	return 0, nil
+}
+
+func (c *loadClient) noteMoment(latency time.Duration) {
+	i := int(time.Since(c.load.start) / momentSpan)
+	for len(c.moments) <= i {
+		c.moments = append(c.moments, 0)
+	}
+	c.moments[i] = max(c.moments[i], latency)
 }
 
 // take records the replies, up to n, that have arrived.

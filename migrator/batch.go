@@ -21,7 +21,8 @@ type keyMove struct {
 	fence  string
 	batch  *batch // nil for those of the resolvers
 
-	doubted bool // among mover.doubts
+	doubted  bool // among mover.doubts
+	restored bool // by us, and not yet compared
 }
 
 // worker moves keys over a pair of connections. One goroutine uses it.
@@ -50,6 +51,8 @@ func (w *worker) connect(ctx context.Context) (err error) {
 		if err != nil {
 			return at(fromTarget, err)
 		}
+		text := durabilityText(w.m.durability, w.dst.info)
+		w.m.durableNow.Store(&text)
 	}
 	w.object = objectWord(w.src.info, w.dst.info)
 	return nil

@@ -38,6 +38,7 @@ type serverInfo struct {
 	policy    string // maxmemory-policy
 	replicas  int
 	loading   bool
+	aof       bool
 	usedBytes int64
 	maxBytes  int64 // 0: no limit
 }
@@ -74,7 +75,7 @@ func parseInfo(text string) serverInfo {
 	num := func(k string) int64 { n, _ := strconv.ParseInt(f[k], 10, 64); return n }
 	return serverInfo{
 		runID: f["run_id"], version: f["redis_version"], role: f["role"], policy: f["maxmemory_policy"],
-		replicas: int(num("connected_slaves")), loading: f["loading"] == "1",
+		replicas: int(num("connected_slaves")), loading: f["loading"] == "1", aof: f["aof_enabled"] == "1",
 		usedBytes: num("used_memory"), maxBytes: num("maxmemory"),
 	}
 }
@@ -128,7 +129,10 @@ func jobError(origin string, err error) *topology.JobError {
 	var never *hopelessError
 	var answer redis.Error
 	var full *fullError
+	var coded *codedError
 	switch {
+	case errors.As(err, &coded):
+		e.Code = coded.code
 	case errors.As(err, &full):
 		e.Code = "OOM"
 	case errors.As(err, &never):

@@ -28,6 +28,8 @@ type sweep struct {
 	keys  []slotlock.Key // of the pages in cut, not yet in a batch
 	cut   []*page        // pages with keys there, oldest first
 	wg    sync.WaitGroup // batches that are not done
+	text  []byte         // names of the page in hand, one behind the other
+	ends  []int          // where each of them ends
 
 	mu    sync.Mutex // protects what follows, and the counts in pages
 	pages []*page    // not known to be done, oldest first
@@ -219,16 +221,24 @@ func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slot
 	if err != nil || head[0].n != 2 || head[2].kind != '*' {
 		return nil, 0, errProtocol
 	}
+	s.text, s.ends = s.text[:0], s.ends[:0]
 	for range head[2].n {
 		name, err := s.src.answer()
 		if err != nil {
 			return nil, 0, err
 		}
 		if s.m.wants(name.text) {
-			keys = append(keys, slotlock.Key{DB: db, Name: string(name.text)})
+			s.text = append(s.text, name.text...)
+			s.ends = append(s.ends, len(s.text))
 		}
 	}
 	s.m.stats.scanned.Add(head[2].n)
+	text, begin := string(s.text), 0 // one piece of memory for all names of a page
+	keys = make([]slotlock.Key, len(s.ends))
+	for i, end := range s.ends {
+		keys[i] = slotlock.Key{DB: db, Name: text[begin:end]}
+		begin = end
+	}
 	return keys, next, nil
 }
 

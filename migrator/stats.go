@@ -1,6 +1,7 @@
 package migrator
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,8 @@ import (
 // moverStats are the live numbers of one job.
 type moverStats struct {
 	keys, bytes  atomic.Int64 // restored at the target by us
+	verified     atomic.Int64 // keys compared, and found the same
+	differing    atomic.Int64 // … and found to differ
 	unpaid       atomic.Int64 // bytes that the byte limit has not been told of
 	scanned      atomic.Int64 // names seen by SCAN, of any slot
 	touched      atomic.Int64 // keys moved because a client asked
@@ -73,7 +76,7 @@ func (s *moverStats) met(mv *keyMove) {
 	s.bigKeys.Add(1)
 	s.mu.Lock()
 	if len(s.bigList) < bigKeysKept {
-		s.bigList = append(s.bigList, BigKey{mv.key.DB, mv.key.Name, len(mv.dump)})
+		s.bigList = append(s.bigList, BigKey{mv.key.DB, strings.Clone(mv.key.Name), len(mv.dump)})
 	}
 	s.mu.Unlock()
 }

@@ -2,7 +2,6 @@ package migrator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -100,6 +99,7 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		case err == nil:
 			w.sizes = append(w.sizes, len(mv.dump))
 			w.m.stats.met(mv)
+			mv.restored = true
 		case !refused(err):
 			w.lostRestores(w.restores[i:])
 			hit(w.restores, "move.restore.after")
@@ -117,7 +117,7 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		mv.dump = nil
 	}
 	hit(w.restores, "move.restore.after")
-	if w.dst.info.replicas == 0 {
+	if w.m.comparer.share == 0 && waitsFor(w.m.durability, w.dst.info) == DurabilityNone {
 		failpoint.Hit("move.persist.before")
 		for _, mv := range w.restores {
 			if mv.step == Persist {
@@ -369,29 +369,4 @@ func (w *worker) probe(ctx context.Context, db int, moves []*keyMove) error {
 		}
 	}
 	return at(fromTarget, first)
-}
-
-// persist waits until a replica of the target has what was restored, if it has replicas.
-func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
-	if w.dst.info.replicas > 0 {
-		w.dst.begin(ctx)
-		w.dst.command("WAIT", 2)
-		w.dst.argInt(1)
-		w.dst.argInt(w.m.cfg.CallTimeout.Milliseconds() / 2)
-		err := w.dst.flush()
-		var n int64
-		if err == nil {
-			n, err = w.dst.integer()
-		}
-		if err == nil && n < 1 {
-			err = errors.New("no replica acknowledged the restored keys in time")
-		} else if err != nil && !refused(err) {
-			w.lostTarget()
-		}
-		if err != nil {
-			return at(fromTarget, err)
-		}
-	}
-	advance(moves, OK)
-	return nil
 }

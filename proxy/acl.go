@@ -131,7 +131,7 @@ func aclCat(w *resp.Writer, args [][]byte) {
 		}
 	})
 	if len(names) == 0 {
-		w.Err("ERR Unknown category '" + string(args[0]) + "'")
+		w.Err("ERR Unknown category '" + cText(args[0]) + "'")
 		return
 	}
 	w.Array(len(names))
@@ -160,7 +160,7 @@ func aclGenPass(w *resp.Writer, args [][]byte) {
 
 func aclDryRun(w *resp.Writer, args [][]byte) {
 	if string(args[0]) != defaultUser {
-		w.Err("ERR User '" + string(args[0]) + "' not found")
+		w.Err("ERR User '" + cText(args[0]) + "' not found")
 		return
 	}
 	rest := args[1:]
@@ -170,7 +170,7 @@ func aclDryRun(w *resp.Writer, args [][]byte) {
 	}
 	switch {
 	case c == nil:
-		w.Err("ERR Command '" + string(rest[0]) + "' not found")
+		w.Err("ERR Command '" + cText(rest[0]) + "' not found")
 	case !c.ArityOK(len(rest)):
 		w.Err("ERR wrong number of arguments for '" + c.Name + "' command")
 	default:

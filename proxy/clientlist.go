@@ -133,7 +133,7 @@ func (f *clientFilter) setKind(arg []byte) (why string) {
 	case "master", "replica", "slave":
 		f.none = true
 	default:
-		return "ERR Unknown client type '" + string(arg) + "'"
+		return "ERR Unknown client type '" + cText(arg) + "'"
 	}
 	return ""
 }
@@ -237,7 +237,7 @@ func (s *session) killFilter(opts [][]byte) (f clientFilter, why string) {
 			f.laddr = arg
 		case "user":
 			if arg != defaultUser {
-				return f, "ERR No such user '" + arg + "'"
+				return f, "ERR No such user '" + cText(opts[1]) + "'"
 			}
 		case "maxage":
 			switch {

@@ -135,7 +135,7 @@ func (s *Server) configSet(ctx context.Context, pairs [][2]string, client string
 	for i, p := range pairs { // what can't be set at all is seen before any value is
 		x, why := settable(p[0], s.opt.Settings)
 		if x == nil && why == "" {
-			return "ERR Unknown option or number of arguments for CONFIG SET - '" + p[0] + "'"
+			return "ERR Unknown option or number of arguments for CONFIG SET - '" + cText([]byte(p[0])) + "'"
 		}
 		if slices.Contains(done, x) && x != nil {
 			why = "duplicate parameter"

@@ -45,6 +45,7 @@ type Server struct {
 
 	rates     rates
 	dataConns dataConns
+	dials     *dials
 
 	pauseMu   sync.Mutex // protects paused, and that loops hear of its changes in their order
 	paused    clientsPaused
@@ -75,7 +76,7 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(), booted: make(chan struct{}),
+		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), dials: newDials(), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(), booted: make(chan struct{}),
 		loops: make(map[gnet.EventLoop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)
@@ -122,6 +123,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+	s.dials.stop() // gnet never answers who enrols a connection on a loop that has ended
 	stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	err := s.eng.Stop(stop)
@@ -342,8 +344,8 @@ func (d *dialed) closed(err error) {
 // dial connects p off the loop and enrols the connection.
 func (s *Server) dial(l *loop, p *upstream.Pipe) {
 	name := fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))
-	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, s.opt.ConnectTimeout)
+	s.dials.do(func(dials context.Context) {
+		ctx, cancel := context.WithTimeout(dials, s.opt.ConnectTimeout)
 		defer cancel()
 		c, id, err := upstream.Dial(ctx, upstream.Target{Addr: p.Addr, Password: p.Password, DB: p.DB, Proto: p.Proto, Name: name})
 		if err != nil {
@@ -353,12 +355,7 @@ func (s *Server) dial(l *loop, p *upstream.Pipe) {
 		d := &dialed{l: l, pipe: p, name: name, id: id}
 		res, err := l.el.Enroll(gnet.NewContext(s.ctx, d), c)
 		if err == nil {
-			select {
-			case x := <-res:
-				err = x.Err
-			case <-s.ctx.Done():
-				return // the loop has ended, and may never say so
-			}
+			err = (<-res).Err // the loop goes on until there is no dial
 		} else {
 			_ = c.Close()
 		}

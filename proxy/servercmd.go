@@ -1,8 +1,10 @@
 package proxy
 
 import (
-	"keyferry/internal/resp"
+	"bytes"
 	"strings"
+
+	"keyferry/internal/resp"
 )
 
 // serverCommand answers the commands about the server itself, which is this gateway.
@@ -53,6 +55,13 @@ func (s *session) laterHeld(f func(w *resp.Writer)) {
 }
 
 func (s *session) help(name string, lines []string) { s.answer(appendHelp(nil, name, lines)) }
+
+// cText is what is seen of an argument in an error that a server makes with C's %s: all
+// before the first NUL.
+func cText(arg []byte) string {
+	text, _, _ := bytes.Cut(arg, []byte{0})
+	return string(text)
+}
 
 func (s *session) wrongArity(name string) {
 	s.reject("ERR wrong number of arguments for '" + name + "' command")

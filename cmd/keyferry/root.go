@@ -45,7 +45,7 @@ func root() *cobra.Command {
 		SilenceErrors: false,
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
-	c.AddCommand(serveCommand(), groupCommand(), slotCommand(), migrateCommand(), rebalanceCommand(), migrationCommand(),
+	c.AddCommand(serveCommand(), groupCommand(), slotCommand(), migrateCommand(), checkCommand(), rebalanceCommand(), migrationCommand(),
 		demoCommand(), benchCommand(), configCommand())
 	return c
 }

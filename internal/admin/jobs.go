@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 	"keyferry/migrator"
 )
 
-const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id> | LIMIT <id> " + limitsUsage
+const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id> | VERIFY <id> | LIMIT <id> " + limitsUsage
 
 func (s *Server) migration(ctx context.Context, args []string) any {
 	args, asJ := wantsJSON(args)
@@ -51,6 +52,8 @@ func (s *Server) migration(ctx context.Context, args []string) any {
 		return s.revert(ctx, args[1])
 	case verb == "log" && len(args) == 2:
 		return s.jobLog(ctx, args[1], asJ)
+	case verb == "verify" && len(args) == 2:
+		return s.verifyJob(args[1], asJ)
 	case verb == "limit" && len(args) > 2:
 		l, ok, err := limits(args[2:])
 		if err != nil {
@@ -107,6 +110,8 @@ func statusFields(j migrator.Status) []any {
 		"lock_hold_p50_us", j.HoldP50us, "lock_hold_p99_us", j.HoldP99us, "lock_hold_max_us", j.HoldMaxUs,
 		"batch_keys", j.BatchKeys, "big_keys", j.BigKeys}
 	f = append(f, flowFields(j)...)
+	f = append(f, "durability", cmp.Or(j.Durability, "auto"), "durability_now", j.DurableNow,
+		"verify_share", fmt.Sprintf("%g", j.VerifyShare), "keys_verified", j.Verified, "keys_differing", j.Differing)
 	if j.Stalled != nil {
 		f = append(f, "stalled", j.Stalled.String())
 	}

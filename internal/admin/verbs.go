@@ -17,20 +17,27 @@ var proxyHelp = []any{
 	status("PROXY <subcommand> [<arg> ...]. Every one that answers a list takes JSON as its last argument. Subcommands are:"),
 	status("GROUP LIST | ADD <id> <host:port> [PASSWORD <p>] | DEL <id>"),
 	status("    The groups: one primary each."),
-	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"),
-	status("    Which group serves which slot. ASSIGN is for slots that nobody owns."),
-	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [<limits>] [DRYRUN]"),
+	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group> | CHECK [FIX [DROP|ADOPT]]"),
+	status("    Which group serves which slot. ASSIGN is for slots that nobody owns. CHECK looks through"),
+	status("    all keys for those that sit in a group that does not own them; FIX removes those that the"),
+	status("    owner has as well, DROP the others too, ADOPT brings the others to the owner."),
+	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [<limits>] [DURABILITY auto|none|replica|aof] [VERIFY sample=<n>%|full] [PURGE] [DRYRUN]"),
 	status("    Move slots with their keys while clients go on. Answers the job's id, or an array of ids"),
 	status("    when the slots come from several groups."),
+	status("    DRYRUN checks both ends, changes nothing, and says what it finds. PURGE removes keys of the"),
+	status("    slots that the target holds already, instead of refusing."),
+	status("    DURABILITY is what the target must have done with a key before the source gives it up; auto"),
+	status("    waits for a replica where there is one. VERIFY compares so many of the keys, deep, before."),
 	status("    Limits: " + limitsUsage + "."),
 	status("    MAXP99 makes the mover yield while clients wait longer than that."),
 	status(rebalanceUsage),
 	status("    Move slots so that every group has its share, by weights (1 where none is given; 0 empties"),
 	status("    a group). Answers the ids of the jobs."),
 	status("MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id>"),
-	status("MIGRATION LIMIT <id> <limits>"),
+	status("MIGRATION LIMIT <id> <limits> | VERIFY <id>"),
 	status("    Jobs. CANCEL ends a job that has moved nothing; of another, STAY (the default) leaves it"),
 	status("    paused as it is, and REVERT brings back what has moved while clients go on."),
+	status("    VERIFY looks once more, at any later time, for keys that an ended job has left behind."),
 	status("    LIMIT changes the limits of a job that runs; 0 takes one away."),
 	status("    LOG is everything that happened to a job. SUBSCRIBE keyferry:migrations gives it as it"),
 	status("    happens, with the progress, as JSON."),
@@ -220,7 +227,7 @@ func (r SlotRow) fields() []any {
 	return []any{"first", r.First, "last", r.Last, "group", r.Group, "state", r.State, "target", r.Target, "job", r.Job}
 }
 
-const slotUsage = "SLOT LIST | OF <key> | ASSIGN <first>-<last> <group>"
+const slotUsage = "SLOT LIST | OF <key> | ASSIGN <first>-<last> <group> | CHECK [FIX [DROP|ADOPT]]"
 
 func (s *Server) slot(ctx context.Context, args []string) any {
 	st := s.Manager.State()
@@ -255,6 +262,9 @@ func (s *Server) slot(ctx context.Context, args []string) any {
 		return []any{status("PROXY " + slotUsage)}
 	}
 	args, asJ := wantsJSON(args)
+	if word(args, 0, "check") {
+		return s.orphans(args[1:], asJ)
+	}
 	if !word(args, 0, "list") || len(args) != 1 {
 		return usage(slotUsage)
 	}
@@ -269,7 +279,7 @@ func (s *Server) slot(ctx context.Context, args []string) any {
 	return out
 }
 
-const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> " + limitsUsage + " [DRYRUN]"
+const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> " + limitsUsage + " [DURABILITY auto|none|replica|aof] [VERIFY sample=<n>%|full] [PURGE] [DRYRUN]"
 
 func (s *Server) migrate(ctx context.Context, args []string) any {
 	if word(args, 0, "help") {
@@ -290,6 +300,18 @@ func (s *Server) migrate(ctx context.Context, args []string) any {
 		switch {
 		case word(args, i, "dryrun"):
 			dry = true
+		case word(args, i, "purge"):
+			q.Purge = true
+		case word(args, i, "verify") && i+1 < len(args):
+			i++
+			if q.VerifyShare, err = migrator.ParseVerify(args[i]); err != nil {
+				return err
+			}
+		case word(args, i, "durability") && i+1 < len(args):
+			i++
+			if q.Durability, err = migrator.ParseDurability(args[i]); err != nil {
+				return err
+			}
 		default:
 			next, err := takeLimit(&q.Limits, args, i)
 			if err != nil {
@@ -305,7 +327,10 @@ func (s *Server) migrate(ctx context.Context, args []string) any {
 	if err != nil {
 		return err
 	}
-	return s.submit(ctx, plans, q, dry, asJ, false)
+	if dry {
+		return s.check(ctx, plans, q, asJ)
+	}
+	return s.submit(ctx, plans, q, false, asJ, false)
 }
 
 // submit shows plans or makes jobs of them. list: always answer an array.
@@ -317,8 +342,7 @@ func (s *Server) submit(ctx context.Context, plans []migrator.Plan, q migrator.M
 		}
 		out := []any{}
 		for _, p := range plans {
-			out = append(out, []any{"source", p.Source, "target", p.Target, "slots", topology.FormatRanges(p.Slots),
-				"slot_count", topology.CountSlots(p.Slots), "estimated_keys", p.Keys, "estimated_bytes", p.Bytes, "estimated_s", p.Seconds})
+			out = append(out, planFields(p))
 		}
 		return out
 	}

@@ -55,8 +55,8 @@ func (t *TopK) Add(db int, name []byte, write bool) {
 	h := maphash.Bytes(t.seed, name) + uint64(db)*0x9e3779b97f4a7c15
 	t.total++
 	n := t.count(h)
-	if n < t.least && len(t.top) == topKept {
-		return
+	if n <= t.least && len(t.top) == topKept {
+		return // it can displace none; the least itself is counted when it is met again
 	}
 	at, lowest := -1, 0
 	for i := range t.top {

@@ -95,6 +95,8 @@ func dial(addr, password, name string, db int, bound time.Duration) *redis.Clien
 }
 
 func (p *probe) run(ctx context.Context) {
+	// go-redis heeds a context's deadline, but not its end while a reply is awaited.
+	defer context.AfterFunc(ctx, func() { _ = p.client.Close() })()
 	defer p.client.Close()
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()

@@ -68,7 +68,7 @@ func (s *Server) Start(addr string) error {
 		ErrorLog: zap.NewStdLog(s.Log),
 	}
 	s.wg.Go(func() {
-		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(limit(ln, maxConns)); !errors.Is(err, http.ErrServerClosed) {
 			s.Log.Error("http listener ended", zap.Error(err))
 		}
 	})

@@ -85,6 +85,7 @@ func TestLesson(t *testing.T) {
 	t.Run("S2.1", lessonStopIsBounded)
 	t.Run("S2.2", lessonRandomStops)
 	t.Run("S2.3", lessonInDoubt)
+	t.Run("S5.2", lessonBrokenTargets)
 }
 
 // lessonFirstErrorIsKept: the target answers OOM and then resets the connection. The
@@ -140,11 +141,11 @@ func lessonFailedOnlyWhenTriesAreSpent(t *testing.T) {
 	}
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "200").(string)
 	r.await("some keys to move", func() bool { return r.job().KeysMoved > 20 })
-	if err := dst.SlaveOf(ctx, "127.0.0.1", fmt.Sprint(nowhere)).Err(); err != nil {
+	if err := dst.Do(ctx, "REPLICAOF", "127.0.0.1", nowhere).Err(); err != nil {
 		t.Fatal(err)
 	}
 	r.await("all tries but one to be spent", func() bool { return r.job().Attempt == tries-1 })
-	if err := dst.SlaveOf(ctx, "NO", "ONE").Err(); err != nil {
+	if err := dst.Do(ctx, "REPLICAOF", "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	r.awaitDone()

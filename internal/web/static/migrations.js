@@ -2,7 +2,7 @@ import { $, act, ask, bytes, clock, colour, command, get, h, int, short, span, t
 import { connect, on, state } from "./live.js";
 import { chart } from "./chart.js";
 import { badge, ended, errorNote, fraction } from "./job.js";
-import { moveForm } from "./plan.js";
+import { findingNotes, moveForm } from "./plan.js";
 
 let verbs = new Set(["PAUSE", "RESUME", "CANCEL"]); // and what else this gateway knows
 const cards = new Map();
@@ -48,7 +48,7 @@ class Card {
     this.meter.setAttribute("aria-valuenow", p);
     this.meter.className = "meter" + ({ done: " good", paused: " warn", backoff: " warn", failed: " bad" }[j.phase] || "");
     text(this.percent, p + "%");
-    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.back, j.published, verbs.size]);
+    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.back, j.published, j.findings, verbs.size]);
     if (key !== this.key) {
       this.key = key;
       this.heading(j);
@@ -102,6 +102,7 @@ class Card {
       if (j.attempt_first_error && !first) notes.push(errorNote("In this attempt", j.attempt_first_error));
       if (j.resolver_error) notes.push(errorNote("Keys in doubt", j.resolver_error));
     }
+    if (["queued", "preflight", "preparing", "failed", "backoff"].includes(j.phase)) notes.push(...findingNotes([{ findings: (j.findings || []).filter((f) => f.severity !== "info") }]));
     const doubt = j.keys_in_doubt || [];
     if (doubt.length) notes.push(h("div", { class: "note warn" }, h("b", {}, int(doubt.length) + " keys in doubt: "), doubt.slice(0, 20).join(", ")));
     this.notes.replaceChildren(...notes);

@@ -20,16 +20,20 @@ export function planTable(plans) {
   return h("div", { class: "scroll" }, t);
 }
 
-/** findings of a preflight, the worst first; [] if the gateway found nothing. */
+const rank = (f) => ({ error: 0, warning: 1 })[f.severity] ?? 2;
+
+/** findingsOf are what a check of both ends has found, the worst first. */
 function findingsOf(plans) {
-  const list = plans.flatMap((p) => (p.findings || []).map((f) => ({ ...f, from: p.source, to: p.target })));
-  const rank = (f) => ({ error: 0, refuse: 0, blocker: 0, bad: 0, warning: 1, warn: 1 })[String(f.severity || f.level).toLowerCase()] ?? 2;
-  return list.map((f) => ({ ...f, rank: rank(f) })).sort((a, b) => a.rank - b.rank);
+  return plans.flatMap((p) => p.findings || []).sort((a, b) => rank(a) - rank(b));
 }
 
+/** findingNotes shows findings: what stands against the job first, what is only worth knowing last and small. */
 export function findingNotes(plans) {
-  return findingsOf(plans).map((f) => h("div", { class: "note " + ["bad", "warn", ""][f.rank] }, h("b", {}, (f.origin ? f.origin + ": " : "") + (f.check || f.code || f.name || "") + " "),
-    f.text || f.message || "", f.advice ? h("span", { class: "advice" }, f.advice) : null));
+  const all = findingsOf(plans), known = all.filter((f) => rank(f) === 2);
+  const notes = all.filter((f) => rank(f) < 2).map((f) => h("div", { class: "note " + ["bad", "warn"][rank(f)], "data-severity": f.severity },
+    h("b", {}, f.what + " · " + f.where + ": "), f.text, f.advice ? h("span", { class: "advice" }, f.advice) : null));
+  if (known.length) notes.push(h("details", {}, h("summary", {}, known.length + " more found, nothing to do about"), h("ul", { class: "log" }, known.map((f) => h("li", {}, h("span", { class: "muted" }, f.what), h("span", {}, f.where + ": " + f.text))))));
+  return notes;
 }
 
 /** moveForm wires the form #move and the place #plan below it. */
@@ -51,7 +55,7 @@ export function moveForm() {
     try {
       const plans = await command(...args, "DRYRUN", "JSON");
       const list = Array.isArray(plans) ? plans : plans.plans;
-      const notes = findingNotes(list), refused = findingsOf(list).some((f) => f.rank === 0);
+      const notes = findingNotes(list), refused = findingsOf(list).some((f) => rank(f) === 0);
       const go = h("button", { type: "button", class: "main", id: "start", disabled: refused }, "Start moving");
       go.addEventListener("click", async () => {
         if (!await ask("Move " + int(list.reduce((n, p) => n + count(p.slots), 0)) + " slots to " + to + "?", "Move them",
@@ -64,7 +68,8 @@ export function moveForm() {
           form.dispatchEvent(new Event("started"));
         } catch (err) { out.replaceChildren(refusal(err)); }
       });
-      out.replaceChildren(planTable(list), ...notes, h("div", { class: "row" }, go,
+      if (notes.length === 0 && list.some((p) => p.findings)) notes.push(h("div", { class: "note good" }, "Both ends were checked: nothing stands against it."));
+      out.replaceChildren(...notes, planTable(list), h("div", { class: "row" }, go,
         h("button", { type: "button", class: "quiet", onclick: () => out.replaceChildren() }, "Not now")));
     } catch (err) {
       out.replaceChildren(refusal(err));

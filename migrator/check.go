@@ -1,0 +1,250 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"keyferry/internal/topology"
+)
+
+// Severity is how bad a finding is.
+type Severity string
+
+const (
+	Fatal   Severity = "error"   // the job would be refused
+	Warning Severity = "warning" // it would run, and somebody should know
+	Info    Severity = "info"
+)
+
+// Finding is something that a check of both ends has found.
+type Finding struct {
+	What     string   `json:"what"`  // reachable, version, acl, memory …
+	Where    string   `json:"where"` // group and address
+	Severity Severity `json:"severity"`
+	Text     string   `json:"text"`
+	Advice   string   `json:"advice,omitempty"`
+
+	err error // Fatal: what the job says; its origin and whether waiting mends it
+}
+
+// Report is what the check of one plan has found. Nothing was changed but for a key of the
+// gateway's own, which it removes again.
+type Report struct {
+	Plan
+	OK       bool      `json:"ok"` // nothing that is fatal
+	Findings []Finding `json:"findings"`
+}
+
+// check looks at both ends of a job before anything changes:
+//
+//	reachable, role, same server ─► databases ─► rights ─► trial with a key of our own
+//	─► a payload of each type ─► memory, eviction, persistence ─► clients that come
+//	past the gateway ─► target free of the slots ─► functions
+//
+// Each step is bounded and can be done again. With act set, what the operator has agreed to
+// is done: keys in the way are purged, functions are brought.
+type check struct {
+	m        *Manager
+	job      topology.Job // ID "": of a plan
+	act      bool
+	bytes    int64 // thought to move; 0: not known
+	src, dst *link
+	runID    string // of the source
+	found    []Finding
+}
+
+// errStop ends a check of which the rest makes no sense.
+var errStop = errors.New("stop")
+
+func (c *check) origin(l *link) string {
+	if l == c.src {
+		return fromSource
+	}
+	return fromTarget
+}
+
+func (c *check) add(s Severity, what string, l *link, advice, format string, args ...any) {
+	c.found = append(c.found, Finding{What: what, Where: where(l.group), Severity: s, Text: fmt.Sprintf(format, args...), Advice: advice})
+}
+
+// fatal notes what the job can't begin with. err decides whether waiting mends it.
+func (c *check) fatal(what string, origin string, g topology.Group, advice string, err error) {
+	c.found = append(c.found, Finding{What: what, Where: where(g), Severity: Fatal, Text: err.Error(), Advice: advice, err: at(origin, err)})
+}
+
+func where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
+
+// run makes all checks; what it found is in found. Errors: ctx has ended.
+func (c *check) run(ctx context.Context, source, target topology.Group) error {
+	defer func() { c.src.close(); c.dst.close() }()
+	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.durable, c.strangers, c.targetFree, c.functions}
+	if !c.dial(ctx, source, target) {
+		return ctx.Err()
+	}
+	for _, step := range steps {
+		err := step(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, errStop) {
+			return nil
+		}
+		if o := originOf(err); o != nil { // a call that broke off: nobody can say more
+			l := c.dst
+			if o.origin == fromSource {
+				l = c.src
+			}
+			c.fatal("reachable", o.origin, l.group, "try again; see the server's log", o.err)
+			return nil
+		}
+	}
+	return nil
+}
+
+// dial connects to both ends, and says of each if it can't.
+func (c *check) dial(ctx context.Context, source, target topology.Group) bool {
+	for _, end := range []struct {
+		to     **link
+		group  topology.Group
+		origin string
+	}{{&c.src, source, fromSource}, {&c.dst, target, fromTarget}} {
+		l, err := dial(ctx, end.group, c.m.connName(), c.m.cfg.CallTimeout)
+		if err == nil {
+			*end.to = l
+			continue
+		}
+		what, advice := "reachable", "start the server, or mend the address with PROXY GROUP"
+		if refused(err) {
+			what, advice = "auth", "give the group the right password: PROXY GROUP DEL and ADD … PASSWORD"
+			if strings.Contains(err.Error(), "LOADING") {
+				what, advice = "loading", "wait until it has loaded its data"
+			}
+		}
+		c.fatal(what, end.origin, end.group, advice, explain("connecting", err))
+	}
+	return c.src != nil && c.dst != nil
+}
+
+// roles checks that these are two primaries that serve.
+func (c *check) roles(context.Context) error {
+	if c.src.info.runID == c.dst.info.runID {
+		c.fatal("same-server", fromTarget, c.dst.group, "give one group another server", hopeless("%s and %s are the same server", c.src.group.Addr, c.dst.group.Addr))
+		return errStop
+	}
+	bad := false
+	for _, l := range []*link{c.src, c.dst} {
+		switch {
+		case l.info.loading:
+			bad = true
+			c.fatal("loading", c.origin(l), l.group, "wait until it has loaded its data", fmt.Errorf("%s is loading its data", l.group.Addr))
+		case l.info.role != "master":
+			bad = true
+			c.fatal("role", c.origin(l), l.group, "use the address of its primary", hopeless("%s is a %s; a group's address must be its primary", l.group.Addr, l.info.role))
+		}
+	}
+	if bad {
+		return errStop
+	}
+	if c.src.info.version != c.dst.info.version {
+		c.add(Info, "version", c.dst, "", "it runs %s, the source %s", c.dst.info.version, c.src.info.version)
+	}
+	return nil
+}
+
+// used are the commands that a job sends to each end, with arguments that stand for them.
+var used = map[string][][]any{
+	fromSource: {{"SCAN", "0"}, {"DUMP", "k"}, {"PTTL", "k"}, {"OBJECT", "IDLETIME", "k"}, {"UNLINK", "k"}, {"EXISTS", "k"}, {"SELECT", "0"},
+		{"INFO"}, {"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", "1"}, {"TYPE", "k"}, {"PING"}},
+	fromTarget: {{"RESTORE", "k", "0", "x"}, {"EXISTS", "k"}, {"UNLINK", "k"}, {"SCAN", "0"}, {"SELECT", "0"}, {"WAIT", "0", "0"},
+		{"INFO"}, {"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", "1"}, {"PING"}},
+}
+
+// rights asks each server whether it would let us use each command. One that can't be asked
+// is left to the trial.
+func (c *check) rights(ctx context.Context) error {
+	bad := false
+	for _, l := range []*link{c.src, c.dst} {
+		user, err := l.conn.Do(ctx, "ACL", "WHOAMI").Text()
+		if err != nil {
+			continue
+		}
+		for _, args := range used[c.origin(l)] {
+			answer, err := l.conn.Do(ctx, append([]any{"ACL", "DRYRUN", user}, args...)...).Text()
+			if err == nil && answer != "OK" {
+				bad = true
+				c.fatal("acl", c.origin(l), l.group, fmt.Sprintf("ACL SETUSER %s +%s ~*", user, strings.ToLower(fmt.Sprint(args[0]))),
+					&hopelessError{"NOPERM", fmt.Sprintf("%v: NOPERM %s", args[0], answer)})
+			}
+		}
+	}
+	if bad {
+		return errStop
+	}
+	return nil
+}
+
+// firstFatal is the error with which a job is refused; nil: there is none.
+func (c *check) firstFatal() error {
+	for _, f := range c.found {
+		if f.Severity == Fatal {
+			return f.err
+		}
+	}
+	return nil
+}
+
+// checkTimeout bounds the check of one plan for an operator who waits for it.
+const checkTimeout = 8 * time.Second
+
+// Check looks at both ends of each plan and says what it finds. It changes nothing.
+func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Report, error) {
+	m.Estimate(ctx, plans)
+	st := m.State()
+	var out []Report
+	for i, p := range plans {
+		source, _ := st.Group(p.Source)
+		target, _ := st.Group(p.Target)
+		j := topology.Job{ID: fmt.Sprintf("check%d", i), Slots: p.Slots, Source: p.Source, Target: p.Target, Purge: q.Purge, Durability: q.Durability}
+		c := &check{m: m, job: j, bytes: p.Bytes}
+		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
+		err := c.run(bounded, source, target)
+		cancel()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			c.fatal("bounded", fromGateway, target, "ask again when both ends are quicker", fmt.Errorf("the check took longer than %v", checkTimeout))
+		}
+		if c.found == nil {
+			c.found = []Finding{}
+		}
+		out = append(out, Report{Plan: p, OK: c.firstFatal() == nil, Findings: c.found})
+	}
+	return out, nil
+}
+
+// preflight is the check as the first action of a job.
+func (r *runner) preflight(ctx context.Context) (*Event, error) {
+	source, target, err := r.m.ends(ctx, r.job)
+	if err != nil {
+		return nil, at(fromStore, err)
+	}
+	c := &check{m: r.m, job: r.job, act: true}
+	if err := c.run(ctx, source, target); err != nil {
+		return nil, at(fromGateway, err)
+	}
+	r.setFindings(c.found)
+	if err := c.firstFatal(); err != nil {
+		return nil, err
+	}
+	return &Event{Kind: Checked, RunID: c.runID}, nil
+}
+
+func (r *runner) setFindings(found []Finding) {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	r.findings = found
+}

@@ -1,0 +1,286 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"keyferry/internal/topology"
+	"keyferry/router"
+)
+
+// trial moves a key of its own from end to end, with every command that the move will
+// use. The key expires by itself should the gateway die in between.
+func (c *check) trial(ctx context.Context) error {
+	const ttl = time.Minute
+	key := router.InternalPrefix + c.job.ID
+	src, dst := c.src.conn, c.dst.conn
+	var dump string
+	for _, s := range []struct {
+		l    *link
+		name string
+		do   func() error
+	}{
+		{c.src, "SET", func() error { return src.Set(ctx, key, "x", ttl).Err() }},
+		{c.src, "DUMP", func() (err error) { dump, err = src.Dump(ctx, key).Result(); return err }},
+		{c.src, "PTTL", func() error { return src.PTTL(ctx, key).Err() }},
+		{c.src, "SCAN", func() error { return src.Scan(ctx, 0, "", 1).Err() }},
+		{c.src, "UNLINK", func() error { return src.Unlink(ctx, key).Err() }},
+		{c.dst, "RESTORE", func() error { return dst.RestoreReplace(ctx, key, ttl, dump).Err() }},
+		{c.dst, "EXISTS", func() error { return dst.Exists(ctx, key).Err() }},
+		{c.dst, "UNLINK", func() error { return dst.Unlink(ctx, key).Err() }},
+		{c.src, "CLIENT LIST", func() error { return src.ClientList(ctx).Err() }}, // fencing needs these
+		{c.dst, "CLIENT LIST", func() error { return dst.ClientList(ctx).Err() }},
+	} {
+		err := s.do()
+		switch {
+		case err == nil:
+		case !refused(err):
+			return at(c.origin(s.l), err)
+		case strings.Contains(err.Error(), "DUMP payload version"):
+			c.fatal("version", fromTarget, c.dst.group, "move to a server of the same or a newer version",
+				hopeless("RESTORE: the target can't read the source's payloads (source %s, target %s): it must be of the same or a newer version", c.src.info.version, c.dst.info.version))
+			return errStop
+		case strings.Contains(err.Error(), "OOM ") && s.l == c.src:
+			// Why it is to give keys away. Those that it has are tried below.
+			c.add(Info, "memory", c.src, "", "it is full: %v", err)
+			c.runID = c.src.info.runID
+			return nil
+		case strings.Contains(err.Error(), "OOM "):
+			c.fatal("memory", fromTarget, c.dst.group, "raise its maxmemory, or free some", explain(s.name, err))
+			return errStop
+		default:
+			c.fatal("commands", c.origin(s.l), s.l.group, "see the server's log and its ACL", explain(s.name, err))
+			return errStop
+		}
+	}
+	c.runID = c.src.info.runID
+	return nil
+}
+
+// databases checks that the target has those that the source uses.
+func (c *check) databases(ctx context.Context) error {
+	last := c.m.databases - 1
+	if err := c.dst.use(ctx, last); err != nil {
+		if !refused(err) {
+			return at(fromTarget, err)
+		}
+		c.fatal("databases", fromTarget, c.dst.group, "raise databases in its configuration, or lower cluster.databases",
+			hopeless("it has no database %d: the cluster has %d", last, c.m.databases))
+		return errStop
+	}
+	return at(fromTarget, c.dst.use(ctx, 0))
+}
+
+const (
+	sampledPages = 5       // of each database, to find keys of every type
+	sampleBytes  = 1 << 20 // larger samples prove nothing more
+)
+
+// types restores a payload of each type of key that a sample of the source shows.
+func (c *check) types(ctx context.Context) error {
+	seen := make(map[string]bool)
+	slots := topology.NewSlotSet(c.job.Slots)
+	for db := range c.m.databases {
+		if err := c.src.use(ctx, db); err != nil {
+			return at(fromSource, err)
+		}
+		for cursor, n := uint64(0), 0; n < sampledPages; n++ {
+			names, next, err := c.src.conn.Scan(ctx, cursor, "", c.m.cfg.ScanCount).Result()
+			if err != nil {
+				return at(fromSource, err)
+			}
+			names = slices.DeleteFunc(names, func(k string) bool { return !slots.Has(c.m.scheme.Slot([]byte(k))) })
+			if err := c.typesOf(ctx, names, seen); err != nil {
+				return err
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+	}
+	return at(fromSource, c.src.use(ctx, 0))
+}
+
+func (c *check) typesOf(ctx context.Context, names []string, seen map[string]bool) error {
+	p := c.src.conn.Pipeline()
+	kinds := make([]*redis.StatusCmd, len(names))
+	for i, k := range names {
+		kinds[i] = p.Type(ctx, k)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if _, err := p.Exec(ctx); err != nil && !refused(err) {
+		return at(fromSource, err)
+	}
+	for i, k := range names {
+		kind := kinds[i].Val()
+		if kind == "" || kind == "none" || seen[kind] {
+			continue
+		}
+		if n, err := c.src.conn.MemoryUsage(ctx, k).Result(); err == nil && n > sampleBytes {
+			continue
+		}
+		dump, err := c.src.conn.Dump(ctx, k).Result()
+		if err != nil { // gone meanwhile
+			continue
+		}
+		seen[kind] = true
+		key := router.InternalPrefix + c.job.ID
+		err = c.dst.conn.RestoreReplace(ctx, key, time.Minute, dump).Err()
+		if err == nil {
+			err = c.dst.conn.Unlink(ctx, key).Err()
+		}
+		if err != nil && !refused(err) {
+			return at(fromTarget, err)
+		}
+		if err != nil {
+			c.fatal("types", fromTarget, c.dst.group, "a newer server, or the module that the type comes from", hopeless("RESTORE of a key of type %s (%.64q): %v", kind, k, err))
+		}
+	}
+	return nil
+}
+
+// memory compares what is to come with what there is room for.
+func (c *check) memory(context.Context) error {
+	room := roomIn(c.dst.info)
+	switch {
+	case room < 0:
+	case room == 0:
+		c.fatal("memory", fromTarget, c.dst.group, "raise its maxmemory, or free some",
+			&fullError{c.dst.info.usedBytes, c.dst.info.maxBytes})
+	case c.bytes > room:
+		c.add(Warning, "memory", c.dst, "raise its maxmemory: the job would pause when it is full, and go on by itself when there is room",
+			"about %d bytes are to come and there is room for %d (maxmemory %d, in use %d)", c.bytes, room, c.dst.info.maxBytes, c.dst.info.usedBytes)
+	}
+	return nil
+}
+
+// policies compares what the servers do with their data.
+func (c *check) policies(context.Context) error {
+	src, dst := c.src.info, c.dst.info
+	if dst.maxBytes > 0 && strings.HasPrefix(dst.policy, "allkeys") {
+		c.add(Warning, "eviction", c.dst, "set maxmemory-policy noeviction if no key may be lost", "it evicts keys when it is full (%s)", dst.policy)
+	}
+	if src.policy != dst.policy {
+		c.add(Info, "eviction", c.dst, "", "maxmemory-policy is %s, at the source %s", dst.policy, src.policy)
+	}
+	if src.aof && !dst.aof {
+		c.add(Warning, "persistence", c.dst, "CONFIG SET appendonly yes", "it has no append-only file, and the source has one")
+	}
+	if src.replicas > 0 && dst.replicas == 0 {
+		c.add(Warning, "replicas", c.dst, "add a replica first", "it has no replica, and the source has %d", src.replicas)
+	}
+	return nil
+}
+
+// strangers are clients of the source that did not come through a gateway: what they write
+// while their slot moves can be lost.
+func (c *check) strangers(ctx context.Context) error {
+	text, err := c.src.conn.ClientList(ctx).Result()
+	if err != nil {
+		return at(fromSource, err)
+	}
+	var addrs []string
+	for line := range strings.Lines(text) {
+		f := make(map[string]string)
+		for _, word := range strings.Fields(line) {
+			k, v, _ := strings.Cut(word, "=")
+			f[k] = v
+		}
+		if strings.HasPrefix(f["name"], "keyferry:") || strings.ContainsAny(f["flags"], "SM") {
+			continue
+		}
+		addrs = append(addrs, f["addr"])
+	}
+	if n := len(addrs); n > 0 {
+		c.add(Warning, "clients", c.src, "let them connect to the gateway: what they write while its slot moves can be lost",
+			"%d clients are connected past the gateway: %s", n, strings.Join(addrs[:min(n, 3)], ", "))
+	}
+	return nil
+}
+
+// targetFree looks for keys of the slots at the target. There must be none: what the
+// target holds wins over the source. PURGE removes them.
+func (c *check) targetFree(ctx context.Context) error {
+	slots := topology.NewSlotSet(c.job.Slots)
+	inWay := 0
+	for db := range c.m.databases {
+		if err := c.dst.use(ctx, db); err != nil {
+			return at(fromTarget, err)
+		}
+		for cursor := uint64(0); ; {
+			names, next, err := c.dst.conn.Scan(ctx, cursor, "", c.m.cfg.ScanCount).Result()
+			if err != nil {
+				return at(fromTarget, err)
+			}
+			names = slices.DeleteFunc(names, func(n string) bool {
+				return strings.HasPrefix(n, router.InternalPrefix) || !slots.Has(c.m.scheme.Slot([]byte(n)))
+			})
+			inWay += len(names)
+			if len(names) > 0 && !c.job.Purge {
+				c.fatal("target-free", fromTarget, c.dst.group, "remove them, or say PURGE", hopeless("%s holds key %q of slot %d in database %d already: remove the keys of these slots there (MIGRATE … PURGE does), then RESUME",
+					c.dst.group.Addr, names[0], c.m.scheme.Slot([]byte(names[0])), db))
+				return nil
+			}
+			if c.act && len(names) > 0 {
+				if err := c.dst.conn.Unlink(ctx, names...).Err(); err != nil {
+					return at(fromTarget, err)
+				}
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+	}
+	if inWay > 0 {
+		c.add(Warning, "target-free", c.dst, "", "%d keys of these slots are there: PURGE removes them when the job starts", inWay)
+	}
+	return at(fromTarget, c.dst.use(ctx, 0))
+}
+
+// functions brings the libraries that the target lacks, so that what is called with keys of
+// these slots is there.
+func (c *check) functions(ctx context.Context) error {
+	list := func(l *link) (map[string]string, error) {
+		out := make(map[string]string)
+		libs, err := l.conn.FunctionList(ctx, redis.FunctionListQuery{WithCode: true}).Result()
+		if err != nil && !refused(err) {
+			return nil, at(c.origin(l), err)
+		}
+		for _, lib := range libs { // a server that refuses has none, or we may not see them
+			out[lib.Name] = lib.Code
+		}
+		return out, nil
+	}
+	have, err := list(c.src)
+	if err != nil || len(have) == 0 {
+		return err
+	}
+	there, err := list(c.dst)
+	if err != nil {
+		return err
+	}
+	for name, code := range have {
+		other, ok := there[name]
+		switch {
+		case ok && other != code:
+			c.add(Warning, "functions", c.dst, "FUNCTION LOAD REPLACE through the gateway brings it to every group", "library %s differs from the source's", name)
+		case !ok && c.act:
+			if err := c.dst.conn.FunctionLoad(ctx, code).Err(); err != nil {
+				if !refused(err) {
+					return at(fromTarget, err)
+				}
+				c.fatal("functions", fromTarget, c.dst.group, "load it there by hand", fmt.Errorf("FUNCTION LOAD of library %s: %w", name, err))
+			}
+		case !ok:
+			c.add(Info, "functions", c.dst, "", "library %s is brought there when the job starts", name)
+		}
+	}
+	return nil
+}

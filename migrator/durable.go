@@ -1,0 +1,146 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"keyferry/internal/topology"
+)
+
+// Durability is what the target must have done with a key before the source gives it up.
+const (
+	DurabilityAuto    = ""        // replica where the target has one, else none
+	DurabilityNone    = "none"    // its reply to RESTORE is enough
+	DurabilityReplica = "replica" // a replica has it (WAIT)
+	DurabilityAOF     = "aof"     // its append-only file has been synced (WAITAOF, Redis 7.2)
+)
+
+// ParseDurability reads the word of an operator.
+func ParseDurability(word string) (string, error) {
+	switch d := strings.ToLower(word); d {
+	case "auto":
+		return DurabilityAuto, nil
+	case DurabilityNone, DurabilityReplica, DurabilityAOF:
+		return d, nil
+	}
+	return "", fmt.Errorf("DURABILITY %q: want auto, none, replica or aof", word)
+}
+
+// codedError is one of ours with a code as servers have them.
+type codedError struct{ code, text string }
+
+func (e *codedError) Error() string { return e.text }
+
+// waitsFor is what is waited for at a target as it is now.
+func waitsFor(durability string, i serverInfo) string {
+	if durability != DurabilityAuto {
+		return durability
+	}
+	if i.replicas > 0 {
+		return DurabilityReplica
+	}
+	return DurabilityNone
+}
+
+// durabilityText is that for the status: what is had, and why it is not more.
+func durabilityText(durability string, i serverInfo) string {
+	switch now := waitsFor(durability, i); {
+	case now == DurabilityReplica && i.replicas == 0:
+		return "replica, but the target has none: nothing is given up at the source"
+	case durability == DurabilityAuto && now == DurabilityNone:
+		return "none: the target has no replica, so that a key can be lost with it"
+	default:
+		return now
+	}
+}
+
+// persist waits until what was restored is as durable as the job asks for, once for all of
+// the keys: it counts what the connection has written.
+func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
+	if err := w.m.comparer.compare(ctx, moves); err != nil {
+		return err
+	}
+	mode := waitsFor(w.m.durability, w.dst.info)
+	if mode == DurabilityNone {
+		advance(moves, OK)
+		return nil
+	}
+	w.dst.begin(ctx)
+	patience := w.m.cfg.CallTimeout.Milliseconds() / 2
+	if mode == DurabilityAOF {
+		w.dst.command("WAITAOF", 3)
+		w.dst.argInt(1)
+		w.dst.argInt(0)
+	} else {
+		w.dst.command("WAIT", 2)
+		w.dst.argInt(1)
+	}
+	w.dst.argInt(patience)
+	err := w.dst.flush()
+	var n int64
+	if err == nil {
+		n, err = w.acknowledged(mode)
+	}
+	switch {
+	case err == nil && n >= 1:
+		advance(moves, OK)
+	case err == nil && mode == DurabilityAOF:
+		err = &codedError{"NOAOF", "the append-only file was not synced in time: the restored keys are kept at the source"}
+	case err == nil:
+		if w.m.durability == DurabilityAuto {
+			w.lostTarget() // the next connection sees what the target has now
+		}
+		err = &codedError{"NOREPLICAS", "no replica acknowledged the restored keys in time: they are kept at the source"}
+	case !refused(err):
+		w.lostTarget()
+	}
+	return at(fromTarget, err)
+}
+
+// acknowledged reads the reply of WAIT, or the first of the two numbers of WAITAOF.
+func (w *worker) acknowledged(mode string) (int64, error) {
+	if mode == DurabilityReplica {
+		return w.dst.integer()
+	}
+	r, err := w.dst.answer()
+	if err != nil {
+		return 0, err
+	}
+	if r.kind != '*' || r.n != 2 {
+		return 0, errProtocol
+	}
+	local, err := w.dst.integer()
+	if err == nil {
+		_, err = w.dst.integer()
+	}
+	return local, err
+}
+
+// durable checks that the target can give what the job asks for.
+func (c *check) durable(ctx context.Context) error {
+	switch c.job.Durability {
+	case DurabilityReplica:
+		if c.dst.info.replicas == 0 {
+			c.fatal("durability", fromTarget, c.dst.group, "add a replica, or move with DURABILITY none", hopeless("DURABILITY replica: the target has no replica"))
+		}
+	case DurabilityAOF:
+		err := c.dst.conn.Do(ctx, "WAITAOF", 1, 0, 1).Err()
+		if err != nil && !refused(err) {
+			return at(fromTarget, err)
+		}
+		if err != nil {
+			c.fatal("durability", fromTarget, c.dst.group, "appendonly yes on Redis 7.2 or newer, or move with DURABILITY none", hopeless("DURABILITY aof: %v", err))
+		}
+	}
+	return nil
+}
+
+// setProof is how much the mover wants to be sure of before a key is given up.
+func (m *mover) setProof(j topology.Job) {
+	m.comparer = &comparer{m: m, share: j.VerifyShare}
+	m.durability = j.Durability
+	if j.Back { // what was asked for is about the target, and where keys come home to may have less
+		m.durability = DurabilityAuto
+	}
+}

@@ -1,0 +1,248 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"keyferry/internal/topology"
+	"keyferry/router"
+)
+
+// An orphan is a key that sits in a group that does not own its slot: nobody can read it
+// through a gateway. Servers that came back from an old dump have such, and so have those
+// that somebody wrote to past the gateway. Keys of slots that move are not looked at.
+
+// Fix is what is done about orphans.
+type Fix uint8
+
+const (
+	FixNothing Fix = iota
+	FixTwins       // those that the owner has as well are removed: the owner's is the key
+	FixDrop        // … and the others too
+	FixAdopt       // … and the others are brought to the owner, if it has none by then
+)
+
+// Orphans is what one group holds of others.
+type Orphans struct {
+	Group   string   `json:"group"`
+	Scanned int64    `json:"keys_scanned"`
+	Twins   int64    `json:"twins"` // the owner has a key of that name as well
+	Alone   int64    `json:"alone"` // the owner has none
+	Removed int64    `json:"removed"`
+	Adopted int64    `json:"adopted"`
+	Sample  []string `json:"sample,omitempty"` // "db/key in slot n, owner g"
+}
+
+const orphansShown = 20
+
+// orphan is one of them.
+type orphan struct {
+	name  string
+	slot  int
+	owner string
+	twin  bool
+}
+
+// FindOrphans looks through every group, or through those that are named, for keys of the
+// given slots (nil: all) that sit in the wrong one, and does about them what fix says.
+func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topology.Range, fix Fix) ([]Orphans, error) {
+	st := m.State()
+	if slots == nil {
+		slots = []topology.Range{{First: 0, Last: st.SlotCount - 1}}
+	}
+	set := topology.NewSlotSet(slots)
+	links := make(map[string]*link)
+	defer func() {
+		for _, l := range links {
+			l.close()
+		}
+	}()
+	for _, g := range st.Groups {
+		l, err := dial(ctx, g, m.connName(), m.cfg.CallTimeout)
+		if err != nil {
+			return nil, fmt.Errorf("group %s: %w", g.ID, err)
+		}
+		links[g.ID] = l
+	}
+	var out []Orphans
+	for _, g := range st.Groups {
+		if len(groups) > 0 && !slices.Contains(groups, g.ID) {
+			continue
+		}
+		s := &orphanSearch{m: m, links: links, slots: set, fix: fix, found: Orphans{Group: g.ID}}
+		if err := s.run(ctx, links[g.ID]); err != nil {
+			return nil, fmt.Errorf("group %s: %w", g.ID, err)
+		}
+		out = append(out, s.found)
+	}
+	return out, nil
+}
+
+// orphanSearch goes through one group.
+type orphanSearch struct {
+	m     *Manager
+	links map[string]*link
+	slots *topology.SlotSet
+	fix   Fix
+	found Orphans
+}
+
+func (s *orphanSearch) run(ctx context.Context, in *link) error {
+	for db := range s.m.databases {
+		for _, l := range s.links {
+			if err := l.use(ctx, db); err != nil {
+				return err
+			}
+		}
+		for cursor := uint64(0); ; {
+			names, next, err := in.conn.Scan(ctx, cursor, "", s.m.cfg.ScanCount).Result()
+			if err != nil {
+				return err
+			}
+			s.found.Scanned += int64(len(names))
+			if err := s.page(ctx, in, db, names); err != nil {
+				return err
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// page looks at some names. What is to be changed is judged again with the movers held, by
+// what is stored then: a job may have begun to bring its keys here.
+func (s *orphanSearch) page(ctx context.Context, in *link, db int, names []string) error {
+	list := s.orphans(s.m.State(), names)
+	if len(list) == 0 {
+		return nil
+	}
+	if s.fix != FixNothing {
+		resume, err := s.m.Quiesce(ctx)
+		if err != nil {
+			return err
+		}
+		defer resume()
+		st, err := s.m.store.Load(ctx)
+		if err != nil {
+			return err
+		}
+		if list = s.orphans(st, names); len(list) == 0 {
+			return nil
+		}
+	}
+	if err := s.twins(ctx, list); err != nil {
+		return err
+	}
+	for _, o := range list {
+		if o.twin {
+			s.found.Twins++
+		} else {
+			s.found.Alone++
+		}
+		if len(s.found.Sample) < orphansShown {
+			s.found.Sample = append(s.found.Sample, fmt.Sprintf("%d/%s in slot %d, owner %s", db, o.name, o.slot, o.owner))
+		}
+		if err := s.mend(ctx, in, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// orphans are those of the names whose slot is stable at another group.
+func (s *orphanSearch) orphans(st topology.State, names []string) (list []*orphan) {
+	owner := make([]string, st.SlotCount)
+	for _, a := range st.Slots {
+		for i := a.First; i <= a.Last; i++ {
+			owner[i] = a.Group
+		}
+	}
+	for _, j := range st.Jobs {
+		if !j.Published {
+			continue
+		}
+		for _, r := range j.Slots {
+			for i := r.First; i <= r.Last; i++ {
+				owner[i] = "" // it moves
+			}
+		}
+	}
+	for _, n := range names {
+		slot := s.m.scheme.Slot([]byte(n))
+		if o := owner[slot]; o != "" && o != s.found.Group && s.slots.Has(slot) && !strings.HasPrefix(n, router.InternalPrefix) {
+			list = append(list, &orphan{name: n, slot: slot, owner: o})
+		}
+	}
+	return list
+}
+
+// twins asks the owners.
+func (s *orphanSearch) twins(ctx context.Context, list []*orphan) error {
+	for _, o := range list {
+		l := s.links[o.owner]
+		if l == nil {
+			return fmt.Errorf("group %s was added meanwhile", o.owner)
+		}
+		n, err := l.conn.Exists(ctx, o.name).Result()
+		if err != nil {
+			return err
+		}
+		o.twin = n > 0
+	}
+	return nil
+}
+
+func (s *orphanSearch) mend(ctx context.Context, in *link, o *orphan) error {
+	switch {
+	case s.fix == FixNothing, s.fix == FixTwins && !o.twin:
+		return nil
+	case s.fix == FixAdopt && !o.twin:
+		if err := s.adopt(ctx, in, o); err != nil {
+			return err
+		}
+		s.found.Adopted++
+	default:
+		s.found.Removed++
+	}
+	return in.conn.Unlink(ctx, o.name).Err()
+}
+
+// adopt copies an orphan to its owner. That the owner has one by now is as good.
+func (s *orphanSearch) adopt(ctx context.Context, in *link, o *orphan) error {
+	dump, err := in.conn.Dump(ctx, o.name).Result()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ttl, err := in.conn.PTTL(ctx, o.name).Result()
+	if err != nil {
+		return err
+	}
+	err = s.links[o.owner].conn.Restore(ctx, o.name, max(ttl, 0), dump).Err()
+	if err != nil && strings.HasPrefix(err.Error(), "BUSYKEY") {
+		return nil
+	}
+	return err
+}
+
+// VerifyJob looks for keys of an ended job's slots in the group that they have left, or in
+// any other wrong one, as they are owned now.
+func (m *Manager) VerifyJob(ctx context.Context, id string) ([]Orphans, error) {
+	j, ok := m.JobStatus(id)
+	if !ok {
+		return nil, fmt.Errorf("no such job %q", id)
+	}
+	if !j.Phase.Ended() {
+		return nil, fmt.Errorf("job %s is %s: it proves itself when it ends", id, j.Phase)
+	}
+	return m.FindOrphans(ctx, []string{j.Source, j.Target}, j.Slots, FixNothing)
+}
