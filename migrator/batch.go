@@ -21,7 +21,8 @@ type keyMove struct {
 	fence  string
 	batch  *batch // nil for those of the resolvers
 
-	doubted bool // among mover.doubts
+	doubted  bool // among mover.doubts
+	restored bool // by us, and not yet compared
 }
 
 // worker moves keys over a pair of connections. One goroutine uses it.

@@ -58,6 +58,9 @@ func durabilityText(durability string, i serverInfo) string {
 // persist waits until what was restored is as durable as the job asks for, once for all of
 // the keys: it counts what the connection has written.
 func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
+	if err := w.m.comparer.compare(ctx, moves); err != nil {
+		return err
+	}
 	mode := waitsFor(w.m.durability, w.dst.info)
 	if mode == DurabilityNone {
 		advance(moves, OK)
@@ -133,7 +136,9 @@ func (c *check) durable(ctx context.Context) error {
 	return nil
 }
 
-func (m *mover) setDurability(j topology.Job) {
+// setProof is how much the mover wants to be sure of before a key is given up.
+func (m *mover) setProof(j topology.Job) {
+	m.comparer = &comparer{m: m, share: j.VerifyShare}
 	m.durability = j.Durability
 	if j.Back { // what was asked for is about the target, and where keys come home to may have less
 		m.durability = DurabilityAuto

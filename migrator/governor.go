@@ -53,6 +53,7 @@ const (
 	silentFor    = 250 * time.Millisecond // a probe without an answer for so long is late whatever it will say
 	longestRest  = 500 * time.Millisecond
 	oldNews      = 300 * time.Millisecond
+	staleNews    = time.Second // RESTOREs that come at once are not told of
 	firstRest    = 10 * time.Millisecond
 	probesMedian = 5
 )
@@ -184,7 +185,7 @@ func (g *governor) trouble(now time.Time) (reason string, steady bool) {
 			return fmt.Sprintf("%s answers probes in %v, its baseline is %v", name, d.Round(10*time.Microsecond), e.base.Round(time.Microsecond)), false
 		}
 	}
-	if r := &g.restore; r.now > lateFactor*r.base && g.took > 3*g.hold {
+	if r := &g.restore; now.Sub(g.restoredAt) < staleNews && r.now > lateFactor*r.base && g.took > 3*g.hold {
 		return fmt.Sprintf("%s takes %v for the RESTORE of a small key, its baseline is %v", fromTarget, r.now.Round(time.Microsecond), r.base.Round(time.Microsecond)), false
 	}
 	if g.maxP99 > 0 && g.client > g.maxP99 {

@@ -300,7 +300,7 @@ func (m *Manager) newMover(r *runner) *mover {
 		limit: rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
 		gov:  newGovernor(m.cfg.BatchMaxKeys, m.cfg.MemoryLimit, m.cfg.LockHoldTarget),
 		errs: r.errs, talk: r.talk, name: m.connName, batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1), ready: make(chan struct{})}
-	mv.setDurability(j)
+	mv.setProof(j)
 	mv.bound(j)
 	mv.fenceFirst = func(ctx context.Context) error {
 		if !r.recovered {

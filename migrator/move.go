@@ -11,6 +11,8 @@ package migrator
 //	 │ └ no answer: Released        └► Stays
 //	 └ absent: Committed (nothing to move: it is at the target or nowhere)
 //
+// Persist leads to Stays as well: a copy that was compared and found wrong is taken back.
+//
 // Even a refused RESTORE is followed by a look at the target: OOM is said before BUSYKEY
 // would be, and an earlier self of the gateway may have brought the key there.
 type MoveStep uint8
@@ -20,7 +22,7 @@ const (
 	Restore                     // at the target: RESTORE without REPLACE, the commit point
 	FenceTarget                 // RESTORE may have run or may still: kill its connection
 	Probe                       // at the target: EXISTS, when nothing of ours can still run there
-	Persist                     // at the target: WAIT, where durability asks for it
+	Persist                     // at the target: comparison and WAIT, where they are asked for
 	Unlink                      // at the source: UNLINK
 	FenceSource                 // UNLINK may still run: kill its connection
 	Committed                   // its home is the target
@@ -98,6 +100,8 @@ func (s MoveStep) Next(o Outcome) MoveStep {
 			return Unlink
 		case Refused, Unknown: // not durable yet: the source keeps its copy
 			return Persist
+		case Absent: // the copy was not right, and has been removed again
+			return Stays
 		}
 	case Unlink:
 		switch o {

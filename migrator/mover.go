@@ -47,6 +47,7 @@ type mover struct {
 	parallel    atomic.Int64              // workers of a pass
 	sweeping    atomic.Bool               // passes look for keys at both ends and move none
 	name        func() string             // a new connection name
+	comparer    *comparer                 // VERIFY
 	durability  string                    // see persist
 	durableNow  atomic.Pointer[string]    // what of it is had
 	fenceFirst  func(ctx context.Context) error
@@ -91,6 +92,7 @@ func (m *mover) start() {
 func (m *mover) close() {
 	m.stop()
 	m.wg.Wait()
+	m.comparer.close()
 }
 
 // note keeps an error that the resolvers go on after.

@@ -14,6 +14,8 @@ import (
 // moverStats are the live numbers of one job.
 type moverStats struct {
 	keys, bytes  atomic.Int64 // restored at the target by us
+	verified     atomic.Int64 // keys compared, and found the same
+	differing    atomic.Int64 // … and found to differ
 	unpaid       atomic.Int64 // bytes that the byte limit has not been told of
 	scanned      atomic.Int64 // names seen by SCAN, of any slot
 	touched      atomic.Int64 // keys moved because a client asked

@@ -99,6 +99,7 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		case err == nil:
 			w.sizes = append(w.sizes, len(mv.dump))
 			w.m.stats.met(mv)
+			mv.restored = true
 		case !refused(err):
 			w.lostRestores(w.restores[i:])
 			hit(w.restores, "move.restore.after")
@@ -116,7 +117,7 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		mv.dump = nil
 	}
 	hit(w.restores, "move.restore.after")
-	if waitsFor(w.m.durability, w.dst.info) == DurabilityNone {
+	if w.m.comparer.share == 0 && waitsFor(w.m.durability, w.dst.info) == DurabilityNone {
 		failpoint.Hit("move.persist.before")
 		for _, mv := range w.restores {
 			if mv.step == Persist {

@@ -20,7 +20,8 @@ type MoveRequest struct {
 	Limits Limits
 	Purge  bool // remove keys of the slots that the target holds
 
-	Durability string // see ParseDurability
+	Durability  string  // see ParseDurability
+	VerifyShare float64 // see ParseVerify
 }
 
 // Plan is one job before it is accepted.
@@ -79,7 +80,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 			j := topology.Job{Slots: p.Slots, Source: p.Source, Target: p.Target, Phase: topology.Queued,
 				MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
 			q.Limits.Apply(&j)
-			j.Purge, j.Durability = q.Purge, q.Durability
+			j.Purge, j.Durability, j.VerifyShare = q.Purge, q.Durability, q.VerifyShare
 			id, err := s.AddJob(j)
 			if err != nil {
 				return err
@@ -177,6 +178,8 @@ type Status struct {
 	LastProgress int64              `json:"last_progress_ms,omitempty"` // Unix time
 	Throttle     string             `json:"throttle,omitempty"`         // what holds the mover back
 	Flow         Flow               `json:"flow"`
+	Verified     int64              `json:"keys_verified,omitempty"`  // by this process
+	Differing    int64              `json:"keys_differing,omitempty"` // taken back again
 	DurableNow   string             `json:"durability_now,omitempty"` // what is had, and why not more
 	Findings     []Finding          `json:"findings,omitempty"`       // of the last preflight
 	Stalled      *Stall             `json:"stalled,omitempty"`        // no progress for long
@@ -245,6 +248,7 @@ func (m *Manager) status(j topology.Job) Status {
 	if s.Flow = mv.gov.status(); s.Live {
 		s.Throttle = mv.throttle(s.Flow)
 	}
+	s.Verified, s.Differing = st.verified.Load(), st.differing.Load()
 	if text := mv.durableNow.Load(); text != nil {
 		s.DurableNow = *text
 	}

@@ -180,7 +180,7 @@ func migrateCommand() *cobra.Command {
 	var to string
 	var l limitFlags
 	var dry, purge bool
-	var durability string
+	var durability, verify string
 	c := &cobra.Command{Use: "migrate <first>-<last>[,<first>-<last>...] --to <group>", Short: "Move slots with their keys while clients go on", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if to == "" {
@@ -193,12 +193,16 @@ func migrateCommand() *cobra.Command {
 			if durability != "" {
 				args = append(args, "DURABILITY", durability)
 			}
+			if verify != "" {
+				args = append(args, "VERIFY", verify)
+			}
 			return r.plansOrIDs(cmd, args, dry)
 		}}
 	r.flags(c)
 	c.Flags().StringVar(&to, "to", "", "group that gets the slots")
 	l.flags(c)
 	c.Flags().StringVar(&durability, "durability", "", "what the target must have done with a key before the source gives it up: auto, none, replica or aof")
+	c.Flags().StringVar(&verify, "verify", "", "compare keys before the source gives them up: sample=1% or full")
 	c.Flags().BoolVar(&purge, "purge", false, "remove keys of the slots that the target holds already")
 	c.Flags().BoolVar(&dry, "dryrun", false, "show what would move, and move nothing")
 	return c

@@ -21,13 +21,13 @@ var proxyHelp = []any{
 	status("    Which group serves which slot. ASSIGN is for slots that nobody owns. CHECK looks through"),
 	status("    all keys for those that sit in a group that does not own them; FIX removes those that the"),
 	status("    owner has as well, DROP the others too, ADOPT brings the others to the owner."),
-	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [<limits>] [DURABILITY auto|none|replica|aof] [PURGE] [DRYRUN]"),
+	status("MIGRATE <first>-<last>[,<first>-<last>...] TO <group> [<limits>] [DURABILITY auto|none|replica|aof] [VERIFY sample=<n>%|full] [PURGE] [DRYRUN]"),
 	status("    Move slots with their keys while clients go on. Answers the job's id, or an array of ids"),
 	status("    when the slots come from several groups."),
 	status("    DRYRUN checks both ends, changes nothing, and says what it finds. PURGE removes keys of the"),
 	status("    slots that the target holds already, instead of refusing."),
 	status("    DURABILITY is what the target must have done with a key before the source gives it up; auto"),
-	status("    waits for a replica where there is one."),
+	status("    waits for a replica where there is one. VERIFY compares so many of the keys, deep, before."),
 	status("    Limits: " + limitsUsage + "."),
 	status("    MAXP99 makes the mover yield while clients wait longer than that."),
 	status(rebalanceUsage),
@@ -279,7 +279,7 @@ func (s *Server) slot(ctx context.Context, args []string) any {
 	return out
 }
 
-const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> " + limitsUsage + " [DURABILITY auto|none|replica|aof] [PURGE] [DRYRUN]"
+const migrateUsage = "MIGRATE <first>-<last>[,<first>-<last>...] TO <group> " + limitsUsage + " [DURABILITY auto|none|replica|aof] [VERIFY sample=<n>%|full] [PURGE] [DRYRUN]"
 
 func (s *Server) migrate(ctx context.Context, args []string) any {
 	if word(args, 0, "help") {
@@ -302,6 +302,11 @@ func (s *Server) migrate(ctx context.Context, args []string) any {
 			dry = true
 		case word(args, i, "purge"):
 			q.Purge = true
+		case word(args, i, "verify") && i+1 < len(args):
+			i++
+			if q.VerifyShare, err = migrator.ParseVerify(args[i]); err != nil {
+				return err
+			}
 		case word(args, i, "durability") && i+1 < len(args):
 			i++
 			if q.Durability, err = migrator.ParseDurability(args[i]); err != nil {

@@ -139,8 +139,9 @@ type Job struct {
 	Parallel      int     `json:"parallel"`                   // mover workers
 	MaxP99Ms      int     `json:"max_p99_ms,omitempty"`       // the mover yields when clients wait longer; 0: it does not look
 
-	Durability string `json:"durability,omitempty"` // before the source gives a key up: none, replica, aof; "": as the target can
-	Purge      bool   `json:"purge,omitempty"`      // keys of the slots that the target holds are removed by preflight
+	Durability  string  `json:"durability,omitempty"`   // before the source gives a key up: none, replica, aof; "": as the target can
+	VerifyShare float64 `json:"verify_share,omitempty"` // of the keys that are compared before the source gives them up
+	Purge       bool    `json:"purge,omitempty"`        // keys of the slots that the target holds are removed by preflight
 
 	Attempt     int       `json:"attempt"`                  // failed attempts in a row
 	MaxAttempts int       `json:"max_attempts"`             // then Failed

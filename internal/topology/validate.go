@@ -132,6 +132,9 @@ func (s *State) validateOpenJob(j Job, owner, taken []string) error {
 			return fmt.Errorf("rate %v: want 0 or more", rate)
 		}
 	}
+	if !(j.VerifyShare >= 0 && j.VerifyShare <= 1) {
+		return fmt.Errorf("verify share %v: want 0 to 1", j.VerifyShare)
+	}
 	if j.Parallel < 0 || j.MaxAttempts < 0 || j.MaxP99Ms < 0 {
 		return fmt.Errorf("parallel %d, max attempts %d, max p99 %d ms: want 0 or more", j.Parallel, j.MaxAttempts, j.MaxP99Ms)
 	}

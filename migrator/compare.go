@@ -1,0 +1,230 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ParseVerify reads how many of the moved keys are compared: "full", "1%" or "sample=1%".
+func ParseVerify(word string) (share float64, err error) {
+	text := strings.ToLower(word)
+	if text == "full" {
+		return 1, nil
+	}
+	number, ok := strings.CutSuffix(strings.TrimPrefix(text, "sample="), "%")
+	if share, err = strconv.ParseFloat(number, 64); !ok || err != nil || !(share > 0 && share <= 100) {
+		return 0, fmt.Errorf("VERIFY %q: want full, or a share of the keys as sample=1%%", word)
+	}
+	return share / 100, nil
+}
+
+// comparer compares keys at both ends while they are locked: after RESTORE and before the
+// source gives them up, when nothing else touches either copy.
+type comparer struct {
+	m     *mover
+	share float64 // of the keys; 0: none
+
+	mu       sync.Mutex // protects what follows; held across I/O, since the links are one user's
+	src, dst *link
+}
+
+// wants reports whether a key is in the sample: by its name, so that trying again looks at
+// the same ones.
+func (c *comparer) wants(mv *keyMove) bool {
+	if c == nil || c.share == 0 || !mv.restored {
+		return false
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(mv.key.Name))
+	return float64(h.Sum32()) < c.share*(1<<32)
+}
+
+func (c *comparer) close() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.src.close()
+	c.dst.close()
+	c.src, c.dst = nil, nil
+}
+
+// compare looks at those of the moves that are in the sample. A copy that differs from its
+// source is taken away again, and the key stays; the error then ends the job.
+func (c *comparer) compare(ctx context.Context, moves []*keyMove) (err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, mv := range moves {
+		if !c.wants(mv) {
+			continue
+		}
+		why, e := c.differs(ctx, mv)
+		if e == nil && why != "" {
+			e = c.takeBack(ctx, mv, why)
+		}
+		if e != nil {
+			if isHopeless(e) { // the others of the batch are looked at all the same
+				err = e
+				continue
+			}
+			c.src.close()
+			c.dst.close()
+			c.src, c.dst = nil, nil
+			return e
+		}
+		mv.restored = false // looked at
+		c.m.stats.verified.Add(1)
+	}
+	return err
+}
+
+// takeBack removes a copy that is not what it should be.
+func (c *comparer) takeBack(ctx context.Context, mv *keyMove, why string) error {
+	if err := c.dst.conn.Unlink(ctx, mv.key.Name).Err(); err != nil {
+		return at(fromTarget, err)
+	}
+	mv.step = mv.step.Next(Absent)
+	c.m.stats.differing.Add(1)
+	return at(fromTarget, &hopelessError{"VERIFY", fmt.Sprintf("key %q of database %d differed after RESTORE (%s); the copy has been removed and the key stays at the source", mv.key.Name, mv.key.DB, why)})
+}
+
+// differs says in what the two copies of a key differ; "": in nothing.
+func (c *comparer) differs(ctx context.Context, mv *keyMove) (why string, err error) {
+	if c.src == nil {
+		if c.src, err = c.m.dialSource(ctx); err != nil {
+			c.src = nil
+			return "", at(fromSource, err)
+		}
+	}
+	if c.dst == nil {
+		if c.dst, err = c.m.dialTarget(ctx); err != nil {
+			c.dst = nil
+			return "", at(fromTarget, err)
+		}
+	}
+	if err := c.src.use(ctx, mv.key.DB); err != nil {
+		return "", at(fromSource, err)
+	}
+	if err := c.dst.use(ctx, mv.key.DB); err != nil {
+		return "", at(fromTarget, err)
+	}
+	k := mv.key.Name
+	a, err := c.src.conn.Dump(ctx, k).Result()
+	if err != nil {
+		return c.gone(fromSource, err)
+	}
+	b, err := c.dst.conn.Dump(ctx, k).Result()
+	if err != nil {
+		return c.gone(fromTarget, err)
+	}
+	if a != b { // the same value can be laid out otherwise
+		if why, err := c.values(ctx, k); err != nil || why != "" {
+			return why, err
+		}
+	}
+	return c.expiry(ctx, k)
+}
+
+// gone is the answer about a key that is not there: it has expired at one end, and will at
+// the other.
+func (c *comparer) gone(origin string, err error) (string, error) {
+	if errors.Is(err, redis.Nil) {
+		return "", nil
+	}
+	return "", at(origin, err)
+}
+
+// expiryTolerance is how far the time to live of the copies may be apart: it was sent as
+// what was left when it was read.
+const expiryTolerance = 2 * time.Second
+
+func (c *comparer) expiry(ctx context.Context, k string) (string, error) {
+	a, err := c.src.conn.PTTL(ctx, k).Result()
+	if err != nil {
+		return "", at(fromSource, err)
+	}
+	b, err := c.dst.conn.PTTL(ctx, k).Result()
+	if err != nil {
+		return "", at(fromTarget, err)
+	}
+	if a == -2 || b == -2 || a < 0 && b < 0 || a >= 0 && b >= 0 && (a-b).Abs() <= expiryTolerance {
+		return "", nil
+	}
+	return fmt.Sprintf("expires in %v at the source, in %v at the target", a, b), nil
+}
+
+// values compares what the copies hold, by their type.
+func (c *comparer) values(ctx context.Context, k string) (string, error) {
+	kind, err := c.src.conn.Type(ctx, k).Result()
+	if err != nil {
+		return "", at(fromSource, err)
+	}
+	other, err := c.dst.conn.Type(ctx, k).Result()
+	if err != nil {
+		return "", at(fromTarget, err)
+	}
+	if kind != other {
+		return fmt.Sprintf("type %s at the source, %s at the target", kind, other), nil
+	}
+	a, err := content(ctx, c.src.conn, kind, k)
+	if err != nil {
+		return "", at(fromSource, err)
+	}
+	b, err := content(ctx, c.dst.conn, kind, k)
+	if err != nil {
+		return "", at(fromTarget, err)
+	}
+	if !slices.Equal(a, b) {
+		return fmt.Sprintf("its elements, of type %s: %d at the source, %d at the target", kind, len(a), len(b)), nil
+	}
+	return "", nil
+}
+
+// content is all of a value in an order that does not depend on how it is laid out.
+func content(ctx context.Context, conn *redis.Conn, kind, k string) (list []string, err error) {
+	switch kind {
+	case "string":
+		var v string
+		v, err = conn.Get(ctx, k).Result()
+		return []string{v}, err
+	case "list":
+		return conn.LRange(ctx, k, 0, -1).Result()
+	case "set":
+		list, err = conn.SMembers(ctx, k).Result()
+		slices.Sort(list)
+	case "hash":
+		var h map[string]string
+		h, err = conn.HGetAll(ctx, k).Result()
+		for _, f := range slices.Sorted(maps.Keys(h)) {
+			list = append(list, f, h[f])
+		}
+	case "zset":
+		var z []redis.Z
+		z, err = conn.ZRangeWithScores(ctx, k, 0, -1).Result()
+		for _, e := range z {
+			list = append(list, fmt.Sprint(e.Member), strconv.FormatFloat(e.Score, 'g', -1, 64))
+		}
+	case "stream":
+		var s any
+		s, err = conn.Do(ctx, "XRANGE", k, "-", "+").Result()
+		list = []string{fmt.Sprint(s)}
+		if err == nil {
+			s, err = conn.Do(ctx, "XINFO", "GROUPS", k).Result()
+			list = append(list, fmt.Sprint(s))
+		}
+	default: // of a module: DUMP has said that they differ
+		return nil, &hopelessError{"VERIFY", "values of type " + kind + " can't be compared"}
+	}
+	return list, err
+}
