@@ -6,7 +6,7 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain screenshots tools-redis tools-chromium tools-nutcracker tools-node clean
+.PHONY: build demo test race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain screenshots tools-redis tools-chromium tools-nutcracker tools-clients clean
 
 build:
 	$(GO) build -o $(BIN) ./cmd/keyferry
@@ -15,7 +15,7 @@ demo: tools-redis build
 	./$(BIN) demo $(DEMO)
 
 # Everything but the long runs; the race detector is on where goroutines meet. -v for the
-# clients: where those from npm can't be had, one reads that they were not tested, and why.
+# clients: where some can't be had, as without npm, one reads that they were not tested, and why.
 test: tools-redis tools-chromium lint
 	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v /test/clients$$)
 	$(GO) test -timeout 15m -count 1 -v ./test/clients
@@ -51,9 +51,10 @@ integration: tools-redis
 	$(GO) test -v -timeout 20m ./test/integration
 
 # The clients that people use, a minute each while slots move back and forth: go-redis,
-# redis-cli, redis-benchmark, and ioredis and BullMQ, which npm fetches.
-clients: tools-redis tools-node
-	$(GO) test -v -timeout 60m -count 1 ./test/clients -clients.for 1m -clients.npm
+# redis-cli, redis-benchmark, ioredis and BullMQ, which npm fetches, redis-py, and the
+# Prometheus exporter.
+clients: tools-redis tools-clients
+	$(GO) test -v -timeout 60m -count 1 ./test/clients -clients.for 1m -clients.all
 
 # Faults of every kind for TIME, histories checked. SEED= repeats the choices of a run.
 TIME ?= 30m
@@ -85,8 +86,10 @@ tools-chromium:
 tools-nutcracker:
 	@command -v nutcracker >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=nutcracker
 
-tools-node:
+tools-clients:
 	@{ command -v node && command -v npm; } >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG="nodejs npm"
+	@python3 -c 'import redis' 2>/dev/null || /usr/bin/python3 -c 'import redis' 2>/dev/null || $(MAKE) --no-print-directory install PKG=python3-redis
+	@command -v prometheus-redis-exporter >/dev/null 2>&1 || command -v redis_exporter >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=prometheus-redis-exporter
 
 .PHONY: install
 install:

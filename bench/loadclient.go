@@ -108,7 +108,7 @@ type loadClient struct {
 	rng      *rand.Rand
 	hist     *hdrhistogram.Histogram
 	moments  []time.Duration // longest wait of each momentSpan since the start
-	conn     *wire // nil while the endpoint cannot be reached
+	conn     *wire           // nil while the endpoint cannot be reached
 	out      []byte
 	deadline time.Time   // of conn
 	undrain  func() bool // undoes drainAt

@@ -42,8 +42,9 @@ type Config struct {
 		Databases int    `toml:"databases"`
 	} `toml:"cluster"`
 	Loops struct {
-		Count      int  `toml:"count"`
-		ReadBuffer Size `toml:"read-buffer"`
+		Count      int    `toml:"count"`
+		Transport  string `toml:"transport"`
+		ReadBuffer Size   `toml:"read-buffer"`
 	} `toml:"loops"`
 	Clients struct {
 		MaxClients          int      `toml:"max-clients"`

@@ -22,7 +22,7 @@ var documented = map[string]string{
 	"log.level": "info", "log.format": "console",
 	"http.listen": "127.0.0.1:7382", "http.token": "", "http.hosts": "", "hotkeys.sample-every": "16",
 	"cluster.scheme": "redis", "cluster.databases": "16",
-	"loops.count": "0", "loops.read-buffer": "64kb",
+	"loops.count": "0", "loops.transport": "auto", "loops.read-buffer": "64kb",
 	"clients.max-clients": "10000", "clients.max-bulk": "512mb", "clients.query-buffer-limit": "1gb",
 	"clients.output-buffer-hard": "1gb", "clients.output-buffer-soft": "256mb", "clients.output-buffer-soft-for": "1m0s",
 	"clients.pubsub-buffer-hard": "32mb", "clients.pubsub-buffer-soft": "8mb", "clients.pubsub-buffer-soft-for": "1m0s",
@@ -205,7 +205,7 @@ func unwrap(err error) error {
 // nothing else.
 func TestEnvAndFlagsReachEveryKey(t *testing.T) {
 	other := map[string]string{ // where the default is not next to another valid value
-		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "http.listen": "127.0.0.3:1", "http.hosts": "a,b", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis",
+		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "http.listen": "127.0.0.3:1", "http.hosts": "a,b", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis", "loops.transport": "gnet",
 		"cluster-facade": "on", "advertise": "a:1,b:2",
 		"passthrough": "A.B 2 readonly keys=1,1,1; A.C 2 write keys=1,1,1",
 	}

@@ -62,6 +62,7 @@ func (c *Config) checkTexts() (errs []error) {
 		"printable ASCII without spaces and colons")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "console", "json")
+	oneOf("loops.transport", c.Loops.Transport, "auto", "epoll", "gnet")
 	oneOf("cluster.scheme", c.Cluster.Scheme, "redis", "codis")
 	oneOf("cluster-facade", c.ClusterFacade, "on", "off")
 	return append(errs, c.checkFacade()...)

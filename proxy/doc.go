@@ -1,4 +1,4 @@
-// Package proxy is the data plane: it answers Redis clients on gnet event loops.
+// Package proxy is the data plane: it answers Redis clients on event loops.
 //
 //	client bytes ─► session.process ─► resp ─► command ─► router.Route
 //	                                                         │

@@ -6,16 +6,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
 	"go.uber.org/zap"
 
 	"keyferry/internal/resp"
+	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
 
-// loop is the data plane's state on one gnet event loop. All of it belongs to the loop's
+// loop is the data plane's state on one event loop. All of it belongs to the loop's
 // goroutine but what is marked otherwise.
 type loop struct {
 	srv *Server
@@ -27,7 +27,7 @@ type loop struct {
 	monitors   map[*session]struct{} // clients of this loop
 	monitorsAt []*loop               // every loop that has such
 	shown      []byte                // lines of this turn for them
-	el         gnet.EventLoop
+	el         transport.Loop
 	now        time.Time // read once per event, by clock
 	ns         int64     // … in ns since the server's start
 
@@ -73,7 +73,6 @@ type loop struct {
 	scratch      []byte
 
 	armed    bool
-	turnTask gnet.Runnable
 	wantTick atomic.Bool
 
 	mu   sync.Mutex // protects mail
@@ -118,7 +117,7 @@ type heldKey struct {
 	slot  int
 }
 
-func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
+func newLoop(s *Server, el transport.Loop, id int) *loop {
 	l := &loop{
 		srv: s, id: id, el: el,
 		pipes: make(map[pipeKey]*upstream.Pipe), sessions: make(map[*session]struct{}),
@@ -134,7 +133,6 @@ func newLoop(s *Server, el gnet.EventLoop, id int) *loop {
 		l.monitorsAt = *at
 	}
 	l.initHeat()
-	l.turnTask = gnet.RunnableFunc(func(context.Context) error { l.turn(); return nil })
 	l.env = upstream.Env{
 		Dial:  func(p *upstream.Pipe) { s.dial(l, p) },
 		Dirty: func(p *upstream.Pipe) { l.dirtyPipes = append(l.dirtyPipes, p); l.arm() },
@@ -154,7 +152,7 @@ func (l *loop) post(f func()) {
 	first := len(l.mail) == 1
 	l.mu.Unlock()
 	if first {
-		_ = l.el.Execute(context.Background(), l.turnTask)
+		l.el.Wake()
 	}
 }
 
@@ -172,14 +170,13 @@ func (l *loop) call(ctx context.Context, f func()) error {
 	}
 }
 
-// arm asks for a turn after the events that the poller has at hand. gnet has no hook at
-// the end of an iteration; a task is run after the events of the next one.
+// arm asks for a turn after the events that the poller has at hand.
 func (l *loop) arm() {
 	if l.armed {
 		return
 	}
 	l.armed = true
-	_ = l.el.Execute(context.Background(), l.turnTask)
+	l.el.Arm()
 }
 
 // turn does what the events since the last one have left to do, writes last.

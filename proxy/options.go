@@ -11,6 +11,7 @@ import (
 type Options struct {
 	Listen     string // host:port; an empty host binds every address
 	Loops      int    // event loops; 0: one per core
+	Transport  string // see transport.Options.Kind
 	ReadBuffer int    // per loop
 
 	Name        string // of this gateway; part of every connection's name

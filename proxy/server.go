@@ -12,25 +12,22 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
-	"github.com/panjf2000/gnet/v2/pkg/logging"
 	"go.uber.org/zap"
 
+	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
 	"keyferry/router"
 )
 
 // Server is the data plane of one gateway.
 type Server struct {
-	gnet.BuiltinEventEngine
 	opt     Options
 	live    atomic.Pointer[Options] // what CONFIG SET has made of opt; replaced as a whole
 	since   atomic.Pointer[Stats]   // what had been counted at the last CONFIG RESETSTAT
 	log     *zap.Logger
 	started time.Time
 	seed    maphash.Seed // of the loops' sketches
-	eng     gnet.Engine
-	booted  chan struct{}
+	eng     transport.Engine
 
 	nextClient atomic.Int64
 	nextConn   atomic.Int64
@@ -57,7 +54,7 @@ type Server struct {
 	deniedAuth  deniedLog
 
 	mu    sync.Mutex // protects loops and table, which must change together
-	loops map[gnet.EventLoop]*loop
+	loops map[transport.Loop]*loop
 	table *router.Table
 
 	scripts  *scripts
@@ -76,8 +73,8 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), dials: newDials(), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(), booted: make(chan struct{}),
-		loops: make(map[gnet.EventLoop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
+		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), dials: newDials(), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(),
+		loops: make(map[transport.Loop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)
 	s.hub.groups = t.Groups
@@ -89,26 +86,12 @@ func New(opt Options, t *router.Table) *Server {
 // Start listens and returns when connections are accepted. Errors: the address is taken
 // or malformed.
 func (s *Server) Start() error {
-	// gnet reports a bind error only from Run, so try the address first.
-	probe, err := net.Listen("tcp", s.opt.Listen)
+	eng, err := transport.Start(transport.Options{Kind: s.opt.Transport, Listen: s.opt.Listen, Loops: s.opt.Loops, ReadBuffer: s.opt.ReadBuffer, Log: s.log}, s)
 	if err != nil {
+		s.cancel()
 		return err
 	}
-	_ = probe.Close()
-	failed := make(chan error, 1)
-	s.wg.Go(func() {
-		failed <- gnet.Run(s, "tcp://"+s.opt.Listen,
-			gnet.WithNumEventLoop(s.opt.Loops),
-			gnet.WithReadBufferCap(s.opt.ReadBuffer), gnet.WithLoadBalancing(gnet.LeastConnections),
-			gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithTCPKeepAlive(time.Minute), gnet.WithReuseAddr(true),
-			gnet.WithLogLevel(logging.ErrorLevel), gnet.WithLogger(s.log.Sugar()))
-	})
-	select {
-	case <-s.booted:
-	case err := <-failed:
-		s.cancel()
-		return fmt.Errorf("listen on %s: %w", s.opt.Listen, err)
-	}
+	s.eng = eng
 	s.wg.Go(s.tick)
 	return nil
 }
@@ -123,10 +106,8 @@ func (s *Server) Stop(ctx context.Context) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	s.dials.stop() // gnet never answers who enrols a connection on a loop that has ended
-	stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	err := s.eng.Stop(stop)
+	s.dials.stop()
+	err := s.eng.Stop(5 * time.Second)
 	s.cancel()
 	s.wg.Wait()
 	s.dataConns.close()
@@ -196,7 +177,7 @@ func (s *Server) allLoops() []*loop {
 	return out
 }
 
-func (s *Server) loopOf(el gnet.EventLoop) *loop {
+func (s *Server) loopOf(el transport.Loop) *loop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.loops[el]
@@ -204,6 +185,7 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 		l = newLoop(s, el, len(s.loops))
 		l.adopt(s.table)
 		s.loops[el] = l
+		el.SetOwner(l)
 	}
 	return l
 }
@@ -232,72 +214,75 @@ func (s *Server) tick() {
 	}
 }
 
-// OnBoot implements gnet.EventHandler.
-func (s *Server) OnBoot(eng gnet.Engine) gnet.Action {
-	s.eng = eng
-	close(s.booted)
-	return gnet.None
-}
-
-// OnOpen implements gnet.EventHandler.
-func (s *Server) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	if d, ok := c.Context().(*dialed); ok {
+// Opened implements transport.Handler.
+func (s *Server) Opened(c transport.Conn) bool {
+	if d, ok := c.Owner().(*dialed); ok {
 		d.opened(c)
-		return nil, gnet.None
+		return true
 	}
 	if s.clients.Add(1) > int64(s.live.Load().MaxClients) {
 		s.clients.Add(-1)
 		s.rejected.Add(1)
-		return []byte("-ERR max number of clients reached\r\n"), gnet.Close
+		_, _ = c.Write([]byte("-ERR max number of clients reached\r\n"))
+		return false
 	}
-	l := s.loopOf(c.EventLoop())
-	l.accept(c)
-	return nil, gnet.None
+	s.loopOf(c.Loop()).accept(c)
+	return true
 }
 
-// OnTraffic implements gnet.EventHandler.
-func (s *Server) OnTraffic(c gnet.Conn) gnet.Action {
-	b, err := c.Next(-1)
-	if err != nil {
-		return gnet.Close
-	}
-	switch x := c.Context().(type) {
+// Data implements transport.Handler.
+func (s *Server) Data(c transport.Conn, b []byte) bool {
+	switch x := c.Owner().(type) {
 	case *session:
 		x.l.clock()
 		x.data(b)
+		return true
 	case *dialed:
 		x.l.clock()
 		if x.pipe == nil {
-			return gnet.Close
+			return false
 		}
-		if err := x.pipe.Data(b, x.l.now); err != nil {
+		err := x.pipe.Data(b, x.l.now)
+		if err != nil {
 			s.log.Warn("server connection dropped", zap.String("group", x.pipe.Group), zap.Error(err))
-			return gnet.Close
 		}
-	default:
-		return gnet.Close
+		return err == nil
 	}
-	return gnet.None
+	return false
 }
 
-// OnClose implements gnet.EventHandler.
-func (s *Server) OnClose(c gnet.Conn, err error) gnet.Action {
-	switch x := c.Context().(type) {
+// EOF implements transport.Handler.
+func (s *Server) EOF(c transport.Conn) bool {
+	x, ok := c.Owner().(*session)
+	return ok && x.ended()
+}
+
+// Closed implements transport.Handler.
+func (s *Server) Closed(c transport.Conn, err error) {
+	switch x := c.Owner().(type) {
 	case *session:
-		x.closed(c, err)
+		if !x.gone {
+			x.leave()
+		}
 	case *dialed:
 		x.closed(err)
 	}
-	return gnet.None
 }
 
-// dialed is one connection to a server, from the dial on; the gnet context of its Conn.
+// Turn implements transport.Handler.
+func (s *Server) Turn(el transport.Loop) {
+	if l, ok := el.Owner().(*loop); ok {
+		l.turn()
+	}
+}
+
+// dialed is one connection to a server, from the dial on; the owner of its Conn.
 type dialed struct {
 	l    *loop
 	pipe *upstream.Pipe // nil once the connection has ended or was superseded
 	name string
 	id   int64 // CLIENT ID at the server
-	conn gnet.Conn
+	conn transport.Conn
 }
 
 // Write, Buffered and Close make it the pipe's upstream.Conn. After OnClose the
@@ -313,20 +298,20 @@ func (d *dialed) Buffered() int {
 	if d.conn == nil {
 		return 0
 	}
-	return d.conn.OutboundBuffered()
+	return d.conn.Buffered()
 }
 
 func (d *dialed) Close() {
 	if d.conn != nil {
-		_ = d.conn.Close() // on the loop, after this turn
+		d.conn.Close()
 	}
 }
 
-func (d *dialed) opened(c gnet.Conn) {
+func (d *dialed) opened(c transport.Conn) {
 	d.l.clock()
 	if d.pipe.State() != upstream.Connecting {
 		d.pipe = nil
-		_ = c.Close()
+		c.Close()
 		return
 	}
 	d.conn = c
@@ -353,13 +338,11 @@ func (s *Server) dial(l *loop, p *upstream.Pipe) {
 			return
 		}
 		d := &dialed{l: l, pipe: p, name: name, id: id}
-		res, err := l.el.Enroll(gnet.NewContext(s.ctx, d), c)
-		if err == nil {
-			err = (<-res).Err // the loop goes on until there is no dial
-		} else {
-			_ = c.Close()
+		err = l.el.Enroll(c, d)
+		if errors.Is(err, transport.ErrStopped) {
+			return
 		}
-		// Enroll can say yes to a connection that the poller then refused: only OnOpen
+		// Enroll can say yes to a connection that the poller then refused: only Opened
 		// counts, and it has run by now if it ever will.
 		l.post(func() {
 			if d.conn == nil && d.pipe != nil && p.State() == upstream.Connecting {

@@ -1,22 +1,20 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
 	"go.uber.org/zap"
 
 	"keyferry/internal/resp"
+	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
 )
 
 // session is one client connection. An idle one holds no buffer.
 type session struct {
 	l    *loop
-	conn clientConn // nil once gone: the descriptor may be somebody else's
+	conn transport.Conn // nil once gone: the descriptor may be somebody else's
 	id   int64
 	addr string
 
@@ -55,25 +53,29 @@ type session struct {
 	tracking  *tracking
 	pushes    [][]byte // out-of-band messages that wait for the reply being written
 
-	gone     bool // no more reads, writes or parsing
-	ending   bool // closes when the queue is empty: QUIT, protocol error
-	eof      bool // the client sends no more: closes when all that it sent is answered
-	dirty    bool
-	resuming bool // in the loop's resumable list
-	paused   bool // has input that waits
-	unread   bool // … because the client does not read its replies
-	alone    bool // … because its next command has to be alone in the queue
+	gone      bool // no more reads, writes or parsing
+	ending    bool // closes when the queue is empty: QUIT, protocol error
+	eof       bool // the client sends no more: closes when all that it sent is answered
+	dirty     bool
+	resuming  bool // in the loop's resumable list
+	paused    bool // has input that waits
+	heldReads bool // … so much that no more is read
+	unread    bool // … because the client does not read its replies
+	alone     bool // … because its next command has to be alone in the queue
 
-	since     time.Time
-	active    time.Time
-	softSince time.Time // output has been over the soft limit since
+	since      time.Time
+	active     time.Time
+	endsBy     time.Time // when a client that is to be ended is, whatever it has not read
+	stuckSince time.Time // it has not read since, though it sends; see checkStuck
+	stuckAt    int       // … when it had so many bytes to read
+	softSince  time.Time // output has been over the soft limit since
 }
 
-func (l *loop) accept(c gnet.Conn) {
+func (l *loop) accept(c transport.Conn) {
 	l.clock()
 	s := &session{l: l, conn: c, id: l.srv.nextClient.Add(1), addr: c.RemoteAddr().String(),
 		proto: 2, authed: l.opt.Password == "", since: l.now, active: l.now}
-	c.SetContext(s)
+	c.SetOwner(s)
 	l.sessions[s] = struct{}{}
 	l.n.connections++
 }
@@ -102,8 +104,21 @@ func (s *session) data(b []byte) {
 	if s.gone {
 		return
 	}
+	s.holdReads()
 	if waits := len(s.in) - s.pos; waits > s.l.opt.QueryLimit {
 		s.closeFor(fmt.Sprintf("%d bytes of input wait, over client-query-buffer-limit", waits))
+	}
+}
+
+// readAhead is how much input of a client that has to wait is kept, in bytes, before it is
+// left in the socket, if the transport can do that. Else the query buffer's limit bounds it.
+const readAhead = 256 << 10
+
+// holdReads stops to read from a client that has to wait and has sent enough.
+func (s *session) holdReads() {
+	if hold := s.paused && len(s.in)-s.pos > readAhead; hold != s.heldReads {
+		s.heldReads = hold
+		s.conn.HoldReads(hold)
 	}
 }
 
@@ -223,7 +238,7 @@ func (s *session) readAgain() {
 func (s *session) pendingOut() int {
 	n := len(s.out) + s.held
 	if s.conn != nil {
-		n += s.conn.OutboundBuffered()
+		n += s.conn.Buffered()
 	}
 	return n
 }
@@ -248,6 +263,10 @@ func (s *session) resume() {
 	s.waited = int64(s.l.now.Sub(s.pausedAt))
 	s.processOwn()
 	s.waited = 0
+	if s.gone {
+		return
+	}
+	s.holdReads()
 	if s.eof {
 		s.l.markDirty(s) // it may have been the last
 	}
@@ -303,91 +322,18 @@ func (s *session) advance() {
 	}
 }
 
-// write appends reply bytes to what goes out at the end of the turn.
-func (s *session) write(b []byte) {
-	if s.gone || len(b) == 0 {
-		return
-	}
-	if len(b) >= 32<<10 {
-		s.flushOut()
-		if s.gone {
-			return
-		}
-		s.l.n.bytesOut += uint64(len(b))
-		_, _ = s.conn.Write(b) // a failure arrives as OnClose, possibly before Write returns
-		s.l.markDirty(s)
-		return
-	}
-	if s.out == nil && len(b) > 0 {
-		s.out = s.l.buffer()
-	}
-	s.out = append(s.out, b...)
-	s.l.markDirty(s)
-}
-
-func (l *loop) markDirty(s *session) {
-	if !s.dirty {
-		s.dirty = true
-		l.dirtySessions = append(l.dirtySessions, s)
-		l.arm()
-	}
-}
-
-func (s *session) flushOut() {
-	if len(s.out) == 0 {
-		return
-	}
-	out := s.out
-	s.out = nil
-	s.l.n.bytesOut += uint64(len(out))
-	_, _ = s.conn.Write(out)
-	s.l.recycle(out)
-}
-
-// flush writes the turn's replies and holds the client to its output limits.
-func (s *session) flush() {
-	s.dirty = false
-	if s.gone {
-		return
-	}
-	s.flushOut()
-	if s.gone {
-		return
-	}
-	if s.queue.n == 0 && (s.ending || s.eof && !s.paused) {
-		s.kill("")
-		return
-	}
-	s.checkOutput()
-}
-
-func (s *session) checkOutput() {
-	limit := &s.l.opt.Output
-	if s.nsubs > 0 {
-		limit = &s.l.opt.OutputPubSub
-	}
-	n := s.pendingOut()
-	switch {
-	case n > limit.Hard:
-		s.closeFor(fmt.Sprintf("%d bytes of output unread, over the hard client-output-buffer-limit", n))
-	case n <= limit.Soft:
-		s.softSince = time.Time{}
-	case s.softSince.IsZero():
-		s.softSince = s.l.now
-		s.l.wantTick.Store(true)
-	case s.l.now.Sub(s.softSince) > limit.SoftFor:
-		s.closeFor(fmt.Sprintf("%d bytes of output unread for %v, over the soft client-output-buffer-limit", n, limit.SoftFor))
-	}
-}
-
-func (s *session) draining() bool { return s.unread || !s.softSince.IsZero() }
-
 // check is the session's part of a tick.
 func (s *session) check() {
 	if s.gone {
 		return
 	}
+	if !s.endsBy.IsZero() && s.finish() {
+		return
+	}
 	s.checkOutput()
+	if !s.gone {
+		s.checkStuck()
+	}
 	if s.gone {
 		return
 	}
@@ -419,23 +365,18 @@ func (s *session) kill(reason string) {
 	}
 	c := s.conn
 	s.leave()
-	_ = c.Close() // on the loop, after this turn
+	c.Close()
 }
 
-// closed is gnet's word that the connection has ended. A client that has only closed its
-// sending side still gets its replies.
-func (s *session) closed(c gnet.Conn, err error) {
-	if s.gone {
-		return
+// ended is told that the client sends no more. It still gets its replies: true says that
+// there are any.
+func (s *session) ended() bool {
+	if s.gone || s.blocks() || s.queue.n+s.pendingOut() == 0 && !s.paused {
+		return false
 	}
-	if errors.Is(err, io.EOF) && !s.blocks() && (s.queue.n+len(s.out) > 0 || s.paused) && c.OutboundBuffered() == 0 {
-		if lc, err := newLinger(s.l.srv, c); err == nil {
-			s.conn, s.eof = lc, true
-			s.l.markDirty(s)
-			return
-		}
-	}
-	s.leave()
+	s.eof = true
+	s.l.markDirty(s)
+	return true
 }
 
 // leave takes the session out of everything that could still use it.

@@ -210,7 +210,7 @@ func (g *Gateway) sections() map[string]string {
 func proxyOptions(c conf.Config, name string) proxy.Options {
 	d := func(x conf.Duration) time.Duration { return time.Duration(x) }
 	return proxy.Options{
-		Listen: c.Listen, Loops: c.Loops.Count, ReadBuffer: int(c.Loops.ReadBuffer), Name: name, Version: Version, Password: c.Password,
+		Listen: c.Listen, Loops: c.Loops.Count, Transport: c.Loops.Transport, ReadBuffer: int(c.Loops.ReadBuffer), Name: name, Version: Version, Password: c.Password,
 		MaxClients: c.Clients.MaxClients, MaxBulk: int(c.Clients.MaxBulk), QueryLimit: int(c.Clients.QueryBufferLimit),
 		Output:       proxy.OutputLimit{Hard: int(c.Clients.OutputBufferHard), Soft: int(c.Clients.OutputBufferSoft), SoftFor: d(c.Clients.OutputBufferSoftFor)},
 		OutputPubSub: proxy.OutputLimit{Hard: int(c.Clients.PubSubBufferHard), Soft: int(c.Clients.PubSubBufferSoft), SoftFor: d(c.Clients.PubSubBufferSoftFor)},

@@ -102,7 +102,9 @@ func (n *nemesis) pick() fault {
 	return n.link(fmt.Sprintf("link %d", i+1), n.w.links[i])
 }
 
-func upTo(rng *rand.Rand, d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d))) + 1 }
+func upTo(rng *rand.Rand, d time.Duration) time.Duration {
+	return time.Duration(rng.Int64N(int64(d))) + 1
+}
 
 func nothing() error { return nil }
 

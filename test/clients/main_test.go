@@ -1,6 +1,7 @@
 // Package clients tests the gateway with the clients that people use, each as it comes:
-// go-redis, redis-cli, redis-benchmark, and from npm ioredis and BullMQ. All slots move
-// back and forth between two groups the whole time, and no client may see it.
+// go-redis, redis-cli, redis-benchmark, from npm ioredis and BullMQ, and of what the system
+// has packages for redis-py and the Prometheus exporter. All slots move back and forth
+// between two groups the whole time, and no client may see it.
 package clients
 
 import (
@@ -16,6 +17,21 @@ import (
 	"keyferry/internal/testredis"
 	"keyferry/internal/testrig"
 )
+
+// allRequired makes it an error that a client can't be had which does not come with Redis or
+// Go's modules. Without it its test says so and is skipped, since a machine may have neither
+// the programs nor a network.
+var allRequired = flag.Bool("clients.all", false, "fail if a client can't be had")
+
+// notTested ends a test whose client can't be had.
+func notTested(t *testing.T, format string, args ...any) {
+	t.Helper()
+	what := "NOT TESTED: " + fmt.Sprintf(format, args...)
+	if *allRequired {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
 
 // runFor is how long each client works; make clients gives a minute.
 var runFor = flag.Duration("clients.for", 12*time.Second, "how long each client works while slots move")

@@ -289,9 +289,9 @@ func TestPipeOfTwoMillion(t *testing.T) {
 // TestClientThatNeverReads is closed with a reason, and the gateway's memory stays bounded.
 func TestClientThatNeverReads(t *testing.T) {
 	ctx := context.Background()
-	r := newRig(t, 1, "--set", "clients.query-buffer-limit=4mb", "--set", "clients.output-buffer-hard=32mb", "--set", "clients.output-buffer-soft=16mb")
+	r := newRig(t, 1, "--set", "clients.query-buffer-limit=4mb", "--set", "clients.output-buffer-hard=32mb", "--set", "clients.output-buffer-soft=16mb", "--set", "clients.output-buffer-soft-for=2s")
 	c := r.client()
-	if err := c.Set(ctx, "mb", bytes.Repeat([]byte("x"), 1<<20), 0).Err(); err != nil {
+	if err := c.Set(ctx, "kb", bytes.Repeat([]byte("x"), 64<<10), 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	nc, err := net.Dial("tcp", r.listen)
@@ -299,8 +299,8 @@ func TestClientThatNeverReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	req := bytes.Repeat([]byte("*2\r\n$3\r\nGET\r\n$2\r\nmb\r\n"), 1000)
-	for {
+	req := bytes.Repeat([]byte("*2\r\n$3\r\nGET\r\n$2\r\nkb\r\n"), 1000)
+	for { // 8192 of them are in flight at once: what the server holds for them is its own affair
 		_ = nc.SetWriteDeadline(time.Now().Add(20 * time.Second))
 		if _, err := nc.Write(req); err != nil {
 			if ne, ok := err.(net.Error); ok && ne.Timeout() {

@@ -20,9 +20,10 @@ var mayImport = map[string][]string{
 	"internal/web":          {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "migrator", "proxy"},
 	"internal/admin":        {"internal/metrics", "internal/observe", "internal/resp", "internal/topology", "migrator", "proxy", "router"},
 	"internal/observe":      {"internal/metrics", "internal/topology", "migrator", "proxy", "router"},
-	"proxy":                 {"internal/metrics", "internal/resp", "internal/upstream", "router", "slotlock"},
+	"proxy":                 {"internal/metrics", "internal/resp", "internal/transport", "internal/upstream", "router", "slotlock"},
 	"migrator":              {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "router", "slotlock"},
 	"router":                {"internal/resp", "internal/topology", "slotlock"},
+	"internal/transport":    {},
 	"internal/upstream":     {"internal/resp"},
 	"internal/resp":         {},
 	"internal/resp/gendocs": {"internal/resp", "proxy"}, // a program

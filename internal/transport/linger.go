@@ -1,4 +1,4 @@
-package proxy
+package transport
 
 import (
 	"net"
@@ -9,16 +9,8 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// clientConn is all that a session needs of its connection: gnet's, or a lingering one.
-type clientConn interface {
-	Write(p []byte) (int, error)
-	OutboundBuffered() int // bytes that the kernel has not taken
-	Close() error
-	LocalAddr() net.Addr
-}
-
-// lingerTimeout bounds how long a client that has closed its sending side may take to
-// read the replies that are left.
+// lingerTimeout bounds how long a peer that has closed its sending side may take to read
+// the replies that are left.
 const lingerTimeout = 10 * time.Second
 
 // linger writes the replies that are due to a client which has sent its last byte, as in
@@ -32,7 +24,7 @@ type linger struct {
 }
 
 // newLinger takes the connection over from gnet, which closes its own descriptor.
-func newLinger(srv *Server, c gnet.Conn) (*linger, error) {
+func (e *gnetEngine) newLinger(c gnet.Conn) (*linger, error) {
 	fd, err := c.Dup()
 	if err != nil {
 		return nil, err
@@ -45,7 +37,7 @@ func newLinger(srv *Server, c gnet.Conn) (*linger, error) {
 	}
 	l := &linger{Conn: nc, out: make(chan []byte, 16)}
 	_ = nc.SetWriteDeadline(time.Now().Add(lingerTimeout))
-	srv.wg.Go(func() {
+	e.wg.Go(func() {
 		defer nc.Close()
 		for {
 			select {
@@ -57,7 +49,7 @@ func newLinger(srv *Server, c gnet.Conn) (*linger, error) {
 					return // what comes later finds the channel full or is collected with it
 				}
 				l.pending.Add(-int64(len(b)))
-			case <-srv.ctx.Done():
+			case <-e.ctx.Done():
 				return
 			}
 		}

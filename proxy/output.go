@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"fmt"
+	"time"
+)
+
+// write appends reply bytes to what goes out at the end of the turn.
+func (s *session) write(b []byte) {
+	if s.gone || len(b) == 0 {
+		return
+	}
+	if len(b) >= 32<<10 {
+		s.flushOut()
+		if s.gone {
+			return
+		}
+		s.l.n.bytesOut += uint64(len(b))
+		_, _ = s.conn.Write(b) // a failure arrives as OnClose, possibly before Write returns
+		s.l.markDirty(s)
+		return
+	}
+	if s.out == nil && len(b) > 0 {
+		s.out = s.l.buffer()
+	}
+	s.out = append(s.out, b...)
+	s.l.markDirty(s)
+}
+
+func (l *loop) markDirty(s *session) {
+	if !s.dirty {
+		s.dirty = true
+		l.dirtySessions = append(l.dirtySessions, s)
+		l.arm()
+	}
+}
+
+func (s *session) flushOut() {
+	if len(s.out) == 0 {
+		return
+	}
+	out := s.out
+	s.out = nil
+	s.l.n.bytesOut += uint64(len(out))
+	_, _ = s.conn.Write(out)
+	s.l.recycle(out)
+}
+
+// flush writes the turn's replies and holds the client to its output limits.
+func (s *session) flush() {
+	s.dirty = false
+	if s.gone {
+		return
+	}
+	s.flushOut()
+	if s.gone {
+		return
+	}
+	if s.finish() {
+		return
+	}
+	s.checkOutput()
+}
+
+// finish ends a client that is to be ended, when it has all its replies; one that does not
+// read them is given lastReplies.
+func (s *session) finish() bool {
+	if s.queue.n > 0 || !s.ending && (!s.eof || s.paused) {
+		return false
+	}
+	if s.pendingOut() > 0 {
+		if s.endsBy.IsZero() {
+			s.endsBy = s.l.now.Add(lastReplies)
+			s.l.wantTick.Store(true)
+		}
+		if s.l.now.Before(s.endsBy) {
+			return false
+		}
+	}
+	s.kill("")
+	return true
+}
+
+// lastReplies bounds how long a client that is to be ended may take to read what it was
+// sent.
+const lastReplies = 10 * time.Second
+
+func (s *session) checkOutput() {
+	limit := &s.l.opt.Output
+	if s.nsubs > 0 {
+		limit = &s.l.opt.OutputPubSub
+	}
+	n := s.pendingOut()
+	switch {
+	case n > limit.Hard:
+		s.closeFor(fmt.Sprintf("%d bytes of output unread, over the hard client-output-buffer-limit", n))
+	case n <= limit.Soft:
+		s.softSince = time.Time{}
+	case s.softSince.IsZero():
+		s.softSince = s.l.now
+		s.l.wantTick.Store(true)
+	case s.l.now.Sub(s.softSince) > limit.SoftFor:
+		s.closeFor(fmt.Sprintf("%d bytes of output unread for %v, over the soft client-output-buffer-limit", n, limit.SoftFor))
+	}
+}
+
+func (s *session) draining() bool { return s.unread || !s.softSince.IsZero() || !s.endsBy.IsZero() }
+
+// checkStuck ends a client that goes on sending commands and does not read a byte of their
+// replies for as long as it may stay beyond the soft limit: back-pressure keeps it from
+// ever reaching one.
+func (s *session) checkStuck() {
+	n := s.pendingOut()
+	switch limit := s.l.opt.Output.SoftFor; {
+	case !s.unread || !s.heldReads:
+		s.stuckSince = time.Time{}
+	case s.stuckSince.IsZero() || n < s.stuckAt:
+		s.stuckSince, s.stuckAt = s.l.now, n
+	case s.l.now.Sub(s.stuckSince) > limit:
+		s.closeFor(fmt.Sprintf("%d bytes of output unread for %v while more commands wait, which is over the soft client-output-buffer-limit's time", n, limit))
+	}
+}
