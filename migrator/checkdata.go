@@ -2,6 +2,7 @@ package migrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -126,7 +127,10 @@ func (c *check) typesOf(ctx context.Context, names []string, seen map[string]boo
 		if n, err := c.src.conn.MemoryUsage(ctx, k).Result(); err == nil && n > sampleBytes {
 			continue
 		}
-		dump, err := c.src.conn.Dump(ctx, k).Result()
+		dump, err := c.specimen(ctx, kind)
+		if err != nil {
+			dump, err = c.src.conn.Dump(ctx, k).Result()
+		}
 		if err != nil { // gone meanwhile
 			continue
 		}
@@ -145,6 +149,33 @@ func (c *check) typesOf(ctx context.Context, names []string, seen map[string]boo
 	}
 	return nil
 }
+
+// specimens make a key of each type that servers have without modules.
+var specimens = map[string][]any{
+	"string": {"APPEND", "", "x"}, "list": {"RPUSH", "", "x"}, "set": {"SADD", "", "x"}, "zset": {"ZADD", "", 1, "x"},
+	"hash": {"HSET", "", "x", "y"}, "stream": {"XADD", "", "1-1", "x", "y"},
+}
+
+// specimen is the DUMP of a key of a type that is made for it, where a DUMP of one of the
+// users' would show: it counts as an access, which servers that evict keep for each key.
+func (c *check) specimen(ctx context.Context, kind string) (string, error) {
+	how, ok := specimens[kind]
+	if !ok || c.src.info.policy == "noeviction" && c.dst.info.policy == "noeviction" {
+		return "", errNoSpecimen
+	}
+	key := router.InternalPrefix + c.job.ID
+	args := append([]any(nil), how...)
+	args[1] = key
+	p := c.src.conn.TxPipeline()
+	p.Del(ctx, key)
+	p.Do(ctx, args...)
+	dump := p.Dump(ctx, key)
+	p.Del(ctx, key)
+	_, err := p.Exec(ctx)
+	return dump.Val(), err
+}
+
+var errNoSpecimen = errors.New("a key of the users' will do, or has to")
 
 // memory compares what is to come with what there is room for.
 func (c *check) memory(context.Context) error {

@@ -123,6 +123,15 @@ func (s MoveStep) Next(o Outcome) MoveStep {
 	panic("migrator: " + s.String() + " can't have the outcome " + o.String())
 }
 
+// Retract is where a key at Persist stands when its copy was to be removed again and no
+// answer came: that may still happen, and whether it has must be seen.
+func (s MoveStep) Retract() MoveStep {
+	if s != Persist {
+		panic("migrator: " + s.String() + " is retracted")
+	}
+	return FenceTarget
+}
+
 // Final reports that the lock can be released.
 func (s MoveStep) Final() bool { return s >= Committed }
 

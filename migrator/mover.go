@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"keyferry/internal/failpoint"
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 	"keyferry/router"
@@ -124,7 +125,9 @@ func (m *mover) settle(moves []*keyMove) []*keyMove {
 			delete(m.doubts, mv)
 			m.mu.Unlock()
 		}
-		if mv.step == Committed {
+		if failpoint.On(failpoint.PlantNoCreated) && mv.step == Committed && mv.ttl == 0 { // there was nothing to move
+			m.locks.CommitForgetting(mv.key)
+		} else if mv.step == Committed {
 			m.locks.Commit(mv.key)
 		} else {
 			m.locks.Abort(mv.key, mv.step == Stays)

@@ -50,10 +50,16 @@ func (mv *keyMove) appendRestore(c *wire, now time.Time) {
 	if mv.freq >= 0 {
 		args += 2
 	}
+	if failpoint.On(failpoint.PlantReplace) {
+		args++
+	}
 	c.command("RESTORE", args)
 	c.arg(mv.key.Name)
 	c.argInt(mv.ttlMs(now))
 	c.argBytes(mv.dump)
+	if failpoint.On(failpoint.PlantReplace) {
+		c.arg("REPLACE")
+	}
 	if mv.idleS > 0 {
 		c.arg("IDLETIME")
 		c.argInt(mv.idleS)
@@ -152,6 +158,10 @@ const noWait = 200 * time.Microsecond
 // time can come between PTTL and DUMP, and a key that expires there is gone as it should
 // be. OBJECT goes first, because DUMP counts as an access.
 func (w *worker) askSource(ctx context.Context, db int) error {
+	if failpoint.On(failpoint.PlantEarlyUnlock) {
+		w.plantedUnlink(db, w.unlinks)
+		w.unlinks = w.unlinks[:0]
+	}
 	if len(w.unlinks)+len(w.reads) == 0 {
 		return nil
 	}

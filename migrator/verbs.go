@@ -130,6 +130,8 @@ func (m *Manager) tell(ctx context.Context, id string, ev Event) error {
 	switch {
 	case r != nil:
 		return r.do(ctx, ev)
+	case j != nil && ev.Kind == CancelBy && (j.Phase == topology.Cancelled || ev.Revert && j.Phase == topology.Reverted):
+		return nil // said twice
 	case j != nil && j.Phase.Ended():
 		return fmt.Errorf("job %s is %s", id, j.Phase)
 	case j != nil:

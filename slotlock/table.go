@@ -145,7 +145,7 @@ func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
 	case AllTarget:
 		return Target
 	case Filtered:
-		if !s.homes.has(d) {
+		if !s.homes.has(d) || t.forgot(db, name) {
 			if e == nil {
 				e = s.enter(Key{db, string(name)}, sharedOnly)
 			}

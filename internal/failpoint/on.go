@@ -14,6 +14,7 @@ import (
 
 type point struct {
 	kill  bool
+	on    bool
 	sleep time.Duration
 	at    int // acts when reached for this time, counted from 1
 	hits  int
@@ -39,7 +40,7 @@ func parse(env string) map[string]*point {
 		if d, ok := strings.CutPrefix(act, "sleep:"); ok {
 			p.sleep, _ = time.ParseDuration(d)
 		} else {
-			p.kill = act == "kill"
+			p.kill, p.on = act == "kill", act == "on"
 		}
 		out[name] = p
 	}
@@ -66,4 +67,12 @@ func Hit(name string) {
 		select {}
 	}
 	time.Sleep(p.sleep)
+}
+
+// On reports whether a planted mistake is to be made.
+func On(name string) bool {
+	mu.Lock()
+	defer mu.Unlock()
+	p := points[name]
+	return p != nil && p.on
 }

@@ -14,7 +14,8 @@ type conn struct {
 	end    [2]*net.TCPConn // by Direction: whom its bytes are written to
 	queue  [2]chan chunk
 	tap    *tap
-	gone   chan struct{} // closed by cut
+	gone   chan struct{}    // closed by close
+	idle   [2]chan struct{} // closed when nobody takes from the queue any more
 	once   sync.Once
 	mu     sync.Mutex // protects closed
 	closed [2]bool    // what comes this way is thrown away
@@ -25,6 +26,7 @@ type chunk struct {
 	bytes []byte
 	at    time.Time
 	eof   bool
+	last  bool // the reader has ended: nothing follows
 	cut   bool // a trap wants the connection cut when the bytes before are written
 	wall  bool // a trap wants no byte behind this to get through
 }
@@ -35,10 +37,11 @@ const (
 )
 
 func newConn(p *Proxy, client, server *net.TCPConn) *conn {
-	c := &conn{p: p, end: [2]*net.TCPConn{ToServer: server, ToClient: client}, gone: make(chan struct{}), tap: newTap(p)}
+	c := &conn{p: p, end: [2]*net.TCPConn{ToServer: server, ToClient: client}, gone: make(chan struct{})}
 	for d := range c.queue {
-		c.queue[d] = make(chan chunk, queueChunks)
+		c.queue[d], c.idle[d] = make(chan chunk, queueChunks), make(chan struct{})
 	}
+	c.tap = &tap{p: p, answer: func(b []byte) { c.put(ToClient, chunk{bytes: b, at: time.Now()}) }}
 	return c
 }
 
@@ -87,7 +90,7 @@ func (c *conn) halfClosed(d Direction) bool {
 }
 
 func (c *conn) read(d Direction) {
-	defer close(c.queue[d])
+	defer c.put(d, chunk{last: true})
 	from := c.end[1-d]
 	for {
 		buf := make([]byte, chunkBytes)
@@ -117,17 +120,28 @@ func (c *conn) put(d Direction, ch chunk) bool {
 	select {
 	case c.queue[d] <- ch:
 		return true
+	case <-c.idle[d]:
+		return false
 	case <-c.gone:
 		return false
 	}
 }
 
-// write brings chunks to their end when the faults let it. A connection that has been cut
-// leaves what is in the queue to the reader, which ends by itself.
+// write brings chunks to their end when the faults let it.
 func (c *conn) write(d Direction) {
+	defer close(c.idle[d])
 	var last time.Time // no byte overtakes another
 	walled := false
-	for ch := range c.queue[d] {
+	for {
+		var ch chunk
+		select {
+		case ch = <-c.queue[d]:
+		case <-c.gone:
+			return
+		}
+		if ch.last {
+			return
+		}
 		due := ch.at.Add(c.p.lateness(d))
 		if due.Before(last) {
 			due = last

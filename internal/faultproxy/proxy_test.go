@@ -336,3 +336,16 @@ func TestEndedWhileHeldBack(t *testing.T) {
 	}
 	await(t, "all connections to end", func() bool { return p.Conns() == 0 })
 }
+
+func TestAnswer(t *testing.T) {
+	p, s := redisThrough(t)
+	p.SetTraps(Trap{Match: Command("incr"), Action: Answer, Reply: "-LOADING not yet\r\n", Times: 1, Skip: 1})
+	nc := connect(t, p)
+	for _, want := range []string{":1\r\n", "-LOADING not yet\r\n", ":2\r\n"} {
+		say(t, nc, "INCR n\r\n")
+		hear(t, nc, want)
+	}
+	if v := s.Client().Get(context.Background(), "n").Val(); v != "2" {
+		t.Errorf("the server counted to %s", v)
+	}
+}

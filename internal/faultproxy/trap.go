@@ -22,13 +22,18 @@ const (
 	// HoldRequest keeps the command and all behind it from the server for as long as
 	// the connection stands.
 	HoldRequest
+	// Answer keeps the command from the server and gives Reply in its name. It acts only
+	// when the command came in one piece and no reply is awaited before it.
+	Answer
 )
 
 // Trap waits for commands of clients.
 type Trap struct {
 	Match  func(args [][]byte) bool
 	Action Action
-	Times  int // how often it acts; 0: always
+	Times  int    // how often it acts; 0: always
+	Skip   int    // matches before it begins to act
+	Reply  string // of Answer, in RESP
 
 	hits int
 }
@@ -68,23 +73,29 @@ func (p *Proxy) Sprung() (n int) {
 	return n
 }
 
-// spring finds the trap of a command.
-func (p *Proxy) spring(args [][]byte) (Action, bool) {
+// spring finds the trap of a command. alone: it can be answered here.
+func (p *Proxy) spring(args [][]byte, alone bool) *Trap {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.traps {
-		if (t.Times == 0 || t.hits < t.Times) && t.Match(args) {
-			t.hits++
-			return t.Action, true
+		if t.Times > 0 && t.hits >= t.Times || t.Action == Answer && !alone || !t.Match(args) {
+			continue
 		}
+		if t.Skip > 0 {
+			t.Skip--
+			continue
+		}
+		t.hits++
+		return t
 	}
-	return 0, false
+	return nil
 }
 
 // tap follows the requests and replies of one connection, so that a reply can be told by
 // its number.
 type tap struct {
-	p *Proxy
+	p      *Proxy
+	answer func([]byte) // to the client
 
 	mu       sync.Mutex // protects all that follows
 	blind    bool       // replies can't be counted (any more)
@@ -96,8 +107,6 @@ type tap struct {
 	dropAt   int64 // number of the reply to drop; 0: none
 	drop     Action
 }
-
-func newTap(p *Proxy) *tap { return &tap{p: p} }
 
 // see takes what was read and gives what is to be written.
 func (t *tap) see(d Direction, b []byte) []chunk {
@@ -115,50 +124,50 @@ func (t *tap) see(d Direction, b []byte) []chunk {
 func (t *tap) seeRequests(b []byte) []chunk {
 	before := len(t.buf) // bytes of the frame that were sent on earlier
 	t.buf = append(t.buf, b...)
-	at := 0
+	var out []chunk
+	sent, at := 0, 0 // of b; of t.buf
 	for {
 		n, st := t.req.Scan(t.buf[at:])
-		if st == resp.Invalid {
+		args := t.req.Args()
+		if st == resp.Invalid || st == resp.OK && len(args) > 0 && t.uncountable(args) {
 			t.blind, t.buf = true, nil
-			return []chunk{{bytes: b}}
+			return append(out, chunk{bytes: b[sent:]})
 		}
 		if st == resp.Again {
 			if at > 0 {
 				t.buf = append([]byte(nil), t.buf[at:]...)
 			}
-			return []chunk{{bytes: b}}
+			return append(out, chunk{bytes: b[sent:]})
 		}
-		args := t.req.Args()
-		if len(args) > 0 && t.uncountable(args) {
-			t.blind, t.buf = true, nil
-			return []chunk{{bytes: b}}
+		from := max(0, at-before)
+		at += n
+		if len(args) == 0 {
+			continue
 		}
-		if len(args) > 0 {
+		trap := t.p.spring(args, at-n >= before && t.replies == t.requests)
+		if trap == nil {
 			t.requests++
-			if act, ok := t.p.spring(args); ok {
-				if out, end := t.trapped(act, b, max(0, at-before)); end {
-					return out
-				}
+			continue
+		}
+		out = append(out, chunk{bytes: b[sent:from]})
+		sent = from
+		switch trap.Action {
+		case Answer:
+			sent = at - before
+			t.answer([]byte(trap.Reply))
+		case CutBefore:
+			t.blind = true
+			return append(out, chunk{cut: true})
+		case HoldRequest:
+			t.blind = true
+			return append(out, chunk{wall: true})
+		default:
+			t.requests++
+			if t.dropAt == 0 {
+				t.dropAt, t.drop = t.requests, trap.Action
 			}
 		}
-		at += n
 	}
-}
-
-// trapped acts on the command whose frame begins at b[at]; end: nothing behind b matters.
-func (t *tap) trapped(act Action, b []byte, at int) (out []chunk, end bool) {
-	switch act {
-	case CutBefore:
-		t.blind = true
-		return []chunk{{bytes: b[:at]}, {cut: true}}, true
-	case HoldRequest:
-		t.blind = true
-		return []chunk{{bytes: b[:at]}, {wall: true}}, true
-	}
-	if t.dropAt == 0 {
-		t.dropAt, t.drop = t.requests, act
-	}
-	return nil, false
 }
 
 func (t *tap) seeReplies(b []byte) []chunk {

@@ -164,20 +164,14 @@ func (r *Rig) moveUntil(ctx context.Context, rounds *int) error {
 func allKeys(t *testing.T, s *testredis.Server, dbs int) map[string]bool {
 	t.Helper()
 	out := map[string]bool{}
-	c := s.Client()
 	for db := range dbs {
-		conn := c.Conn()
-		if err := conn.Select(context.Background(), db).Err(); err != nil {
-			t.Fatal(err)
-		}
-		it := conn.Scan(context.Background(), 0, "", 1000).Iterator()
+		it := s.ClientDB(db).Scan(context.Background(), 0, "", 1000).Iterator()
 		for it.Next(context.Background()) {
 			out[fmt.Sprintf("%d/%s", db, it.Val())] = true
 		}
 		if err := it.Err(); err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.Close()
 	}
 	return out
 }
@@ -198,11 +192,14 @@ func (r *Rig) PlacesRight() {
 	seen := map[string]int{}
 	for i, s := range r.Servers {
 		for k := range allKeys(r.T, s, 2) {
+			_, name, _ := strings.Cut(k, "/")
+			if strings.HasPrefix(name, router.InternalPrefix) {
+				continue // of a preflight that was cut short: it expires
+			}
 			if j, twice := seen[k]; twice {
 				r.T.Errorf("key %s is at g%d and at g%d", k, j+1, i+1)
 			}
 			seen[k] = i
-			_, name, _ := strings.Cut(k, "/")
 			if o := owner[router.Redis.Slot([]byte(name))]; o != fmt.Sprintf("g%d", i+1) {
 				r.T.Errorf("key %s is at g%d, its slot's owner is %s", k, i+1, o)
 			}

@@ -32,7 +32,7 @@ type plan struct {
 	operator  bool
 }
 
-var short = plan{clients: 8, keys: 40, filler: 1000, faults: 7 * time.Second, longest: 1500 * time.Millisecond, atOnce: 3, consumers: 4, operator: true}
+var short = plan{clients: 8, keys: 40, filler: 1000, faults: 7 * time.Second, longest: 1200 * time.Millisecond, atOnce: 2, consumers: 4, operator: true}
 
 // TestChaos goes on for as long as it is told. Its seed decides what is done; when and in
 // which order it happens is also up to the machine.
@@ -55,7 +55,10 @@ func TestChaos(t *testing.T) {
 	for round := 0; round < 2 || w.since() < *timeFlag; round++ {
 		p.flushes = round%4 == 3
 		w.round(round, p)
-		if t.Failed() {
+		if round%4 == 2 && len(w.failures()) == 0 {
+			w.oldDump(round, oldDumpKind(round/4%2))
+		}
+		if len(w.failures()) > 0 {
 			break
 		}
 	}
@@ -64,6 +67,9 @@ func TestChaos(t *testing.T) {
 
 func (w *world) report() {
 	w.t.Logf("%v, jobs %v", w.counted(), w.phases())
+	for _, f := range w.failures() {
+		w.t.Error(f)
+	}
 	if len(w.odd) > 0 {
 		w.t.Errorf("errors that no Redis gives: %v", w.odd)
 	}
@@ -127,17 +133,27 @@ func (w *world) check(ks *keyspace, q *queues, p plan, round int) {
 	if p.flushes {
 		w.fill(p.filler)
 	} else {
-		q.check()
+		if p.consumers > 0 {
+			q.check()
+		}
 		w.checkFiller(p.filler)
 	}
+	w.checkKeys(ks, round)
+	if w.failpoints == "" {
+		w.PlacesRight()
+	}
+}
+
+// checkKeys reads all keys and checks their histories.
+func (w *world) checkKeys(ks *keyspace, round int) {
 	keys := ks.all()
-	w.finalReads(keys, ks)
+	w.finalReads(keys)
 	undecided := 0
 	for _, k := range keys {
 		switch linearizable(k.history, 20*time.Second) {
 		case porcupine.Illegal:
 			from := k.history[0].call - time.Second
-			w.t.Errorf("round %d: %s: no single server could have answered so:\n%s\nmeanwhile:\n%s", round, k.name, transcript(k.history), w.between(from, w.since()))
+			w.fail("round %d: %s: no single server could have answered so:\n%s\nmeanwhile:\n%s", round, k.name, transcript(k.history), w.between(from, w.since()))
 		case porcupine.Unknown:
 			undecided++
 		}
@@ -145,7 +161,6 @@ func (w *world) check(ks *keyspace, q *queues, p plan, round int) {
 	w.count("histories", len(keys))
 	w.count("histories undecided", undecided)
 	if undecided > len(keys)/20 {
-		w.t.Errorf("round %d: %d of %d histories could not be decided in time", round, undecided, len(keys))
+		w.fail("round %d: %d of %d histories could not be decided in time", round, undecided, len(keys))
 	}
-	w.PlacesRight()
 }

@@ -23,8 +23,11 @@ func (w *world) runClient(ctx context.Context, id int, ks *keyspace) {
 		verbs := kindVerbs[k.kind]
 		o := op{client: id, verb: verbs[rng.IntN(len(verbs))]}
 		switch o.verb {
-		case vSet, vSetNX, vAppend, vTx, vHSet:
+		case vSet, vMSet, vSetNX, vAppend, vTx, vHSet:
 			o.arg = fmt.Sprintf("%d.%d,", id, n)
+		}
+		if ks.keepAll && o.verb.deletes() {
+			continue
 		}
 		if k.kind == kHash && o.verb != vDel && o.verb != vHGetAll {
 			o.field = string(rune('a' + rng.IntN(4)))
@@ -38,7 +41,7 @@ func (w *world) runClient(ctx context.Context, id int, ks *keyspace) {
 // apply executes o, and records it unless it was certainly not executed.
 func (w *world) apply(c *redis.Client, ks *keyspace, k *tracked, o op) bool {
 	o.call = w.since()
-	err := execute(c, k.name, &o)
+	err := execute(c, k, &o)
 	o.ret = w.since()
 	f := w.fateOf(err)
 	switch f {
@@ -56,13 +59,15 @@ func (w *world) apply(c *redis.Client, ks *keyspace, k *tracked, o op) bool {
 	return f == answered
 }
 
-func execute(c *redis.Client, key string, o *op) (err error) {
-	ctx := context.Background()
+func execute(c *redis.Client, k *tracked, o *op) (err error) {
+	ctx, key := context.Background(), k.name
 	switch o.verb {
 	case vGet:
 		o.text, err = c.Get(ctx, key).Result()
 	case vSet:
 		err = c.Set(ctx, key, o.arg, 0).Err()
+	case vMSet:
+		err = c.MSet(ctx, key, o.arg, k.partner.name, o.arg).Err()
 	case vSetNX:
 		o.text, err = c.Do(ctx, "SET", key, o.arg, "NX").Text()
 	case vAppend:
@@ -98,7 +103,7 @@ func execute(c *redis.Client, key string, o *op) (err error) {
 
 // finalReads asks for every key when no fault is left, so that the end of each history is
 // what the clients find.
-func (w *world) finalReads(keys []*tracked, ks *keyspace) {
+func (w *world) finalReads(keys []*tracked) {
 	w.t.Helper()
 	c := w.dial(w.Listen, 10*time.Second)
 	defer c.Close()
@@ -108,10 +113,10 @@ func (w *world) finalReads(keys []*tracked, ks *keyspace) {
 			o.verb = vHGetAll
 		}
 		o.call = w.since()
-		err := execute(c, k.name, &o)
+		err := execute(c, k, &o)
 		o.ret = w.since()
 		if err != nil && err != redis.Nil {
-			w.t.Errorf("%s can't be read when all is well again: %v", k.name, err)
+			w.fail("%s can't be read when all is well again: %v", k.name, err)
 			continue
 		}
 		o.null = err == redis.Nil
@@ -150,11 +155,11 @@ func (w *world) checkFiller(n int) {
 	for i, g := range got {
 		if g.Val() != strconv.Itoa(i) {
 			if wrong++; wrong <= 5 {
-				w.t.Errorf("filler:%d is %q, %v", i, g.Val(), g.Err())
+				w.fail("filler:%d is %q, %v", i, g.Val(), g.Err())
 			}
 		}
 	}
 	if wrong > 0 {
-		w.t.Errorf("%d of %d keys that nobody writes are not as they were", wrong, n)
+		w.fail("%d of %d keys that nobody writes are not as they were", wrong, n)
 	}
 }

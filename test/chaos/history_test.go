@@ -28,12 +28,16 @@ const (
 	vHGet
 	vHDel
 	vHGetAll
+	vMSet  // MSET of a key and its partner: SET in the histories of both
 	vFlush // FLUSHALL, as one key sees it
 )
 
-var verbNames = [...]string{"GET", "SET", "SET NX", "APPEND", "DEL", "GETDEL", "INCR", "EVAL INCR", "MULTI GET APPEND EXEC", "HSET", "HGET", "HDEL", "HGETALL", "FLUSHALL"}
+var verbNames = [...]string{"GET", "SET", "SET NX", "APPEND", "DEL", "GETDEL", "INCR", "EVAL INCR", "MULTI GET APPEND EXEC", "HSET", "HGET", "HDEL", "HGETALL", "MSET", "FLUSHALL"}
 
 func (v verb) reads() bool { return v == vGet || v == vHGet || v == vHGetAll }
+
+// deletes: the last field of a hash takes the hash with it.
+func (v verb) deletes() bool { return v == vDel || v == vGetDel || v == vHDel }
 
 // op is one command in a key's history.
 type op struct {

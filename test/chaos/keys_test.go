@@ -17,7 +17,7 @@ const (
 )
 
 var kindVerbs = [kindCount][]verb{
-	kString:  {vGet, vGet, vGet, vSet, vSet, vAppend, vAppend, vDel, vGetDel, vSetNX, vTx},
+	kString:  {vGet, vGet, vGet, vSet, vMSet, vMSet, vAppend, vAppend, vDel, vDel, vGetDel, vSetNX, vTx},
 	kCounter: {vGet, vIncr, vIncr, vIncr, vDel, vGetDel},
 	kScript:  {vGet, vScriptIncr, vScriptIncr},
 	kHash:    {vHGet, vHGetAll, vHSet, vHSet, vHSet, vHDel, vDel},
@@ -27,6 +27,7 @@ var kindVerbs = [kindCount][]verb{
 type tracked struct {
 	name    string
 	kind    kind
+	partner *tracked // another of the same kind and slot
 	history []op
 	unknown int
 }
@@ -40,7 +41,8 @@ const (
 
 // keyspace is the keys that clients work on.
 type keyspace struct {
-	prefix string
+	prefix  string
+	keepAll bool // no key is deleted
 
 	mu      sync.Mutex // protects what follows
 	live    []*tracked
@@ -50,9 +52,9 @@ type keyspace struct {
 }
 
 func newKeyspace(prefix string, n int) *keyspace {
-	ks := &keyspace{prefix: prefix, live: make([]*tracked, n)}
-	for i := range ks.live {
-		ks.live[i] = ks.fresh(kindOf(i))
+	ks := &keyspace{prefix: prefix, live: make([]*tracked, n/2*2)}
+	for i := 0; i < len(ks.live); i += 2 {
+		ks.couple(i, kindOf(i/2))
 	}
 	return ks
 }
@@ -65,9 +67,13 @@ func kindOf(i int) kind {
 	return []kind{kString, kCounter, kHash}[i%3]
 }
 
-func (ks *keyspace) fresh(k kind) *tracked {
+// couple makes a new couple of keys in place i.
+func (ks *keyspace) couple(i int, k kind) {
 	ks.made++
-	return &tracked{name: fmt.Sprintf("%s:%d", ks.prefix, ks.made), kind: k}
+	a := &tracked{name: fmt.Sprintf("{%s:%d}a", ks.prefix, ks.made), kind: k}
+	b := &tracked{name: fmt.Sprintf("{%s:%d}b", ks.prefix, ks.made), kind: k, partner: a}
+	a.partner = b
+	ks.live[i], ks.live[i+1] = a, b
 }
 
 func (ks *keyspace) pick(i int) *tracked {
@@ -79,17 +85,26 @@ func (ks *keyspace) pick(i int) *tracked {
 func (ks *keyspace) record(k *tracked, o op) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
-	k.history = append(k.history, o)
-	if o.unknown && !o.verb.reads() {
-		k.unknown++
+	done := []*tracked{k}
+	if o.verb == vMSet {
+		o.verb, done = vSet, append(done, k.partner)
 	}
-	if len(k.history) < historyMax && k.unknown < unknownMax {
-		return
+	for _, k := range done {
+		k.history = append(k.history, o)
+		if o.unknown && !o.verb.reads() {
+			k.unknown++
+		}
+		if len(k.history) >= historyMax || k.unknown >= unknownMax {
+			ks.retire(k)
+		}
 	}
-	for i, l := range ks.live {
-		if l == k {
-			ks.retired = append(ks.retired, k)
-			ks.live[i] = ks.fresh(k.kind)
+}
+
+func (ks *keyspace) retire(k *tracked) {
+	for i := 0; i < len(ks.live); i += 2 {
+		if ks.live[i] == k || ks.live[i+1] == k {
+			ks.retired = append(ks.retired, k, k.partner)
+			ks.couple(i, k.kind)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (n *nemesis) run(d time.Duration) {
 	end := time.Now().Add(d)
 	for time.Now().Before(end) {
 		n.expire(time.Now())
-		if len(n.active) < n.atOnce && n.w.rng.IntN(8) == 0 {
+		if len(n.active) < n.atOnce && n.w.rng.IntN(12) == 0 {
 			n.begin(n.pick())
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -176,8 +176,7 @@ func (q *queues) read(c *redis.Client, id int, name string) fate {
 
 // check empties everything when all is well again, and counts.
 func (q *queues) check() {
-	t, ctx := q.w.t, context.Background()
-	t.Helper()
+	ctx := context.Background()
 	c := q.w.dial(q.w.Listen, 10*time.Second)
 	defer c.Close()
 	for _, name := range q.names {
@@ -191,25 +190,25 @@ func (q *queues) check() {
 		}
 	}
 	if lost > q.openPops {
-		t.Errorf("%d pushed elements were never popped, but only %d pops have an unknown outcome", lost, q.openPops)
+		q.w.fail("%d pushed elements were never popped, but only %d pops have an unknown outcome", lost, q.openPops)
 	}
 	for item, n := range q.popped {
 		if n > 1 || !q.pushed[item] && !q.doubtful[item] {
-			t.Errorf("element %q was popped %d times; pushed for sure: %v, perhaps: %v", item, n, q.pushed[item], q.doubtful[item])
+			q.w.fail("element %q was popped %d times; pushed for sure: %v, perhaps: %v", item, n, q.pushed[item], q.doubtful[item])
 		}
 	}
 	for item := range q.added {
 		if q.delivered[item] == 0 && !q.pending[item] {
-			t.Errorf("stream entry %q was never delivered", item)
+			q.w.fail("stream entry %q was never delivered", item)
 		}
 	}
 	for item, n := range q.delivered {
 		if n > 1 || !q.added[item] && !q.doubtful[item] {
-			t.Errorf("stream entry %q was delivered %d times as new; added for sure: %v, perhaps: %v", item, n, q.added[item], q.doubtful[item])
+			q.w.fail("stream entry %q was delivered %d times as new; added for sure: %v, perhaps: %v", item, n, q.added[item], q.doubtful[item])
 		}
 	}
 	for _, d := range q.disorder {
-		t.Error(d)
+		q.w.fail("%s", d)
 	}
 	q.w.count("queue elements", len(q.popped)+len(q.delivered))
 	q.w.count("ambiguous", q.openPops+len(q.doubtful))
@@ -218,14 +217,14 @@ func (q *queues) check() {
 func (q *queues) drain(ctx context.Context, c *redis.Client, name string) {
 	rest, err := c.LRange(ctx, name, 0, -1).Result()
 	if err != nil {
-		q.w.t.Errorf("list %s: %v", name, err)
+		q.w.fail("list %s: %v", name, err)
 	}
 	for _, item := range rest {
 		q.take(item)
 	}
 	got, err := c.XReadGroup(ctx, &redis.XReadGroupArgs{Group: group, Consumer: "last", Streams: []string{"s" + name, ">"}, Block: -1}).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		q.w.t.Errorf("stream s%s: %v", name, err)
+		q.w.fail("stream s%s: %v", name, err)
 	}
 	for _, s := range got {
 		for _, m := range s.Messages {
@@ -236,12 +235,12 @@ func (q *queues) drain(ctx context.Context, c *redis.Client, name string) {
 	// Entries whose delivery was lost on the way are still in the group's pending list.
 	ids, err := c.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: "s" + name, Group: group, Start: "-", End: "+", Count: 100_000}).Result()
 	if err != nil {
-		q.w.t.Errorf("pending of s%s: %v", name, err)
+		q.w.fail("pending of s%s: %v", name, err)
 	}
 	for _, p := range ids {
 		m, err := c.XRange(ctx, "s"+name, p.ID, p.ID).Result()
 		if err != nil || len(m) != 1 {
-			q.w.t.Errorf("pending entry %s of s%s: %v %v", p.ID, name, m, err)
+			q.w.fail("pending entry %s of s%s: %v %v", p.ID, name, m, err)
 			continue
 		}
 		item, _ := m[0].Values["item"].(string)
@@ -252,16 +251,16 @@ func (q *queues) drain(ctx context.Context, c *redis.Client, name string) {
 func (q *queues) checkCounter(ctx context.Context, c *redis.Client, name string) {
 	v, err := c.Get(ctx, "n"+name).Int()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		q.w.t.Errorf("counter n%s: %v", name, err)
+		q.w.fail("counter n%s: %v", name, err)
 	}
 	sure := 0
 	for n, times := range q.numbers[name] {
 		sure += times
 		if times > 1 || n < 1 || n > int64(v) {
-			q.w.t.Errorf("counter n%s: %d clients were told %d; it is at %d", name, times, n, v)
+			q.w.fail("counter n%s: %d clients were told %d; it is at %d", name, times, n, v)
 		}
 	}
 	if v < sure || v > sure+q.openIncrs[name] {
-		q.w.t.Errorf("counter n%s is at %d: %d increments were answered, %d perhaps done", name, v, sure, q.openIncrs[name])
+		q.w.fail("counter n%s is at %d: %d increments were answered, %d perhaps done", name, v, sure, q.openIncrs[name])
 	}
 }

@@ -30,6 +30,7 @@ type world struct {
 	links []*faultproxy.Proxy // to the servers
 	front *faultproxy.Proxy   // from the clients to the gateway
 
+	workers    int    // clients of old dumps so far
 	failpoints string // of every gateway that is started: planted bugs
 
 	mu     sync.Mutex // protects what follows
@@ -37,6 +38,21 @@ type world struct {
 	counts map[string]int
 	odd    map[string]int // error replies that a Redis would not give
 	jobs   map[string]string
+	faulty []string // what was found wrong
+}
+
+// fail notes what is wrong with the gateway, which is the test's failure unless the
+// mistake was planted.
+func (w *world) fail(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.faulty = append(w.faulty, fmt.Sprintf(format, args...))
+}
+
+func (w *world) failures() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.faulty...)
 }
 
 // settings make the gateway give up early, so that a fault is felt and over in seconds.
@@ -134,7 +150,8 @@ const (
 
 // refusals are the errors with which a Redis, or a gateway for it, says that a command was
 // not executed.
-var refusals = []string{"TRYAGAIN ", "OOM ", "LOADING ", "MISCONF ", "BUSY ", "EXECABORT ", "CLUSTERDOWN ", "READONLY ", "MASTERDOWN ", "NOREPLICAS "}
+var refusals = []string{"TRYAGAIN ", "OOM ", "LOADING ", "MISCONF ", "BUSY ", "EXECABORT ", "CLUSTERDOWN ", "READONLY ", "MASTERDOWN ", "NOREPLICAS ",
+	"NOGROUP ", "UNBLOCKED "} // the last two when all was flushed
 
 // fateOf reads an error. What neither Redis nor the documentation knows is noted as odd.
 func (w *world) fateOf(err error) fate {
@@ -146,6 +163,7 @@ func (w *world) fateOf(err error) fate {
 		if strings.Contains(err.Error(), "dial tcp") {
 			return notDone
 		}
+		w.count("ambiguous: no reply", 1)
 		return open
 	}
 	text := reply.Error()

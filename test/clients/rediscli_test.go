@@ -218,8 +218,8 @@ func cliSubscribe(t *testing.T, r *testrig.Rig) {
 func cliClusterMode(t *testing.T, r *testrig.Rig) {
 	var in, wanted strings.Builder
 	for i := range 200 {
-		fmt.Fprintf(&in, "set cli:c%d %d\nget cli:c%d\n", i, i, i)
-		fmt.Fprintf(&wanted, "OK\n%d\n", i)
+		fmt.Fprintf(&in, "set cli:c%d v%d\nget cli:c%d\n", i, i, i)
+		fmt.Fprintf(&wanted, "OK\nv%d\n", i)
 	}
 	if got := cli(t, r, in.String(), "-c"); got != wanted.String() {
 		t.Fatalf("-c: got\n%s", got)

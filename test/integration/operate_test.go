@@ -63,6 +63,7 @@ func TestOperatingWhileSlotsMove(t *testing.T) {
 	defer stop()
 	var wg sync.WaitGroup
 	var incremented [8]atomic.Int64
+	seen := r.watchMonitor(ctx, &wg, "n0") // before the first increment
 	for i := range incremented {
 		c := redis.NewClient(&redis.Options{Addr: r.listen, PoolSize: 1, ReadTimeout: time.Minute, MaxRetries: -1})
 		defer c.Close()
@@ -76,7 +77,6 @@ func TestOperatingWhileSlotsMove(t *testing.T) {
 			}
 		})
 	}
-	seen := r.watchMonitor(ctx, &wg, "n0")
 	sum := func() (n int64) {
 		for i := range incremented {
 			n += incremented[i].Load()

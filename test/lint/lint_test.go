@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"bench":                 {"internal/testredis"}, // black box: the endpoint may be anything
 	"test/chaos":            {},
 	"test/sim":              {"migrator", "slotlock"},
+	"test/lesson":           {},
 }
 
 const maxLines = 500

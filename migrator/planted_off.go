@@ -1,0 +1,5 @@
+//go:build !failpoints
+
+package migrator
+
+func (w *worker) plantedUnlink(int, []*keyMove) {}

@@ -1,0 +1,136 @@
+package chaos
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// oldDumpKind says who is killed when the source restarts from an old dump.
+type oldDumpKind uint8
+
+const (
+	oldDumpAlone   oldDumpKind = iota
+	oldDumpAndKill             // the gateway as well, so that its filter is gone
+)
+
+// oldDump restarts a source in the middle of a job with the data that it had before the
+// job, when it has lost nothing but the knowledge of what has left: nobody has written to
+// it since. The keys that had been moved must stay as the target has them.
+//
+// When the gateway dies too, nobody deletes keys: that a deleted one comes back then is
+// the limit that is documented.
+func (w *world) oldDump(n int, kind oldDumpKind) {
+	w.t.Helper()
+	w.note("old dump, round %d", n)
+	w.gather("g1")
+	ks := newKeyspace("old"+string(rune('a'+n%26)), 20)
+	if kind == oldDumpAndKill {
+		ks.keepAll = true
+	}
+	w.work(ks, 8, 300*time.Millisecond)
+	w.touchAll(ks)
+	keep := filepath.Join(w.t.TempDir(), "aof")
+	src := filepath.Join(w.Servers[0].Dir, "appendonlydir")
+	w.must(os.CopyFS(keep, os.DirFS(src)))
+	w.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500")
+	id := ""
+	for id == "" || !w.moved(ks) {
+		jobs := w.Jobs()
+		id = jobs[len(jobs)-1].ID
+		time.Sleep(2 * time.Millisecond)
+	}
+	w.order("MIGRATION", "PAUSE", id)
+	w.work(ks, 8, 300*time.Millisecond) // at the target, where all of these keys are
+	if kind == oldDumpAndKill {
+		w.Kill()
+	}
+	w.must(w.Servers[0].Kill())
+	w.must(os.RemoveAll(src))
+	w.must(os.CopyFS(src, os.DirFS(keep)))
+	w.must(w.Servers[0].Restart())
+	w.note("g1 is back with an old dump")
+	w.count("old dumps", 1)
+	if kind == oldDumpAndKill {
+		w.Start(w.failpoints)
+	}
+	w.order("MIGRATION", "RESUME", id)
+	w.work(ks, 8, 300*time.Millisecond)
+	w.allJobsEnd()
+	w.checkKeys(ks, n)
+	if w.failpoints == "" {
+		w.PlacesRight()
+	}
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// gather brings all slots to one group.
+func (w *world) gather(group string) {
+	w.t.Helper()
+	w.order("MIGRATE", "0-16383", "TO", group) // refused if they are there already
+	w.allJobsEnd()
+}
+
+// work lets clients work for a while, without faults.
+func (w *world) work(ks *keyspace, clients int, d time.Duration) {
+	ctx, stop := context.WithTimeout(context.Background(), d)
+	defer stop()
+	var all sync.WaitGroup
+	for range clients {
+		w.workers++
+		id := 100_000 + w.workers // never the same twice: it is part of what is written
+		all.Go(func() { w.runClient(ctx, id, ks) })
+	}
+	all.Wait()
+}
+
+// touchAll makes every key exist: one that does not would be created at the source, also
+// in the middle of the job, and be lost with what the source forgets.
+func (w *world) touchAll(ks *keyspace) {
+	w.t.Helper()
+	c := w.dial(w.Listen, 10*time.Second)
+	defer c.Close()
+	for _, k := range ks.live {
+		o := op{client: -3, verb: map[kind]verb{kString: vAppend, kCounter: vIncr, kScript: vScriptIncr, kHash: vHSet}[k.kind], arg: "here"}
+		if k.kind == kHash {
+			o.field = "z"
+		}
+		if !w.apply(c, ks, k, o) {
+			w.t.Fatalf("%s can't be written", k.name)
+		}
+	}
+}
+
+// moved reports whether every key of ks has left the first server.
+func (w *world) moved(ks *keyspace) bool {
+	for _, k := range ks.live {
+		n, err := w.Servers[0].Client().Exists(context.Background(), k.name).Result()
+		w.must(err)
+		if n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// TestSourceFromOldDump is the scenario by itself, with and without a restart of the
+// gateway.
+func TestSourceFromOldDump(t *testing.T) {
+	w := newWorld(t, 1, 2, "")
+	w.fill(500)
+	for i := range 2 {
+		if len(w.failures()) == 0 {
+			w.oldDump(i, oldDumpKind(i%2))
+		}
+	}
+	w.report()
+}

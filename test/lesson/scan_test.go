@@ -1,0 +1,150 @@
+package lesson
+
+import (
+	"sync"
+	"testing"
+
+	"keyferry/internal/faultproxy"
+	"keyferry/internal/topology"
+)
+
+// timeSlices: S4.1. A job that may only run a short while at a time comes to its end, and
+// the planned end of a slice is never an error. The slices are in its history.
+func timeSlices(t *testing.T) {
+	const n, size = 2000, 10
+	r := newRig(t, 2, "migration.batch-max-keys=8", "migration.checkpoint-every=20ms", "migration.scan-count=50")
+	r.fill(n, size)
+	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "400").(string)
+	slices := 0
+	for !r.job().Phase.Ended() {
+		before := r.job().KeysMoved
+		r.Await("progress within the slice", func() bool { j := r.job(); return j.KeysMoved >= before+n/6 || j.Phase.Ended() })
+		if _, err := r.ProxyErr("MIGRATION", "PAUSE", id); err != nil {
+			continue // it has just ended
+		}
+		slices++
+		if j := r.job(); j.Phase != topology.Paused || j.Reason != "operator" {
+			t.Fatalf("after PAUSE: %s, %s", j.Phase, j.Reason)
+		}
+		r.Proxy("MIGRATION", "RESUME", id)
+	}
+	j := r.job()
+	paused := 0
+	for _, e := range r.history(id) {
+		if e.To == topology.Paused {
+			paused++
+		}
+		if e.Error != nil || e.To == topology.Backoff || e.To == topology.Failed {
+			t.Errorf("the end of a slice was an error: %+v", e)
+		}
+	}
+	if j.Phase != topology.Done || j.FirstError != nil || j.LastError != nil || j.Attempt != 0 {
+		t.Errorf("in the end %s, attempt %d, errors %v, %v", j.Phase, j.Attempt, j.FirstError, j.LastError)
+	}
+	if slices < 3 || paused != slices {
+		t.Errorf("%d slices, %d in the history", slices, paused)
+	}
+	r.allThere(n, size)
+}
+
+// scans notes the cursors of the SCANs that go over a link.
+type scans struct {
+	mu      sync.Mutex
+	cursors []string
+}
+
+func (s *scans) watch(p *faultproxy.Proxy) {
+	p.SetTraps(faultproxy.Trap{Match: func(args [][]byte) bool {
+		if len(args) == 4 && faultproxy.Command("scan")(args) && string(args[3]) != "1" { // COUNT 1 is a preflight's
+			s.mu.Lock()
+			s.cursors = append(s.cursors, string(args[1]))
+			s.mu.Unlock()
+		}
+		return false
+	}})
+}
+
+// first forgets what was seen and waits for the next.
+func (s *scans) first(r *rig) (cursor string) {
+	r.T.Helper()
+	r.Await("a SCAN", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.cursors) > 0 {
+			cursor = s.cursors[0]
+		}
+		return len(s.cursors) > 0
+	})
+	return cursor
+}
+
+func (s *scans) forget() {
+	s.mu.Lock()
+	s.cursors = nil
+	s.mu.Unlock()
+}
+
+// checkpoints: S4.2. A gateway that comes back goes on with the pass where it had stood, if
+// the source is the same process; else the pass begins again. Nothing is missed.
+func checkpoints(t *testing.T) {
+	const n, size = 4000, 10
+	for name, sourceToo := range map[string]bool{"same source": false, "source restarted": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 2, append(quick, "migration.batch-max-keys=16", "migration.checkpoint-every=10ms", "migration.scan-count=100")...)
+			r.fill(n, size)
+			var seen scans
+			seen.watch(r.links[0])
+			r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
+			r.Await("half of the keys to be moved", func() bool { return r.job().KeysMoved > n/2 })
+			r.Kill()
+			if sourceToo {
+				r.must(r.Servers[0].Kill())
+				r.must(r.Servers[0].Restart())
+			}
+			seen.forget()
+			r.Start("")
+			if cursor := seen.first(r); (cursor == "0") != sourceToo {
+				t.Errorf("the pass goes on with cursor %s", cursor)
+			}
+			r.AwaitDone()
+			r.allThere(n, size)
+		})
+	}
+}
+
+// scanCutShort: S4.3. Whatever ends a SCAN in its middle, silence, the end of the
+// connection or an error, is never taken for the end of the pass.
+func scanCutShort(t *testing.T) {
+	const n, size = 2000, 10
+	isScan := func(args [][]byte) bool {
+		return len(args) == 4 && faultproxy.Command("scan")(args) && string(args[3]) != "1"
+	}
+	for name, trap := range map[string]faultproxy.Trap{
+		"the connection ends before":   {Action: faultproxy.CutBefore},
+		"the connection ends after":    {Action: faultproxy.DropReplyAndCut},
+		"no reply":                     {Action: faultproxy.DropReply},
+		"an error":                     {Action: faultproxy.Answer, Reply: "-LOADING Redis is loading the dataset in memory\r\n"},
+		"an error that is not Redis's": {Action: faultproxy.Answer, Reply: "-ERR no\r\n"},
+		"an empty reply":               {Action: faultproxy.Answer, Reply: "*0\r\n"},
+		"a null":                       {Action: faultproxy.Answer, Reply: "*-1\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 2, append(quick, "migration.scan-count=100")...)
+			r.fill(n, size)
+			trap.Match, trap.Times, trap.Skip = isScan, 4, 3
+			r.links[0].SetTraps(trap)
+			r.Proxy("MIGRATE", "0-16383", "TO", "g2")
+			r.AwaitDone()
+			if got := r.links[0].Sprung(); got == 0 {
+				t.Fatal("no SCAN was cut short")
+			}
+			if j := r.job(); j.FirstError == nil || j.FirstError.Origin != "source" {
+				t.Errorf("the error of the source is not told: %+v", j.FirstError)
+			}
+			if left := r.stat(0, "keyspace", "db0", "keys"); left != 0 {
+				t.Errorf("%d keys are left at the source", left)
+			}
+			r.allThere(n, size)
+		})
+	}
+}
