@@ -265,3 +265,25 @@ func TestClientPauseWaitsForWhatIsSent(t *testing.T) {
 	boss.expect("+OK")
 	w.expect("+OK")
 }
+
+// TestKillOfNobody: an address without a character is nobody's. It was taken for no
+// condition, and CLIENT KILL "" ended every client.
+func TestKillOfNobody(t *testing.T) {
+	me, other := &session{id: 1}, &session{id: 2}
+	for _, opts := range [][]string{{"ADDR", ""}, {"LADDR", ""}, {"ADDR", "", "ID", "2"}, {"ADDR", "", "ADDR", ""}} {
+		var args [][]byte
+		for _, o := range opts {
+			args = append(args, []byte(o))
+		}
+		f, why := me.killFilter(args)
+		if why != "" || f.match(other) {
+			t.Errorf("CLIENT KILL %q: %q, and it means somebody", opts, why)
+		}
+	}
+	_, addr := startProxy(t, testredis.StartT(t))
+	c := testredis.NewClient(addr, "", 0)
+	defer c.Close()
+	if err := c.ClientKill(context.Background(), "").Err(); err == nil || err.Error() != "ERR No such client" {
+		t.Errorf("CLIENT KILL of an empty address: %v", err)
+	}
+}

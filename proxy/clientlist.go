@@ -192,7 +192,7 @@ func (s *session) clientKill(opts [][]byte) {
 	var f clientFilter
 	old := len(opts) == 1
 	if old {
-		f.addr = string(opts[0])
+		f.addr, f.none = string(opts[0]), len(opts[0]) == 0
 	} else {
 		why := ""
 		if f, why = s.killFilter(opts); why != "" {
@@ -231,10 +231,10 @@ func (s *session) killFilter(opts [][]byte) (f clientFilter, why string) {
 			if why := f.setKind(opts[1]); why != "" {
 				return f, why
 			}
-		case "addr":
-			f.addr = arg
+		case "addr": // an empty one is nobody's, and not no condition
+			f.addr, f.none = arg, f.none || arg == ""
 		case "laddr":
-			f.laddr = arg
+			f.laddr, f.none = arg, f.none || arg == ""
 		case "user":
 			if arg != defaultUser {
 				return f, "ERR No such user '" + cText(opts[1]) + "'"
