@@ -146,12 +146,14 @@ func (l *loop) bring(r *request) bool {
 	return false
 }
 
-// lateMax bounds how often the deadline of a script is put off while its slot is moved for
-// it: the keys of the slot have to be found among all of the source first.
+// lateMax bounds how often the deadline of a command is put off while its slot is moved in
+// one piece. That takes as long as all keys of the slot do and, for a script, as long as
+// these are looked for at the source.
 const lateMax = 10
 
 func (m *motion) patient() bool {
-	if st, _ := m.whole.State(m.slot); !m.script || st != slotlock.Wanted && st != slotlock.Closed {
+	st, _ := m.whole.State(m.slot)
+	if st != slotlock.Closed && (st != slotlock.Wanted || !m.script) {
 		return false
 	}
 	m.late++

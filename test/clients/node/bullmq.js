@@ -12,6 +12,7 @@ const { fail, sleep, summary, watchConnection } = require('./rig.js');
 const [host, port, seconds] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
 const until = Date.now() + seconds * 1000;
 const retryStrategy = () => { throw new Error('the connection was lost'); };
+const expectedFailure = 'the first attempt fails';
 const going = () => Date.now() < until;
 
 const kinds = {
@@ -53,6 +54,9 @@ class Shop {
       done.set(job.data.n, (done.get(job.data.n) || 0) + 1);
       return result;
     }, this.options({ concurrency: 5, ...more })));
+    w.on('failed', (job, e) => {
+      if (e.message !== expectedFailure) fail(`${this.kind}: ${name}: job ${job && job.data.n} failed: ${e.stack}`);
+    });
     w.on('stalled', (id) => fail(`${this.kind}: ${name}: job ${id} stalled: it would be done twice`));
     return w;
   }
@@ -154,7 +158,7 @@ class Shop {
     const queue = this.queue('retried');
     const done = new Map();
     const worker = this.worker('retried', done, async (job) => {
-      if (job.attemptsMade === 0) throw new Error('the first attempt fails');
+      if (job.attemptsMade === 0) throw new Error(expectedFailure);
       if (job.attemptsMade > 1) fail(`${this.kind}: job ${job.data.n} has attempt ${job.attemptsMade}`);
     });
     let failures = 0;
