@@ -139,8 +139,8 @@ func (m *Manager) build(st topology.State) (*router.Table, error) {
 		o.Mode, o.Closed = mode, !m.old[id]
 		t := slotlock.New(o)
 		m.locks[id] = t
-		if j := st.Job(id); !m.old[id] && j != nil {
-			m.wholes[id] = m.wholeSlots(j.Slots)
+		if j := st.Job(id); j != nil {
+			m.wholes[id] = m.wholeSlots(j, m.old[id])
 		}
 		return t, m.wholes[id]
 	})
@@ -302,6 +302,7 @@ func (m *Manager) newMover(r *runner) *mover {
 		errs: r.errs, talk: r.talk, name: m.connName, batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1), ready: make(chan struct{})}
 	mv.setProof(j)
 	mv.bound(j)
+	mv.drained, mv.settled = r.awaitDrained, m.settled
 	mv.fenceFirst = func(ctx context.Context) error {
 		if !r.recovered {
 			return nil

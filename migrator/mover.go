@@ -52,6 +52,8 @@ type mover struct {
 	durability  string                    // see persist
 	durableNow  atomic.Pointer[string]    // what of it is had
 	fenceFirst  func(ctx context.Context) error
+	drained     func(ctx context.Context) error               // nothing is in flight at the source without a lock
+	settled     func(ctx context.Context, group string) error // what was sent to a group has been answered
 	stats       moverStats
 	errs        *errorLog
 	talk        *talk
@@ -68,6 +70,9 @@ type mover struct {
 	ready chan struct{} // closed when the former self has been fenced
 	wg    sync.WaitGroup
 	stop  context.CancelFunc
+
+	serving     chan struct{} // closed when demands has ended
+	stopServing context.CancelFunc
 }
 
 func (m *mover) dialSource(ctx context.Context) (*link, error) {
@@ -87,6 +92,7 @@ func (m *mover) start() {
 	m.wg.Go(func() { m.probe(ctx, 0, m.source) })
 	m.wg.Go(func() { m.probe(ctx, 1, m.target) })
 	m.wg.Go(func() { m.steer(ctx) })
+	m.startDemands(ctx)
 }
 
 // close stops the resolver and waits for it, at most for one call's time-out.

@@ -56,7 +56,7 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 		return 0, at(fromSource, err)
 	}
 	defer src.close()
-	s := &sweep{m: m, src: src, pool: m.newPool(ctx)}
+	s := &sweep{m: m, src: src, pool: m.newPool(ctx, false)}
 	defer s.pool.close()
 	if from.runID != src.info.runID {
 		from = place{}

@@ -42,15 +42,18 @@ type batch struct {
 // leaves no outcome unknown. With it a stop stays within the 2 s that are promised.
 const stopGrace = time.Second
 
-func (m *mover) newPool(ctx context.Context) *pool {
+// newPool starts the workers of a pass or, urgent, of slots for which clients wait.
+func (m *mover) newPool(ctx context.Context, urgent bool) *pool {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
-	p := &pool{m: m, hard: hard, jobs: make(chan *batch, 2*m.parallel.Load())}
+	p := &pool{m: m, hard: hard, urgent: urgent, jobs: make(chan *batch, 2*m.parallel.Load())}
 	p.ctx, p.fail = context.WithCancelCause(ctx)
 	p.end = func() { unhook(); cancel(); p.fail(nil) }
-	m.mu.Lock()
-	m.pool = p
-	m.mu.Unlock()
+	if !urgent {
+		m.mu.Lock()
+		m.pool = p
+		m.mu.Unlock()
+	}
 	p.grow()
 	return p
 }

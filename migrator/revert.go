@@ -39,6 +39,7 @@ func (r *runner) revert(ctx context.Context) (*Event, error) {
 	if _, err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
+	r.mover.stopDemands()
 	r.splitWhole()
 	r.serveAsFound()
 	if err := r.mover.sweep(ctx); err != nil {

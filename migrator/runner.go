@@ -97,7 +97,16 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 
 // untouched reports that no key of the job's slots can be at the target.
 func (r *runner) untouched() bool {
-	return r.locks == nil || r.complete && r.locks.Stats().Commits == 0 && r.locks.Stats().Waiting == 0 && len(r.mover.inDoubt()) == 0
+	if r.locks == nil {
+		return true
+	}
+	r.mover.stopDemands()
+	for _, slot := range r.mover.whole.Slots() {
+		if st, _ := r.mover.whole.State(slot); st == slotlock.Moved {
+			return false // keys may have been created there
+		}
+	}
+	return r.complete && r.locks.Stats().Commits == 0 && r.locks.Stats().Waiting == 0 && len(r.mover.inDoubt()) == 0
 }
 
 // step applies an event: the new job is stored first, and only then true here.
@@ -251,19 +260,26 @@ func (r *runner) failed(err error) *Event {
 // prepare waits until every loop routes the slots as moving and nothing is in flight at
 // the source without a lock.
 func (r *runner) prepare(ctx context.Context) (*Event, error) {
+	if err := r.awaitDrained(ctx); err != nil {
+		return nil, err
+	}
+	return &Event{Kind: Acked}, nil
+}
+
+func (r *runner) awaitDrained(ctx context.Context) error {
 	var drained <-chan struct{}
 	err := r.m.await(ctx, func() bool {
 		drained = r.m.drains[r.job.ID]
 		return drained != nil
 	})
 	if err != nil {
-		return nil, at(fromGateway, err)
+		return at(fromGateway, err)
 	}
 	select {
 	case <-drained:
-		return &Event{Kind: Acked}, nil
+		return nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
 
@@ -362,6 +378,7 @@ func (r *runner) verify(ctx context.Context) (*Event, error) {
 		// A process that finds the job here has not seen the proof itself.
 		return &Event{Kind: PassEnd}, nil
 	}
+	r.mover.stopDemands() // every key is at the target: scripts need not wait any more
 	failpoint.Hit("job.flip.before")
 	r.complete = false // keys may be created at the target unknown to the lock table from now on
 	r.locks.SetMode(slotlock.AllTarget)
@@ -395,6 +412,9 @@ func (r *runner) awaitRoom(ctx context.Context) *Event {
 // finish waits until every loop has left the job's routes before its locks go away, since
 // commands may still be parked there.
 func (r *runner) finish(ctx context.Context) {
+	if r.mover != nil {
+		r.mover.stopDemands()
+	}
 	st, err := r.m.store.Load(ctx)
 	if err == nil {
 		err = r.m.AwaitEpoch(ctx, st.Epoch)

@@ -23,23 +23,24 @@ import (
 // it before Run.
 func (m *Manager) SetScripted(f func(slot int) bool) { m.scripted = f }
 
-// wholeSlots are those of a job's slots that are moved in one piece.
-func (m *Manager) wholeSlots(ranges []topology.Range) *slotlock.Whole {
+// wholeSlots are the slots of a job, of which those are moved in one piece in which scripts
+// have run. One that was published by the gateway's former self has keys on both sides: there
+// a slot is moved so when a script comes.
+func (m *Manager) wholeSlots(j *topology.Job, old bool) *slotlock.Whole {
 	if m.scripted == nil {
 		return nil
 	}
 	var slots []int
-	for _, r := range ranges {
+	for _, r := range j.Slots {
 		for s := r.First; s <= r.Last; s++ {
-			if m.scripted(s) {
-				slots = append(slots, s)
-			}
+			slots = append(slots, s)
 		}
 	}
-	if len(slots) == 0 {
-		return nil
+	w := slotlock.NewWhole(slots, func(slot int) bool { return !old && m.scripted(slot) })
+	if j.Back {
+		w.Deafen()
 	}
-	return slotlock.NewWhole(slots)
+	return w
 }
 
 // moveWhole moves the slots in which scripts run, each in one piece: while all of its
@@ -64,7 +65,6 @@ func (m *mover) moveWhole(ctx context.Context) error {
 	if err := m.awaitReady(ctx); err != nil {
 		return err
 	}
-	slices.Sort(open)
 	w, err := m.watchWrites(ctx, open)
 	if err != nil {
 		return at(fromSource, err)
@@ -74,8 +74,7 @@ func (m *mover) moveWhole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pool := m.newPool(ctx)
-	pool.urgent = true
+	pool := m.newPool(ctx, true)
 	defer pool.close()
 	for _, slot := range open {
 		if err := m.moveSlot(ctx, pool, slot, listed[slot], w); err != nil {
@@ -136,19 +135,7 @@ func (m *mover) moveSlot(ctx context.Context, p *pool, slot int, listed []slotlo
 		m.whole.Set(slot, slotlock.Open)
 		return at(fromSource, err)
 	}
-	for _, name := range written { // the source does not say of which database
-		for db := range m.databases {
-			listed = append(listed, slotlock.Key{DB: db, Name: name})
-		}
-	}
-	keys := make(map[int][]slotlock.Key) // by database
-	seen := make(map[slotlock.Key]bool, len(listed))
-	for _, k := range listed {
-		if !seen[k] {
-			seen[k] = true
-			keys[k.DB] = append(keys[k.DB], k)
-		}
-	}
+	keys := m.byDB(listed, written)
 	for db, list := range keys {
 		if err := p.moveAll(list); err != nil {
 			m.breakUp(slot, err)
@@ -163,10 +150,29 @@ func (m *mover) moveSlot(ctx context.Context, p *pool, slot int, listed []slotlo
 	return nil
 }
 
+// byDB are the keys that were listed, and those that were written since, of which the source
+// does not say in which database.
+func (m *mover) byDB(listed []slotlock.Key, written []string) map[int][]slotlock.Key {
+	for _, name := range written {
+		for db := range m.databases {
+			listed = append(listed, slotlock.Key{DB: db, Name: name})
+		}
+	}
+	keys := make(map[int][]slotlock.Key)
+	seen := make(map[slotlock.Key]bool, len(listed))
+	for _, k := range listed {
+		if !seen[k] {
+			seen[k] = true
+			keys[k.DB] = append(keys[k.DB], k)
+		}
+	}
+	return keys
+}
+
 func (m *mover) breakUp(slot int, err error) {
 	m.log.Warn("a slot in which scripts run could not be moved in one piece; until the job is done a script there may miss keys that it does not name",
 		zap.String("job", m.job), zap.Int("slot", slot), zap.Error(err))
-	m.whole.Set(slot, slotlock.PerKey)
+	m.whole.Refuse(slot)
 }
 
 func (m *mover) awaitEmpty(ctx context.Context, slot int) error {

@@ -16,6 +16,8 @@ type motion struct {
 	whole  *slotlock.Whole // decides instead of locks, where the slot is moved in one piece
 	slot   int
 	inside bool // holds its slot at the source
+	script bool // it may use keys that it does not name
+	late   int  // times that its deadline was put off
 	keys   []slotlock.Key
 	bring  bool           // to the target, whatever would do for a plain command
 	home   []bool         // keys[i] is known to live at the target; never goes back
@@ -69,7 +71,7 @@ func (l *loop) move(r *request, m *motion, frame []byte) {
 // are sent for, since one command can run on one side only.
 func (l *loop) decide(r *request) slotlock.Verdict {
 	m := r.motion
-	switch m.whole.Enter(m.slot, l) {
+	switch m.whole.Enter(m.slot, m.script, l) {
 	case slotlock.Open:
 		m.inside = true
 		return slotlock.Source
@@ -142,6 +144,18 @@ func (l *loop) bring(r *request) bool {
 	}
 	l.releaseHolds(r)
 	return false
+}
+
+// lateMax bounds how often the deadline of a script is put off while its slot is moved for
+// it: the keys of the slot have to be found among all of the source first.
+const lateMax = 10
+
+func (m *motion) patient() bool {
+	if st, _ := m.whole.State(m.slot); !m.script || st != slotlock.Wanted && st != slotlock.Closed {
+		return false
+	}
+	m.late++
+	return m.late < lateMax
 }
 
 func (l *loop) releaseHolds(r *request) {
@@ -256,7 +270,7 @@ func (l *loop) runQueue(k slotlock.Key, granted bool) {
 			return // it is run when it leads the last of its queues
 		}
 		v := slotlock.Source
-		if granted && len(m.keys) == 1 {
+		if granted && len(m.keys) == 1 && !m.script {
 			m.locks.Dup(k)
 			m.held = append(m.held, k)
 		} else if v = l.decide(r); v == slotlock.Wait {
@@ -337,7 +351,7 @@ func (l *loop) expireParked() {
 			if m.deadline.After(l.now) {
 				return
 			}
-			if x, ok := r.op.(*blocking); ok && x.patient(l.now) {
+			if x, ok := r.op.(*blocking); ok && x.patient(l.now) || m.patient() {
 				l.waiting = append(l.waiting[1:], m)
 				m.deadline = l.now.Add(l.opt.LockDeadline)
 				continue

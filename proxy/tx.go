@@ -15,13 +15,14 @@ import (
 // goes out as one block, so that a server never holds half of it and its keys are locked
 // together while their slot moves.
 type transaction struct {
-	frames []byte // as they will be sent
-	n      int
-	slot   int // of all keys; -1: no key yet
-	keys   []slotlock.Key
-	db     int // in effect behind what is queued
-	broken bool
-	writes bool
+	frames  []byte // as they will be sent
+	n       int
+	slot    int // of all keys; -1: no key yet
+	keys    []slotlock.Key
+	db      int // in effect behind what is queued
+	broken  bool
+	writes  bool
+	scripts bool
 }
 
 // watch is the connection that has a client's watched keys, and these.
@@ -137,6 +138,7 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 	}
 	if cmd.Serve == resp.Script && tx.slot >= 0 {
 		s.l.srv.scripted.note(tx.slot)
+		tx.scripts = true
 	}
 	tx.keys = appendKeys(tx.keys, tx.db, cmd, args, keys)
 	return ""
@@ -217,7 +219,7 @@ func (s *session) exec() bool {
 		s.answer([]byte("*0\r\n"))
 		return true
 	}
-	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes}
+	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes, scripts: tx.scripts}
 	r := l.begin(s, s.lastCmd)
 	r.op = op
 	slot, keys := tx.slot, tx.keys
@@ -276,11 +278,12 @@ func (ignored) Fail(error, bool)   {}
 
 // execution is an EXEC under way.
 type execution struct {
-	on     *lent // the connection that watches, or nil
-	db     int   // of the client at MULTI
-	after  int   // of the client when it has succeeded
-	n      int   // commands
-	writes bool
+	on      *lent // the connection that watches, or nil
+	db      int   // of the client at MULTI
+	after   int   // of the client when it has succeeded
+	n       int   // commands
+	writes  bool
+	scripts bool
 }
 
 func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
@@ -431,6 +434,8 @@ func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte
 	case router.Resolve:
 		m := l.newMotion(slot, db)
 		m.keys = keys
+		x, ok := r.op.(*execution)
+		m.script = r.cmd.Serve == resp.Script || ok && x.scripts
 		if b, ok := r.op.(*blocking); ok {
 			m.bring = b.keyed()
 		}

@@ -19,21 +19,14 @@ import (
 func TestIORedis(t *testing.T) { nodeTest(t, "ioredis.js") }
 
 // TestBullMQ: queues of jobs, with all that BullMQ has. Their names have a hash tag, as in
-// a cluster, since its scripts use all keys of a queue. Scripts have run in their slots
-// before these move: see ARCHITECTURE.md, what is not promised.
-func TestBullMQ(t *testing.T) { nodeTest(t, "bullmq.js", "{bull-redis}", "{bull-cluster}") }
+// a cluster, since its scripts use all keys of a queue.
+func TestBullMQ(t *testing.T) { nodeTest(t, "bullmq.js") }
 
-// nodeTest runs a script of node/ while slots move, after scripts with the given keys.
-func nodeTest(t *testing.T, script string, scripted ...string) {
+// nodeTest runs a script of node/ while slots move.
+func nodeTest(t *testing.T, script string) {
 	dir := nodeDir(t)
 	r := newRig(t)
 	ballast(t, r, 5000)
-	c := r.Client()
-	for _, k := range scripted {
-		if err := c.Eval(bg, "return 1", []string{k}).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
 	stop := r.KeepMoving()
 	t.Logf("%s", runScript(t, r, dir, "node", script))
 	t.Logf("%d migrations", stop())

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"keyferry/internal/topology"
 )
 
 // TestWatchCounters: clients increment counters by WATCH, GET, MULTI, SET, EXEC while the
@@ -262,4 +264,84 @@ func TestPubSubAcrossFlips(t *testing.T) {
 	}
 	r.bounce(6)
 	wg.Wait()
+}
+
+// TestFirstScriptsWhileSlotsMove: scripts that come to a slot when it is moving already, and
+// again when the gateway was killed meanwhile, find the keys that they don't name, and others
+// find the keys that those scripts have made.
+func TestFirstScriptsWhileSlotsMove(t *testing.T) {
+	r := newRig(t, 2)
+	bg := context.Background()
+	c := r.client()
+	const queues, rounds = 12, 40
+	fill := c.Pipeline()
+	for i := range 20000 {
+		fill.Set(bg, fmt.Sprint("other", i), "x", 0)
+	}
+	for q := range queues / 2 { // half of them have keys that were made without a script
+		for i := range 20 {
+			fill.Set(bg, fmt.Sprintf("{queue%d}:%d", q, i), 1000*i, 0)
+		}
+	}
+	if _, err := fill.Exec(bg); err != nil {
+		t.Fatal(err)
+	}
+	script := redis.NewScript(`
+		local n = redis.call('INCR', KEYS[1])
+		redis.call('INCR', KEYS[1] .. ':' .. (n % 20))
+		redis.call('SET', KEYS[1] .. ':job:' .. n, ARGV[1])
+		return redis.call('GET', KEYS[1] .. ':job:' .. (n - 1)) or 'none'`)
+	run := func(from int) {
+		t.Helper()
+		var wg sync.WaitGroup
+		for q := range queues {
+			key := fmt.Sprintf("{queue%d}", q)
+			wg.Go(func() {
+				for i := from + 1; i <= from+rounds; i++ {
+					want := fmt.Sprint("job", i-1)
+					if i == 1 {
+						want = "none"
+					}
+					if got, err := script.Run(bg, c, []string{key}, fmt.Sprint("job", i)).Text(); err != nil || got != want {
+						t.Errorf("%s, run %d: %q, %v, want %q", key, i, got, err, want)
+						return
+					}
+					if got, err := c.Get(bg, fmt.Sprintf("%s:job:%d", key, i)).Result(); err != nil || got != fmt.Sprint("job", i) {
+						t.Errorf("%s: job %d is %q, %v", key, i, got, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
+	moved := func(n int64) {
+		t.Helper()
+		r.await("keys to move", func() bool { j := r.jobs(); return len(j) > 0 && j[0].KeysMoved > n })
+	}
+	moved(1000)
+	run(0)
+	if j := r.jobs()[0]; j.Phase != topology.Bulk {
+		t.Fatalf("the scripts came in phase %s: that shows nothing", j.Phase)
+	}
+	r.kill()
+	r.start("")
+	run(rounds)
+	r.awaitDone()
+	run(2 * rounds)
+	for q := range queues {
+		sum, want := 0, 3*rounds
+		for i := range 20 {
+			n, _ := c.Get(bg, fmt.Sprintf("{queue%d}:%d", q, i)).Int()
+			sum += n
+			if q < queues/2 {
+				want += 1000 * i
+			}
+		}
+		if sum != want {
+			t.Errorf("queue %d: the sum is %d, want %d", q, sum, want)
+		}
+	}
+	r.placesRight()
 }

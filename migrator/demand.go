@@ -1,0 +1,135 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/slotlock"
+)
+
+// A script may use keys of its slot that it does not name. In slots in which scripts have
+// run before, moveWhole sees to it that all keys are on one side. The first script in a slot
+// whose keys are moved one by one waits until demands has moved what is left of them:
+//
+//	list the slot's keys at the source ─► close the slot ─► let those inside finish
+//	─► move what was listed or written since, until the source has none ─► moved
+//
+// If that breaks off, scripts run there as everything else does, and may miss keys.
+
+// demandPatience bounds how long a closed slot may take.
+const demandPatience = 2 * time.Second
+
+// startDemands serves scripts for as long as the mover lives, or until stopDemands.
+func (m *mover) startDemands(ctx context.Context) {
+	ctx, m.stopServing = context.WithCancel(ctx)
+	m.serving = make(chan struct{})
+	m.wg.Go(func() {
+		defer close(m.serving)
+		m.demands(ctx)
+	})
+}
+
+// stopDemands returns when no slot is being moved for a script; from here on scripts run
+// key by key where they did not before.
+func (m *mover) stopDemands() {
+	if m.stopServing != nil {
+		m.stopServing()
+		<-m.serving
+	}
+	m.whole.Deafen()
+}
+
+func (m *mover) demands(ctx context.Context) {
+	if m.whole == nil || m.drained(ctx) != nil || m.awaitFenced(ctx) != nil {
+		return
+	}
+	for {
+		select {
+		case <-m.whole.Wanted():
+		case <-ctx.Done():
+			return
+		}
+		slots := m.whole.TakeWanted()
+		if err := m.serveDemands(ctx, slots); err != nil {
+			if ctx.Err() == nil {
+				m.note(err)
+			}
+			for _, s := range slots {
+				if st, _ := m.whole.State(s); st != slotlock.Moved {
+					m.breakUp(s, err)
+				}
+			}
+		}
+	}
+}
+
+// awaitFenced waits for the resolvers' fence.
+func (m *mover) awaitFenced(ctx context.Context) error {
+	select {
+	case <-m.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m *mover) serveDemands(ctx context.Context, slots []int) error {
+	begun := time.Now()
+	w, err := m.watchWrites(ctx, slots)
+	if err != nil {
+		return at(fromSource, err)
+	}
+	defer w.close()
+	listed, err := m.listKeys(ctx, slots)
+	if err != nil {
+		return err
+	}
+	p := m.newPool(ctx, true)
+	defer p.close()
+	for _, slot := range slots {
+		m.whole.Set(slot, slotlock.Closed)
+		c, cancel := context.WithTimeout(ctx, demandPatience)
+		err := m.emptySlot(c, p, slot, listed[slot], w)
+		cancel()
+		if err != nil {
+			return err
+		}
+		m.whole.Set(slot, slotlock.Moved)
+	}
+	m.log.Info("slots were moved in one piece for scripts", zap.String("job", m.job), zap.Ints("slots", slots), zap.Duration("in", time.Since(begun)))
+	return nil
+}
+
+// emptySlot moves all keys of a closed slot. Others move some of them at the same time: the
+// workers of a pass, and the resolvers those that clients had asked for.
+func (m *mover) emptySlot(ctx context.Context, p *pool, slot int, listed []slotlock.Key, w *writes) error {
+	if err := m.settled(ctx, m.source.ID); err != nil {
+		return at(fromSource, errors.New("commands of the slot take too long"))
+	}
+	written, err := w.of(ctx, slot)
+	if err != nil {
+		return at(fromSource, err)
+	}
+	t := time.NewTicker(2 * time.Millisecond)
+	defer t.Stop()
+	for db, keys := range m.byDB(listed, written) {
+		for {
+			if err := p.moveAll(keys); err != nil {
+				return err
+			}
+			err := m.allGone(ctx, db, keys)
+			if err == nil {
+				break
+			}
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				return err
+			}
+		}
+	}
+	return nil
+}
