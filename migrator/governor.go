@@ -47,11 +47,11 @@ type governor struct {
 
 const (
 	tickEvery    = 100 * time.Millisecond
-	shareStep    = 0.02 // of a tick: from nothing to all in 5 s
-	lateFactor   = 4    // times its baseline is late
-	lateAtLeast  = 5 * time.Millisecond
+	shareStep    = 0.02                   // of a tick: from nothing to all in 5 s
+	lateFactor   = 4                      // times its baseline is late
+	lateAtLeast  = 20 * time.Millisecond  // less is the scheduler of a busy machine
 	silentFor    = 250 * time.Millisecond // a probe without an answer for so long is late whatever it will say
-	longestRest  = 500 * time.Millisecond
+	longestRest  = 200 * time.Millisecond
 	oldNews      = 300 * time.Millisecond
 	staleNews    = time.Second // RESTOREs that come at once are not told of
 	firstRest    = 10 * time.Millisecond

@@ -252,7 +252,6 @@ func TestIdleTimeAndFrequencySurvive(t *testing.T) {
 
 // TestPipeOfTwoMillion is redis-cli --pipe with 2 million commands.
 func TestPipeOfTwoMillion(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	r := newRig(t, 2)
 	path := filepath.Join(t.TempDir(), "pipe")
 	f, err := os.Create(path)
@@ -359,7 +358,6 @@ func TestMultiKeyCommandsWhileMoving(t *testing.T) {
 
 // TestOperatorsChangeTheirMind pauses, resumes and cancels.
 func TestOperatorsChangeTheirMind(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	ctx := context.Background()
 	r := newRig(t, 2, "--set", "migration.batch-max-keys=4")
 	c := r.client()
@@ -451,7 +449,6 @@ const topologyFailed = "failed"
 // TestFullTarget: the job pauses with its reason, clients go on at the source without an
 // error, and it resumes by itself when there is room.
 func TestFullTarget(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	ctx := context.Background()
 	r := newRig(t, 2, "--set", "migration.batch-max-keys=16")
 	c := r.client()

@@ -9,7 +9,6 @@ import (
 // TestKillMatrix kills the gateway at each named step of a move and starts it again: it
 // must finish the job by itself, with nothing lost and no key on two servers.
 func TestKillMatrix(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	for _, point := range []string{
 		"move.read.after=kill@3",
 		"move.restore.before=kill@5",
@@ -54,7 +53,6 @@ func TestKillMatrix(t *testing.T) {
 
 // TestKilledAgainAndAgain kills the gateway at random moments of one job.
 func TestKilledAgainAndAgain(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	r := newRig(t, 2, "--set", "migration.batch-max-keys=16")
 	_, finish := r.oracle(bench.OracleConfig{Keys: 4000, Clients: 4, Pipeline: 3, Rate: 2000})
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "2000")

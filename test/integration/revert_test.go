@@ -50,7 +50,6 @@ func TestRevert(t *testing.T) {
 
 // TestRevertKilled kills the gateway at each stage of a revert; it finishes by itself.
 func TestRevertKilled(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	for _, point := range []string{"job.reverting.persist.before=kill@2", "job.turn.stored=kill", "move.restore.after=kill@40", "job.reverted.before=kill", "job.reverted.persist.after=kill"} {
 		t.Run(point, func(t *testing.T) {
 			r := newRig(t, 2, "--set", "migration.batch-max-keys=32")

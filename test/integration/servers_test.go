@@ -18,7 +18,6 @@ import (
 // TestServerKilledMidJob kills the target, and in another run the source, in the middle
 // of a job. The job backs off and resumes by itself.
 func TestServerKilledMidJob(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	for name, victim := range map[string]int{"target": 1, "source": 0} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, 3, "--set", "migration.batch-max-keys=16")

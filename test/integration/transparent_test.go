@@ -18,7 +18,6 @@ import (
 // TestWatchCounters: clients increment counters by WATCH, GET, MULTI, SET, EXEC while the
 // slots bounce. Every EXEC that succeeded counts, and no other.
 func TestWatchCounters(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	r := newRig(t, 2)
 	c := r.client()
 	ctx, stop := context.WithCancel(context.Background())
@@ -150,7 +149,6 @@ func TestBlockedClients(t *testing.T) {
 
 // TestScansDuringMigrations: what is there all the time is in every full SCAN.
 func TestScansDuringMigrations(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	const keys = 100_000
 	r := newRig(t, 3)
 	c := r.client()
@@ -207,7 +205,6 @@ func TestScansDuringMigrations(t *testing.T) {
 // TestPubSubAcrossFlips: every subscriber sees every message of each publisher, in order,
 // while slots move; and again after a server was restarted.
 func TestPubSubAcrossFlips(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	r := newRig(t, 2)
 	c := r.client()
 	bg := context.Background()
