@@ -29,6 +29,7 @@ type runner struct {
 	errs       *errorLog
 	talk       *talk
 	frozen     bool      // the slots are held for a turn
+	held       bool      // … or for an end; see holdUntouched
 	findings   []Finding // of the last preflight; Manager.mu protects it
 	done       chan struct{}
 }
@@ -84,9 +85,11 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 			cancel()
 			<-result
 			if c.ev.Kind == CancelBy {
-				c.ev.Clean = r.untouched()
+				c.ev.Clean = r.holdUntouched()
 			}
-			c.reply <- r.step(ctx, c.ev)
+			err := r.step(ctx, c.ev)
+			r.letGo()
+			c.reply <- err
 			return
 		case <-ctx.Done():
 			<-result
@@ -95,10 +98,15 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 	}
 }
 
-// untouched reports that no key of the job's slots can be at the target.
-func (r *runner) untouched() bool {
+// holdUntouched reports that no key of the job's slots can be at the target, and lets nobody
+// in until letGo, so that it stays so while the job's end is stored: a client that blocks on
+// a key, or creates one, could bring it there meanwhile.
+func (r *runner) holdUntouched() bool {
 	if r.locks == nil {
 		return true
+	}
+	if r.job.Back || !r.complete {
+		return false
 	}
 	r.mover.stopDemands()
 	for _, slot := range r.mover.whole.Slots() {
@@ -106,7 +114,25 @@ func (r *runner) untouched() bool {
 			return false // keys may have been created there
 		}
 	}
-	return r.complete && r.locks.Stats().Commits == 0 && r.locks.Stats().Waiting == 0 && len(r.mover.inDoubt()) == 0
+	r.locks.Freeze()
+	if r.locks.Still() && r.locks.Stats().Commits == 0 && len(r.mover.inDoubt()) == 0 {
+		r.held = true
+		return true
+	}
+	r.locks.Thaw()
+	return false
+}
+
+// letGo lets in who has come since holdUntouched: to the source, if the job has ended.
+func (r *runner) letGo() {
+	if !r.held {
+		return
+	}
+	r.held = false
+	if r.job.Phase == topology.Cancelled {
+		r.locks.SetMode(slotlock.AllSource)
+	}
+	r.locks.Thaw()
 }
 
 // step applies an event: the new job is stored first, and only then true here.

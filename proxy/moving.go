@@ -118,13 +118,20 @@ func (l *loop) decide(r *request) slotlock.Verdict {
 		switch m.locks.Resolve(k.DB, []byte(k.Name), l) {
 		case slotlock.Target:
 			m.home[i] = true
+		case slotlock.Source: // the job has just been cancelled: so are they all
+			m.held = append(m.held, k)
 		case slotlock.Full:
+			l.releaseHolds(r)
 			return slotlock.Full
 		default:
 			wait = true
 		}
 	}
-	if wait {
+	switch {
+	case len(m.held) == len(m.keys):
+		return slotlock.Source
+	case wait || len(m.held) > 0:
+		l.releaseHolds(r)
 		return slotlock.Wait
 	}
 	return slotlock.Target

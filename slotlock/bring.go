@@ -10,13 +10,9 @@ func (t *Table) Bring(db int, name []byte, w Waiter) Verdict {
 		s.mu.Lock()
 		e := s.entries[Key{db, string(name)}]
 		if !s.frozen && (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.homes.has(d) {
-			if e == nil {
-				e = s.enter(Key{db, string(name)}, sharedOnly)
-			}
-			e.shared++
-			t.holds.Add(1)
+			v := t.hold(s, e, Key{db, string(name)})
 			s.mu.Unlock()
-			return Source
+			return v
 		}
 		s.mu.Unlock()
 	}
@@ -25,3 +21,13 @@ func (t *Table) Bring(db int, name []byte, w Waiter) Verdict {
 
 // SetAway says whether the target can be reached, as far as the mover knows.
 func (t *Table) SetAway(away bool) { t.away.Store(away) }
+
+// hold takes a shared hold of a key, whose entry is e if it has one. The shard is locked.
+func (t *Table) hold(s *shard, e *entry, k Key) Verdict {
+	if e == nil {
+		e = s.enter(k, sharedOnly)
+	}
+	e.shared++
+	t.holds.Add(1)
+	return Source
+}

@@ -9,6 +9,11 @@ import "maps"
 //
 //	Freeze ─► Quiet? ─┬─ yes: Turn ─► Thaw    everybody asks again
 //	                  └─ not in time: Thaw    nothing has changed
+//
+// And for the moment in which a job of which nothing has moved ends:
+//
+//	Freeze ─► Still, and nothing committed? ─┬─ yes: AllSource ─► Thaw
+//	                                         └─ no: Thaw
 func (t *Table) Freeze() {
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -21,17 +26,17 @@ func (t *Table) Freeze() {
 // Quiet reports that no key is held or locked and that none waits to be taken: all who are
 // there wait. It stays so while the table is frozen and nobody calls TryLock or Want.
 func (t *Table) Quiet() bool {
-	t.mu.Lock()
-	n := len(t.touched)
-	t.mu.Unlock()
-	if n > 0 || t.holds.Load() > 0 {
-		return false
-	}
+	return t.Still() && t.holds.Load() == 0
+}
+
+// Still reports that no key is locked, or will be when its holders are done. It stays so
+// while the table is frozen and nobody calls TryLock or Want.
+func (t *Table) Still() bool {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
 		for e := range maps.Values(s.entries) {
-			if e.state != sharedOnly || e.shared > 0 {
+			if e.state != sharedOnly {
 				s.mu.Unlock()
 				return false
 			}

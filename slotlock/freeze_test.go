@@ -83,3 +83,44 @@ func TestThawWithoutTurn(t *testing.T) {
 		t.Errorf("b: %v", v)
 	}
 }
+
+// TestFreezeUntouched: a table of which nothing has been committed is still as long as
+// nobody locks or wants a key, whoever holds one; and ends with all at the source.
+func TestFreezeUntouched(t *testing.T) {
+	tb := table(Filtered)
+	if v := tb.Admit(0, []byte("held"), &ear{}); v != Source {
+		t.Fatalf("held: %v", v)
+	}
+	wants := &ear{}
+	if v := tb.Resolve(0, []byte("held"), wants); v != Wait {
+		t.Fatalf("wanted: %v", v)
+	}
+	tb.Freeze()
+	if tb.Still() {
+		t.Error("still with a key that is to be locked when its holder is done")
+	}
+	tb.Release(Key{0, "held"})
+	for _, k := range tb.Take(1) {
+		tb.Abort(k, true)
+	}
+	if v := tb.Admit(0, []byte("late"), wants); v != Wait {
+		t.Errorf("frozen: %v", v)
+	}
+	if !tb.Still() || tb.Stats().Commits != 0 {
+		t.Error("not still with nothing locked")
+	}
+	tb.SetMode(AllSource)
+	tb.Thaw()
+	if v := wants.last(t); v != Wait {
+		t.Errorf("after the thaw: %v, want to ask again", v)
+	}
+	for _, ask := range []func(int, []byte, Waiter) Verdict{tb.Admit, tb.Resolve, tb.Bring} {
+		if v := ask(0, []byte("late"), wants); v != Source {
+			t.Errorf("at the end: %v", v)
+		}
+		tb.Release(Key{0, "late"})
+	}
+	if !tb.Idle() {
+		t.Error("something is left")
+	}
+}

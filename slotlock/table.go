@@ -52,6 +52,8 @@ const (
 	Resolve
 	// AllTarget: the source has been proven empty; every key's home is the target.
 	AllTarget
+	// AllSource: nothing has moved, or will; every key is served at the source.
+	AllSource
 )
 
 // Options size a Table. All are hints but MaxWaiting.
@@ -144,14 +146,11 @@ func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
 	switch s.mode {
 	case AllTarget:
 		return Target
+	case AllSource:
+		return t.hold(s, e, Key{db, string(name)})
 	case Filtered:
 		if !s.homes.has(d) || t.forgot(db, name) {
-			if e == nil {
-				e = s.enter(Key{db, string(name)}, sharedOnly)
-			}
-			e.shared++
-			t.holds.Add(1)
-			return Source
+			return t.hold(s, e, Key{db, string(name)})
 		}
 	}
 	if s.homes.has(d) {
@@ -161,7 +160,8 @@ func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
 }
 
 // Resolve brings a key to the target whatever Admit would say: for a command with
-// several keys of which one lives there already. It answers Wait, Target or Full.
+// several keys of which one lives there already. It answers Wait, Target or Full; Source
+// only where nothing moves any more (AllSource).
 func (t *Table) Resolve(db int, name []byte, w Waiter) Verdict {
 	d := t.secrets.of(db, name)
 	s := t.shard(d)
@@ -176,7 +176,10 @@ func (t *Table) Resolve(db int, name []byte, w Waiter) Verdict {
 		e.addWaiter(w)
 		return Wait
 	}
-	if s.mode == AllTarget || s.homes.has(d) {
+	switch {
+	case s.mode == AllSource:
+		return t.hold(s, e, k)
+	case s.mode == AllTarget || s.homes.has(d):
 		return Target
 	}
 	return t.demand(s, e, k, w)

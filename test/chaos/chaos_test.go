@@ -58,8 +58,8 @@ func TestChaos(t *testing.T) {
 		if round%4 == 2 && len(w.failures()) == 0 {
 			w.oldDump(round, oldDumpKind(round/4%2))
 		}
-		if len(w.failures()) > 0 {
-			break
+		if len(w.failures()) > 0 || t.Failed() {
+			break // what is found later would only follow from it
 		}
 	}
 	w.report()
