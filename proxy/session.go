@@ -390,9 +390,7 @@ func (s *session) leave() {
 	if s.scan != nil {
 		l.putScanner(s.scan)
 	}
-	if s.in != nil {
-		l.recycle(s.in)
-	}
+	// s.in is left to the collector: the command at hand may have its arguments there.
 	if s.out != nil {
 		l.recycle(s.out)
 	}

@@ -276,10 +276,15 @@ func (s *session) unwatch() {
 		return
 	}
 	s.watch = nil
-	if w.on.sound() {
-		w.on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
+	s.l.giveBackWatching(w.on)
+}
+
+// giveBackWatching is giveBack of a connection that may watch keys.
+func (l *loop) giveBackWatching(on *lent) {
+	if on.sound() {
+		on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
 	}
-	s.l.giveBack(w.on)
+	l.giveBack(on)
 }
 
 // ignored takes a reply that nobody waits for.
@@ -296,6 +301,7 @@ type execution struct {
 	n       int   // commands
 	writes  bool
 	scripts bool
+	sent    bool // on the connection that watches
 }
 
 func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
@@ -319,8 +325,7 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	}
 	if x.on.key.group != g || !x.on.sound() {
 		// The keys live elsewhere by now.
-		x.on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
-		l.giveBack(x.on)
+		l.giveBackWatching(x.on)
 		x.on = nil
 		out := s.reply()
 		out.NullArray()
@@ -329,7 +334,7 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 		r.finish(out.B)
 		return
 	}
-	r.flying = true
+	r.flying, x.sent = true, true
 	if x.writes {
 		s.lastWrite = x.on.pipe
 	}
@@ -352,9 +357,14 @@ func (x *execution) reply(r *request, b []byte, last bool) bool {
 }
 
 func (x *execution) dropped(r *request) {
-	if x.on != nil {
-		r.s.l.giveBack(x.on)
-		x.on = nil
+	on := x.on
+	if x.on = nil; on == nil {
+		return
+	}
+	if x.sent {
+		r.s.l.giveBack(on)
+	} else {
+		r.s.l.giveBackWatching(on)
 	}
 }
 
