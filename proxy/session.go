@@ -317,6 +317,9 @@ func (s *session) advance() {
 		s.l.free(r)
 	}
 	s.writePushes()
+	if s.ending {
+		s.l.markDirty(s) // this may have been the last, and without a byte
+	}
 	if s.paused && s.queue.n <= s.l.opt.MaxInFlight/2 && (s.queue.n == 0 || !s.alone) {
 		s.wantResume()
 	}
