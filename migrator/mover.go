@@ -47,6 +47,7 @@ type mover struct {
 	mustWeigh   atomic.Bool               // it is to be looked at now
 	parallel    atomic.Int64              // workers of a pass
 	sweeping    atomic.Bool               // passes look for keys at both ends and move none
+	missed      atomic.Bool               // … and one has come by a key that was being moved
 	name        func() string             // a new connection name
 	comparer    *comparer                 // VERIFY
 	durability  string                    // see persist

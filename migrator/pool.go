@@ -273,15 +273,18 @@ func (f *flow) begin(b *batch) {
 		b.moves = make([]keyMove, 0, len(b.keys))
 	}
 	var busy []slotlock.Key
-	first := Read
-	if m.sweeping.Load() {
-		first = Probe
-	}
+	sweeping := m.sweeping.Load()
 	for _, k := range b.keys {
-		if m.locks.TryLock(k) {
-			b.moves = append(b.moves, keyMove{key: k, step: first, since: b.since, batch: b})
-		} else {
+		ok, inUse := m.locks.Claim(k)
+		switch {
+		case ok && sweeping:
+			b.moves = append(b.moves, keyMove{key: k, step: m.sweepStep(k), since: b.since, batch: b})
+		case ok:
+			b.moves = append(b.moves, keyMove{key: k, since: b.since, batch: b})
+		case !sweeping:
 			busy = append(busy, k)
+		case !inUse: // a key in use at the source is not at the target as well
+			m.missed.Store(true)
 		}
 	}
 	for i := range b.moves {
@@ -290,7 +293,7 @@ func (f *flow) begin(b *batch) {
 	b.left = len(b.moves)
 	b.over = append(b.over, m.locked(f.moves[len(f.moves)-b.left:]))
 	f.batches = append(f.batches, b)
-	if len(busy) > 0 && first == Read { // a key in use at the source is not at the target as well
+	if len(busy) > 0 {
 		m.nudge(busy)
 	}
 }

@@ -22,7 +22,8 @@ type transaction struct {
 	db      int // in effect behind what is queued
 	broken  bool
 	writes  bool
-	unnamed bool // it uses keys of its slot that it does not name
+	unnamed bool     // it uses keys of its slot that it does not name
+	reads   []string // keys to remember for CLIENT TRACKING when they are read
 }
 
 // watch is the connection that has a client's watched keys, and these.
@@ -145,6 +146,11 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 		tx.unnamed = true
 	}
 	tx.keys = appendKeys(tx.keys, tx.db, cmd, args, keys)
+	if s.tracking != nil && s.tracking.wants(cmd) {
+		for _, k := range keys {
+			tx.reads = append(tx.reads, string(args[k]))
+		}
+	}
 	return ""
 }
 
@@ -237,6 +243,12 @@ func (s *session) exec() bool {
 	}
 	if w != nil || tx.db != s.db {
 		s.hold = r
+	}
+	if s.tracking != nil {
+		for _, k := range tx.reads {
+			s.remember(k)
+		}
+		s.tracking.caching = false
 	}
 	frame := append([]byte("*1\r\n$5\r\nMULTI\r\n"), tx.frames...)
 	frame = append(frame, "*1\r\n$4\r\nEXEC\r\n"...)

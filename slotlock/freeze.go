@@ -23,10 +23,11 @@ func (t *Table) Freeze() {
 	}
 }
 
-// Quiet reports that no key is held or locked and that none waits to be taken: all who are
-// there wait. It stays so while the table is frozen and nobody calls TryLock or Want.
+// Quiet reports that no key is held or locked, that none waits to be taken, and that all
+// who were let in have been told so: the others wait. It stays so while the table is frozen
+// and nobody calls TryLock or Want.
 func (t *Table) Quiet() bool {
-	return t.Still() && t.holds.Load() == 0
+	return t.Still() && t.holds.Load() == 0 && t.waking.Load() == 0
 }
 
 // Still reports that no key is locked, or will be when its holders are done. It stays so

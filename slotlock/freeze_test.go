@@ -124,3 +124,31 @@ func TestFreezeUntouched(t *testing.T) {
 		t.Error("something is left")
 	}
 }
+
+// deaf is a waiter that takes its time to hear.
+type deaf struct{ told, hear chan struct{} }
+
+func (d *deaf) Wake(*Table, Key, Verdict) { close(d.told); <-d.hear }
+
+// TestQuietWhenAllHaveHeard: who is let in at the target holds nothing, so that until it has
+// been told so nobody could know of it, and the table would turn under its command.
+func TestQuietWhenAllHaveHeard(t *testing.T) {
+	tb := table(Resolve)
+	d := &deaf{make(chan struct{}), make(chan struct{})}
+	if v := tb.Admit(0, []byte("k"), d); v != Wait {
+		t.Fatal(v)
+	}
+	k := tb.Take(1)[0]
+	done := make(chan struct{})
+	go func() { defer close(done); tb.Commit(k) }()
+	<-d.told
+	tb.Freeze()
+	if tb.Quiet() {
+		t.Error("quiet while a waiter is being sent to the target")
+	}
+	close(d.hear)
+	<-done
+	if !tb.Quiet() {
+		t.Error("not quiet when it has been told")
+	}
+}

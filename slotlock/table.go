@@ -78,6 +78,7 @@ type Table struct {
 	grants  atomic.Int64 // times that Abort let waiters run at the source
 	moved   atomic.Int64 // commits
 	waiting atomic.Int64 // keys locked or wanted for a client
+	waking  atomic.Int64 // keys decided whose waiters are being told
 	maxWait int64
 	away    atomic.Bool // the target can't be reached
 
@@ -241,57 +242,6 @@ func (t *Table) Release(k Key) {
 	s.mu.Unlock()
 }
 
-// TryLock locks a key for the mover if nobody holds it.
-func (t *Table) TryLock(k Key) bool {
-	s := t.shard(t.secrets.ofKey(k))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.entries[k] != nil {
-		return false
-	}
-	s.enter(k, locked)
-	return true
-}
-
-// Want asks for a key that TryLock could not have: newcomers wait from now on, and when
-// its holders are done it is locked and appears among the touched keys. Unwant ends the
-// wait. False if the key is locked or wanted already, which serves as well.
-func (t *Table) Want(k Key) bool {
-	s := t.shard(t.secrets.ofKey(k))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.entries[k]
-	if e == nil {
-		s.enter(k, locked)
-		t.touch(k)
-		return true
-	}
-	if e.state != sharedOnly {
-		return false
-	}
-	e.state = wanted
-	return true
-}
-
-// Unwant gives up on a key that is still wanted, so that a slow command at the source
-// makes no convoy: those who queued behind the wish ask again. True if it was so; a key
-// wanted by a client as well stays wanted.
-func (t *Table) Unwant(k Key) bool {
-	s := t.shard(t.secrets.ofKey(k))
-	s.mu.Lock()
-	e := s.entries[k]
-	if e == nil || e.state != wanted || e.client {
-		s.mu.Unlock()
-		return false
-	}
-	e.state = sharedOnly
-	woken := e.waiters
-	e.waiters = nil
-	s.mu.Unlock()
-	t.wake(k, woken, Wait)
-	return true
-}
-
 // Commit unlocks a key whose home is the target from now on, also if there was nothing
 // to move: the waiters run there, and may create it there.
 func (t *Table) Commit(k Key) {
@@ -306,9 +256,11 @@ func (t *Table) Commit(k Key) {
 	if s.keep(k, woken) {
 		woken = nil
 	}
+	t.waking.Add(1)
 	s.mu.Unlock()
 	t.moved.Add(1)
 	t.wake(k, woken, Target)
+	t.waking.Add(-1)
 }
 
 // Abort unlocks a key that stays where it is. With atSource the caller has proof that

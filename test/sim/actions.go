@@ -26,20 +26,26 @@ func (w *World) issue(client int) {
 }
 
 func (w *World) admit(o *op) {
-	if w.variant == NoCreated && w.phase == bulk && w.life == 1 && !o.bring && w.forgot[o.key] && w.free(o.key) {
-		w.sendOp(o, sideA)
+	if w.variant == NoCreated && w.phase == bulk && w.knows && !o.bring && w.forgot[o.key] && w.free(o.key) {
+		w.sendOp(o, w.from)
 		return
 	}
 	verdict := w.locks.Admit
-	if o.bring {
+	switch {
+	case w.left[o.client]:
+		w.sendOp(o, sideA)
+		return
+	case o.bring && o.arg%2 == 0: // like a command that blocks
+		verdict = w.locks.Bring
+	case o.bring:
 		verdict = w.locks.Resolve
 	}
 	switch verdict(0, []byte(o.key), o) {
 	case slotlock.Source:
 		o.held = true
-		w.sendOp(o, sideA)
+		w.sendOp(o, w.from)
 	case slotlock.Target:
-		w.sendOp(o, sideB)
+		w.sendOp(o, w.to)
 	default:
 		o.state = opParked
 	}
@@ -57,9 +63,9 @@ func (w *World) handleWake(o *op) {
 	switch v {
 	case slotlock.Source:
 		o.held = true
-		w.sendOp(o, sideA)
+		w.sendOp(o, w.from)
 	case slotlock.Target:
-		w.sendOp(o, sideB)
+		w.sendOp(o, w.to)
 	default:
 		w.admit(o)
 	}
@@ -189,7 +195,7 @@ func (w *World) fenceLoss(c *wire) {
 // have left since.
 func (w *World) scan() {
 	k := keys[w.rng.IntN(len(keys))]
-	if (w.srv[sideA].data[k] != 0 || w.rng.IntN(16) == 0) && w.locks.TryLock(lockKey(k)) {
+	if (w.srv[w.from].data[k] != 0 || w.rng.IntN(16) == 0) && w.locks.TryLock(lockKey(k)) {
 		w.moves = append(w.moves, &move{key: k})
 	}
 }
@@ -207,9 +213,9 @@ func (w *World) advance(m *move) {
 	}
 	switch m.step {
 	case migrator.Read:
-		ask(sideA, "read", 0)
+		ask(w.from, "read", 0)
 	case migrator.Restore:
-		ask(sideB, "restore", m.value)
+		ask(w.to, "restore", m.value)
 	case migrator.FenceTarget, migrator.FenceSource:
 		if w.fails() {
 			w.next(m, migrator.Unknown)
@@ -220,7 +226,7 @@ func (w *World) advance(m *move) {
 		}
 		w.next(m, migrator.OK)
 	case migrator.Probe:
-		ask(sideB, "exists", 0)
+		ask(w.to, "exists", 0)
 	case migrator.Persist:
 		if w.fails() {
 			w.next(m, migrator.Unknown)
@@ -228,11 +234,11 @@ func (w *World) advance(m *move) {
 		}
 		w.next(m, migrator.OK)
 		if w.variant == EarlyUnlock {
-			w.send(&w.moverWire[sideA], sideA, &command{verb: "unlink", key: m.key, move: &move{key: m.key, step: migrator.Committed}})
+			w.send(&w.moverWire[w.from], w.from, &command{verb: "unlink", key: m.key, move: &move{key: m.key, step: migrator.Committed}})
 			w.next(m, migrator.OK)
 		}
 	case migrator.Unlink:
-		ask(sideA, "unlink", 0)
+		ask(w.from, "unlink", 0)
 	}
 }
 
@@ -247,7 +253,7 @@ func (w *World) answered(cmd *command) {
 	switch cmd.verb {
 	case "read":
 		m.value = cmd.result
-		stale := w.srv[sideA].runID != w.runID && w.locks.Moved(lockKey(m.key)) && w.variant != NoAmnesia
+		stale := w.srv[w.from].runID != w.runID && w.locks.Moved(lockKey(m.key)) && w.variant != NoAmnesia
 		switch {
 		case !cmd.present:
 			out = migrator.Absent
@@ -275,6 +281,9 @@ func (w *World) next(m *move, out migrator.Outcome) {
 	}
 	from := m.step
 	m.step = m.step.Next(out)
+	if out == migrator.Unknown && w.phase == sweeping && m.sweeps {
+		w.sweepAgain() // the pass fails with the batch
+	}
 	w.say("move %s: %s, %s → %s", m.key, from, out, m.step)
 	switch m.step {
 	case migrator.Committed:
@@ -295,10 +304,11 @@ func (w *World) next(m *move, out migrator.Outcome) {
 	}
 }
 
-// prove flips when a pass finds nothing: it stands for a whole pass of the tail phase.
+// prove flips when a pass finds nothing: it stands for a whole pass of the tail phase, and
+// of the way back.
 func (w *World) prove() {
-	if w.locks.Stats().Holds == 0 && len(w.moves) == 0 && len(w.srv[sideA].data) == 0 {
-		w.say("proof: the source is empty; flip")
+	if w.locks.Stats().Holds == 0 && len(w.moves) == 0 && len(w.srv[w.from].data) == 0 {
+		w.say("proof: %c is empty; flip", 'A'+w.from)
 		w.locks.SetMode(slotlock.AllTarget)
 		w.phase = flipped
 	}
@@ -308,7 +318,7 @@ func (w *World) prove() {
 
 // check is done after every step.
 func (w *World) check() error {
-	if !w.up || w.amnesia || w.phase == flipped {
+	if !w.up || w.amnesia || w.phase == flipped || w.phase == cancelled {
 		return nil
 	}
 	for _, k := range keys {
@@ -332,15 +342,19 @@ func (w *World) free(k string) bool {
 	return true
 }
 
-// final is checked at the end: the source is empty, and every client saw a history that
-// one correct server could have shown.
+// final is checked at the end: all is in one place, the one where a job of this end leaves
+// it, and every client saw a history that one correct server could have shown.
 func (w *World) final() error {
-	if len(w.srv[sideA].data) > 0 {
-		return fmt.Errorf("the source still holds %v", w.srv[sideA].data)
+	home := w.to
+	if w.phase == cancelled {
+		home = sideA
+	}
+	if other := w.srv[1-home]; len(other.data) > 0 {
+		return fmt.Errorf("%c, which has no slot, holds %v", 'B'-home, other.data)
 	}
 	for _, k := range keys {
 		w.now++
-		w.history = append(w.history, &op{client: 8, verb: "get", key: k, call: w.now, ret: w.now + 1, result: w.srv[sideB].data[k], state: opDone})
+		w.history = append(w.history, &op{client: 8, verb: "get", key: k, call: w.now, ret: w.now + 1, result: w.srv[home].data[k], state: opDone})
 		w.now++
 		if !linearizable(w.history, k, w.now) {
 			return errors.New("key " + k + ": what the clients saw is not what one server would have shown")

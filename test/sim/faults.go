@@ -12,6 +12,11 @@ type met struct {
 	full      bool                       // the target refused for want of memory
 	slow      bool
 	paused    bool // after the tail phase had begun
+	cancelled bool // nothing had moved
+	refused   bool // … but something had
+	turned    bool
+	gaveUp    bool // a turn, because somebody was inside for too long
+	swept     bool // a key that was at both ends before a turn
 }
 
 // fails reports whether a step that talks to a server by other means than a command of the
@@ -43,9 +48,7 @@ func (w *World) pause() {
 	w.say("pause and resume")
 	w.met.paused = true
 	w.phase = bulk
-	if w.life == 1 {
-		w.locks.SetMode(slotlock.Filtered)
-	}
+	w.serveAsFound()
 }
 
 // crash is kill -9 of the gateway. It does not happen while a restarted source holds
@@ -84,10 +87,21 @@ func (w *World) restart() {
 	w.wires = nil
 	w.life++
 	w.up = true
+	w.knows = false
 	mode := slotlock.Resolve
-	if w.phase == flipped {
+	switch w.phase {
+	case flipped:
 		mode = slotlock.AllTarget
-	} else {
+	case cancelled:
+		mode, w.left = slotlock.AllSource, [2]bool{true, true}
+	case turning: // not stored
+		w.sweepAgain()
+	case sweeping:
+		w.sweepAgain()
+	case turned:
+		w.turnRound()
+	case back:
+	default: // ending: not stored
 		w.phase = bulk
 	}
 	w.locks = slotlock.New(slotlock.Options{Mode: mode, MaxWaiting: 100})
@@ -97,8 +111,11 @@ func (w *World) restart() {
 // forget restarts the source from an older dump: keys that a move has unlinked come back.
 // After a crash of the gateway, whose filter went with it, only those come back which the
 // target holds: of the others nobody knows any more that they had left.
+//
+// It does not happen when a job has turned round, or is about to: what it then brings back
+// wins over what has not returned yet, which is the other limit.
 func (w *World) forget() {
-	if !w.up { // the double fault again: see crash
+	if !w.up || w.phase >= turning { // the double fault again: see crash
 		return
 	}
 	a := w.srv[sideA]

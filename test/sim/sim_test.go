@@ -34,7 +34,11 @@ func TestProtocolHoldsForEverySeed(t *testing.T) {
 func TestExplorerBites(t *testing.T) {
 	for name, v := range map[string]Variant{"source wins": SourceWins, "lock released before UNLINK is confirmed": EarlyUnlock,
 		"unknown RESTORE not fenced": NoFence, "restarted source believed": NoAmnesia,
-		"filter without the created keys": NoCreated} {
+		"filter without the created keys":                                NoCreated,
+		"a job that moved nothing is cancelled with clients let in":      NoFreeze,
+		"a job turns round with commands under way to the target":        NoSettle,
+		"a job turns round with keys at both ends":                       NoSweep,
+		"the target's word that a key has gone taken for its never came": SweepAsks} {
 		t.Run(name, func(t *testing.T) {
 			seed, _, err := explore(t, v, 20000)
 			if err == nil {
@@ -49,6 +53,7 @@ func TestExplorerBites(t *testing.T) {
 func TestSeedsReachEveryCorner(t *testing.T) {
 	const n = 3000
 	moved, full, slow, paused := 0, 0, 0, 0
+	cancelled, refused, turned, gaveUp, swept := 0, 0, 0, 0, 0
 	crashedAt, forgotAt := map[migrator.MoveStep]int{}, map[migrator.MoveStep]int{}
 	for s := uint64(1); s <= n; s++ {
 		w := New(s, Correct)
@@ -65,6 +70,11 @@ func TestSeedsReachEveryCorner(t *testing.T) {
 		full += one(w.met.full)
 		slow += one(w.met.slow)
 		paused += one(w.met.paused)
+		cancelled += one(w.met.cancelled)
+		refused += one(w.met.refused)
+		turned += one(w.met.turned)
+		gaveUp += one(w.met.gaveUp)
+		swept += one(w.met.swept)
 	}
 	for step := migrator.Read; !step.Final(); step++ {
 		if crashedAt[step] < 5 {
@@ -77,6 +87,11 @@ func TestSeedsReachEveryCorner(t *testing.T) {
 	if moved < n/3 || full < n/3 || slow < n/3 || paused < n/20 {
 		t.Errorf("of %d seeds %d moved keys, %d had a full target, %d a slow one, %d a pause", n, moved, full, slow, paused)
 	}
+	if min(cancelled, refused, gaveUp, swept) < n/100 || turned < n/20 {
+		t.Errorf("of %d seeds %d cancelled a job, %d could not, %d turned one round, %d gave that up for a while, %d swept a key that was at both ends",
+			n, cancelled, refused, turned, gaveUp, swept)
+	}
+	t.Logf("cancelled %d, not %d, turned %d, not at once %d, swept %d", cancelled, refused, turned, gaveUp, swept)
 	t.Logf("crashed at %v, forgot at %v; moved %d, full %d, slow %d, paused %d", crashedAt, forgotAt, moved, full, slow, paused)
 }
 

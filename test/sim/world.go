@@ -13,6 +13,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"keyferry/migrator"
@@ -29,6 +30,10 @@ const (
 	NoFence             // an unknown RESTORE is probed without killing its connection
 	NoAmnesia           // a restarted source is believed about keys that had left
 	NoCreated           // the filter does not hold the keys that were created at the target
+	NoFreeze            // a job that has moved nothing is cancelled while clients are let in
+	NoSettle            // a job turns round while commands are under way to the target
+	NoSweep             // … without a look for keys that are at both ends
+	SweepAsks           // that look asks the target also about keys that have moved
 )
 
 type side uint8
@@ -52,6 +57,12 @@ type wire struct {
 	replies []*command // executed, not delivered
 	broken  bool       // the gateway has given it up
 	fenced  bool       // the server has: nothing of it can be executed any more
+}
+
+// carries reports commands of clients that have no answer and may still be executed.
+func (c *wire) carries() bool {
+	of := func(cmd *command) bool { return cmd.op != nil }
+	return slices.ContainsFunc(c.queue, of) || !c.broken && slices.ContainsFunc(c.replies, of)
 }
 
 type command struct {
@@ -102,7 +113,9 @@ type move struct {
 	step  migrator.MoveStep
 	value int
 	busy  bool // a command of it is under way
-	fence *wire
+	// it is of the sweep before a turn, whose pass fails with it
+	sweeps bool
+	fence  *wire
 }
 
 type phase uint8
@@ -110,7 +123,13 @@ type phase uint8
 const (
 	bulk phase = iota
 	tail
-	flipped
+	flipped   // all is at the target, or, of a job that was reverted, back
+	ending    // nothing has moved: that the job is cancelled is being stored
+	cancelled // the loops leave the job's routes, one after the other
+	sweeping  // a job that is reverted looks for keys at both ends
+	turning   // its slots are held
+	turned    // … and that it turns round is stored; not every loop knows
+	back      // the tail phase of the way back
 )
 
 // World is the whole simulation.
@@ -123,8 +142,15 @@ type World struct {
 	srv     [2]*server
 	locks   *slotlock.Table
 	phase   phase
+	from    side // where keys move from: the source, and after a turn the target
+	to      side
+	mind    mind // what the operator wants of this job
 	up      bool
 	life    int
+	knows   bool            // the lock table knows every key that went to the target
+	left    [2]bool         // loops, by client, that have left the routes of a cancelled job
+	swept   map[string]bool // sweeping: keys that the pass has come by
+	sweepOf int             // … the process in which it began
 	crashed bool            // ever
 	amnesia bool            // ever
 	runID   int             // of the source when the job began
@@ -149,14 +175,15 @@ var keys = []string{"x", "y"}
 
 // New makes a world with both keys at the source.
 func New(seed uint64, v Variant) *World {
-	w := &World{rng: rand.New(rand.NewPCG(seed, 1)), variant: v, up: true, lossHolds: map[*wire][]string{}, garbage: map[string]bool{}, nextValue: 1, runID: 1, life: 1,
+	w := &World{rng: rand.New(rand.NewPCG(seed, 1)), variant: v, up: true, lossHolds: map[*wire][]string{}, garbage: map[string]bool{}, nextValue: 1, runID: 1, life: 1, to: sideB, knows: true,
 		forgot: map[string]bool{}, met: met{crashedAt: map[migrator.MoveStep]bool{}, forgotAt: map[migrator.MoveStep]bool{}}}
 	for i := range w.srv {
 		w.srv[i] = &server{data: map[string]int{}, old: map[string]int{}, runID: 1}
 	}
 	w.locks = slotlock.New(slotlock.Options{Mode: slotlock.Filtered, MaxWaiting: 100})
+	w.mind = mind(w.rng.IntN(int(minds)))
 	for _, k := range keys {
-		if w.rng.IntN(4) > 0 {
+		if w.rng.IntN(4) > 0 && (w.mind != mayCancel || w.rng.IntN(3) == 0) {
 			w.write(k)
 		}
 	}
@@ -200,7 +227,7 @@ func (w *World) Run(n int) error {
 }
 
 func (w *World) over() bool {
-	if w.phase != flipped || !w.up || len(w.moves) > 0 {
+	if w.phase != flipped && w.phase != cancelled || !w.up || len(w.moves) > 0 {
 		return false
 	}
 	for _, o := range w.current {
@@ -263,7 +290,7 @@ func (w *World) gatewayActs(add func(int, func())) {
 		}
 	}
 	for _, c := range w.wires { // not the map itself: its order is not the seed's
-		if len(w.lossHolds[c]) > 0 {
+		if len(w.lossHolds[c]) > 0 || c.broken && !c.fenced && c.carries() {
 			add(1, func() { w.fenceLoss(c) })
 		}
 	}
@@ -285,5 +312,9 @@ func (w *World) gatewayActs(add func(int, func())) {
 		if !w.quiet && w.rng.IntN(4) == 0 {
 			add(1, w.pause)
 		}
+	case back:
+		add(1, w.scan)
+		add(1, w.prove)
 	}
+	w.operatorActs(add)
 }

@@ -1,0 +1,59 @@
+package migrator
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"keyferry/slotlock"
+)
+
+// TestSweepDropsWhatHasLeft: before a job turns round, what a source has brought back from an
+// old dump must go, also of a key that has been deleted at the target since: there the target
+// says nothing, as it does of a key that never came.
+func TestSweepDropsWhatHasLeft(t *testing.T) {
+	ctx := context.Background()
+	f := newFerry(t, nil)
+	src, dst := f.src.Client(), f.dst.Client()
+	for _, k := range []string{"deleted", "kept"} {
+		if err := src.Set(ctx, k, "old", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.pass(ctx, place{}, func(place) {}); err != nil {
+		t.Fatal(err)
+	}
+	dst.Del(ctx, "deleted")
+	dst.Set(ctx, "kept", "new", 0)
+	src.MSet(ctx, "deleted", "old", "kept", "old", "stays", "here")
+	if err := f.sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := src.Keys(ctx, "*").Val(); len(got) != 1 || got[0] != "stays" {
+		t.Errorf("at the source: %q", got)
+	}
+	if got := dst.Keys(ctx, "*").Val(); len(got) != 1 || dst.Get(ctx, "kept").Val() != "new" {
+		t.Errorf("at the target: %q", got)
+	}
+}
+
+// TestSweepLooksAgain: a key that another hand of the mover has locked may be let go with its
+// move undone, and then it is at both ends still.
+func TestSweepLooksAgain(t *testing.T) {
+	ctx := context.Background()
+	f := newFerry(t, nil)
+	src, dst := f.src.Client(), f.dst.Client()
+	src.Set(ctx, "k", "garbage", 0)
+	dst.Set(ctx, "k", "new", 0)
+	k := slotlock.Key{Name: "k"}
+	if !f.locks.TryLock(k) {
+		t.Fatal("not locked")
+	}
+	time.AfterFunc(100*time.Millisecond, func() { f.locks.Abort(k, false) })
+	if err := f.sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if src.Exists(ctx, "k").Val() != 0 || dst.Get(ctx, "k").Val() != "new" {
+		t.Error("the source's copy is still there when the sweep has ended")
+	}
+}
