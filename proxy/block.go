@@ -330,16 +330,6 @@ func (l *loop) waitForReplicas(r *request, x *blocking) {
 	x.send(l, r, group, frame)
 }
 
-// waitsForReplicas: such a connection holds up no drain, since nothing can come of it.
-func (l *loop) waitsForReplicas(y *lent) bool {
-	for x := range l.blocked {
-		if x.on == y {
-			return !x.keyed()
-		}
-	}
-	return false
-}
-
 // clientUnblock is CLIENT UNBLOCK id [TIMEOUT|ERROR], of a client of any loop.
 func (s *session) clientUnblock(request [][]byte) {
 	args := request[2:]

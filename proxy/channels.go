@@ -64,11 +64,13 @@ func (s *session) subscribe(kind channelKind, names [][]byte) {
 	set := s.subs.of[kindIndex(kind)]
 	var fresh []channelKey
 	asked := make([]string, len(names))
+	seen := make(map[string]struct{})
 	for i, n := range names {
 		asked[i] = string(n)
-		k := channelKey{kind, asked[i]}
-		if _, have := set[asked[i]]; !have && !slices.Contains(fresh, k) {
-			fresh = append(fresh, k)
+		_, have := set[asked[i]]
+		if _, twice := seen[asked[i]]; !have && !twice {
+			seen[asked[i]] = struct{}{}
+			fresh = append(fresh, channelKey{kind, asked[i]})
 		}
 	}
 	if len(fresh) == 0 {
@@ -154,41 +156,51 @@ func (s *session) unsubscribe(kind channelKind, names [][]byte) {
 	}
 	out := s.reply()
 	verb := strings.ToLower(kind.verb(false))
+	var left []channelKey
 	for _, n := range list {
-		s.leaveChannel(channelKey{kind, n})
+		if k := (channelKey{kind, n}); s.leaveChannel(k) {
+			left = append(left, k)
+		}
 		s.confirm(out, verb, kind, &n)
 	}
 	if len(list) == 0 {
 		s.confirm(out, verb, kind, nil)
 	}
+	s.l.srv.hub.drop(s.l, left)
 	s.answer(out.B)
 }
 
-func (s *session) leaveChannel(k channelKey) {
+// leaveChannel ends a subscription on the loop; true: there was one, and the hub has to be
+// told.
+func (s *session) leaveChannel(k channelKey) bool {
 	if s.subs == nil {
-		return
+		return false
 	}
 	set := s.subs.of[kindIndex(k.kind)]
 	if _, have := set[k.name]; !have {
-		return
+		return false
 	}
 	delete(set, k.name)
 	l := s.l
 	if delete(l.listeners[k], s); len(l.listeners[k]) == 0 {
 		delete(l.listeners, k)
 	}
-	l.srv.hub.drop(l, []channelKey{k})
+	return true
 }
 
 func (s *session) unsubscribeAll() {
 	if s.subs == nil {
 		return
 	}
+	var left []channelKey
 	for i, set := range s.subs.of {
 		for n := range set {
-			s.leaveChannel(channelKey{kinds[i], n})
+			k := channelKey{kinds[i], n}
+			s.leaveChannel(k)
+			left = append(left, k)
 		}
 	}
+	s.l.srv.hub.drop(s.l, left)
 	s.subs, s.nsubs = nil, 0
 }
 
@@ -199,14 +211,16 @@ func (l *loop) deliver(list []message) {
 			l.invalidate(m.keys, m.all)
 			continue
 		}
+		var array []byte // of RESP2; the frame itself is read by other loops too
 		for s := range l.listeners[m.key] {
 			if s.proto == 3 {
 				s.push(m.frame)
 				continue
 			}
-			m.frame[0] = '*' // a push to a RESP2 client is an array
-			s.push(m.frame)
-			m.frame[0] = '>'
+			if array == nil {
+				array = append([]byte{'*'}, m.frame[1:]...)
+			}
+			s.push(array)
 		}
 	}
 }

@@ -68,7 +68,7 @@ type loop struct {
 
 	freeRequests *request
 	scanners     []*resp.RequestScanner
-	buffers      [][]byte
+	buffers      buffers
 	keyIndex     []int
 	scratch      []byte
 
@@ -371,22 +371,36 @@ func hasJob(t *router.Table, locks *slotlock.Table) bool {
 	return false
 }
 
-// marks are the pipes to the sources of jobs that t has and old had not.
+// marks are the pipes to the sources of jobs that t has and old had not, and the shared ones
+// to their targets, where a SWAPDB may be under way. A client that blocks at a source counts
+// only if its keys are about to move, since then it is called off.
 func (l *loop) marks(old, t *router.Table) map[*upstream.Pipe]uint64 {
-	sources := make(map[string]bool)
-	for _, s := range t.Slots {
-		if s.Target >= 0 && !hasJob(old, t.Jobs[s.Job].Locks) && s.Owner >= 0 {
-			sources[t.Groups[s.Owner].ID] = true
+	begins := func(slot int) bool {
+		s := t.Slots[slot]
+		return s.Target >= 0 && s.Owner >= 0 && !hasJob(old, t.Jobs[s.Job].Locks)
+	}
+	sources, ends := make(map[string]bool), make(map[string]bool)
+	for slot, s := range t.Slots {
+		if begins(slot) {
+			source := t.Groups[s.Owner].ID
+			sources[source], ends[source], ends[t.Groups[s.Target].ID] = true, true, true
 		}
 	}
 	marks := make(map[*upstream.Pipe]uint64)
+	if len(sources) == 0 {
+		return marks
+	}
+	stay := make(map[*lent]bool)
+	for x := range l.blocked {
+		stay[x.on] = !x.keyed() || !begins(x.slot)
+	}
 	for k, p := range l.pipes {
-		if sources[k.group] && !p.Drained(p.Mark()) {
+		if ends[k.group] && !p.Drained(p.Mark()) {
 			marks[p] = p.Mark()
 		}
 	}
 	for x := range l.lents {
-		if p := x.pipe; sources[x.key.group] && !p.Drained(p.Mark()) && !l.waitsForReplicas(x) {
+		if p := x.pipe; sources[x.key.group] && !p.Drained(p.Mark()) && !stay[x] {
 			marks[p] = p.Mark()
 		}
 	}
@@ -416,23 +430,6 @@ func (l *loop) Wake(t *slotlock.Table, k slotlock.Key, v slotlock.Verdict) {
 	l.post(func() { l.woken(t, k, v) })
 }
 
-func (l *loop) buffer() []byte {
-	if n := len(l.buffers); n > 0 {
-		b := l.buffers[n-1]
-		l.buffers = l.buffers[:n-1]
-		return b
-	}
-	return make([]byte, 0, 4<<10)
-}
-
-// recycle takes a buffer back; large ones are left to the collector, so that one big
-// value does not stay in memory for ever.
-func (l *loop) recycle(b []byte) {
-	if cap(b) >= 512 && cap(b) <= 64<<10 && len(l.buffers) < 256 {
-		l.buffers = append(l.buffers, b[:0])
-	}
-}
-
 func (l *loop) newRequest(s *session, c *resp.Command) *request {
 	r := l.freeRequests
 	if r == nil {
@@ -456,7 +453,7 @@ func (l *loop) begin(s *session, c *resp.Command) *request {
 
 func (l *loop) free(r *request) {
 	if r.reply != nil {
-		l.recycle(r.reply)
+		l.buffers.put(r.reply)
 	}
 	if s := r.s; s.hold == r {
 		s.hold = nil

@@ -152,28 +152,44 @@ func (s *session) clientCaching(arg []byte) {
 // trackCommand remembers what a tracking client is about to read.
 func (s *session) trackCommand(cmd *resp.Command, args [][]byte, keys []int) {
 	t := s.tracking
-	said := t.caching
-	t.caching = said && s.tx != nil // holds for a whole transaction
-	if t.bcast || cmd.Flags&resp.Readonly == 0 || t.optIn && !said || t.optOut && said {
+	if t.wants(cmd) {
+		for _, k := range keys {
+			s.remember(string(args[k]))
+		}
+	}
+	t.caching = false
+}
+
+// wants reports whether what the command reads is to be remembered. CLIENT CACHING in front
+// of MULTI holds for the whole transaction.
+func (t *tracking) wants(cmd *resp.Command) bool {
+	switch {
+	case t.bcast, cmd.Flags&resp.Readonly == 0 && cmd.Serve != resp.Script:
+		return false
+	case t.optIn:
+		return t.caching
+	case t.optOut:
+		return !t.caching
+	}
+	return true
+}
+
+// remember makes the client a reader of a key.
+func (s *session) remember(name string) {
+	l, t := s.l, s.tracking
+	if _, have := t.read[name]; have {
 		return
 	}
-	l := s.l
-	for _, k := range keys {
-		name := string(args[k])
-		if _, have := t.read[name]; have {
-			continue
-		}
-		if len(l.readers) >= trackedMax {
-			l.evictReaders()
-		}
-		set := l.readers[name]
-		if set == nil {
-			set = make(map[*session]struct{})
-			l.readers[name] = set
-		}
-		set[s] = struct{}{}
-		t.read[name] = struct{}{}
+	if len(l.readers) >= trackedMax {
+		l.evictReaders()
 	}
+	set := l.readers[name]
+	if set == nil {
+		set = make(map[*session]struct{})
+		l.readers[name] = set
+	}
+	set[s] = struct{}{}
+	t.read[name] = struct{}{}
 }
 
 // evictReaders makes room by telling the readers of some key that it has changed.

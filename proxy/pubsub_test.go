@@ -1,0 +1,68 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"keyferry/internal/testredis"
+)
+
+// TestMessageToBothVersions: one message goes to clients of either protocol version on every
+// loop, each in its own form.
+func TestMessageToBothVersions(t *testing.T) {
+	_, addr := startProxy(t, testredis.StartT(t))
+	var all []*lineClient
+	for i := range 8 { // four for each of two loops
+		c := dialLine(t, addr)
+		if i/2%2 == 1 {
+			c.send("HELLO 3\n")
+			for c.line() != "$7" || c.line() != "modules" {
+			}
+			c.expect("*0")
+		}
+		c.send("SUBSCRIBE ch\n")
+		c.expect(first(i), "$9", "subscribe", "$2", "ch", ":1")
+		all = append(all, c)
+	}
+	p := dialLine(t, addr)
+	const n = 2000
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "PUBLISH ch m%d\n", i)
+	}
+	p.send(b.String())
+	for i := range n {
+		for j, c := range all {
+			c.expect(first(j), "$7", "message", "$2", "ch", fmt.Sprintf("$%d", len(fmt.Sprint("m", i))), fmt.Sprint("m", i))
+		}
+	}
+}
+
+// first is how a message begins for the i-th client: that of two is RESP2, of the next two RESP3.
+func first(i int) string {
+	if i/2%2 == 1 {
+		return ">3"
+	}
+	return "*3"
+}
+
+// TestSubscribeToVeryMany: the time that it takes is proportional to the number of channels.
+func TestSubscribeToVeryMany(t *testing.T) {
+	_, addr := startProxy(t, testredis.StartT(t))
+	const n = 200000
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%d\r\n$9\r\nSUBSCRIBE\r\n", n+1)
+	for i := range n {
+		fmt.Fprintf(&b, "$8\r\nch%06d\r\n", i)
+	}
+	c := dialLine(t, addr)
+	c.send(b.String())
+	for i := range n {
+		c.expect("*3", "$9", "subscribe", "$8", fmt.Sprintf("ch%06d", i), fmt.Sprintf(":%d", i+1))
+	}
+	c.send("UNSUBSCRIBE\n")
+	for i := range n {
+		c.expect("*3", "$11", "unsubscribe", "$8", fmt.Sprintf("ch%06d", i), fmt.Sprintf(":%d", n-1-i))
+	}
+}
