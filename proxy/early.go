@@ -24,11 +24,8 @@ func (s *session) storeEarly(r *request, b []byte) bool {
 	if len(b) > earlyReplyMax || len(e.buf)+len(b) > earlyMax || len(b) == 0 {
 		return false
 	}
-	if e.buf == nil {
-		e.buf = s.l.buffer()
-	}
 	r.early = earlySpan{len(e.buf), len(b)}
-	e.buf = append(e.buf, b...)
+	e.buf = s.l.buffers.append(e.buf, b)
 	e.n++
 	s.held += len(b)
 	return true
@@ -49,8 +46,6 @@ func (s *session) writeEarly(r *request) {
 }
 
 func (e *earlyReplies) forget(l *loop) {
-	if e.buf != nil {
-		l.recycle(e.buf)
-	}
+	l.buffers.put(e.buf)
 	*e = earlyReplies{}
 }

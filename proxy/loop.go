@@ -68,7 +68,7 @@ type loop struct {
 
 	freeRequests *request
 	scanners     []*resp.RequestScanner
-	buffers      [][]byte
+	buffers      buffers
 	keyIndex     []int
 	scratch      []byte
 
@@ -430,23 +430,6 @@ func (l *loop) Wake(t *slotlock.Table, k slotlock.Key, v slotlock.Verdict) {
 	l.post(func() { l.woken(t, k, v) })
 }
 
-func (l *loop) buffer() []byte {
-	if n := len(l.buffers); n > 0 {
-		b := l.buffers[n-1]
-		l.buffers = l.buffers[:n-1]
-		return b
-	}
-	return make([]byte, 0, 4<<10)
-}
-
-// recycle takes a buffer back; large ones are left to the collector, so that one big
-// value does not stay in memory for ever.
-func (l *loop) recycle(b []byte) {
-	if cap(b) >= 512 && cap(b) <= 64<<10 && len(l.buffers) < 256 {
-		l.buffers = append(l.buffers, b[:0])
-	}
-}
-
 func (l *loop) newRequest(s *session, c *resp.Command) *request {
 	r := l.freeRequests
 	if r == nil {
@@ -470,7 +453,7 @@ func (l *loop) begin(s *session, c *resp.Command) *request {
 
 func (l *loop) free(r *request) {
 	if r.reply != nil {
-		l.recycle(r.reply)
+		l.buffers.put(r.reply)
 	}
 	if s := r.s; s.hold == r {
 		s.hold = nil

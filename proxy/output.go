@@ -20,12 +20,19 @@ func (s *session) write(b []byte) {
 		s.l.markDirty(s)
 		return
 	}
-	if s.out == nil && len(b) > 0 {
-		s.out = s.l.buffer()
+	if len(s.out)+len(b) > gatherMax {
+		s.flushOut()
+		if s.gone {
+			return
+		}
 	}
-	s.out = append(s.out, b...)
+	s.out = s.l.buffers.append(s.out, b)
 	s.l.markDirty(s)
 }
+
+// gatherMax is how much a turn gathers for one client before it is written: more would only
+// leave the processor's cache, and make the client wait.
+const gatherMax = 64 << 10
 
 func (l *loop) markDirty(s *session) {
 	if !s.dirty {
@@ -43,7 +50,7 @@ func (s *session) flushOut() {
 	s.out = nil
 	s.l.n.bytesOut += uint64(len(out))
 	_, _ = s.conn.Write(out)
-	s.l.recycle(out)
+	s.l.buffers.put(out)
 }
 
 // flush writes the turn's replies and holds the client to its output limits.

@@ -100,7 +100,7 @@ func (r *request) Fail(err error, sent bool) {
 		r.s.kill("server connection lost in the middle of a reply")
 	} else if r.reply != nil {
 		r.s.held -= len(r.reply)
-		l.recycle(r.reply)
+		l.buffers.put(r.reply)
 		r.reply = nil
 	}
 	r.take(upstreamError(r, err), true)
@@ -149,10 +149,7 @@ func (r *request) take(b []byte, last bool) {
 }
 
 func (r *request) store(b []byte) {
-	if r.reply == nil {
-		r.reply = r.s.l.buffer()
-	}
-	r.reply = append(r.reply, b...)
+	r.reply = r.s.l.buffers.append(r.reply, b)
 	r.s.held += len(b)
 }
 

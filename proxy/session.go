@@ -87,19 +87,12 @@ func (s *session) data(b []byte) {
 	}
 	s.active = s.l.now
 	s.l.n.bytesIn += uint64(len(b))
-	if len(s.in) == 0 && !s.paused {
-		n := s.process(b)
-		if !s.gone && n < len(b) {
-			if s.in == nil {
-				s.in = s.l.buffer()
-			}
-			s.in = append(s.in, b[n:]...)
-		}
-	} else {
-		s.in = append(s.in, b...)
-		if !s.paused {
-			s.processOwn()
-		}
+	b = b[s.completeOwn(b):]
+	if len(s.in) == 0 && !s.paused && !s.gone {
+		b = b[s.process(b):]
+	}
+	if !s.gone && len(b) > 0 {
+		s.in = s.l.buffers.append(s.in, b)
 	}
 	if s.gone {
 		return
@@ -122,13 +115,46 @@ func (s *session) holdReads() {
 	}
 }
 
+// completeOwn completes the command that the session has kept the beginning of, and says how
+// much of b that took: what follows is parsed where it lies, and not copied.
+func (s *session) completeOwn(b []byte) (took int) {
+	for len(s.in) > 0 && took < len(b) && !s.paused && !s.gone {
+		n := pieceMin // of a header, whose end is not known
+		if s.scan != nil {
+			n = max(n, s.scan.Need())
+		}
+		n = min(n, len(b)-took)
+		s.in = s.l.buffers.append(s.in, b[took:took+n])
+		took += n
+		s.processOwn()
+		if rest := len(s.in) - s.pos; rest <= n && !s.paused && !s.gone { // all that is left is b's
+			took -= rest
+			s.forgetInput()
+		}
+	}
+	return took
+}
+
+// pieceMin is what a session takes over at least to complete a command.
+const pieceMin = 64
+
+// forgetInput drops what the session has kept, and the scanner that is in the midst of it.
+func (s *session) forgetInput() {
+	if s.scan != nil {
+		s.l.putScanner(s.scan)
+		s.scan = nil
+	}
+	s.l.buffers.put(s.in)
+	s.in, s.pos = nil, 0
+}
+
 // processOwn parses what the session has kept.
 func (s *session) processOwn() {
 	s.pos += s.process(s.in[s.pos:])
 	switch {
 	case s.gone:
 	case s.pos == len(s.in):
-		s.l.recycle(s.in)
+		s.l.buffers.put(s.in)
 		s.in, s.pos = nil, 0
 	case s.pos > len(s.in)/2:
 		// Moved down only when at least half is used up, so that the total of the copies
@@ -309,7 +335,7 @@ func (s *session) advance() {
 		}
 		if !r.done {
 			r.started = true
-			s.l.recycle(r.reply)
+			s.l.buffers.put(r.reply)
 			r.reply = nil
 			break
 		}
@@ -394,9 +420,7 @@ func (s *session) leave() {
 		l.putScanner(s.scan)
 	}
 	// s.in is left to the collector: the command at hand may have its arguments there.
-	if s.out != nil {
-		l.recycle(s.out)
-	}
+	l.buffers.put(s.out)
 	s.early.forget(l)
 	s.in, s.out, s.scan, s.pushes, s.tx = nil, nil, nil, nil, nil
 	s.unsubscribeAll()

@@ -41,6 +41,10 @@ func (l *loop) noteSlow(r *request, now, d int64) {
 	if d < l.t.slower || r.cmd.Flags&resp.SkipSlowlog != 0 {
 		return
 	}
+	if !l.t.slow.wants(l.ns, d) {
+		l.srv.nextSlow.Add(1) // it counts all the same
+		return
+	}
 	e := &SlowEntry{At: l.now, Total: time.Duration(d), Queue: time.Duration(r.queued),
 		Args: slowArgs(r.head), ClientAddr: r.s.addr, ClientName: r.s.name}
 	if r.sent > 0 {
@@ -65,6 +69,26 @@ type slowRing struct {
 	list []*SlowEntry // at most size
 	next int          // place of the oldest, once full
 	size int
+
+	second int64 // of the time, for wants
+	taken  int   // in it
+	worst  int64 // … ns
+}
+
+// wants reports whether one more slow command, of d ns at the time ns, is to be entered. When
+// clients send more than the servers can do, all commands are slow, and to write each down
+// would make it worse. Of a second the ring takes as many as it holds, and after these only
+// what is slower than all of them.
+func (q *slowRing) wants(ns, d int64) bool {
+	if s := ns / int64(time.Second); s != q.second {
+		q.second, q.taken, q.worst = s, 0, 0
+	}
+	if q.taken >= q.size && d <= q.worst {
+		return false
+	}
+	q.taken++
+	q.worst = max(q.worst, d)
+	return true
 }
 
 func (q *slowRing) add(e *SlowEntry) {

@@ -22,17 +22,8 @@ type transaction struct {
 	db      int // in effect behind what is queued
 	broken  bool
 	writes  bool
-	scripts bool
+	unnamed bool     // it uses keys of its slot that it does not name
 	reads   []string // keys to remember for CLIENT TRACKING when they are read
-}
-
-// watch is the connection that has a client's watched keys, and these.
-type watch struct {
-	on    *lent
-	slot  int
-	epoch uint64 // of the table when the first key was watched
-	keys  []slotlock.Key
-	lost  bool // what was watched may have changed unseen: EXEC answers null
 }
 
 // transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH. False: not before the commands
@@ -123,8 +114,12 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 		return "" // the server will say what is wrong with it when it gets there
 	}
 	s.l.keyIndex = keys
-	if cmd.Serve == resp.Sort && sortsByOtherKeys(args) {
-		return "ERR BY and GET patterns of '" + cmd.Name + "' are not supported through the gateway: the keys that they name may be on another server"
+	unnamed := cmd.Serve == resp.Script
+	if cmd.Serve == resp.Sort {
+		var bad string
+		if unnamed, bad = sortsByPattern(s.l.table.Scheme, args); bad != "" {
+			return bad
+		}
 	}
 	tx := s.tx
 	for _, k := range keys {
@@ -137,9 +132,9 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 			return crossSlotText
 		}
 	}
-	if cmd.Serve == resp.Script && tx.slot >= 0 {
+	if unnamed && tx.slot >= 0 {
 		s.l.srv.scripted.note(tx.slot)
-		tx.scripts = true
+		tx.unnamed = true
 	}
 	tx.keys = appendKeys(tx.keys, tx.db, cmd, args, keys)
 	if s.tracking != nil && s.tracking.wants(cmd) {
@@ -225,7 +220,7 @@ func (s *session) exec() bool {
 		s.answer([]byte("*0\r\n"))
 		return true
 	}
-	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes, scripts: tx.scripts}
+	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes, unnamed: tx.unnamed}
 	r := l.begin(s, s.lastCmd)
 	r.op = op
 	slot, keys := tx.slot, tx.keys
@@ -269,24 +264,6 @@ func (s *session) execMissed(tx *transaction, w *watch) bool {
 	return true
 }
 
-// unwatch forgets what the client watches, and gives the connection back.
-func (s *session) unwatch() {
-	w := s.watch
-	if w == nil {
-		return
-	}
-	s.watch = nil
-	s.l.giveBackWatching(w.on)
-}
-
-// giveBackWatching is giveBack of a connection that may watch keys.
-func (l *loop) giveBackWatching(on *lent) {
-	if on.sound() {
-		on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
-	}
-	l.giveBack(on)
-}
-
 // ignored takes a reply that nobody waits for.
 type ignored struct{}
 
@@ -300,7 +277,7 @@ type execution struct {
 	after   int   // of the client when it has succeeded
 	n       int   // commands
 	writes  bool
-	scripts bool
+	unnamed bool // it uses keys of its slot that it does not name
 	sent    bool // on the connection that watches
 }
 
@@ -368,86 +345,6 @@ func (x *execution) dropped(r *request) {
 	}
 }
 
-// watchKeys sends WATCH on the client's own connection, which it gets for it.
-func (s *session) watchKeys(args [][]byte, index []int) bool {
-	switch {
-	case s.tx != nil:
-		s.reject("ERR WATCH inside MULTI is not allowed")
-		return true
-	case s.queue.n > 0:
-		return false // a read that is answered before has not been protected
-	}
-	l := s.l
-	slot := l.table.Scheme.Slot(args[1])
-	for _, k := range index[1:] {
-		if l.table.Scheme.Slot(args[k]) != slot {
-			s.reject(crossSlotText)
-			return true
-		}
-	}
-	if s.watch != nil && s.watch.slot != slot {
-		s.reject(crossSlotText)
-		return true
-	}
-	var keys []slotlock.Key
-	for _, k := range index {
-		keys = append(keys, slotlock.Key{DB: s.db, Name: string(args[k])})
-	}
-	r := l.begin(s, s.lastCmd)
-	r.op = &watching{keys: keys, slot: slot, epoch: l.table.Epoch}
-	s.hold = r
-	l.place(r, s.db, slot, keys, resp.AppendRequest(nil, args...))
-	return true
-}
-
-// watching is a WATCH under way.
-type watching struct {
-	keys  []slotlock.Key
-	slot  int
-	epoch uint64
-}
-
-func (x *watching) send(l *loop, r *request, group int16, frame []byte) {
-	s := r.s
-	w := s.watch
-	if w == nil {
-		on, err := l.borrow(group, s.proto)
-		if err != nil {
-			r.Fail(err, false)
-			return
-		}
-		w = &watch{on: on, slot: x.slot, epoch: x.epoch}
-		s.watch = w
-	} else if w.on.key.group != l.table.Groups[group].ID || !w.on.sound() {
-		w.lost = true
-	}
-	w.keys = append(w.keys, x.keys...)
-	if w.lost {
-		l.releaseHoldsOf(r)
-		r.op = nil
-		r.finish(okReply)
-		return
-	}
-	r.flying = true
-	w.on.send(r, r.motionDB(), frame, 0, 0)
-}
-
-func (x *watching) reply(r *request, b []byte, last bool) bool {
-	if r.s.gone && last {
-		r.s.unwatch()
-	}
-	return true
-}
-
-func (x *watching) dropped(r *request) {
-	if w := r.s.watch; w != nil {
-		w.lost = true
-	}
-	if r.s.gone {
-		r.s.unwatch()
-	}
-}
-
 // place sends a request that has an operation to where the keys of one slot are.
 func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte) {
 	switch l.table.RouteSlot(slot) {
@@ -456,10 +353,15 @@ func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte
 	case router.Resolve:
 		m := l.newMotion(slot, db)
 		m.keys = keys
-		x, ok := r.op.(*execution)
-		m.script = r.cmd.Serve == resp.Script || ok && x.scripts
-		if b, ok := r.op.(*blocking); ok {
-			m.bring = b.keyed()
+		switch x := r.op.(type) {
+		case *execution:
+			m.unnamed = x.unnamed
+		case plain:
+			m.unnamed = x.unnamed
+		case *bySHA:
+			m.unnamed = true
+		case *blocking:
+			m.bring = x.keyed()
 		}
 		l.move(r, m, frame)
 	default:

@@ -71,6 +71,10 @@ type Limits struct {
 // directWrite is the size from which a frame is written without a copy into out.
 const directWrite = 32 << 10
 
+// gatherMax is how much a turn gathers before it is written without waiting for the turn's
+// end: more saves no system calls to speak of, and would not stay in the processor's cache.
+const gatherMax = 64 << 10
+
 // Pipe is one pipelined connection of one loop to one (group, database).
 type Pipe struct {
 	Group    string
@@ -192,7 +196,12 @@ func (p *Pipe) put(frame []byte) {
 		return
 	}
 	p.out = append(p.out, frame...)
-	if !p.dirty && p.state == Up {
+	if p.state != Up {
+		return
+	}
+	if len(p.out) >= gatherMax {
+		p.write()
+	} else if !p.dirty {
 		p.dirty = true
 		p.env.Dirty(p)
 	}
@@ -201,9 +210,12 @@ func (p *Pipe) put(frame []byte) {
 // Flush writes what the turn has gathered.
 func (p *Pipe) Flush() {
 	p.dirty = false
-	if p.state != Up || len(p.out) == 0 {
-		return
+	if p.state == Up && len(p.out) > 0 {
+		p.write()
 	}
+}
+
+func (p *Pipe) write() {
 	out := p.out
 	p.out = nil // Write may report the end of the connection before it returns
 	_, _ = p.conn.Write(out)
