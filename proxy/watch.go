@@ -111,4 +111,3 @@ func (x *watching) dropped(r *request) {
 		r.s.unwatch()
 	}
 }
-
