@@ -71,6 +71,7 @@ type loop struct {
 	buffers      buffers
 	keyIndex     []int
 	scratch      []byte
+	cutOf        []int
 
 	armed    bool
 	wantTick atomic.Bool
