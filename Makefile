@@ -16,7 +16,7 @@ demo: tools-redis build
 
 # Everything but the long runs; the race detector is on where goroutines meet. -v for the
 # clients: where some can't be had, as without npm, one reads that they were not tested, and why.
-test: tools-redis tools-chromium lint
+test: tools-redis tools-chromium tools-nutcracker lint
 	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v /test/clients$$)
 	$(GO) test -timeout 15m -count 1 -v ./test/clients
 	$(GO) test -timeout 15m -race ./slotlock ./migrator ./proxy ./router ./internal/... ./bench ./conf
@@ -66,7 +66,7 @@ kills: tools-redis
 	$(GO) test -v -timeout 60m -count 5 ./test/integration -run 'TestKill|TestServer|TestSource|TestFull'
 
 bench: tools-redis tools-nutcracker build
-	./$(BIN) bench compare $(BENCH)
+	./$(BIN) bench compare --full $(BENCH)
 
 # Jobs of 1,000,000 keys beside a bare loop of DUMP, RESTORE, UNLINK.
 bench-drain: tools-redis build
