@@ -190,7 +190,7 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 		return p, err
 	}
 	for range 2 {
-		s, err := testredis.Start(testredis.Options{})
+		s, err := testredis.Start(testredis.Options{Args: []string{"--maxclients", "12000"}}) // for --idle 10000
 		if err != nil {
 			return p, err
 		}
@@ -203,7 +203,7 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 	if p.nut, err = bench.StartNutcracker(p.dir, 0, []string{p.servers[0].Addr, p.servers[1].Addr}); err != nil {
 		return p, err
 	}
-	admin, err := p.startGateway(ctx, addrs[0], addrs[1], fmt.Sprintf("loops.count=%d", loops))
+	admin, err := p.startGateway(ctx, addrs[0], addrs[1], fmt.Sprintf("loops.count=%d", loops), "clients.max-clients=12000")
 	if err != nil {
 		return p, err
 	}
