@@ -246,6 +246,7 @@ func (l *loop) tick() {
 		}
 	}
 	l.trimSpare()
+	l.buffers.trim()
 	l.cool()
 	l.wantTick.Store(l.nParked > 0 || again)
 	l.evict()
