@@ -6,10 +6,17 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain screenshots tools-redis tools-chromium tools-nutcracker tools-clients clean
+.PHONY: build demo test race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain pgo screenshots tools-redis tools-chromium tools-nutcracker tools-clients clean
+
+# The profile in cmd/keyferry is for what is run: tests would only compile all twice for it.
+export GOFLAGS += -pgo=off
 
 build:
-	$(GO) build -o $(BIN) ./cmd/keyferry
+	$(GO) build -pgo=auto -o $(BIN) ./cmd/keyferry
+
+# A new profile, after changes of the data plane.
+pgo: tools-redis build
+	bench/pgo.sh $(BIN)
 
 demo: tools-redis build
 	./$(BIN) demo $(DEMO)

@@ -142,6 +142,11 @@ func Compare(ctx context.Context, cfg CompareConfig, progress func(string)) (Rep
 		progress = func(string) {}
 	}
 	report := Report{CPUs: runtime.NumCPU(), Rounds: cfg.Rounds, SecondsPerRound: cfg.SecondsPerRound}
+	// Memory first: what a load has left behind is not the idle clients'.
+	var err error
+	if report.Idle, err = idleMemory(ctx, cfg.Peers, cfg.Idle, progress); err != nil {
+		return report, err
+	}
 	filled := 0
 	for _, kind := range cfg.Kinds {
 		if filled != kind.ValueBytes { // kinds of one size stand together
@@ -156,9 +161,7 @@ func Compare(ctx context.Context, cfg CompareConfig, progress func(string)) (Rep
 		}
 		report.Rows = append(report.Rows, rows...)
 	}
-	var err error
-	report.Idle, err = idleMemory(ctx, cfg.Peers, cfg.Idle, progress)
-	return report, err
+	return report, nil
 }
 
 // loadConfig is the load of one round.
