@@ -172,11 +172,11 @@ func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
 	if err := m.awaitRoom(ctx, n); err != nil {
 		return nil, err
 	}
-	if err := m.limit.WaitN(ctx, min(n, m.limit.Burst())); err != nil {
+	if err := within(ctx, m.limit, min(n, m.limit.Burst())); err != nil {
 		return nil, err
 	}
 	for debt := m.stats.unpaid.Swap(0); debt > 0; debt -= byteBurst {
-		if err := m.byteLimit.WaitN(ctx, int(min(debt, byteBurst))); err != nil {
+		if err := within(ctx, m.byteLimit, int(min(debt, byteBurst))); err != nil {
 			return nil, err
 		}
 	}
@@ -194,6 +194,22 @@ func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// limitEvery is how soon a ceiling that has been changed is heeded by who waits for it.
+const limitEvery = 100 * time.Millisecond
+
+// within waits until a ceiling lets n pass. Limiter.WaitN would wait as long as the ceiling
+// asked for that stood when it was called, which after a change may be for hours.
+func within(ctx context.Context, l *rate.Limiter, n int) error {
+	for !l.AllowN(time.Now(), n) {
+		wait := (float64(n) - l.Tokens()) / float64(l.Limit()) // s
+		sleep(ctx, max(time.Duration(min(wait, limitEvery.Seconds())*float64(time.Second)), time.Millisecond))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // tryAdmit is admit where waiting is out of the question.
@@ -222,6 +238,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+const crowdedText = "other jobs have all places at a group (migration.group-parallel)"
+
 // throttle says what holds the mover back: trouble first, then the operator's ceilings.
 func (m *mover) throttle(f Flow) string {
 	switch {
@@ -231,6 +249,8 @@ func (m *mover) throttle(f Flow) string {
 		return "RATE"
 	case m.byteLimit.Tokens() < 1:
 		return "BYTES"
+	case m.crowded.Load() > 0:
+		return crowdedText
 	}
 	return ""
 }

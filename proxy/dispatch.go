@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"bytes"
 	"fmt"
-	"strings"
 
 	"keyferry/internal/resp"
 	"keyferry/internal/upstream"
@@ -145,10 +143,8 @@ func (s *session) elsewhere(outcome router.Outcome, cmd *resp.Command, args [][]
 		s.script(cmd, args, keys)
 		return true
 	case router.Sort:
-		if sortsByOtherKeys(args) {
-			s.reject("ERR BY and GET patterns of '" + cmd.Name + "' are not supported through the gateway: the keys that they name may be on another server")
-			return true
-		}
+		s.sort(cmd, args, keys)
+		return true
 	case router.Any:
 	default:
 		s.rejectCommand(args, refusalOf(cmd))
@@ -166,7 +162,9 @@ func (s *session) elsewhere(outcome router.Outcome, cmd *resp.Command, args [][]
 }
 
 // plain is the operation of one command on a shared connection.
-type plain struct{}
+type plain struct {
+	unnamed bool // it uses keys of its slot that it does not name
+}
 
 func (plain) send(l *loop, r *request, group int16, frame []byte) {
 	p := l.pipe(group, r.motionDB(), r.s.proto)
@@ -196,30 +194,6 @@ func allowedSubscribed(cmd *resp.Command) bool {
 
 func unservedText(slot int) string {
 	return fmt.Sprintf("CLUSTERDOWN Hash slot %d is not served by any group", slot)
-}
-
-// sortsByOtherKeys reports whether a SORT looks into keys that its arguments only give a
-// pattern for.
-func sortsByOtherKeys(args [][]byte) bool {
-	for i := 2; i+1 < len(args); i++ {
-		switch strings.ToLower(string(args[i])) {
-		case "by":
-			if bytes.IndexByte(args[i+1], '*') >= 0 {
-				return true
-			}
-			i++
-		case "get":
-			if string(args[i+1]) != "#" {
-				return true
-			}
-			i++
-		case "limit":
-			i += 2
-		case "store":
-			i++
-		}
-	}
-	return false
 }
 
 // reject answers an error.

@@ -8,20 +8,20 @@ import (
 
 // motion is what a request on a moving slot carries besides.
 type motion struct {
-	r      *request
-	locks  *slotlock.Table
-	owner  string // group ids and not indexes: the table may change while it is parked
-	target string
-	db     int
-	whole  *slotlock.Whole // decides instead of locks, where the slot is moved in one piece
-	slot   int
-	inside bool // holds its slot at the source
-	script bool // it may use keys that it does not name
-	late   int  // times that its deadline was put off
-	keys   []slotlock.Key
-	bring  bool           // to the target, whatever would do for a plain command
-	home   []bool         // keys[i] is known to live at the target; never goes back
-	held   []slotlock.Key // shared holds at the source
+	r       *request
+	locks   *slotlock.Table
+	owner   string // group ids and not indexes: the table may change while it is parked
+	target  string
+	db      int
+	whole   *slotlock.Whole // decides instead of locks, where the slot is moved in one piece
+	slot    int
+	inside  bool // holds its slot at the source
+	unnamed bool // it may use keys that it does not name
+	late    int  // times that its deadline was put off
+	keys    []slotlock.Key
+	bring   bool           // to the target, whatever would do for a plain command
+	home    []bool         // keys[i] is known to live at the target; never goes back
+	held    []slotlock.Key // shared holds at the source
 
 	frame    []byte // own copy, while parked
 	parked   bool
@@ -71,7 +71,7 @@ func (l *loop) move(r *request, m *motion, frame []byte) {
 // are sent for, since one command can run on one side only.
 func (l *loop) decide(r *request) slotlock.Verdict {
 	m := r.motion
-	switch m.whole.Enter(m.slot, m.script, l) {
+	switch m.whole.Enter(m.slot, m.unnamed, l) {
 	case slotlock.Open:
 		m.inside = true
 		return slotlock.Source
@@ -160,7 +160,7 @@ const lateMax = 10
 
 func (m *motion) patient() bool {
 	st, _ := m.whole.State(m.slot)
-	if st != slotlock.Closed && (st != slotlock.Wanted || !m.script) {
+	if st != slotlock.Closed && (st != slotlock.Wanted || !m.unnamed) {
 		return false
 	}
 	m.late++
@@ -279,7 +279,7 @@ func (l *loop) runQueue(k slotlock.Key, granted bool) {
 			return // it is run when it leads the last of its queues
 		}
 		v := slotlock.Source
-		if granted && len(m.keys) == 1 && !m.script {
+		if granted && len(m.keys) == 1 && !m.unnamed {
 			m.locks.Dup(k)
 			m.held = append(m.held, k)
 		} else if v = l.decide(r); v == slotlock.Wait {

@@ -109,7 +109,7 @@ func (s *Server) Scripted(slot int) bool {
 func (s *session) script(cmd *resp.Command, args [][]byte, keys []int) {
 	l := s.l
 	r := l.begin(s, cmd)
-	r.op = plain{}
+	r.op = plain{unnamed: true}
 	switch cmd.Name {
 	case "eval", "eval_ro":
 		l.srv.scripts.remember(args[1])

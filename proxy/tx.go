@@ -22,7 +22,7 @@ type transaction struct {
 	db      int // in effect behind what is queued
 	broken  bool
 	writes  bool
-	scripts bool
+	unnamed bool     // it uses keys of its slot that it does not name
 	reads   []string // keys to remember for CLIENT TRACKING when they are read
 }
 
@@ -123,8 +123,12 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 		return "" // the server will say what is wrong with it when it gets there
 	}
 	s.l.keyIndex = keys
-	if cmd.Serve == resp.Sort && sortsByOtherKeys(args) {
-		return "ERR BY and GET patterns of '" + cmd.Name + "' are not supported through the gateway: the keys that they name may be on another server"
+	unnamed := cmd.Serve == resp.Script
+	if cmd.Serve == resp.Sort {
+		var bad string
+		if unnamed, bad = sortsByPattern(s.l.table.Scheme, args); bad != "" {
+			return bad
+		}
 	}
 	tx := s.tx
 	for _, k := range keys {
@@ -137,9 +141,9 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 			return crossSlotText
 		}
 	}
-	if cmd.Serve == resp.Script && tx.slot >= 0 {
+	if unnamed && tx.slot >= 0 {
 		s.l.srv.scripted.note(tx.slot)
-		tx.scripts = true
+		tx.unnamed = true
 	}
 	tx.keys = appendKeys(tx.keys, tx.db, cmd, args, keys)
 	if s.tracking != nil && s.tracking.wants(cmd) {
@@ -225,7 +229,7 @@ func (s *session) exec() bool {
 		s.answer([]byte("*0\r\n"))
 		return true
 	}
-	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes, scripts: tx.scripts}
+	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes, unnamed: tx.unnamed}
 	r := l.begin(s, s.lastCmd)
 	r.op = op
 	slot, keys := tx.slot, tx.keys
@@ -295,7 +299,7 @@ type execution struct {
 	after   int   // of the client when it has succeeded
 	n       int   // commands
 	writes  bool
-	scripts bool
+	unnamed bool // it uses keys of its slot that it does not name
 }
 
 func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
@@ -446,10 +450,15 @@ func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte
 	case router.Resolve:
 		m := l.newMotion(slot, db)
 		m.keys = keys
-		x, ok := r.op.(*execution)
-		m.script = r.cmd.Serve == resp.Script || ok && x.scripts
-		if b, ok := r.op.(*blocking); ok {
-			m.bring = b.keyed()
+		switch x := r.op.(type) {
+		case *execution:
+			m.unnamed = x.unnamed
+		case plain:
+			m.unnamed = x.unnamed
+		case *bySHA:
+			m.unnamed = true
+		case *blocking:
+			m.bring = x.keyed()
 		}
 		l.move(r, m, frame)
 	default:

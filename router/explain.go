@@ -96,7 +96,7 @@ func (t *Table) why(x *Explanation, o Outcome, c *resp.Command, args [][]byte) [
 	case Script:
 		out = append(out, "scripts run where their keys are; with no keys, at any one group")
 	case Sort:
-		out = append(out, "SORT runs where its key is; BY and GET patterns that name other keys are refused")
+		out = append(out, "SORT runs where its key is; BY and GET patterns that can stand for keys of other slots are refused")
 	}
 	if x.Slot < 0 {
 		return append(out, "it names no key: any one group that serves slots can answer")

@@ -51,6 +51,22 @@ func (s Scheme) Slot(key []byte) int {
 	return int(crc16(redisTag(key)) & 16383)
 }
 
+// PatternSlot is the slot of every key that a pattern with one "*" can stand for, whatever
+// takes the place of the "*"; -1 if they can be in several, which is so unless a whole hash
+// tag comes before it.
+func (s Scheme) PatternSlot(pattern []byte) int {
+	before, _, _ := bytes.Cut(pattern, []byte{'*'})
+	open := bytes.IndexByte(before, '{')
+	if open < 0 {
+		return -1
+	}
+	n := bytes.IndexByte(before[open+1:], '}')
+	if n < 0 || n == 0 && s == Redis {
+		return -1
+	}
+	return s.Slot(before)
+}
+
 // redisTag is the part of a key that is hashed: between the first '{' and the first '}'
 // behind it, if that is not empty (Redis Cluster specification, "Hash tags").
 func redisTag(key []byte) []byte {

@@ -142,6 +142,31 @@ func TestTags(t *testing.T) {
 	}
 }
 
+// TestPatternSlot: whatever takes the place of the "*", the key is in that slot.
+func TestPatternSlot(t *testing.T) {
+	for _, c := range []struct {
+		pattern      string
+		redis, codis bool
+	}{
+		{"{t}w_*", true, true}, {"a{t}b*c{u}->f", true, true}, {"{t}*", true, true}, {"{{t}*", true, true},
+		{"w_*", false, false}, {"w_*{t}", false, false}, {"{t*}", false, false}, {"{*}", false, false},
+		{"{}*{t}", false, true}, {"a}b{*", false, false}, {"{t", false, false}, {"*", false, false},
+	} {
+		for scheme, want := range map[Scheme]bool{Redis: c.redis, Codis: c.codis} {
+			slot := scheme.PatternSlot([]byte(c.pattern))
+			for _, x := range []string{"", "7", "x{u}", "}", "{", "{u", "u}", "{}", "a}{b}"} {
+				key := []byte(strings.Replace(c.pattern, "*", x, 1))
+				if slot >= 0 && scheme.Slot(key) != slot {
+					t.Errorf("%s: %q is not in the slot of %q", scheme, key, c.pattern)
+				}
+			}
+			if (slot >= 0) != want {
+				t.Errorf("%s: the slot of %q is %d", scheme, c.pattern, slot)
+			}
+		}
+	}
+}
+
 // TestCodisSlot has vectors from another CRC-32: Python's zlib.crc32(key) % 1024.
 func TestCodisSlot(t *testing.T) {
 	for key, want := range map[string]int{

@@ -47,7 +47,21 @@ func root() *cobra.Command {
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
 	c.AddCommand(serveCommand(), groupCommand(), slotCommand(), migrateCommand(), checkCommand(), rebalanceCommand(), migrationCommand(),
 		demoCommand(), benchCommand(), configCommand())
+	for _, sub := range append(c.Commands(), c) {
+		if sub.HasSubCommands() {
+			sub.Args, sub.RunE = oneOf, func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	}
 	return c
+}
+
+// oneOf is for commands that only have others below them: it says which one is not there,
+// where cobra would show the help and call it a success.
+func oneOf(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return errUsage{fmt.Errorf("unknown command %q for %q\nsee %s --help", args[0], c.CommandPath(), c.CommandPath())}
 }
 
 // exactly is cobra.ExactArgs with the usage exit code.

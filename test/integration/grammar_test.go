@@ -177,6 +177,8 @@ func (g generator) token(t, tag string) [][]byte {
 		return one(g.key(pick(g, tags)))
 	case "$k":
 		return one(g.key(tag))
+	case "$pattern":
+		return one(fmt.Sprintf("{%s}%s", tag, pick(g, []string{"s*", "n*", "h*->f1", "h*->nothing", "*", "s*->", "x", "*{other}"})))
 	case "$sha":
 		return one(scriptSHA)
 	case "$script":
@@ -268,7 +270,7 @@ func crosses(o op) bool {
 func (g generator) seedOps() []op {
 	var out []op
 	for _, line := range []string{
-		"set $s abc", "set $s $v", "set $n 10", "rpush $l a b c d", "rpush $l d e f", "hset $h f1 1 f2 abc f3 2.5", "sadd $S a b c d", "sadd $S c d e",
+		"set $s abc", "set $s $v", "set $n 10", "rpush $l a b c d", "rpush $l d e f", "rpush $l 2 0 1", "hset $h f1 1 f2 abc f3 2.5", "sadd $S a b c d", "sadd $S c d e",
 		"zadd $z 1 a 2 b 3 c", "zadd $z 2 c 4 d 5 e", "xadd $x 1-1 f1 v", "xadd $x 2-1 f2 v f3 w", "xgroup create $x grp 0 MKSTREAM",
 		"geoadd $g 13.361389 38.115556 a 15.087269 37.502669 b", "pfadd $p a b c", "setbit $b 7 1", "setex $s 100000 withttl",
 	} {

@@ -114,8 +114,9 @@ func TestLocalCommands(t *testing.T) {
 		{[]any{"KEYS", "*"}, "[]"}, {[]any{"NOSUCH", "a"}, "ERR unknown command 'NOSUCH', with args beginning with: 'a' "},
 		{[]any{"GET"}, "ERR wrong number of arguments for 'get' command"}, {[]any{"XREAD", "BLOCK", 10, "STREAMS", "k", "$"}, "redis: nil"},
 		{[]any{"SET", "k", "v"}, "OK"}, {[]any{"DBSIZE"}, "1"}, {[]any{"LPUSH", "k", "v"}, "WRONGTYPE Operation against a key holding the wrong kind of value"},
-		{[]any{"SORT", "k2", "BY", "w_*"}, "ERR BY and GET patterns of 'sort' are not supported through the gateway: the keys that they name may be on another server"},
-		{[]any{"SORT", "k2", "BY", "nosort", "GET", "#"}, "[]"},
+		{[]any{"SORT", "k2", "BY", "w_*"}, "ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots."},
+		{[]any{"SORT", "k2", "BY", "nosort", "GET", "#"}, "[]"}, {[]any{"SORT", "k2", "BY", "{k2}_*", "GET", "x"}, "[]"},
+		{[]any{"SORT_RO", "k2", "GET", "*{k2}"}, "ERR GET option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots."},
 		{[]any{"COPY", "k", "{k}2", "DB", 99}, "ERR DB index is out of range"}, {[]any{"COPY", "k", "x", "DB", 1}, "CROSSSLOT Keys in request don't hash to the same slot"}, {[]any{"COPY", "k", "k", "DB", 4}, "1"}, {[]any{"MOVE", "k", 4}, "0"},
 	} {
 		got, err := c.Do(ctx, x.cmd...).Result()

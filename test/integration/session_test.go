@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/testredis"
+	"keyferry/internal/topology"
 )
 
 // wire is a client that shows every byte.
@@ -321,5 +323,79 @@ func TestScriptsWithUnnamedKeys(t *testing.T) {
 			t.Errorf("%s is %d with %d in its log after %d runs", key, got, c.LLen(bg, key+":log").Val(), want)
 		}
 	}
+	r.placesRight()
+}
+
+// TestSortByPatterns: the keys that the patterns of SORT's BY and GET stand for are found while
+// the slots move, by a SORT that comes when a slot is half moved, and in transactions.
+func TestSortByPatterns(t *testing.T) {
+	r := newRig(t, 2)
+	bg := context.Background()
+	c := r.client()
+	const lists, each = 6, 40
+	fill := c.Pipeline()
+	for i := range 5000 {
+		fill.Set(bg, fmt.Sprint("other", i), "x", 0)
+	}
+	var want, stored []string
+	for i := range each {
+		want = append(want, fmt.Sprint("name", each-1-i), fmt.Sprint(each-1-i))
+		stored = append(stored, fmt.Sprint("name", i))
+		for n := range lists {
+			fill.RPush(bg, fmt.Sprintf("{list%d}", n), i)
+			fill.Set(bg, fmt.Sprintf("{list%d}:weight:%d", n, i), 1000-i, 0)
+			fill.HSet(bg, fmt.Sprintf("{list%d}:%d", n, i), "name", fmt.Sprint("name", i))
+		}
+	}
+	if _, err := fill.Exec(bg); err != nil {
+		t.Fatal(err)
+	}
+	sorted := func(n int) error {
+		key := fmt.Sprintf("{list%d}", n)
+		by := &redis.Sort{By: key + ":weight:*", Get: []string{key + ":*->name", "#"}}
+		if got, err := c.Sort(bg, key, by).Result(); err != nil || !slices.Equal(got, want) {
+			return fmt.Errorf("%s: %q, %v", key, got, err)
+		}
+		var list *redis.StringSliceCmd
+		_, err := c.TxPipelined(bg, func(p redis.Pipeliner) error {
+			p.SortStore(bg, key, key+"-sorted", &redis.Sort{By: key + ":weight:*", Order: "DESC", Get: by.Get[:1]})
+			list = p.LRange(bg, key+"-sorted", 0, -1)
+			return nil
+		})
+		if err != nil || !slices.Equal(list.Val(), stored) {
+			return fmt.Errorf("%s, stored: %q, %v", key, list.Val(), err)
+		}
+		return nil
+	}
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
+	r.await("keys to move", func() bool { j := r.jobs(); return len(j) > 0 && j[0].KeysMoved > 500 })
+	for n := range lists / 2 {
+		if err := sorted(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if j := r.jobs()[0]; j.Phase != topology.Bulk {
+		t.Fatalf("the SORTs came in phase %s: that shows nothing", j.Phase)
+	}
+	r.proxy("MIGRATION", "LIMIT", "m1", "RATE", "0")
+	r.awaitDone()
+	ctx, stop := context.WithCancel(bg)
+	defer stop()
+	var wg sync.WaitGroup
+	for n := range lists {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if err := sorted(n); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	r.proxy("MIGRATE", "0-16383", "TO", "g1")
+	r.awaitDone()
+	r.bounce(2)
+	stop()
+	wg.Wait()
 	r.placesRight()
 }

@@ -35,6 +35,7 @@ func TestLesson(t *testing.T) {
 		{"S4.1", timeSlices},
 		{"S4.2", checkpoints},
 		{"S4.3", scanCutShort},
+		{"S5.1", everyPreparationReplyLost},
 		{"S5.3", everyPhaseBlocked},
 		{"S5.3/kill", stepPartyKills},
 	} {

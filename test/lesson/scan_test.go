@@ -115,10 +115,13 @@ func checkpoints(t *testing.T) {
 // scanCutShort: S4.3. Whatever ends a SCAN in its middle, silence, the end of the
 // connection or an error, is never taken for the end of the pass.
 func scanCutShort(t *testing.T) {
-	const n, size = 2000, 10
+	const n, size = 1000, 10
 	isScan := func(args [][]byte) bool {
 		return len(args) == 4 && faultproxy.Command("scan")(args) && string(args[3]) != "1"
 	}
+	r := newRig(t, 2, append(quick, "migration.scan-count=100")...)
+	r.fill(n, size)
+	from := 0
 	for name, trap := range map[string]faultproxy.Trap{
 		"the connection ends before":   {Action: faultproxy.CutBefore},
 		"the connection ends after":    {Action: faultproxy.DropReplyAndCut},
@@ -129,22 +132,23 @@ func scanCutShort(t *testing.T) {
 		"a null":                       {Action: faultproxy.Answer, Reply: "*-1\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 2, append(quick, "migration.scan-count=100")...)
-			r.fill(n, size)
+			r.T = t
 			trap.Match, trap.Times, trap.Skip = isScan, 4, 3
-			r.links[0].SetTraps(trap)
-			r.Proxy("MIGRATE", "0-16383", "TO", "g2")
+			r.links[from].SetTraps(trap)
+			r.Proxy("MIGRATE", "0-16383", "TO", []string{"g2", "g1"}[from])
 			r.AwaitDone()
-			if got := r.links[0].Sprung(); got == 0 {
+			if got := r.links[from].Sprung(); got == 0 {
 				t.Fatal("no SCAN was cut short")
 			}
 			if j := r.job(); j.FirstError == nil || j.FirstError.Origin != "source" {
 				t.Errorf("the error of the source is not told: %+v", j.FirstError)
 			}
-			if left := r.stat(0, "keyspace", "db0", "keys"); left != 0 {
+			if left := r.stat(from, "keyspace", "db0", "keys"); left != 0 {
 				t.Errorf("%d keys are left at the source", left)
 			}
 			r.allThere(n, size)
+			r.links[from].SetTraps()
+			from = 1 - from
 		})
 	}
 }

@@ -62,7 +62,7 @@ func lockHeldForLong(t *testing.T) {
 // crossingJobs: S3.3. Sixteen sets of slots move at once between three groups, in all
 // directions, while clients write.
 func crossingJobs(t *testing.T) {
-	r := newRig(t, 3)
+	r := newRig(t, 3, "migration.group-parallel=1", "migration.batch-max-keys=32") // no more than that goes before the rate is heeded
 	r.Proxy("MIGRATE", "5461-10922", "TO", "g2")
 	r.Proxy("MIGRATE", "10923-16383", "TO", "g3")
 	r.AwaitDone()
@@ -81,7 +81,7 @@ func crossingJobs(t *testing.T) {
 		owner := min(first/5461, 2) // of the first slot; a set may have two owners and be two jobs
 		to := fmt.Sprintf("g%d", (owner+1+i%2)%3+1)
 		for _, part := range r.parts(first, first+1023, to) {
-			v := r.Proxy("MIGRATE", part, "TO", to, "RATE", "200")
+			v := r.Proxy("MIGRATE", part, "TO", to, "RATE", "1") // it has to wait for the others
 			jobs[fmt.Sprint(v)] = true
 		}
 	}
@@ -93,6 +93,9 @@ func crossingJobs(t *testing.T) {
 	}
 	if open < 16 {
 		t.Errorf("%d jobs at once", open)
+	}
+	for id := range jobs {
+		r.Proxy("MIGRATION", "LIMIT", id, "RATE", "200")
 	}
 	r.AwaitDone()
 	stop()

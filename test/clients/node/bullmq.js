@@ -17,7 +17,7 @@ const going = () => Date.now() < until;
 
 const kinds = {
   redis: () => new Redis({ host, port, retryStrategy, maxRetriesPerRequest: null }),
-  cluster: () => new Cluster([{ host, port }], { clusterRetryStrategy: retryStrategy, redisOptions: { maxRetriesPerRequest: null } }),
+  cluster: () => new Cluster([{ host, port }], { clusterRetryStrategy: retryStrategy, slotsRefreshTimeout: 30000, redisOptions: { maxRetriesPerRequest: null } }),
 };
 
 // Shop is a set of queues over one kind of connection.

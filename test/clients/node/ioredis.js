@@ -16,7 +16,7 @@ const scripts = {
   append1: { numberOfKeys: 1, lua: "redis.call('RPUSH', KEYS[1], ARGV[1]) return {redis.call('LLEN', KEYS[1]), ARGV[1]}" },
 };
 const redis = (more) => new Redis({ host, port, retryStrategy, scripts, ...more });
-const cluster = (more) => new Cluster([{ host, port }], { clusterRetryStrategy: retryStrategy, maxRedirections: 0, scripts, ...more });
+const cluster = (more) => new Cluster([{ host, port }], { clusterRetryStrategy: retryStrategy, slotsRefreshTimeout: 30000, maxRedirections: 0, scripts, ...more });
 
 const kinds = {
   single: () => redis(),

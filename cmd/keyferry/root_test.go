@@ -1,0 +1,31 @@
+package main
+
+import (
+	"io"
+	"testing"
+)
+
+// TestExitCodes: what scripts go by. Nothing listens at the address.
+func TestExitCodes(t *testing.T) {
+	for _, x := range []struct {
+		args []string
+		want int
+	}{
+		{[]string{"--version"}, 0}, {[]string{"help", "group"}, 0}, {[]string{"group"}, 0}, {nil, 0},
+		{[]string{"group", "list", "--admin", "127.0.0.1:1"}, exitFailed},
+		{[]string{"nosuch"}, exitUsage}, {[]string{"group", "nosuch"}, exitUsage}, {[]string{"bench", "nosuch"}, exitUsage},
+		{[]string{"group", "add", "x"}, exitUsage}, {[]string{"group", "list", "--nosuch"}, exitUsage}, {[]string{"--nosuch"}, exitUsage},
+	} {
+		c := root()
+		c.SetArgs(append([]string{}, x.args...))
+		c.SetOut(io.Discard)
+		c.SetErr(io.Discard)
+		got := 0
+		if err := c.Execute(); err != nil {
+			got = exitCode(err)
+		}
+		if got != x.want {
+			t.Errorf("keyferry %q: exit code %d, want %d", x.args, got, x.want)
+		}
+	}
+}
