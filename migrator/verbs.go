@@ -97,7 +97,11 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 		return ids, err
 	}
 	for _, id := range ids {
-		m.record(ctx, topology.JobEvent{Job: id, AtMs: time.Now().UnixMilli(), Event: "submitted", To: topology.Queued})
+		at := time.Now().UnixMilli()
+		if j := st.Job(id); j != nil { // the runner may have begun since
+			at = j.CreatedAtMs
+		}
+		m.record(ctx, topology.JobEvent{Job: id, AtMs: at, Event: "submitted", To: topology.Queued})
 	}
 	return ids, nil
 }

@@ -73,3 +73,20 @@ func TestUnauthenticatedIsSmall(t *testing.T) {
 		t.Errorf("a request of 9 MB: %q", got)
 	}
 }
+
+// TestErrorsHaveACode: also those that begin with a word of ours in capitals.
+func TestErrorsHaveACode(t *testing.T) {
+	s := &Server{Log: zap.NewNop()}
+	if err := s.Start("127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	c, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := say(t, c, "PROXY REBALANCE WEIGHT g1 x\r\n", 1); !strings.HasPrefix(got, "-ERR WEIGHT g1 ") {
+		t.Errorf("got %q", got)
+	}
+}
