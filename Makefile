@@ -6,17 +6,24 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain screenshots tools-redis tools-chromium tools-nutcracker tools-clients clean
+.PHONY: build demo test race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain pgo screenshots tools-redis tools-chromium tools-nutcracker tools-clients clean
+
+# The profile in cmd/keyferry is for what is run: tests would only compile all twice for it.
+export GOFLAGS += -pgo=off
 
 build:
-	$(GO) build -o $(BIN) ./cmd/keyferry
+	$(GO) build -pgo=auto -o $(BIN) ./cmd/keyferry
+
+# A new profile, after changes of the data plane.
+pgo: tools-redis build
+	bench/pgo.sh $(BIN)
 
 demo: tools-redis build
 	./$(BIN) demo $(DEMO)
 
 # Everything but the long runs; the race detector is on where goroutines meet. -v for the
 # clients: where some can't be had, as without npm, one reads that they were not tested, and why.
-test: tools-redis tools-chromium lint
+test: tools-redis tools-chromium tools-nutcracker lint
 	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v /test/clients$$)
 	$(GO) test -timeout 15m -count 1 -v ./test/clients
 	$(GO) test -timeout 15m -race ./slotlock ./migrator ./proxy ./router ./internal/... ./bench ./conf
@@ -66,7 +73,7 @@ kills: tools-redis
 	$(GO) test -v -timeout 60m -count 5 ./test/integration -run 'TestKill|TestServer|TestSource|TestFull'
 
 bench: tools-redis tools-nutcracker build
-	./$(BIN) bench compare $(BENCH)
+	./$(BIN) bench compare --full $(BENCH)
 
 # Jobs of 1,000,000 keys beside a bare loop of DUMP, RESTORE, UNLINK.
 bench-drain: tools-redis build

@@ -31,17 +31,44 @@ type CompareConfig struct {
 	ValueBytes      int      // 64
 	KeySpace        int      // 100,000
 	Ops             []string // as in LoadConfig; {"get", "set"}
+	Kinds           []Kind   // of load; nil: each of Ops at each of Pipelines
 	// HalfOf names a peer: after each kind of load, every peer is given half of what that
 	// one made at most, for the latency at a rate that all can stand. "" does without.
 	HalfOf string
 	Idle   []int // numbers of idle clients with which memory is looked at, rising
 }
 
+// Kind is one kind of load.
+type Kind struct {
+	Ops        string `json:"ops"`
+	Pipeline   int    `json:"pipeline"`
+	Clients    int    `json:"clients"`
+	ValueBytes int    `json:"value_bytes"`
+	KeySpace   int    `json:"key_space"`
+	NoHalf     bool   `json:"-"` // HalfOf is not for it
+}
+
+// FullSuite are the kinds of load by which proxies are compared: small values at all
+// pipelines, reads to writes as 9 to 1, many clients, keys across servers, large values.
+func FullSuite() (kinds []Kind) {
+	for _, ops := range []string{"get", "set", "mixed"} {
+		for _, pipeline := range []int{1, 16, 100} {
+			kinds = append(kinds, Kind{Ops: ops, Pipeline: pipeline, Clients: 50, ValueBytes: 100, KeySpace: 100_000})
+		}
+	}
+	for _, pipeline := range []int{1, 16} {
+		kinds = append(kinds, Kind{"mget", pipeline, 50, 100, 100_000, true})
+	}
+	for _, ops := range []string{"get", "set"} {
+		kinds = append(kinds, Kind{ops, 1, 1000, 100, 100_000, true},
+			Kind{ops, 1, 50, 10 << 10, 5000, true}, Kind{ops, 16, 50, 10 << 10, 5000, true}, Kind{ops, 1, 50, 1 << 20, 50, true})
+	}
+	return kinds
+}
+
 // Report is the result of a comparison.
 type Report struct {
 	CPUs            int       `json:"cpus"` // of the machine, which the load generator shares
-	Clients         int       `json:"clients"`
-	ValueBytes      int       `json:"value_bytes"`
 	Rounds          int       `json:"rounds"`
 	SecondsPerRound float64   `json:"seconds_per_round"`
 	Rows            []PeerRow `json:"rows"`
@@ -51,9 +78,8 @@ type Report struct {
 // PeerRow is one peer under one kind of load. Every figure but the errors is the
 // median of the rounds.
 type PeerRow struct {
-	Peer       string      `json:"peer"`
-	Ops        string      `json:"ops"`
-	Pipeline   int         `json:"pipeline"`
+	Peer string `json:"peer"`
+	Kind
 	OpsPerS    float64     `json:"ops_per_s"`
 	OpsPerSMin float64     `json:"ops_per_s_min"` // slowest round
 	OpsPerSMax float64     `json:"ops_per_s_max"` // fastest round
@@ -86,6 +112,13 @@ func (cfg *CompareConfig) setDefaults() error {
 	if len(cfg.Ops) == 0 {
 		cfg.Ops = []string{"get", "set"}
 	}
+	if cfg.Kinds == nil {
+		for _, ops := range cfg.Ops {
+			for _, pipeline := range cfg.Pipelines {
+				cfg.Kinds = append(cfg.Kinds, Kind{Ops: ops, Pipeline: pipeline, Clients: cfg.Clients, ValueBytes: cfg.ValueBytes, KeySpace: cfg.KeySpace})
+			}
+		}
+	}
 	if len(cfg.Peers) == 0 || cfg.Rounds < 0 || cfg.SecondsPerRound < 0 {
 		return fmt.Errorf("%w: no peers, or negative rounds or seconds", errConfig)
 	}
@@ -108,50 +141,56 @@ func Compare(ctx context.Context, cfg CompareConfig, progress func(string)) (Rep
 	if progress == nil {
 		progress = func(string) {}
 	}
-	for _, peer := range cfg.Peers {
-		progress("filling " + peer.Name)
-		if err := fillPeer(ctx, &cfg, peer); err != nil {
-			return Report{}, fmt.Errorf("bench: fill %s: %w", peer.Name, err)
-		}
+	report := Report{CPUs: runtime.NumCPU(), Rounds: cfg.Rounds, SecondsPerRound: cfg.SecondsPerRound}
+	// Memory first: what a load has left behind is not the idle clients'.
+	var err error
+	if report.Idle, err = idleMemory(ctx, cfg.Peers, cfg.Idle, progress); err != nil {
+		return report, err
 	}
-	report := Report{
-		CPUs: runtime.NumCPU(), Clients: cfg.Clients, ValueBytes: cfg.ValueBytes,
-		Rounds: cfg.Rounds, SecondsPerRound: cfg.SecondsPerRound,
-	}
-	for _, ops := range cfg.Ops {
-		for _, pipeline := range cfg.Pipelines {
-			rows, err := compareOne(ctx, &cfg, ops, pipeline, progress)
-			if err != nil {
+	filled := 0
+	for _, kind := range cfg.Kinds {
+		if filled != kind.ValueBytes { // kinds of one size stand together
+			if err := fillPeers(ctx, &cfg, kind, progress); err != nil {
 				return report, err
 			}
-			report.Rows = append(report.Rows, rows...)
+			filled = kind.ValueBytes
 		}
+		rows, err := compareOne(ctx, &cfg, kind, progress)
+		if err != nil {
+			return report, err
+		}
+		report.Rows = append(report.Rows, rows...)
 	}
-	var err error
-	report.Idle, err = idleMemory(ctx, cfg.Peers, cfg.Idle, progress)
-	return report, err
+	return report, nil
 }
 
 // loadConfig is the load of one round.
-func (cfg *CompareConfig) loadConfig(peer Peer, ops string, pipeline int) LoadConfig {
+func (cfg *CompareConfig) loadConfig(peer Peer, k Kind) LoadConfig {
 	return LoadConfig{
-		Addr: peer.Addr, Password: cfg.Password, Clients: cfg.Clients, Pipeline: pipeline, Ops: ops,
-		ValueBytes: cfg.ValueBytes, KeySpace: cfg.KeySpace, Prefix: "peers:",
+		Addr: peer.Addr, Password: cfg.Password, Clients: k.Clients, Pipeline: k.Pipeline, Ops: k.Ops,
+		ValueBytes: k.ValueBytes, KeySpace: k.KeySpace, Prefix: fmt.Sprintf("peers:%d:", k.ValueBytes),
 		Duration: time.Duration(cfg.SecondsPerRound * float64(time.Second)),
 	}
 }
 
-func fillPeer(ctx context.Context, cfg *CompareConfig, peer Peer) error {
-	load := cfg.loadConfig(peer, cfg.Ops[0], cfg.Pipelines[0])
-	if err := load.setDefaults(); err != nil {
-		return err
+func fillPeers(ctx context.Context, cfg *CompareConfig, kind Kind, progress func(string)) error {
+	for _, peer := range cfg.Peers {
+		progress(fmt.Sprintf("filling %s with values of %d bytes", peer.Name, kind.ValueBytes))
+		load := cfg.loadConfig(peer, kind)
+		err := load.setDefaults()
+		if err == nil {
+			err = fillKeys(ctx, load)
+		}
+		if err != nil {
+			return fmt.Errorf("bench: fill %s: %w", peer.Name, err)
+		}
 	}
-	return fillKeys(ctx, load)
+	return nil
 }
 
 // compareOne runs all rounds of one kind of load.
-func compareOne(ctx context.Context, cfg *CompareConfig, ops string, pipeline int, progress func(string)) ([]PeerRow, error) {
-	rounds, err := runRounds(ctx, cfg, ops, pipeline, 0, progress)
+func compareOne(ctx context.Context, cfg *CompareConfig, kind Kind, progress func(string)) ([]PeerRow, error) {
+	rounds, err := runRounds(ctx, cfg, kind, 0, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -159,11 +198,11 @@ func compareOne(ctx context.Context, cfg *CompareConfig, ops string, pipeline in
 	rate := 0.0
 	for p, peer := range cfg.Peers {
 		row := newPeerRow(rounds[p])
-		row.Peer, row.Ops, row.Pipeline, row.OfFirst = peer.Name, ops, pipeline, 1
+		row.Peer, row.Kind, row.OfFirst = peer.Name, kind, 1
 		if p > 0 && rows[0].OpsPerS > 0 {
 			row.OfFirst = row.OpsPerS / rows[0].OpsPerS
 		}
-		if peer.Name == cfg.HalfOf {
+		if peer.Name == cfg.HalfOf && !kind.NoHalf {
 			rate = row.OpsPerS / 2
 		}
 		rows = append(rows, row)
@@ -171,7 +210,7 @@ func compareOne(ctx context.Context, cfg *CompareConfig, ops string, pipeline in
 	if rate == 0 {
 		return rows, nil
 	}
-	if rounds, err = runRounds(ctx, cfg, ops, pipeline, rate, progress); err != nil {
+	if rounds, err = runRounds(ctx, cfg, kind, rate, progress); err != nil {
 		return nil, err
 	}
 	for p := range rows {
@@ -184,7 +223,7 @@ func compareOne(ctx context.Context, cfg *CompareConfig, ops string, pipeline in
 }
 
 // runRounds runs the rounds of every peer, with a rate or, if it is 0, as fast as it goes.
-func runRounds(ctx context.Context, cfg *CompareConfig, ops string, pipeline int, rate float64, progress func(string)) ([][]round, error) {
+func runRounds(ctx context.Context, cfg *CompareConfig, kind Kind, rate float64, progress func(string)) ([][]round, error) {
 	rounds := make([][]round, len(cfg.Peers))
 	for r := range cfg.Rounds {
 		for i := range cfg.Peers {
@@ -194,8 +233,9 @@ func runRounds(ctx context.Context, cfg *CompareConfig, ops string, pipeline int
 			if rate > 0 {
 				at = fmt.Sprintf(" at %.0f/s", rate)
 			}
-			progress(fmt.Sprintf("%s, pipeline %d%s, round %d of %d: %s", ops, pipeline, at, r+1, cfg.Rounds, peer.Name))
-			load := cfg.loadConfig(peer, ops, pipeline)
+			progress(fmt.Sprintf("%s, pipeline %d, %d clients, %d bytes%s, round %d of %d: %s",
+				kind.Ops, kind.Pipeline, kind.Clients, kind.ValueBytes, at, r+1, cfg.Rounds, peer.Name))
+			load := cfg.loadConfig(peer, kind)
 			load.Rate = rate
 			one, err := runRound(ctx, load, peer)
 			if err != nil {
@@ -271,10 +311,9 @@ func newPeerRow(rounds []round) PeerRow {
 // Table shows the report as text.
 func (r Report) Table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d clients, %d-byte values, median of %d rounds of %g s, %d CPUs shared with the load generator\n\n",
-		r.Clients, r.ValueBytes, r.Rounds, r.SecondsPerRound, r.CPUs)
+	fmt.Fprintf(&b, "median of %d rounds of %g s, %d CPUs shared with the load generator\n\n", r.Rounds, r.SecondsPerRound, r.CPUs)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "ops\tpipeline\tpeer\treq/s\tof first\tp50 ms\tp99 ms\tp99.9 ms\tmax ms\tCPU µs/req\tservers' CPU\tswitches/req\tr+w calls/req\tat req/s\tp99 ms\terrors\t")
+	fmt.Fprintln(w, "ops\tpipeline\tclients\tbytes\tpeer\treq/s\tof first\tp50 ms\tp99 ms\tp99.9 ms\tmax ms\tCPU µs/req\tservers' CPU\tswitches/req\tr+w calls/req\tat req/s\tp99 ms\terrors\t")
 	for _, row := range r.Rows {
 		cpu, servers, rate, p99 := "-", "-", "-", "-"
 		if row.CPUUS > 0 {
@@ -286,7 +325,8 @@ func (r Report) Table() string {
 		if row.FixedRate > 0 {
 			rate, p99 = fmt.Sprintf("%.0f", row.FixedRate), fmt.Sprintf("%.2f", row.FixedLatency.P99MS)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t%s\t%.3f\t%.3f\t%s\t%s\t%d\t\n", row.Ops, row.Pipeline, row.Peer,
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t%s\t%.3f\t%.3f\t%s\t%s\t%d\t\n",
+			row.Ops, row.Pipeline, row.Clients, row.ValueBytes, row.Peer,
 			row.OpsPerS, row.OfFirst, row.Latency.P50MS, row.Latency.P99MS, row.Latency.P999MS, row.Latency.MaxMS, cpu, servers, row.Switches, row.Calls, rate, p99, row.Errors)
 	}
 	_ = w.Flush() // into a strings.Builder, which takes everything

@@ -84,6 +84,7 @@ type Config struct {
 	} `toml:"locks"`
 	Migration struct {
 		Parallel        int      `toml:"parallel"`
+		GroupParallel   int      `toml:"group-parallel"`
 		BatchMaxKeys    int      `toml:"batch-max-keys"`
 		LockHoldTarget  Duration `toml:"lock-hold-target"`
 		BigKeyBytes     Size     `toml:"big-key-bytes"`

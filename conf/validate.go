@@ -105,6 +105,7 @@ func (c *Config) counts() []bound[int] {
 		{"locks.max-parked", c.Locks.MaxParked, 1, 1 << 24},
 		{"locks.max-keys-waiting", c.Locks.MaxKeysWaiting, 1, 1 << 24},
 		{"migration.parallel", c.Migration.Parallel, 1, 64},
+		{"migration.group-parallel", c.Migration.GroupParallel, 1, 1024},
 		{"migration.batch-max-keys", c.Migration.BatchMaxKeys, 1, 100000},
 		{"migration.scan-count", c.Migration.ScanCount, 1, 100000},
 		{"migration.max-attempts", c.Migration.MaxAttempts, 0, 1 << 30},

@@ -24,6 +24,7 @@ type Config struct {
 	Gateway         string
 	ConnPrefix      func(gateway string, incarnation uint64) string // names of all connections of one incarnation
 	Parallel        int                                             // workers of a pass, unless the job says otherwise
+	GroupParallel   int                                             // … of all jobs together at one group; 0: no bound
 	BatchMaxKeys    int
 	LockHoldTarget  time.Duration // batches are sized so that a lock is held about this long
 	MoverPatience   time.Duration // how long newcomers wait behind the mover's wish for a key in use
@@ -51,6 +52,7 @@ type Manager struct {
 	nextConn    atomic.Int64
 	old         map[string]bool // jobs that were published before this process began
 	gate        gate            // every batch of every mover goes through it
+	places      places          // … and those of passes take places at both ends
 	scripted    func(slot int) bool
 	opsOfSlots  func() []float32
 	clients     func(context.Context) metrics.Histogram
@@ -93,6 +95,7 @@ func Open(ctx context.Context, store topology.Store, cfg Config, create topology
 		return nil, err
 	}
 	m.databases, m.state = st.Databases, st
+	m.places.each = flowDepth * cfg.GroupParallel
 	for _, j := range st.Jobs {
 		if j.Published {
 			m.old[j.ID] = true
@@ -295,7 +298,7 @@ func (m *Manager) newMover(r *runner) *mover {
 	if j.Back {
 		source, target = target, source
 	}
-	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, whole: m.wholes[j.ID], job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
+	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, places: &m.places, whole: m.wholes[j.ID], job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
 		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, locks: r.locks, clients: m.clients,
 		limit: rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
 		gov:  newGovernor(m.cfg.BatchMaxKeys, m.cfg.MemoryLimit, m.cfg.LockHoldTarget),

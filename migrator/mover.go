@@ -28,6 +28,8 @@ import (
 type mover struct {
 	cfg         *Config
 	gate        *gate
+	places      *places
+	crowded     atomic.Int64 // workers that wait for places
 	log         *zap.Logger
 	job         string
 	source      topology.Group

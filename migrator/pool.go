@@ -212,10 +212,15 @@ func (f *flow) mayJoin(b *batch) bool {
 	if f.p.urgent {
 		return true
 	}
-	release, ok := m.tryAdmit(len(b.keys))
+	leave, ok := m.places.tryTake(m.source.ID, m.target.ID)
 	if ok {
-		b.over = append(b.over, release)
-	} else {
+		b.over = append(b.over, leave)
+		var release func()
+		if release, ok = m.tryAdmit(len(b.keys)); ok {
+			b.over = append(b.over, release)
+		}
+	}
+	if !ok {
 		b.isOver()
 	}
 	return ok
@@ -233,6 +238,10 @@ func (f *flow) await(ctx context.Context, b *batch) error {
 			return f.orStopped(err)
 		}
 		b.over = append(b.over, release)
+		if err := m.takePlaces(f.p.ctx, b); err != nil {
+			b.isOver()
+			return f.orStopped(err)
+		}
 	}
 	err := f.w.connect(ctx) // before any key is locked
 	if err == nil {
@@ -243,6 +252,21 @@ func (f *flow) await(ctx context.Context, b *batch) error {
 	}
 	b.isOver()
 	return f.orStopped(err)
+}
+
+// takePlaces waits until a batch may be under way at both ends, as far as other jobs go.
+func (m *mover) takePlaces(ctx context.Context, b *batch) error {
+	leave, ok := m.places.tryTake(m.source.ID, m.target.ID)
+	if !ok {
+		m.crowded.Add(1)
+		defer m.crowded.Add(-1)
+		var err error
+		if leave, err = m.places.take(ctx, m.source.ID, m.target.ID); err != nil {
+			return err
+		}
+	}
+	b.over = append(b.over, leave)
+	return nil
 }
 
 // orStopped is why the pool has stopped, if it has, and else err.

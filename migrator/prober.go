@@ -238,6 +238,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+const crowdedText = "other jobs have all places at a group (migration.group-parallel)"
+
 // throttle says what holds the mover back: trouble first, then the operator's ceilings.
 func (m *mover) throttle(f Flow) string {
 	switch {
@@ -247,6 +249,8 @@ func (m *mover) throttle(f Flow) string {
 		return "RATE"
 	case m.byteLimit.Tokens() < 1:
 		return "BYTES"
+	case m.crowded.Load() > 0:
+		return crowdedText
 	}
 	return ""
 }

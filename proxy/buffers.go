@@ -11,8 +11,9 @@ type buffers struct {
 
 const (
 	bufferMin     = 4 << 10
-	bufferClasses = 6       // 4 KB to 128 KB; larger ones are left to the collector
-	sparesMax     = 4 << 20 // bytes that are kept
+	bufferClasses = 11       // 4 KB to 4 MB; larger ones are left to the collector
+	sparesMax     = 32 << 20 // bytes that are kept; see trim
+	sparesIdle    = 1 << 20  // … of a loop that needs none
 )
 
 // class is the least whose buffers have room for n bytes.
@@ -47,10 +48,27 @@ func (p *buffers) put(b []byte) {
 // append is the built-in one, but that it grows buffers by doubling and takes the outgrown
 // one back.
 func (p *buffers) append(to, b []byte) []byte {
-	if n := len(to) + len(b); n > cap(to) {
-		larger := append(p.get(max(n, 2*cap(to))), to...)
-		p.put(to)
-		to = larger
+	if len(to)+len(b) > cap(to) {
+		to = p.grow(to, len(b))
 	}
 	return append(to, b...)
+}
+
+// grow makes room for n bytes more, and at least as many as there are.
+func (p *buffers) grow(b []byte, n int) []byte {
+	larger := append(p.get(max(len(b)+n, 2*cap(b))), b...)
+	p.put(b)
+	return larger
+}
+
+// trim gives up half of the larger spare buffers; called each second, it leaves little to a
+// loop that does not use them.
+func (p *buffers) trim() {
+	for c := bufferClasses - 1; c >= 0 && p.bytes > sparesIdle; c-- {
+		for n := (len(p.free[c]) + 1) / 2; n > 0 && p.bytes > sparesIdle; n-- {
+			last := len(p.free[c]) - 1
+			p.free[c][last], p.free[c] = nil, p.free[c][:last]
+			p.bytes -= bufferMin << c
+		}
+	}
 }

@@ -68,7 +68,7 @@ func TestInputInPieces(t *testing.T) {
 func someSize(rng *rand.Rand) int {
 	switch rng.IntN(8) {
 	case 0:
-		return rng.IntN(200_000)
+		return rng.IntN(300_000)
 	case 1, 2:
 		return rng.IntN(10_000)
 	}
@@ -77,14 +77,14 @@ func someSize(rng *rand.Rand) int {
 
 func TestBuffers(t *testing.T) {
 	var p buffers
-	for _, n := range []int{0, 1, bufferMin, bufferMin + 1, 100 << 10, 128 << 10, 1 << 20} {
+	for _, n := range []int{0, 1, bufferMin, bufferMin + 1, 100 << 10, 128 << 10, 4 << 20, 5 << 20} {
 		b := p.get(n)
 		if cap(b) < n || len(b) != 0 {
 			t.Errorf("get(%d): length %d, capacity %d", n, len(b), cap(b))
 		}
 		before := p.bytes
 		p.put(b)
-		if kept := p.bytes > before; kept != (n <= 128<<10) {
+		if kept := p.bytes > before; kept != (n <= 4<<20) {
 			t.Errorf("%d bytes: kept %v", n, kept)
 		}
 	}
@@ -96,11 +96,17 @@ func TestBuffers(t *testing.T) {
 	if !bytes.Equal(b, want) {
 		t.Error("append: other bytes")
 	}
-	for range 10_000 {
+	for range 2000 {
 		p.put(make([]byte, 0, 32<<10))
 	}
 	if p.bytes > sparesMax {
 		t.Errorf("%d bytes are kept", p.bytes)
+	}
+	for range 20 {
+		p.trim()
+	}
+	if p.bytes > sparesIdle {
+		t.Errorf("%d bytes are kept for nobody", p.bytes)
 	}
 	for p.bytes > 0 {
 		for c := range p.free {

@@ -71,6 +71,7 @@ type loop struct {
 	buffers      buffers
 	keyIndex     []int
 	scratch      []byte
+	cutOf        []int
 
 	armed    bool
 	wantTick atomic.Bool
@@ -245,6 +246,7 @@ func (l *loop) tick() {
 		}
 	}
 	l.trimSpare()
+	l.buffers.trim()
 	l.cool()
 	l.wantTick.Store(l.nParked > 0 || again)
 	l.evict()

@@ -59,6 +59,7 @@ type session struct {
 	dirty     bool
 	resuming  bool // in the loop's resumable list
 	paused    bool // has input that waits
+	aimed     bool // the next read goes to in; see aim
 	heldReads bool // … so much that no more is read
 	unread    bool // … because the client does not read its replies
 	alone     bool // … because its next command has to be alone in the queue
@@ -87,6 +88,12 @@ func (s *session) data(b []byte) {
 	}
 	s.active = s.l.now
 	s.l.n.bytesIn += uint64(len(b))
+	if s.aimed {
+		s.aimed = false
+		s.in = s.in[:len(s.in)+len(b)] // b is there
+		b = nil
+		s.processOwn()
+	}
 	b = b[s.completeOwn(b):]
 	if len(s.in) == 0 && !s.paused && !s.gone {
 		b = b[s.process(b):]
@@ -97,6 +104,7 @@ func (s *session) data(b []byte) {
 	if s.gone {
 		return
 	}
+	s.aim()
 	s.holdReads()
 	if waits := len(s.in) - s.pos; waits > s.l.opt.QueryLimit {
 		s.closeFor(fmt.Sprintf("%d bytes of input wait, over client-query-buffer-limit", waits))
@@ -137,6 +145,25 @@ func (s *session) completeOwn(b []byte) (took int) {
 
 // pieceMin is what a session takes over at least to complete a command.
 const pieceMin = 64
+
+// aim has the transport read the rest of a large argument to where it belongs, and no more.
+func (s *session) aim() {
+	if s.scan == nil || s.paused || s.pos > 0 || len(s.in) == 0 {
+		return
+	}
+	need := s.scan.Need()
+	if need < aimMin {
+		return
+	}
+	if len(s.in) == cap(s.in) {
+		s.in = s.l.buffers.grow(s.in, min(need, len(s.in)))
+	}
+	s.aimed = s.conn.ReadInto(s.in[len(s.in):min(cap(s.in), len(s.in)+need)])
+}
+
+// aimMin is the least that has to be missing of an argument; less is copied from what else
+// one read brings.
+const aimMin = 32 << 10
 
 // forgetInput drops what the session has kept, and the scanner that is in the midst of it.
 func (s *session) forgetInput() {
@@ -343,6 +370,9 @@ func (s *session) advance() {
 		s.l.free(r)
 	}
 	s.writePushes()
+	if s.ending {
+		s.l.markDirty(s) // this may have been the last, and without a byte
+	}
 	if s.paused && s.queue.n <= s.l.opt.MaxInFlight/2 && (s.queue.n == 0 || !s.alone) {
 		s.wantResume()
 	}
@@ -416,7 +446,8 @@ func (s *session) leave() {
 	if s.scan != nil {
 		l.putScanner(s.scan)
 	}
-	l.buffers.put(s.in)
+	// s.in is left to the collector: the command at hand may have its arguments there, and
+	// the transport may know it (see aim).
 	l.buffers.put(s.out)
 	s.early.forget(l)
 	s.in, s.out, s.scan, s.pushes, s.tx = nil, nil, nil, nil, nil

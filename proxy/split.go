@@ -23,17 +23,15 @@ type gather struct {
 	left  int
 	// tolerant leaves the errors of parts to join.
 	tolerant bool
-	// order says for each key which part has its value and where in it; MGET only.
-	order []place
+	order    []int32 // for each key, which part has it; a part has its keys in the same order
 }
-
-type place struct{ part, index int }
 
 // part of a split before it is sent.
 type cut struct {
 	group int16 // of a stable slot; -1: a moving slot
 	slot  int
-	keys  []int // argument indexes
+	n     int
+	keys  []int // argument indexes, n of them
 }
 
 func (l *loop) split(s *session, cmd *resp.Command, args [][]byte, keys []int) {
@@ -66,11 +64,14 @@ func (l *loop) split(s *session, cmd *resp.Command, args [][]byte, keys []int) {
 
 // cut says which keys go together. unserved is a slot without a group, or -1.
 func (l *loop) cut(g *gather, args [][]byte, keys []int) (cuts []cut, unserved int) {
-	byGroup := make([]int, len(l.table.Groups))
-	for i := range byGroup {
-		byGroup[i] = -1
+	byGroup := l.cutOf[:0]
+	for range l.table.Groups {
+		byGroup = append(byGroup, -1)
 	}
-	for _, k := range keys {
+	l.cutOf = byGroup
+	g.order = make([]int32, len(keys))
+	cuts = make([]cut, 0, 4)
+	for i, k := range keys {
 		slot := l.table.Scheme.Slot(args[k])
 		at := -1
 		switch l.table.RouteSlot(slot) {
@@ -87,8 +88,16 @@ func (l *loop) cut(g *gather, args [][]byte, keys []int) (cuts []cut, unserved i
 				cuts = append(cuts, cut{group: owner})
 			}
 		}
-		g.order = append(g.order, place{at, len(cuts[at].keys)})
-		cuts[at].keys = append(cuts[at].keys, k)
+		g.order[i] = int32(at)
+		cuts[at].n++
+	}
+	room := make([]int, len(keys))
+	for i := range cuts {
+		cuts[i].keys, room = room[:0:cuts[i].n], room[cuts[i].n:]
+	}
+	for i, k := range keys {
+		c := &cuts[g.order[i]]
+		c.keys = append(c.keys, k)
 	}
 	return cuts, -1
 }
@@ -128,6 +137,9 @@ func (g *gather) part(r *request) {
 	g.parts = nil
 	if reply != nil { // else join has gone on to ask for more
 		g.r.finish(reply)
+		if g.join == nil && g.kind == resp.SplitMGet {
+			l.buffers.put(reply) // finish has copied it
+		}
 	}
 }
 
@@ -160,22 +172,34 @@ func (g *gather) merge() []byte {
 		}
 		return redcon.AppendInt(nil, sum)
 	}
-	values := make([][][]byte, len(g.parts))
+	return g.mergeValues()
+}
+
+// mergeValues puts the elements of the parts in the order of the keys.
+func (g *gather) mergeValues() []byte {
+	values := make([]resp.Elements, len(g.parts))
 	size := 16
 	for i, p := range g.parts {
-		v, ok := resp.SplitArray(p.reply, nil)
+		v, ok := resp.ArrayElements(p.reply)
 		if !ok {
 			return badPart()
 		}
 		values[i] = v
 		size += len(p.reply)
 	}
-	out := redcon.AppendArray(make([]byte, 0, size), len(g.order))
-	for _, o := range g.order {
-		if o.index >= len(values[o.part]) {
+	buffers := &g.r.s.l.buffers
+	out := redcon.AppendArray(buffers.get(size), len(g.order))
+	for _, part := range g.order {
+		v, ok := values[part].Next()
+		if !ok {
 			return badPart()
 		}
-		out = append(out, values[o.part][o.index]...)
+		out = append(out, v...)
+	}
+	for i := range values {
+		if !values[i].AtEnd() {
+			return badPart()
+		}
 	}
 	return out
 }

@@ -128,6 +128,7 @@ func benchCompareCommand() *cobra.Command {
 	var asJSON bool
 	var loops int
 	var out string
+	var full bool
 	c := &cobra.Command{Use: "compare", Short: "Side by side in one run: direct Redis, nutcracker (twemproxy) and keyferry over the same two servers", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible()
@@ -138,6 +139,9 @@ func benchCompareCommand() *cobra.Command {
 				return err
 			}
 			cfg.Peers = p.list
+			if full {
+				cfg.Kinds = bench.FullSuite()
+			}
 			rep, err := bench.Compare(ctx, cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
 			if err != nil {
 				return err
@@ -155,6 +159,7 @@ func benchCompareCommand() *cobra.Command {
 		}}
 	f := c.Flags()
 	f.StringVar(&out, "out", "", "also write the result as JSON to this file")
+	f.BoolVar(&full, "full", false, "every kind of load: small and large values, 50 and 1000 clients, mget; ops, pipelines, clients and value-bytes don't count then")
 	f.StringVar(&cfg.HalfOf, "half-of", "nutcracker", "after each kind of load, the latency of all at half of this one's maximum (empty: without)")
 	f.IntSliceVar(&cfg.Idle, "idle", nil, "also the memory with so many idle clients, as 0,1000,9000")
 	f.IntVar(&cfg.Clients, "clients", 50, "connections")
@@ -185,7 +190,7 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 		return p, err
 	}
 	for range 2 {
-		s, err := testredis.Start(testredis.Options{})
+		s, err := testredis.Start(testredis.Options{Args: []string{"--maxclients", "12000"}}) // for --idle 10000
 		if err != nil {
 			return p, err
 		}
@@ -198,7 +203,7 @@ func startPeers(ctx context.Context, loops int) (*peers, error) {
 	if p.nut, err = bench.StartNutcracker(p.dir, 0, []string{p.servers[0].Addr, p.servers[1].Addr}); err != nil {
 		return p, err
 	}
-	admin, err := p.startGateway(ctx, addrs[0], addrs[1], fmt.Sprintf("loops.count=%d", loops))
+	admin, err := p.startGateway(ctx, addrs[0], addrs[1], fmt.Sprintf("loops.count=%d", loops), "clients.max-clients=12000")
 	if err != nil {
 		return p, err
 	}

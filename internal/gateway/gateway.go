@@ -227,7 +227,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 func migratorConfig(c conf.Config, name string) migrator.Config {
 	d := func(x conf.Duration) time.Duration { return time.Duration(x) }
 	return migrator.Config{
-		Gateway: name, ConnPrefix: proxy.ConnPrefix, Parallel: c.Migration.Parallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
+		Gateway: name, ConnPrefix: proxy.ConnPrefix, Parallel: c.Migration.Parallel, GroupParallel: c.Migration.GroupParallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
 		LockHoldTarget: d(c.Migration.LockHoldTarget), MoverPatience: d(c.Locks.MoverPatience), BigKeyBytes: int64(c.Migration.BigKeyBytes),
 		MemoryLimit: int64(c.Migration.MemoryLimit), StalledAfter: d(c.Migration.StalledAfter),
 		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,

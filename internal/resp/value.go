@@ -60,6 +60,49 @@ func SplitArray(reply []byte, dst [][]byte) ([][]byte, bool) {
 	return splitElements(line, rest, 1, dst)
 }
 
+// Elements are those of a complete array reply, one after the other.
+type Elements struct {
+	rest []byte
+	left int64
+}
+
+// ArrayElements begins to go over the elements of an array; false: the reply is something
+// else (the null array too).
+func ArrayElements(reply []byte) (Elements, bool) {
+	line, rest, ok := cutHeader(reply, '*')
+	if !ok {
+		return Elements{}, false
+	}
+	n, ok := parseInt(line)
+	return Elements{rest, n}, ok && n >= 0
+}
+
+// Next is the frame of the next element, aliasing the reply; false: there is none, or it is
+// not complete.
+func (e *Elements) Next() ([]byte, bool) {
+	if e.left == 0 {
+		return nil, false
+	}
+	n := elementLen(e.rest)
+	if n == 0 {
+		return nil, false
+	}
+	el := e.rest[:n:n]
+	e.rest, e.left = e.rest[n:], e.left-1
+	return el, true
+}
+
+// AtEnd reports that all elements have been given, and that nothing is behind them.
+func (e *Elements) AtEnd() bool { return e.left == 0 && len(e.rest) == 0 }
+
+// elementLen is the length of the frame at the start of buf, or 0.
+func elementLen(buf []byte) int {
+	if n := scalarLen(buf); n > 0 {
+		return n
+	}
+	return nestedLen(buf)
+}
+
 // SplitAggregate is SplitArray for every aggregate: arrays, sets, pushes, and maps, whose
 // keys and values take turns.
 func SplitAggregate(reply []byte) ([][]byte, bool) {
@@ -88,11 +131,9 @@ func splitElements(line, rest []byte, per int64, dst [][]byte) ([][]byte, bool) 
 	}
 	out := dst
 	for n *= per; n > 0; n-- {
-		size := scalarLen(rest)
+		size := elementLen(rest)
 		if size == 0 {
-			if size = nestedLen(rest); size == 0 {
-				return dst, false
-			}
+			return dst, false
 		}
 		out = append(out, rest[:size:size])
 		rest = rest[size:]

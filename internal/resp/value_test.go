@@ -3,6 +3,7 @@ package resp
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,5 +114,36 @@ func BenchmarkSplitArray(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		dst, _ = SplitArray(reply, dst[:0])
+	}
+}
+
+func TestArrayElements(t *testing.T) {
+	for _, x := range []struct {
+		in   string
+		want []string
+		end  bool
+	}{
+		{"*3\r\n$1\r\na\r\n$-1\r\n*1\r\n:5\r\n", []string{"$1\r\na\r\n", "$-1\r\n", "*1\r\n:5\r\n"}, true},
+		{"*0\r\n", nil, true},
+		{"*2\r\n_\r\n", []string{"_\r\n"}, false},
+		{"*1\r\n:1\r\n:2\r\n", []string{":1\r\n"}, false},
+		{"*1\r\n$5\r\nab", nil, false},
+	} {
+		e, ok := ArrayElements([]byte(x.in))
+		if !ok {
+			t.Errorf("%q: no array", x.in)
+		}
+		var got []string
+		for el, ok := e.Next(); ok; el, ok = e.Next() {
+			got = append(got, string(el))
+		}
+		if !slices.Equal(got, x.want) || e.AtEnd() != x.end {
+			t.Errorf("%q: %q, at its end: %v", x.in, got, e.AtEnd())
+		}
+	}
+	for _, in := range []string{"", "*", "*-1\r\n", "$1\r\na\r\n", "*x\r\n", "+OK\r\n"} {
+		if _, ok := ArrayElements([]byte(in)); ok {
+			t.Errorf("%q is taken for an array", in)
+		}
 	}
 }

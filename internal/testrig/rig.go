@@ -34,7 +34,7 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "keyferry")
-	build := exec.Command("go", "build", "-race", "-tags", "failpoints", "-o", binary, "keyferry/cmd/keyferry")
+	build := exec.Command("go", "build", "-pgo=off", "-race", "-tags", "failpoints", "-o", binary, "keyferry/cmd/keyferry")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return 1

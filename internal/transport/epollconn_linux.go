@@ -20,9 +20,10 @@ type epollConn struct {
 	events   uint32 // as the poller knows them
 	err      error  // why it is being closed
 	accepted bool
-	closing  bool // on the loop's list
-	held     bool // reads are stopped by the owner
-	eof      bool // the peer sends no more
+	closing  bool   // on the loop's list
+	into     []byte // where the next read goes; nil: to the loop's buffer
+	held     bool   // reads are stopped by the owner
+	eof      bool   // the peer sends no more
 }
 
 // ready handles what the poller reports.
@@ -43,10 +44,15 @@ func (c *epollConn) ready(events uint32) {
 }
 
 func (c *epollConn) read() {
-	n, err := unix.Read(c.fd, c.l.buf)
+	buf := c.l.buf
+	if c.into != nil {
+		buf = c.into
+	}
+	n, err := unix.Read(c.fd, buf)
 	switch {
 	case n > 0:
-		if !c.l.e.h.Data(c, c.l.buf[:n]) {
+		c.into = nil
+		if !c.l.e.h.Data(c, buf[:n]) {
 			c.Close()
 		}
 	case n == 0 && err == nil:
@@ -145,6 +151,11 @@ func (c *epollConn) watch() {
 }
 
 func (c *epollConn) Buffered() int { return len(c.out) - c.sent }
+
+func (c *epollConn) ReadInto(b []byte) bool {
+	c.into = b
+	return len(b) > 0
+}
 
 func (c *epollConn) HoldReads(hold bool) {
 	c.held = hold

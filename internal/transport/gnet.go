@@ -182,10 +182,11 @@ func (c *gnetConn) Close() {
 	}
 }
 
-func (c *gnetConn) HoldReads(bool)     {}
-func (c *gnetConn) Owner() any         { return c.owner }
-func (c *gnetConn) SetOwner(owner any) { c.owner = owner }
-func (c *gnetConn) Loop() Loop         { return c.l }
+func (c *gnetConn) HoldReads(bool)       {}
+func (c *gnetConn) ReadInto([]byte) bool { return false }
+func (c *gnetConn) Owner() any           { return c.owner }
+func (c *gnetConn) SetOwner(owner any)   { c.owner = owner }
+func (c *gnetConn) Loop() Loop           { return c.l }
 
 func (c *gnetConn) LocalAddr() net.Addr {
 	if c.out == nil {

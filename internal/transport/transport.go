@@ -59,6 +59,9 @@ type Conn interface {
 	Close()
 	// HoldReads stops to read, or goes on. A transport that can't stop does nothing.
 	HoldReads(hold bool)
+	// ReadInto has the next read go to b, so that Data is given a part of b instead of the
+	// loop's buffer. False: the transport can't do that.
+	ReadInto(b []byte) bool
 	// Owner is what SetOwner or Enroll has given.
 	Owner() any
 	SetOwner(owner any)

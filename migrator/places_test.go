@@ -1,0 +1,86 @@
+package migrator
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestPlacesOfCrossingJobs: jobs in all directions between three groups never have more
+// batches at one of them than they may, and all come through.
+func TestPlacesOfCrossingJobs(t *testing.T) {
+	const each = 3
+	p := &places{each: each}
+	var at [3]atomic.Int64
+	names := []string{"a", "b", "c"}
+	var all sync.WaitGroup
+	for job := range 24 {
+		from, to := job%3, (job+1+job/3%2)%3
+		all.Go(func() {
+			for i := range 200 {
+				leave, ok := p.tryTake(names[from], names[to])
+				if !ok || i%2 == 0 {
+					if ok {
+						leave()
+					}
+					leave, _ = p.take(context.Background(), names[from], names[to])
+				}
+				for _, g := range []int{from, to} {
+					if n := at[g].Add(1); n > each {
+						t.Errorf("%d batches at %s", n, names[g])
+					}
+				}
+				at[from].Add(-1)
+				at[to].Add(-1)
+				leave()
+			}
+		})
+	}
+	all.Wait()
+	for range each { // all has been given back
+		if _, ok := p.tryTake("a", "b"); !ok {
+			t.Fatal("a place is missing")
+		}
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer stop()
+	if _, err := p.take(ctx, "c", "a"); err == nil {
+		t.Error("a place that was not there")
+	}
+	if _, ok := p.tryTake("c", "d"); !ok {
+		t.Error("who gave up left without the place that he had")
+	}
+}
+
+// TestPassWaitsForPlaces: while other jobs have all places at the target, a pass moves
+// nothing, locks nothing and says why.
+func TestPassWaitsForPlaces(t *testing.T) {
+	f := newFerry(t, nil)
+	want := f.fill(1000)
+	f.places = &places{each: 1}
+	others, err := f.places.take(context.Background(), "b", "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := f.pass(context.Background(), place{}, func(place) {})
+		done <- err
+	}()
+	for f.crowded.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if f.stats.keys.Load() != 0 || !f.locks.Idle() {
+		t.Errorf("%d keys moved without a place, nothing locked: %v", f.stats.keys.Load(), f.locks.Idle())
+	}
+	if text := f.throttle(f.gov.status()); text != crowdedText {
+		t.Errorf("throttle: %q", text)
+	}
+	others()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	f.compare(want)
+}
