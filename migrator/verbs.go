@@ -189,6 +189,7 @@ type Status struct {
 	DurableNow   string             `json:"durability_now,omitempty"` // what is had, and why not more
 	Findings     []Finding          `json:"findings,omitempty"`       // of the last preflight
 	Stalled      *Stall             `json:"stalled,omitempty"`        // no progress for long
+	Advice       string             `json:"advice,omitempty"`         // what to do about what the job waits for, or has failed with
 }
 
 // Jobs lists every job that is remembered, oldest first.
@@ -234,6 +235,7 @@ func (m *Manager) status(j topology.Job) Status {
 	}
 	s.Findings = r.findings
 	s.Stalled = r.stall(time.Now())
+	s.Advice = r.advice(s.Stalled)
 	var counts map[string]int64
 	s.NowFirstErr, s.NowLastErr, counts = r.errs.peek()
 	s.ErrorCounts = addCounts(s.ErrorCounts, counts)
