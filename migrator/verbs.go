@@ -97,7 +97,11 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 		return ids, err
 	}
 	for _, id := range ids {
-		m.record(ctx, topology.JobEvent{Job: id, AtMs: time.Now().UnixMilli(), Event: "submitted", To: topology.Queued})
+		at := time.Now().UnixMilli()
+		if j := st.Job(id); j != nil { // the runner may have begun since
+			at = j.CreatedAtMs
+		}
+		m.record(ctx, topology.JobEvent{Job: id, AtMs: at, Event: "submitted", To: topology.Queued})
 	}
 	return ids, nil
 }
@@ -185,6 +189,7 @@ type Status struct {
 	DurableNow   string             `json:"durability_now,omitempty"` // what is had, and why not more
 	Findings     []Finding          `json:"findings,omitempty"`       // of the last preflight
 	Stalled      *Stall             `json:"stalled,omitempty"`        // no progress for long
+	Advice       string             `json:"advice,omitempty"`         // what to do about what the job waits for, or has failed with
 }
 
 // Jobs lists every job that is remembered, oldest first.
@@ -230,6 +235,7 @@ func (m *Manager) status(j topology.Job) Status {
 	}
 	s.Findings = r.findings
 	s.Stalled = r.stall(time.Now())
+	s.Advice = r.advice(s.Stalled)
 	var counts map[string]int64
 	s.NowFirstErr, s.NowLastErr, counts = r.errs.peek()
 	s.ErrorCounts = addCounts(s.ErrorCounts, counts)

@@ -13,11 +13,12 @@ import (
 // Stall is what is known of a job that makes no progress.
 type Stall struct {
 	ForMs      int64              `json:"for_ms"`
-	Silent     string             `json:"silent,omitempty"` // the end that does not answer probes; "": both do
+	Silent     string             `json:"silent,omitempty"` // who does not answer: source, target, store; "": all do
 	SilentMs   int64              `json:"silent_ms,omitempty"`
 	OldestLock string             `json:"oldest_lock,omitempty"` // "db/key" that has been locked longest; "": none is
 	LockedMs   int64              `json:"locked_ms,omitempty"`
 	LastError  *topology.JobError `json:"last_error,omitempty"`
+	Advice     string             `json:"advice,omitempty"` // what to do
 }
 
 func (s *Stall) String() string {
@@ -30,6 +31,9 @@ func (s *Stall) String() string {
 	}
 	if e := s.LastError; e != nil {
 		text += fmt.Sprintf("; last error: %s %s: %s", e.Origin, e.Code, e.Text)
+	}
+	if s.Advice != "" {
+		text += "; " + s.Advice
 	}
 	return text
 }
@@ -97,6 +101,11 @@ func (r *runner) stall(now time.Time) *Stall {
 	_, s.LastError, _ = r.errs.peek()
 	if s.LastError == nil {
 		s.LastError = r.job.LastError
+	}
+	defer s.advise()
+	if since := r.storingMs.Load(); since > 0 && now.UnixMilli()-since > silentFor.Milliseconds() {
+		s.Silent, s.SilentMs = fromStore, now.UnixMilli()-since
+		return s
 	}
 	if r.mover == nil {
 		return s

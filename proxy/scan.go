@@ -302,7 +302,10 @@ func (s *session) randomKey() {
 	groups := l.table.Serving()
 	rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
 	r := l.begin(s, s.lastCmd)
-	x := &drawing{left: groups, tries: drawTries}
+	x := &drawing{db: s.db, tries: drawTries}
+	for _, g := range groups {
+		x.left = append(x.left, l.table.Groups[g].Number)
+	}
 	r.op = x
 	x.next(l, r)
 }
@@ -312,30 +315,28 @@ const drawTries = 8
 
 // drawing is a RANDOMKEY under way.
 type drawing struct {
-	left  []int16
-	tries int // at the first of left
+	db    int   // of the client when it asked
+	left  []int // numbers of groups, since the table may change meanwhile
+	tries int   // at the first of left
 	buf   []byte
 }
 
 func (x *drawing) next(l *loop, r *request) {
-	if len(x.left) == 0 {
-		out := r.s.reply()
-		out.Null()
-		r.op = nil
-		r.finish(out.B)
-		return
+	for ; len(x.left) > 0; x.left = x.left[1:] {
+		if group := l.groupNumber(x.left[0]); group >= 0 {
+			x.buf = x.buf[:0]
+			x.send(l, r, group, []byte("*1\r\n$9\r\nRANDOMKEY\r\n"))
+			return
+		}
 	}
-	x.buf = x.buf[:0]
-	x.send(l, r, x.left[0], []byte("*1\r\n$9\r\nRANDOMKEY\r\n"))
+	out := r.s.reply()
+	out.Null()
+	r.op = nil
+	r.finish(out.B)
 }
 
 func (x *drawing) send(l *loop, r *request, group int16, frame []byte) {
-	if int(group) >= len(l.table.Groups) { // the table has changed
-		x.left = nil
-		x.next(l, r)
-		return
-	}
-	l.send(r, l.pipe(group, r.s.db, r.s.proto), frame)
+	l.send(r, l.pipe(group, x.db, r.s.proto), frame)
 }
 
 func (x *drawing) reply(r *request, b []byte, last bool) bool {
@@ -346,8 +347,9 @@ func (x *drawing) reply(r *request, b []byte, last bool) bool {
 	l := r.s.l
 	r.flying = false
 	name, ok := resp.BulkBody(x.buf)
+	group := l.groupNumber(x.left[0])
 	switch {
-	case ok && livesIn(l.table, x.left[0], name), x.buf[0] == '-':
+	case ok && group >= 0 && livesIn(l.table, group, name), x.buf[0] == '-':
 		r.op = nil
 		r.finish(bytes.Clone(x.buf))
 		return false

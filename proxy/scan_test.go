@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"fmt"
+	"keyferry/internal/testredis"
 	"strings"
 	"testing"
 )
@@ -28,5 +30,26 @@ func TestHurriedScan(t *testing.T) {
 		if again := string(bytes.Join(args, []byte(" "))); again != from {
 			t.Errorf("%s was changed to %s", strings.TrimSpace(from), again)
 		}
+	}
+}
+
+// TestRandomKeyInTheDatabaseOfItsTime: SELECT behind RANDOMKEY changes nothing of it, however
+// many groups have to be asked.
+func TestRandomKeyInTheDatabaseOfItsTime(t *testing.T) {
+	_, addr := startProxy(t, testredis.StartT(t), testredis.StartT(t))
+	var low, high string // keys of either group
+	for i := 0; low == "" || high == ""; i++ {
+		if k := fmt.Sprint("k", i); slotOf(k) < 8192 {
+			low = k
+		} else {
+			high = k
+		}
+	}
+	c := dialLine(t, addr)
+	c.send(fmt.Sprintf("SET %s here\nSELECT 1\nSET %s elsewhere\n", low, high))
+	c.expect("+OK", "+OK", "+OK")
+	for range 50 { // the order of the groups is random
+		c.send("SELECT 0\nRANDOMKEY\nSELECT 1\n")
+		c.expect("+OK", fmt.Sprintf("$%d", len(low)), low, "+OK")
 	}
 }

@@ -18,22 +18,27 @@ import (
 // can load one into a server that does not have it: a group added later, one that was
 // restarted. It is safe for concurrent use.
 type scripts struct {
-	bodies *lru.Cache[string, []byte] // by hex SHA-1
+	bodies  *lru.Cache[string, []byte] // by hex SHA-1
+	bytes   atomic.Int64               // of the bodies
+	flushes atomic.Int64               // SCRIPT FLUSH so far: what had been loaded before is gone
 }
 
 // Bounds of what is remembered of scripts.
 const (
-	scriptsMax     = 4096
-	scriptBytesMax = 1 << 20 // a longer one is left to its client
-	loadedMax      = 16384   // names remembered as loaded for one connection
+	scriptsMax      = 4096
+	scriptBytesMax  = 1 << 20  // a longer one is left to its client
+	scriptsBytesMax = 64 << 20 // of all
+	loadedMax       = 16384    // names remembered as loaded for one connection
 )
 
 func newScripts() *scripts {
-	c, err := lru.New[string, []byte](scriptsMax)
+	c := &scripts{}
+	bodies, err := lru.NewWithEvict(scriptsMax, func(_ string, body []byte) { c.bytes.Add(-int64(len(body))) })
 	if err != nil {
 		panic(err) // the size is positive
 	}
-	return &scripts{c}
+	c.bodies = bodies
+	return c
 }
 
 func (c *scripts) remember(body []byte) {
@@ -42,8 +47,13 @@ func (c *scripts) remember(body []byte) {
 	}
 	sum := sha1.Sum(body)
 	name := hex.EncodeToString(sum[:])
-	if !c.bodies.Contains(name) {
-		c.bodies.Add(name, bytes.Clone(body))
+	if c.bodies.Contains(name) {
+		return
+	}
+	if had, _ := c.bodies.ContainsOrAdd(name, bytes.Clone(body)); !had {
+		for c.bytes.Add(int64(len(body))); c.bytes.Load() > scriptsBytesMax; {
+			c.bodies.RemoveOldest()
+		}
 	}
 }
 
@@ -54,7 +64,10 @@ func (c *scripts) body(sha []byte) ([]byte, bool) {
 	return c.bodies.Get(strings.ToLower(string(sha)))
 }
 
-func (c *scripts) forget() { c.bodies.Purge() }
+func (c *scripts) forget() {
+	c.flushes.Add(1)
+	c.bodies.Purge()
+}
 
 // existsIn joins the replies of SCRIPT EXISTS: a script exists if every group has it, or
 // the gateway can load it where it is missing.
@@ -139,8 +152,9 @@ type bySHA struct {
 
 // loadedSet are the scripts known to be at a server, as long as one connection lasts.
 type loadedSet struct {
-	conns uint64
-	shas  map[string]struct{}
+	conns   uint64
+	flushes int64
+	shas    map[string]struct{}
 }
 
 // loaded is what is known of the present connection of p, or of the one being made.
@@ -149,9 +163,10 @@ func (l *loop) loaded(p *upstream.Pipe) *loadedSet {
 	if p.State() != upstream.Up {
 		conns++
 	}
+	flushes := l.srv.scripts.flushes.Load()
 	set := l.loadedBy[p]
-	if set == nil || set.conns != conns || len(set.shas) > loadedMax {
-		set = &loadedSet{conns, make(map[string]struct{})}
+	if set == nil || set.conns != conns || set.flushes != flushes || len(set.shas) > loadedMax {
+		set = &loadedSet{conns, flushes, make(map[string]struct{})}
 		l.loadedBy[p] = set
 	}
 	return set

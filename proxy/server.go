@@ -96,10 +96,19 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// Stop closes the listener and every connection, after giving commands in flight until
-// ctx ends to be answered.
+// Stop closes the listener and every connection. No more commands are taken, and those in
+// flight have until ctx ends to be answered; a client that has all its replies is closed at
+// once, and who blocks is not waited for. The second time it does nothing.
 func (s *Server) Stop(ctx context.Context) error {
-	s.draining.Store(true)
+	if s.draining.Swap(true) {
+		return nil
+	}
+	s.each(ctx, func(l *loop) {
+		for c := range l.sessions {
+			c.ending = true
+			l.markDirty(c)
+		}
+	})
 	for ctx.Err() == nil && !s.quiet(ctx) {
 		select {
 		case <-ctx.Done():
@@ -219,6 +228,9 @@ func (s *Server) Opened(c transport.Conn) bool {
 	if d, ok := c.Owner().(*dialed); ok {
 		d.opened(c)
 		return true
+	}
+	if s.draining.Load() {
+		return false
 	}
 	if s.clients.Add(1) > int64(s.live.Load().MaxClients) {
 		s.clients.Add(-1)

@@ -370,6 +370,9 @@ func (s *session) advance() {
 		s.l.free(r)
 	}
 	s.writePushes()
+	if s.ending {
+		s.l.markDirty(s) // this may have been the last, and without a byte
+	}
 	if s.paused && s.queue.n <= s.l.opt.MaxInFlight/2 && (s.queue.n == 0 || !s.alone) {
 		s.wantResume()
 	}
@@ -443,9 +446,8 @@ func (s *session) leave() {
 	if s.scan != nil {
 		l.putScanner(s.scan)
 	}
-	if !s.aimed { // else the transport knows it
-		l.buffers.put(s.in)
-	}
+	// s.in is left to the collector: the command at hand may have its arguments there, and
+	// the transport may know it (see aim).
 	l.buffers.put(s.out)
 	s.early.forget(l)
 	s.in, s.out, s.scan, s.pushes, s.tx = nil, nil, nil, nil, nil

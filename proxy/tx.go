@@ -26,15 +26,6 @@ type transaction struct {
 	reads   []string // keys to remember for CLIENT TRACKING when they are read
 }
 
-// watch is the connection that has a client's watched keys, and these.
-type watch struct {
-	on    *lent
-	slot  int
-	epoch uint64 // of the table when the first key was watched
-	keys  []slotlock.Key
-	lost  bool // what was watched may have changed unseen: EXEC answers null
-}
-
 // transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH. False: not before the commands
 // in front of it have been answered.
 func (s *session) transact(cmd *resp.Command, args [][]byte, keys []int) bool {
@@ -273,19 +264,6 @@ func (s *session) execMissed(tx *transaction, w *watch) bool {
 	return true
 }
 
-// unwatch forgets what the client watches, and gives the connection back.
-func (s *session) unwatch() {
-	w := s.watch
-	if w == nil {
-		return
-	}
-	s.watch = nil
-	if w.on.sound() {
-		w.on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
-	}
-	s.l.giveBack(w.on)
-}
-
 // ignored takes a reply that nobody waits for.
 type ignored struct{}
 
@@ -300,6 +278,7 @@ type execution struct {
 	n       int   // commands
 	writes  bool
 	unnamed bool // it uses keys of its slot that it does not name
+	sent    bool // on the connection that watches
 }
 
 func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
@@ -323,8 +302,7 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	}
 	if x.on.key.group != g || !x.on.sound() {
 		// The keys live elsewhere by now.
-		x.on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
-		l.giveBack(x.on)
+		l.giveBackWatching(x.on)
 		x.on = nil
 		out := s.reply()
 		out.NullArray()
@@ -333,7 +311,7 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 		r.finish(out.B)
 		return
 	}
-	r.flying = true
+	r.flying, x.sent = true, true
 	if x.writes {
 		s.lastWrite = x.on.pipe
 	}
@@ -356,89 +334,14 @@ func (x *execution) reply(r *request, b []byte, last bool) bool {
 }
 
 func (x *execution) dropped(r *request) {
-	if x.on != nil {
-		r.s.l.giveBack(x.on)
-		x.on = nil
-	}
-}
-
-// watchKeys sends WATCH on the client's own connection, which it gets for it.
-func (s *session) watchKeys(args [][]byte, index []int) bool {
-	switch {
-	case s.tx != nil:
-		s.reject("ERR WATCH inside MULTI is not allowed")
-		return true
-	case s.queue.n > 0:
-		return false // a read that is answered before has not been protected
-	}
-	l := s.l
-	slot := l.table.Scheme.Slot(args[1])
-	for _, k := range index[1:] {
-		if l.table.Scheme.Slot(args[k]) != slot {
-			s.reject(crossSlotText)
-			return true
-		}
-	}
-	if s.watch != nil && s.watch.slot != slot {
-		s.reject(crossSlotText)
-		return true
-	}
-	var keys []slotlock.Key
-	for _, k := range index {
-		keys = append(keys, slotlock.Key{DB: s.db, Name: string(args[k])})
-	}
-	r := l.begin(s, s.lastCmd)
-	r.op = &watching{keys: keys, slot: slot, epoch: l.table.Epoch}
-	s.hold = r
-	l.place(r, s.db, slot, keys, resp.AppendRequest(nil, args...))
-	return true
-}
-
-// watching is a WATCH under way.
-type watching struct {
-	keys  []slotlock.Key
-	slot  int
-	epoch uint64
-}
-
-func (x *watching) send(l *loop, r *request, group int16, frame []byte) {
-	s := r.s
-	w := s.watch
-	if w == nil {
-		on, err := l.borrow(group, s.proto)
-		if err != nil {
-			r.Fail(err, false)
-			return
-		}
-		w = &watch{on: on, slot: x.slot, epoch: x.epoch}
-		s.watch = w
-	} else if w.on.key.group != l.table.Groups[group].ID || !w.on.sound() {
-		w.lost = true
-	}
-	w.keys = append(w.keys, x.keys...)
-	if w.lost {
-		l.releaseHoldsOf(r)
-		r.op = nil
-		r.finish(okReply)
+	on := x.on
+	if x.on = nil; on == nil {
 		return
 	}
-	r.flying = true
-	w.on.send(r, r.motionDB(), frame, 0, 0)
-}
-
-func (x *watching) reply(r *request, b []byte, last bool) bool {
-	if r.s.gone && last {
-		r.s.unwatch()
-	}
-	return true
-}
-
-func (x *watching) dropped(r *request) {
-	if w := r.s.watch; w != nil {
-		w.lost = true
-	}
-	if r.s.gone {
-		r.s.unwatch()
+	if x.sent {
+		r.s.l.giveBack(on)
+	} else {
+		r.s.l.giveBackWatching(on)
 	}
 }
 

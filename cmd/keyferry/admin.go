@@ -26,6 +26,7 @@ import (
 type remote struct {
 	addr, password string
 	json           bool
+	patience       time.Duration // with the answer to one command
 }
 
 func (r *remote) flags(c *cobra.Command) {
@@ -34,14 +35,16 @@ func (r *remote) flags(c *cobra.Command) {
 		def = "127.0.0.1:7381"
 	}
 	c.PersistentFlags().StringVar(&r.addr, "admin", def, "admin address of the gateway")
-	c.PersistentFlags().StringVar(&r.password, "password", os.Getenv("KEYFERRY_ADMIN_PASSWORD"), "admin password")
+	c.PersistentFlags().StringVar(&r.password, "password", os.Getenv("KEYFERRY_ADMIN_PASSWORD"), "admin password (better: KEYFERRY_ADMIN_PASSWORD)")
+	c.PersistentFlags().Lookup("password").DefValue = "" // which --help would show
 	c.PersistentFlags().BoolVar(&r.json, "json", false, "print JSON")
+	r.patience = 15 * time.Second
 }
 
 // ask sends PROXY args and returns the reply.
 func (r *remote) ask(ctx context.Context, args ...string) (any, error) {
 	c := redis.NewClient(&redis.Options{Addr: r.addr, Password: r.password, Protocol: 2, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1,
-		DialTimeout: 3 * time.Second, ReadTimeout: 15 * time.Second,
+		DialTimeout: 3 * time.Second, ReadTimeout: r.patience,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
 	defer c.Close()
 	cmd := []any{"PROXY"}
@@ -154,8 +157,49 @@ func slotCommand() *cobra.Command {
 					rows = append(rows, []string{fmt.Sprintf("%d-%d", s.First, s.Last), s.Group, s.State, s.Target, s.Job})
 				}
 				return table(cmd.OutOrStdout(), "SLOTS\tGROUP\tSTATE\tTARGET\tJOB", rows)
-			}})
+			}}, slotCheckCommand(r))
 	return c
+}
+
+// lookPatience is how long a verb that looks at every key may take.
+const lookPatience = time.Hour
+
+func slotCheckCommand(r *remote) *cobra.Command {
+	var fix string
+	c := &cobra.Command{Use: "check", Short: "Look through all keys for those that sit in a group that does not own them", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			args := []string{"SLOT", "CHECK"}
+			switch fix {
+			case "":
+			case "twins":
+				args = append(args, "FIX")
+			case "drop", "adopt":
+				args = append(args, "FIX", fix)
+			default:
+				return errUsage{fmt.Errorf("--fix %s: want twins, drop or adopt", fix)}
+			}
+			return r.orphans(cmd, args...)
+		}}
+	c.Flags().StringVar(&fix, "fix", "", "twins: remove those that the owner has as well; drop: the others too; adopt: bring the others to the owner")
+	return c
+}
+
+// orphans prints the answer of a verb that looks for keys where they do not belong.
+func (r *remote) orphans(cmd *cobra.Command, args ...string) error {
+	r.patience = lookPatience
+	var list []migrator.Orphans
+	if done, err := r.rows(cmd, &list, args...); done || err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, o := range list {
+		row := []string{o.Group}
+		for _, n := range []int64{o.Scanned, o.Twins, o.Alone, o.Removed, o.Adopted} {
+			row = append(row, strconv.FormatInt(n, 10))
+		}
+		rows = append(rows, append(row, fmt.Sprintf("%q", o.Sample)))
+	}
+	return table(cmd.OutOrStdout(), "GROUP\tKEYS\tTWINS\tALONE\tREMOVED\tADOPTED\tSUCH AS", rows)
 }
 
 // printFields prints a flat list of names and values.
@@ -196,7 +240,10 @@ func migrateCommand() *cobra.Command {
 			if verify != "" {
 				args = append(args, "VERIFY", verify)
 			}
-			return r.plansOrIDs(cmd, args, dry)
+			if dry {
+				return r.check(cmd, args...)
+			}
+			return r.plansOrIDs(cmd, args, false)
 		}}
 	r.flags(c)
 	c.Flags().StringVar(&to, "to", "", "group that gets the slots")
@@ -204,7 +251,7 @@ func migrateCommand() *cobra.Command {
 	c.Flags().StringVar(&durability, "durability", "", "what the target must have done with a key before the source gives it up: auto, none, replica or aof")
 	c.Flags().StringVar(&verify, "verify", "", "compare keys before the source gives them up: sample=1% or full")
 	c.Flags().BoolVar(&purge, "purge", false, "remove keys of the slots that the target holds already")
-	c.Flags().BoolVar(&dry, "dryrun", false, "show what would move, and move nothing")
+	c.Flags().BoolVar(&dry, "dryrun", false, "check both ends, as keyferry check does, and move nothing")
 	return c
 }
 

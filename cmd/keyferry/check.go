@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -21,15 +22,11 @@ func checkCommand() *cobra.Command {
 			if to == "" {
 				return errUsage{errors.New("--to <group> is needed")}
 			}
-			args := []string{"MIGRATE", a[0], "TO", to, "DRYRUN"}
+			args := []string{"MIGRATE", a[0], "TO", to}
 			if purge {
 				args = append(args, "PURGE")
 			}
-			var reports []migrator.Report
-			if done, err := r.rows(cmd, &reports, args...); done || err != nil {
-				return err
-			}
-			return printReports(cmd, reports)
+			return r.check(cmd, args...)
 		}}
 	r.flags(c)
 	c.Flags().StringVar(&to, "to", "", "group that is to get the slots")
@@ -37,9 +34,32 @@ func checkCommand() *cobra.Command {
 	return c
 }
 
-func printReports(cmd *cobra.Command, reports []migrator.Report) error {
+// check prints what stands against a migration; errRefused if that is enough to refuse it.
+func (r *remote) check(cmd *cobra.Command, args ...string) error {
+	var reports []migrator.Report
+	v, err := r.ask(cmd.Context(), append(args, "DRYRUN", "JSON")...)
+	if err != nil {
+		return err
+	}
+	text, _ := v.(string)
+	if err := json.Unmarshal([]byte(text), &reports); err != nil {
+		return err
+	}
+	if r.json {
+		fmt.Fprintln(cmd.OutOrStdout(), text)
+	} else {
+		printReports(cmd, reports)
+	}
+	for _, p := range reports {
+		if !p.OK {
+			return errRefused
+		}
+	}
+	return nil
+}
+
+func printReports(cmd *cobra.Command, reports []migrator.Report) {
 	out := cmd.OutOrStdout()
-	refused := false
 	for _, p := range reports {
 		fmt.Fprintf(out, "%s → %s: about %s keys, %s bytes, %s s\n", p.Source, p.Target, known(p.Keys), known(p.Bytes), known(p.Seconds))
 		for _, f := range p.Findings {
@@ -51,12 +71,7 @@ func printReports(cmd *cobra.Command, reports []migrator.Report) error {
 		if len(p.Findings) == 0 {
 			fmt.Fprintln(out, "  nothing stands against it")
 		}
-		refused = refused || !p.OK
 	}
-	if refused {
-		return errRefused
-	}
-	return nil
 }
 
 func known(n int64) string {

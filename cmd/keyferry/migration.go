@@ -49,7 +49,8 @@ func migrationCommand() *cobra.Command {
 				return err
 			}
 			return printFields(cmd.OutOrStdout(), v, false)
-		}}, cancelCommand(r), logCommand(r), limitCommand(r), watchCommand(r))
+		}}, &cobra.Command{Use: "verify <id>", Short: "Look for keys that an ended job has left behind", Args: exactly(1),
+		RunE: func(cmd *cobra.Command, a []string) error { return r.orphans(cmd, "MIGRATION", "VERIFY", a[0]) }}, cancelCommand(r), logCommand(r), limitCommand(r), watchCommand(r))
 	return c
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"io"
+	"strings"
 	"testing"
 )
 
@@ -26,6 +28,23 @@ func TestExitCodes(t *testing.T) {
 		}
 		if got != x.want {
 			t.Errorf("keyferry %q: exit code %d, want %d", x.args, got, x.want)
+		}
+	}
+}
+
+// TestHelpKeepsThePassword that the environment gives.
+func TestHelpKeepsThePassword(t *testing.T) {
+	t.Setenv("KEYFERRY_ADMIN_PASSWORD", "sekret")
+	for _, verb := range []string{"group", "slot", "migrate", "migration", "rebalance", "check"} {
+		var out bytes.Buffer
+		c := root()
+		c.SetArgs([]string{verb, "--help"})
+		c.SetOut(&out)
+		if err := c.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(out.String(), "sekret") {
+			t.Errorf("keyferry %s --help shows the password:\n%s", verb, out.String())
 		}
 	}
 }

@@ -115,6 +115,9 @@ func statusFields(j migrator.Status) []any {
 	if j.Stalled != nil {
 		f = append(f, "stalled", j.Stalled.String())
 	}
+	if j.Advice != "" {
+		f = append(f, "advice", j.Advice)
+	}
 	for _, b := range j.BigKeyList {
 		f = append(f, "big_key", fmt.Sprintf("db %d %q %d bytes", b.DB, b.Key, b.Bytes))
 	}

@@ -35,8 +35,9 @@ type Server struct {
 	Plane    *proxy.Server
 	Log      *zap.Logger
 
-	ln net.Listener
-	wg sync.WaitGroup
+	ln    net.Listener
+	wg    sync.WaitGroup
+	ended chan struct{} // closed by Stop
 
 	mu    sync.Mutex // protects conns
 	conns map[net.Conn]struct{}
@@ -53,6 +54,7 @@ func (s *Server) Start(addr string) error {
 		return err
 	}
 	s.ln = ln
+	s.ended = make(chan struct{})
 	s.conns = make(map[net.Conn]struct{})
 	s.wg.Go(func() {
 		err := redcon.Serve(guard{ln, s}, s.handle, func(redcon.Conn) bool { return true }, nil)
@@ -68,6 +70,7 @@ func (s *Server) Addr() string { return s.ln.Addr().String() }
 
 // Stop closes the listener and every connection.
 func (s *Server) Stop() {
+	close(s.ended)
 	_ = s.ln.Close()
 	s.mu.Lock()
 	for c := range s.conns {
@@ -83,24 +86,43 @@ type guard struct {
 	s *Server
 }
 
+// acceptPause is how long nothing is accepted after that has failed, for want of
+// descriptors most likely: redcon would try again at once.
+const acceptPause = 50 * time.Millisecond
+
 func (g guard) Accept() (net.Conn, error) {
 	c, err := g.Listener.Accept()
 	if err != nil {
+		if !errors.Is(err, net.ErrClosed) {
+			g.s.Log.Warn("an admin connection could not be accepted", zap.Error(err))
+			select {
+			case <-g.s.ended:
+			case <-time.After(acceptPause):
+			}
+		}
 		return nil, err
 	}
-	gc := &guardedConn{Conn: c, s: g.s, scan: resp.RequestScanner{MaxBulk: 1 << 20, MaxArgs: 1024}}
+	gc := &guardedConn{Conn: c, s: g.s, authed: g.s.Password == ""}
 	g.s.mu.Lock()
 	g.s.conns[gc] = struct{}{}
 	g.s.mu.Unlock()
 	return gc, nil
 }
 
+// Limits of a request. That of all its bytes is far above a list of all slots one by one.
+const (
+	maxBulk    = 1 << 20
+	maxArgs    = 1024
+	maxRequest = 4 << 20
+)
+
 type guardedConn struct {
 	net.Conn
-	s    *Server
-	scan resp.RequestScanner
-	in   []byte // received, not yet scanned to the end of a frame
-	out  []byte // whole frames for redcon
+	s      *Server
+	authed bool
+	scan   resp.RequestScanner
+	in     []byte // received, not yet scanned to the end of a frame
+	out    []byte // whole frames for redcon
 }
 
 func (c *guardedConn) Close() error {
@@ -110,42 +132,56 @@ func (c *guardedConn) Close() error {
 	return c.Conn.Close()
 }
 
+// Read is called by redcon between the commands that it hands to handle.
 func (c *guardedConn) Read(p []byte) (int, error) {
-	for len(c.out) == 0 {
+	for {
+		if bad := c.frames(); bad != "" {
+			_, _ = c.Conn.Write(resp.AppendErr(nil, bad))
+			return 0, net.ErrClosed
+		}
+		if len(c.out) > 0 {
+			break
+		}
 		n, err := c.Conn.Read(p)
 		if err != nil {
 			return 0, err
 		}
 		c.in = append(c.in, p[:n]...)
-		for len(c.in) > 0 {
-			n, st := c.scan.Scan(c.in)
-			if st == resp.Again {
-				break
-			}
-			if st == resp.Invalid {
-				_, _ = c.Conn.Write(resp.AppendErr(nil, c.scan.ErrText()))
-				return 0, net.ErrClosed
-			}
-			if args := c.scan.Args(); len(args) > 0 {
-				c.out = resp.AppendRequest(c.out, args...)
-			}
-			c.in = c.in[n:]
-		}
 	}
 	n := copy(p, c.out)
 	c.out = c.out[n:]
 	return n, nil
 }
 
-// connState is kept in redcon's connection context.
-type connState struct{ authed bool }
+// frames passes on what is whole: one at a time before the password was given, since what
+// may follow depends on it.
+func (c *guardedConn) frames() (bad string) {
+	c.scan.MaxBulk, c.scan.MaxArgs = maxBulk, maxArgs
+	if !c.authed {
+		c.scan.MaxBulk, c.scan.MaxArgs = resp.UnauthMaxBulk, resp.UnauthMaxArgs
+	}
+	for len(c.in) > 0 && (c.authed || len(c.out) == 0) {
+		n, st := c.scan.Scan(c.in)
+		switch {
+		case st == resp.Invalid && len(c.out) > 0:
+			return "" // said when what came before has been answered
+		case st == resp.Invalid:
+			return c.scan.ErrText()
+		case st == resp.Again && len(c.in) > maxRequest:
+			return "ERR Protocol error: too big request"
+		case st == resp.Again:
+			return ""
+		}
+		if args := c.scan.Args(); len(args) > 0 {
+			c.out = resp.AppendRequest(c.out, args...)
+		}
+		c.in = c.in[n:]
+	}
+	return ""
+}
 
 func (s *Server) handle(c redcon.Conn, cmd redcon.Command) {
-	st, _ := c.Context().(*connState)
-	if st == nil {
-		st = &connState{authed: s.Password == ""}
-		c.SetContext(st)
-	}
+	st := c.NetConn().(*guardedConn)
 	args := make([]string, len(cmd.Args))
 	for i, a := range cmd.Args {
 		args[i] = string(a)
@@ -186,13 +222,13 @@ func (s *Server) handle(c redcon.Conn, cmd redcon.Command) {
 	}
 }
 
-func (s *Server) auth(c redcon.Conn, st *connState, args []string) {
+func (s *Server) auth(c redcon.Conn, st *guardedConn, args []string) {
 	switch {
 	case len(args) != 2 && len(args) != 3:
 		c.WriteError("ERR wrong number of arguments for 'auth' command")
 	case s.Password == "":
 		c.WriteError("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
-	case subtle.ConstantTimeCompare([]byte(args[len(args)-1]), []byte(s.Password)) != 1:
+	case subtle.ConstantTimeCompare([]byte(args[len(args)-1]), []byte(s.Password)) != 1, len(args) == 3 && args[1] != "default":
 		c.WriteError("WRONGPASS invalid username-password pair or user is disabled.")
 	default:
 		st.authed = true
@@ -230,8 +266,9 @@ func (s *Server) write(c redcon.Conn, v any) {
 	}
 }
 
-// hasCode reports whether an error text begins with a code in capitals.
+// hasCode reports whether an error text begins with a code. Words of our own that stand in
+// capitals are none: RATE "x": want …
 func hasCode(text string) bool {
 	word, _, _ := strings.Cut(text, " ")
-	return len(word) > 2 && word == strings.ToUpper(word) && strings.IndexFunc(word, func(r rune) bool { return r < 'A' || r > 'Z' }) < 0
+	return word == "ERR" || word == "TRYAGAIN" || word == "CLUSTERDOWN"
 }

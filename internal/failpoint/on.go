@@ -17,6 +17,7 @@ type point struct {
 	on    bool
 	sleep time.Duration
 	at    int // acts when reached for this time, counted from 1
+	fails int // so many times it fails
 	hits  int
 }
 
@@ -39,6 +40,8 @@ func parse(env string) map[string]*point {
 		}
 		if d, ok := strings.CutPrefix(act, "sleep:"); ok {
 			p.sleep, _ = time.ParseDuration(d)
+		} else if n, ok := strings.CutPrefix(act, "fail:"); ok {
+			p.fails, _ = strconv.Atoi(n)
 		} else {
 			p.kill, p.on = act == "kill", act == "on"
 		}
@@ -75,4 +78,16 @@ func On(name string) bool {
 	defer mu.Unlock()
 	p := points[name]
 	return p != nil && p.on
+}
+
+// Fails reports whether what comes here is to fail this time.
+func Fails(name string) bool {
+	mu.Lock()
+	defer mu.Unlock()
+	p := points[name]
+	if p == nil || p.fails == 0 {
+		return false
+	}
+	p.fails--
+	return true
 }

@@ -48,7 +48,7 @@ type Gateway struct {
 // directory is in use or unreadable, an address is taken.
 func Start(c conf.Config, log *zap.Logger) (*Gateway, error) {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("data-dir: %w", err)
 	}
 	store, err := topology.OpenBolt(c.DataDir)
 	if err != nil {
@@ -116,11 +116,11 @@ func (g *Gateway) start(c conf.Config) error {
 	g.Manager.SetSlotOps(func() []float32 { return g.observer.Last().Heat })
 	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
 	if err := g.Proxy.Start(); err != nil {
-		return err
+		return fmt.Errorf("the clients' address (listen): %w", err)
 	}
 	if err := g.Admin.Start(c.Admin); err != nil {
 		_ = g.Proxy.Stop(ctx)
-		return err
+		return fmt.Errorf("the admin address (admin): %w", err)
 	}
 	go func() { g.ended <- g.Manager.Run(ctx, g.Proxy.Apply) }()
 	g.watching.Go(func() { g.observer.Run(ctx) })

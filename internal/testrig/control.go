@@ -76,6 +76,15 @@ func (r *Rig) AwaitDone() {
 	})
 }
 
+// Unlimited takes the rate away from jobs that were slow on purpose until now, and are not to
+// be waited for any longer.
+func (r *Rig) Unlimited() {
+	r.T.Helper()
+	for _, j := range r.Jobs() {
+		_, _ = r.ProxyErr("MIGRATION", "LIMIT", j.ID, "RATE", "0") // it may have ended
+	}
+}
+
 func allDone(jobs []migrator.Status) (bool, error) {
 	for _, j := range jobs {
 		if j.Phase == topology.Failed {

@@ -19,6 +19,10 @@ import (
 // binary is the gateway, built once by Main.
 var binary string
 
+// Lasting is a directory for what is to be there when the tests are over; temporary files of
+// tests may be in memory.
+var Lasting = os.TempDir()
+
 // Main is the TestMain of a package whose tests use rigs: it builds the gateway, runs the
 // tests and returns the exit code.
 func Main(m *testing.M) int {
@@ -35,6 +39,7 @@ func Main(m *testing.M) int {
 	if err := build.Run(); err != nil {
 		return 1
 	}
+	defer intoMemory()()
 	return m.Run()
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"keyferry/internal/testrig"
 )
 
 var (
@@ -74,7 +76,7 @@ func (w *world) report() {
 		w.t.Errorf("errors that no Redis gives: %v", w.odd)
 	}
 	if w.t.Failed() {
-		name := fmt.Sprintf("%s/keyferry-chaos-%d.log", os.TempDir(), w.seed)
+		name := fmt.Sprintf("%s/keyferry-chaos-%d.log", testrig.Lasting, w.seed)
 		if err := os.WriteFile(name, []byte(w.between(0, w.since())), 0o644); err == nil {
 			w.t.Logf("all that was done: %s", name)
 		}

@@ -66,6 +66,7 @@ func (r *rig) proxy(args ...any) any               { r.t.Helper(); return r.Prox
 func (r *rig) jobs() []migrator.Status             { return r.Jobs() }
 func (r *rig) await(what string, cond func() bool) { r.t.Helper(); r.Await(what, cond) }
 func (r *rig) awaitDone()                          { r.t.Helper(); r.AwaitDone() }
+func (r *rig) unlimited()                          { r.t.Helper(); r.Unlimited() }
 func (r *rig) gatewayInfo(field string) int        { r.t.Helper(); return r.Info(field) }
 func (r *rig) bounce(n int)                        { r.t.Helper(); r.Bounce(n) }
 func (r *rig) placesRight()                        { r.t.Helper(); r.PlacesRight() }

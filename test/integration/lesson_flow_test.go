@@ -61,7 +61,7 @@ func (r *rig) traffic(clients, keys, size int, mine func(slot int) bool) func() 
 // why, and stays within its memory; clients of another group have no errors; the job is
 // never failed, and when the target is well the mover is at full speed again.
 func lessonStarvedTarget(t *testing.T) {
-	const keys = 60_000
+	const keys = 40_000
 	r := newRig(t, 3)
 	r.fill(keys, 100)
 	r.proxy("MIGRATE", "12000-16383", "TO", "g3")
@@ -107,7 +107,7 @@ func lessonStarvedTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.await("full speed again", func() bool { j := r.job(); return j.Flow.Share == 1 || j.Phase == topology.Done })
-	r.proxy("MIGRATION", "LIMIT", id, "RATE", "0")
+	r.unlimited()
 	r.awaitDone()
 	n, errs := stop()
 	if len(errs) > 0 || n == 0 {

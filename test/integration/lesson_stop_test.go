@@ -104,6 +104,7 @@ func lessonStalled(t *testing.T) {
 	if err := r.servers[1].Continue(); err != nil {
 		t.Fatal(err)
 	}
+	r.unlimited()
 	r.awaitDone()
 	var names []string
 	for _, e := range r.history(id) {
@@ -170,6 +171,7 @@ func lessonStopIsBounded(t *testing.T) {
 			if err := heal(); err != nil {
 				t.Fatal(err)
 			}
+			r.unlimited()
 			r.proxy("MIGRATION", "RESUME", id)
 			r.awaitDone()
 			r.never(id, topology.Failed)
@@ -261,6 +263,7 @@ func lessonInDoubt(t *testing.T) {
 	}
 	r.start("")
 	r.await("the job to be there", func() bool { return len(r.jobs()) == 1 })
+	r.unlimited()
 	r.proxy("MIGRATION", "RESUME", id)
 	r.awaitDone()
 	if n := len(r.job().InDoubt); n > 0 {

@@ -46,6 +46,7 @@ func TestTargetAwayAtRestart(t *testing.T) {
 	if err := r.servers[1].Restart(); err != nil {
 		t.Fatal(err)
 	}
+	r.unlimited()
 	r.awaitDone()
 	for i := range 1000 {
 		if v, err := c.Get(ctx, fmt.Sprintf("k%d", i)).Int(); err != nil || v != i {
@@ -94,10 +95,10 @@ func TestClientsThatVanish(t *testing.T) {
 		t.Fatal(err)
 	}
 	requests := []string{
-		strings.Repeat("GET big\r\nGET small\r\n", 20), strings.Repeat("INCR n\r\n", 5000), strings.Repeat("COMMAND\r\n", 10),
-		strings.Repeat("MGET big small n none\r\n", 20), "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$5000000\r\nabc",
+		strings.Repeat("GET big\r\nGET small\r\n", 10), strings.Repeat("INCR n\r\n", 5000), strings.Repeat("COMMAND\r\n", 10),
+		strings.Repeat("MGET big small n none\r\n", 10), "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$5000000\r\nabc",
 	}
-	for round := range 200 {
+	for round := range 120 {
 		if round == 50 {
 			r.proxy("MIGRATE", "0-16383", "TO", "g2")
 		}

@@ -49,10 +49,11 @@ func TestRevert(t *testing.T) {
 }
 
 // TestRevertKilled kills the gateway at each stage of a revert; it finishes by itself.
+// Keys go one by one, more than 200 there and as many back, so that the 350th is on its way back.
 func TestRevertKilled(t *testing.T) {
-	for _, point := range []string{"job.reverting.persist.before=kill@2", "job.turn.stored=kill", "move.restore.after=kill@40", "job.reverted.before=kill", "job.reverted.persist.after=kill"} {
+	for _, point := range []string{"job.reverting.persist.before=kill@2", "job.turn.stored=kill", "move.restore.after=kill@350", "job.reverted.before=kill", "job.reverted.persist.after=kill"} {
 		t.Run(point, func(t *testing.T) {
-			r := newRig(t, 2, "--set", "migration.batch-max-keys=32")
+			r := newRig(t, 2, "--set", "migration.batch-max-keys=1")
 			r.kill()
 			r.start(point)
 			_, finish := r.oracle(bench.OracleConfig{Keys: 1500, Clients: 4, Pipeline: 3, Rate: 2000})
@@ -69,9 +70,10 @@ func TestRevertKilled(t *testing.T) {
 			})
 			r.start("")
 			r.await("the job to be there", func() bool { return len(r.jobs()) == 1 })
-			if !last(r).Phase.Ended() {
-				r.proxy("MIGRATION", "CANCEL", id, "REVERT") // again, if it was not stored
-			}
+			r.await("the order to be taken again, if it was not stored", func() bool {
+				_, err := r.proxyErr("MIGRATION", "CANCEL", id, "REVERT")
+				return err == nil || last(r).Phase.Ended() // it may have ended by now
+			})
 			r.awaitReverted()
 			finish()
 			r.placesRight()

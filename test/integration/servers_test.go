@@ -115,6 +115,7 @@ func TestSourceFromOlderDump(t *testing.T) {
 	if err := r.servers[0].Restart(); err != nil { // loads dump.rdb
 		t.Fatal(err)
 	}
+	r.unlimited()
 	r.awaitDone()
 	for i := range n {
 		got, err := c.Get(ctx, fmt.Sprintf("k%d", i)).Result()

@@ -173,13 +173,13 @@ func TestScansDuringMigrations(t *testing.T) {
 			r.awaitDone()
 		}
 	}()
-	for round := range 50 {
+	scan := func(round int) error {
 		seen := make([]bool, keys)
 		n, cursor := 0, uint64(0)
 		for {
 			page, next, err := c.Scan(bg, cursor, "stable*", int64(200+round*100)).Result()
 			if err != nil {
-				t.Fatalf("scan %d: %v", round, err)
+				return err
 			}
 			for _, k := range page {
 				if i, err := strconv.Atoi(k[len("stable"):]); err == nil && !seen[i] {
@@ -192,9 +192,22 @@ func TestScansDuringMigrations(t *testing.T) {
 			}
 		}
 		if n != keys {
-			t.Fatalf("scan %d saw %d of %d keys", round, n, keys)
+			return fmt.Errorf("it saw %d of %d keys", n, keys)
 		}
+		return nil
 	}
+	var scanners sync.WaitGroup
+	for first := range 5 { // each makes ten
+		scanners.Go(func() {
+			for round := first; round < 50; round += 5 {
+				if err := scan(round); err != nil {
+					t.Errorf("scan %d: %v", round, err)
+					return
+				}
+			}
+		})
+	}
+	scanners.Wait()
 	if n := len(c.Keys(bg, "stable*").Val()); n != keys {
 		t.Errorf("KEYS saw %d of %d keys", n, keys)
 	}

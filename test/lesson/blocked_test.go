@@ -1,6 +1,7 @@
 package lesson
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,10 +9,12 @@ import (
 
 	"keyferry/internal/faultproxy"
 	"keyferry/internal/topology"
+	"keyferry/migrator"
 )
 
 // everyPhaseBlocked: S5.3. In each phase, each server falls silent. The attempt ends by its
-// deadline, the status says who is silent, and the job goes on by itself afterwards.
+// deadline, the status says who is silent and what to do, and the job goes on by itself
+// afterwards.
 func everyPhaseBlocked(t *testing.T) {
 	const n, size = 500, 10
 	for _, c := range []struct {
@@ -22,31 +25,103 @@ func everyPhaseBlocked(t *testing.T) {
 		{topology.Preparing, "source"}, {topology.Preparing, "target"},
 		{topology.Bulk, "source"}, {topology.Bulk, "target"},
 		{topology.Tail, "source"}, // with nothing left to move, the target is not asked
+		{topology.Reverting, "source"}, {topology.Reverting, "target"},
 	} {
 		t.Run(fmt.Sprintf("%s, %s", c.phase, c.origin), func(t *testing.T) {
 			party := map[string]int{"source": 0, "target": 1}[c.origin]
 			point := "job." + string(c.phase) + ".persist.after"
-			r := newRig(t, 2, quick...)
+			r := newRig(t, 2, append(quick, "migration.batch-max-keys=32")...)
 			r.fill(n, size)
 			r.Kill()
 			r.Start(point + "=sleep:1s")
-			r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "5000")
+			end := topology.Done
+			if c.phase == topology.Reverting {
+				end = topology.Reverted
+				id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "100").(string)
+				r.Await("some keys to move", func() bool { return r.job().KeysMoved > 0 })
+				done := make(chan error, 1)
+				go func() { _, err := r.ProxyErr("MIGRATION", "CANCEL", id, "REVERT"); done <- err }()
+				defer func() { r.must(<-done) }()
+			} else {
+				r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "5000")
+			}
 			r.said("failpoint " + point)
 			r.links[party].SetBoth(faultproxy.Fault{Blackhole: true})
-			var e *topology.JobError
+			var j migrator.Status
 			r.Await("the attempt to end and to say why", func() bool {
-				j := r.job()
-				e = j.FirstError
-				return j.Phase == topology.Backoff && e != nil && j.Attempt > 0 && j.NextTryAtMs > 0
+				j = r.job()
+				return j.Phase == topology.Backoff && j.FirstError != nil && j.Attempt > 0 && j.NextTryAtMs > 0
 			})
-			if e.Origin != c.origin || e.Code != "TIMEOUT" || e.Text == "" {
+			if e := j.FirstError; e.Origin != c.origin || e.Code != "TIMEOUT" || e.Text == "" {
 				t.Errorf("first error %+v, want a time-out of the %s", e, c.origin)
 			}
+			if !strings.Contains(j.Advice, c.origin) {
+				t.Errorf("the advice is %q", j.Advice)
+			}
 			r.heal(party)
-			r.AwaitDone()
+			r.Await("the job to come to its end", func() bool { return r.job().Phase == end })
 			r.allThere(n, size)
 		})
 	}
+}
+
+// storeBlocked: S5.3. In each phase the store does not answer for a while. The status names
+// it, says how long and what to do, clients are served meanwhile, and the job goes on.
+func storeBlocked(t *testing.T) {
+	const n, size = 300, 10
+	phases := []topology.Phase{topology.Queued, topology.Preflight, topology.Preparing, topology.Bulk, topology.Tail, topology.Verifying, topology.Done}
+	var points []string
+	for _, p := range phases[1:] {
+		points = append(points, "job."+string(p)+".persist.before=sleep:1200ms")
+	}
+	r := newRig(t, 2, append(quick, "migration.stalled-after=500ms")...)
+	r.fill(n, size)
+	r.Kill()
+	r.Start(strings.Join(points, ";"))
+	r.Proxy("MIGRATE", "0-16383", "TO", "g2")
+	c := r.Client()
+	stalledIn := map[topology.Phase]bool{}
+	r.Await("the job to be done", func() bool {
+		if err := c.Set(context.Background(), "meanwhile", "x", 0).Err(); err != nil {
+			t.Errorf("a client: %v", err)
+		}
+		j := r.job()
+		if s := j.Stalled; s != nil && s.Silent == "store" && s.SilentMs > 0 && strings.Contains(j.Advice, "disk") {
+			stalledIn[j.Phase] = true
+		}
+		return j.Phase == topology.Done
+	})
+	for _, p := range phases[:len(phases)-1] {
+		if !stalledIn[p] {
+			t.Errorf("in the phase %s nobody said that the store is silent", p)
+		}
+	}
+	r.allThere(n, size)
+}
+
+// storeFails: S5.3. The store answers with errors for a while. They are told as its, and
+// neither the job nor a client is lost for it.
+func storeFails(t *testing.T) {
+	const n, size, times = 300, 10, 5
+	r := newRig(t, 2, quick...)
+	r.fill(n, size)
+	r.Kill()
+	r.Start("store=fail:" + fmt.Sprint(times))
+	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2").(string)
+	r.Await("the store's error to be told", func() bool {
+		e := r.job().NowFirstErr
+		return e != nil && e.Origin == "store" && e.Text != ""
+	})
+	r.AwaitDone()
+	if j := r.job(); j.ErrorCounts["store IO"] != times || j.Attempt != 0 {
+		t.Errorf("errors %v, attempt %d", j.ErrorCounts, j.Attempt)
+	}
+	for _, e := range r.history(id) {
+		if e.To == topology.Backoff || e.To == topology.Failed {
+			t.Errorf("the job went to %s: %+v", e.To, e.Error)
+		}
+	}
+	r.allThere(n, size)
 }
 
 // stepPartyKills: S5.3. At each step of a key's move each server is killed, and in another

@@ -37,6 +37,8 @@ func TestLesson(t *testing.T) {
 		{"S4.3", scanCutShort},
 		{"S5.1", everyPreparationReplyLost},
 		{"S5.3", everyPhaseBlocked},
+		{"S5.3/store", storeBlocked},
+		{"S5.3/store fails", storeFails},
 		{"S5.3/kill", stepPartyKills},
 	} {
 		t.Run(l.name, l.run)

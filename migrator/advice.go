@@ -1,0 +1,67 @@
+package migrator
+
+import (
+	"fmt"
+
+	"keyferry/internal/topology"
+)
+
+// advices say what to do about an error, by its code; %s is where it came from, which is a
+// group's server. What passes by itself is said to.
+var advices = map[string]string{
+	"TIMEOUT":    "see whether the %s's server answers, and the way to it; the job goes on by itself when it does",
+	"IO":         "see whether the %s's server runs, and the way to it; the job goes on by itself when it does",
+	"OOM":        "raise the %s's maxmemory, or free some; the job goes on by itself when there is room",
+	"READONLY":   "the %s has become a replica: make it a primary again; the job goes on by itself",
+	"LOADING":    "wait until the %s has loaded its data; the job goes on by itself",
+	"BUSY":       "a script holds up the %s: wait, or SCRIPT KILL; the job goes on by itself",
+	"MASTERDOWN": "mend the link of the %s to its primary, or make it one; the job goes on by itself",
+	"MISCONF":    "the %s can't write its snapshot: see its disk and its log; the job goes on by itself",
+	"NOREPLICAS": "the %s has too few replicas: see min-replicas-to-write; the job goes on by itself",
+	"NOPERM":     "let the user of the %s's group use the command (ACL SETUSER), then MIGRATION RESUME",
+	"NOAUTH":     "give the %s's group its password, then MIGRATION RESUME",
+	"WRONGPASS":  "give the %s's group its password, then MIGRATION RESUME",
+	"PREFLIGHT":  "mend what it says of the %s, then MIGRATION RESUME; MIGRATE … DRYRUN looks without a job",
+}
+
+const (
+	storeAdvice   = "see whether the disk under data-dir has room and answers; stable slots are served meanwhile"
+	gatewayAdvice = "see the gateway's log"
+)
+
+// advise says what to do about an error.
+func advise(origin, code string) string {
+	switch origin {
+	case fromStore:
+		return storeAdvice
+	case fromSource, fromTarget:
+		if text, ok := advices[code]; ok {
+			return fmt.Sprintf(text, origin)
+		}
+		return fmt.Sprintf("see the log of the %s's server", origin)
+	}
+	return gatewayAdvice
+}
+
+// advise says what to do about a stall: about who is silent, or else the last error.
+func (s *Stall) advise() {
+	switch {
+	case s.Silent != "":
+		s.Advice = advise(s.Silent, "TIMEOUT")
+	case s.LastError != nil:
+		s.Advice = advise(s.LastError.Origin, s.LastError.Code)
+	}
+}
+
+// advice is for a job that waits, has failed or is stalled; else "". Manager.mu is held.
+func (r *runner) advice(s *Stall) string {
+	if s != nil {
+		return s.Advice
+	}
+	switch e := r.job.FirstError; {
+	case e == nil:
+	case r.job.Phase == topology.Backoff, r.job.Phase == topology.Failed, r.job.Phase == topology.Paused && r.job.Reason == ReasonTargetOOM:
+		return advise(e.Origin, e.Code)
+	}
+	return ""
+}

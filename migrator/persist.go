@@ -1,0 +1,113 @@
+package migrator
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/failpoint"
+	"keyferry/internal/topology"
+)
+
+// step applies an event: the new job is stored first, and only then true here.
+func (r *runner) step(ctx context.Context, ev Event) error {
+	ev.AtMs = time.Now().UnixMilli()
+	if r.mover != nil {
+		s := &r.mover.stats
+		ev.Moved, ev.Bytes = s.firstKeys+s.keys.Load(), s.firstBytes+s.bytes.Load()
+	}
+	var first *topology.JobError
+	first, ev.Counts = r.errs.take()
+	if ev.Err != nil {
+		ev.First = first
+	}
+	next, err := Step(r.job, ev)
+	if err != nil {
+		return err
+	}
+	if err := r.persist(ctx, next); err != nil {
+		return err
+	}
+	failpoint.Hit("job." + string(next.Phase) + ".persist.after")
+	if next.Phase != r.job.Phase {
+		r.logPhase(next, ev)
+	}
+	if ev.Kind != Failure && ev.Kind != Due {
+		r.progressMs.Store(ev.AtMs)
+	}
+	from := r.job.Phase
+	r.setJob(next)
+	r.m.record(ctx, jobEvent(from, next, ev))
+	return nil
+}
+
+// storing notes that the store is at work, for the watchdog; done when it no longer is.
+func (r *runner) storing() (done func()) {
+	r.storingMs.Store(time.Now().UnixMilli())
+	return func() { r.storingMs.Store(0) }
+}
+
+// persist stores the job, and the flip with it when it is done. While the store fails it
+// tries again.
+func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
+	defer r.storing()()
+	failpoint.Hit("job." + string(next.Phase) + ".persist.before")
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		err = r.update(ctx, next)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		r.errs.add(at(fromStore, err))
+		r.m.log.Error("job could not be stored; will try again", zap.String("job", r.job.ID), zap.Error(err))
+		sleep(ctx, pause)
+	}
+}
+
+func (r *runner) update(ctx context.Context, next topology.Job) error {
+	if failpoint.Fails("store") {
+		return errPlanted
+	}
+	_, err := topology.Update(ctx, r.m.store, func(s *topology.State) error {
+		if err := s.PutJob(next); err != nil {
+			return err
+		}
+		if next.Phase == topology.Done && r.job.Phase != topology.Done {
+			return s.FlipJob(next.ID)
+		}
+		return nil
+	})
+	return err
+}
+
+var errPlanted = errors.New("planted: no space left on device")
+
+func (r *runner) setJob(j topology.Job) {
+	r.m.mu.Lock()
+	r.job = j
+	r.m.mu.Unlock()
+}
+
+func (r *runner) logPhase(next topology.Job, ev Event) {
+	f := []zap.Field{zap.String("job", next.ID), zap.String("from", string(r.job.Phase)), zap.String("to", string(next.Phase)),
+		zap.String("on", ev.Kind.String()), zap.Int64("keys_moved", next.KeysMoved)}
+	quiet := next.Phase == topology.Backoff || r.job.Phase == topology.Backoff
+	if quiet { // with an end that is gone there are many of these
+		ok, skipped := r.talk.may(time.Now())
+		if !ok {
+			return
+		}
+		f = append(f, zap.Int("lines_left_out", skipped))
+	}
+	if ev.Err != nil {
+		f = append(f, zap.String("origin", ev.Err.Origin), zap.String("code", ev.Err.Code), zap.String("error", ev.Err.Text),
+			zap.Int("attempt", next.Attempt), zap.Int("of", next.MaxAttempts))
+		if ev.First != nil && ev.First.Text != ev.Err.Text {
+			f = append(f, zap.String("first_origin", ev.First.Origin), zap.String("first_error", ev.First.Text))
+		}
+		r.m.log.Warn("job phase", f...)
+		return
+	}
+	r.m.log.Info("job phase", f...)
+}

@@ -1,0 +1,43 @@
+package proxy
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"keyferry/internal/testredis"
+	"keyferry/internal/topology"
+	"keyferry/slotlock"
+)
+
+// TestExecThatCouldNotRunLeavesNoWatch: the connection of an EXEC that waited in vain for its
+// key goes to the next client without the keys that it watched.
+func TestExecThatCouldNotRunLeavesNoWatch(t *testing.T) {
+	source, target := testredis.StartT(t), testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.LockDeadline = 1, 50*time.Millisecond }, source)
+	table := movingTable(t, 2, source, target, topology.Range{First: 0, Last: 16383})
+	if _, err := s.Apply(context.Background(), table); err != nil {
+		t.Fatal(err)
+	}
+	locks := table.Jobs[0].Locks
+	first, second, writer := dialLine(t, addr), dialLine(t, addr), dialLine(t, addr)
+	first.send("WATCH k\nMULTI\nSET k 1\n")
+	first.expect("+OK", "+OK", "+QUEUED")
+	if !locks.TryLock(slotlock.Key{Name: "k"}) {
+		t.Fatal("k is in use")
+	}
+	first.send("EXEC\n")
+	first.expect("-TRYAGAIN the key is being moved and could not be had in time (exec); nothing was executed")
+	locks.Abort(slotlock.Key{Name: "k"}, true)
+	second.send("WATCH j\n")
+	second.expect("+OK")
+	writer.send("SET k 2\n")
+	writer.expect("+OK")
+	second.send("MULTI\nSET j 1\nEXEC\n")
+	second.expect("+OK", "+QUEUED", "*1", "+OK")
+	s.each(context.Background(), func(l *loop) {
+		if len(l.lents) != 1 {
+			t.Errorf("%d connections were borrowed, want the same one twice", len(l.lents))
+		}
+	})
+}
