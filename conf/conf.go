@@ -87,6 +87,7 @@ type Config struct {
 		GroupParallel   int      `toml:"group-parallel"`
 		BatchMaxKeys    int      `toml:"batch-max-keys"`
 		LockHoldTarget  Duration `toml:"lock-hold-target"`
+		MaxP99          string   `toml:"max-p99"`
 		BigKeyBytes     Size     `toml:"big-key-bytes"`
 		MemoryLimit     Size     `toml:"memory-limit"`
 		ScanCount       int      `toml:"scan-count"`

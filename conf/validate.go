@@ -63,6 +63,7 @@ func (c *Config) checkTexts() (errs []error) {
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "console", "json")
 	oneOf("loops.transport", c.Loops.Transport, "auto", "epoll", "gnet")
+	oneOf("migration.max-p99", c.Migration.MaxP99, "auto", "off")
 	oneOf("cluster.scheme", c.Cluster.Scheme, "redis", "codis")
 	oneOf("cluster-facade", c.ClusterFacade, "on", "off")
 	return append(errs, c.checkFacade()...)

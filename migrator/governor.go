@@ -1,6 +1,7 @@
 package migrator
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"sync"
@@ -8,12 +9,12 @@ import (
 )
 
 // governor decides how much of a job may be under way at once. It is steered as TCP is:
-// what may be in flight grows by a constant while both ends and the clients are well, and
-// is halved when one of them suffers.
+// what may be in flight grows by a constant while both ends are well, and is halved when
+// one of them suffers. How much may be begun in a second follows from how long clients
+// wait: see pace.
 //
-//	probe of either end late, against its own baseline ─┐
-//	RESTORE late, against its own baseline ─────────────┼─► share × ½ ──► at the floor: pauses
-//	clients' p99 over the operator's MAXP99 ────────────┘                 between batches
+//	probe of either end late, against its own baseline ─┬─► share × ½ ──► at the floor: pauses
+//	RESTORE late, against its own baseline ─────────────┘                 between batches
 //	none of these ──────────────────────────────────────► share + step
 //
 //	keys in flight ≤ share × workers × 3 × largest batch;  bytes in flight ≤ share × memory
@@ -35,8 +36,7 @@ type governor struct {
 	restore    latency       // of RESTORE, for each unit of work
 	took       time.Duration // … and for a batch, smoothed
 	restoredAt time.Time
-	client     time.Duration
-	maxP99     time.Duration // 0: clients are not looked at
+	pace       pace
 
 	keys     int // in flight
 	bytes    int64
@@ -98,7 +98,7 @@ func (e *endHealth) median() time.Duration {
 }
 
 func newGovernor(keysMax int, bytesMax int64, hold time.Duration) *governor {
-	return &governor{keysMax: max(keysMax, 1), bytesMax: max(bytesMax, 1), share: 1, hold: hold, room: -1, freed: make(chan struct{})}
+	return &governor{keysMax: max(keysMax, 1), bytesMax: max(bytesMax, 1), share: 1, hold: hold, room: -1, freed: make(chan struct{}), pace: pace{most: -1}}
 }
 
 // probed tells of an answered probe; probing that one has been sent.
@@ -158,40 +158,37 @@ func (g *governor) sized(bytes ...int) {
 	g.mu.Unlock()
 }
 
-// clients tells the clients' p99.
-func (g *governor) clients(p99 time.Duration) {
+// clients tells the p99 of the clients' commands since the last time; 0: of next to nothing.
+func (g *governor) clients(now time.Time, p99 time.Duration) {
 	g.mu.Lock()
-	g.client = p99
+	g.pace.heard(now, p99)
 	g.mu.Unlock()
 }
 
-// bound changes the ceilings.
+// bound changes the ceilings. maxP99 is as in pace.
 func (g *governor) bound(keysMax int, maxP99 time.Duration) {
 	g.mu.Lock()
-	g.keysMax, g.maxP99 = max(keysMax, 1), maxP99
+	g.keysMax = max(keysMax, 1)
+	g.pace.begins(maxP99)
 	g.wake()
 	g.mu.Unlock()
 }
 
-// trouble names what suffers at the moment; steady: nothing does, but it is no time to
-// grow either.
-func (g *governor) trouble(now time.Time) (reason string, steady bool) {
+// trouble names what suffers at the moment; "": nothing does.
+func (g *governor) trouble(now time.Time) string {
 	for i, name := range [...]string{fromSource, fromTarget} {
 		e := &g.ends[i]
 		if !e.pending.IsZero() && now.Sub(e.pending) > silentFor {
-			return fmt.Sprintf("%s does not answer probes for %v", name, now.Sub(e.pending).Round(10*time.Millisecond)), false
+			return fmt.Sprintf("%s does not answer probes for %v", name, now.Sub(e.pending).Round(10*time.Millisecond))
 		}
 		if d := e.median(); d > g.lateBound(e.base) {
-			return fmt.Sprintf("%s answers probes in %v, its baseline is %v", name, d.Round(10*time.Microsecond), e.base.Round(time.Microsecond)), false
+			return fmt.Sprintf("%s answers probes in %v, its baseline is %v", name, d.Round(10*time.Microsecond), e.base.Round(time.Microsecond))
 		}
 	}
 	if r := &g.restore; now.Sub(g.restoredAt) < staleNews && r.now > lateFactor*r.base && g.took > 3*g.hold {
-		return fmt.Sprintf("%s takes %v for the RESTORE of a small key, its baseline is %v", fromTarget, r.now.Round(time.Microsecond), r.base.Round(time.Microsecond)), false
+		return fmt.Sprintf("%s takes %v for the RESTORE of a small key, its baseline is %v", fromTarget, r.now.Round(time.Microsecond), r.base.Round(time.Microsecond))
 	}
-	if g.maxP99 > 0 && g.client > g.maxP99 {
-		return fmt.Sprintf("p99 of clients is %v, MAXP99 is %v", g.client.Round(10*time.Microsecond), g.maxP99), false
-	}
-	return "", g.maxP99 > 0 && g.client > g.maxP99*4/5
+	return ""
 }
 
 // lateBound is what a probe of an end may take: the mover's own batches keep a server busy
@@ -209,14 +206,13 @@ func (g *governor) tick(now time.Time) {
 	}
 	g.nextTick = now.Add(tickEvery)
 	floor := 1 / float64(g.keysMax)
-	reason, steady := g.trouble(now)
+	reason := g.trouble(now)
 	switch {
 	case reason != "" && g.share <= floor:
 		g.share, g.rest = floor, min(max(2*g.rest, firstRest), longestRest)
 		g.reason = reason
 	case reason != "":
 		g.share, g.reason = math.Max(g.share/2, floor), reason
-	case steady:
 	case g.rest > 0:
 		if g.rest /= 2; g.rest < firstRest {
 			g.rest = 0
@@ -246,7 +242,11 @@ func (g *governor) batch(workers int) int {
 	if g.room >= 0 {
 		n = math.Min(n, float64(g.room)/float64(2*g.cost()))
 	}
-	return max(1, int(n)/max(workers, 1))
+	n /= float64(max(workers, 1))
+	if most := g.pace.batch(); most > 0 {
+		n = math.Min(n, most/g.work(1))
+	}
+	return max(1, int(n))
 }
 
 // cost is what a key is thought to take of the target's memory: twice its DUMP, which is
@@ -275,10 +275,20 @@ func (g *governor) short(n int) bool {
 	return g.room >= 0 && g.room < int64(n)*g.cost()
 }
 
+// work is what n keys count for in pace. mu is held.
+func (g *governor) work(n int) float64 { return float64(n) * (1 + g.keyBytes/unitBytes) }
+
+// due reports that keys can be taken without a pause.
+func (g *governor) due(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.rest == 0 && g.pace.due(now)
+}
+
 // take lets n keys be under way, or says for what to wait: a channel that is closed when
 // it is worth to ask again, and a pause that is due in any case. bytes is what release
 // must be given back.
-func (g *governor) take(n int) (bytes int64, wait <-chan struct{}, rest time.Duration) {
+func (g *governor) take(now time.Time, n int) (bytes int64, wait <-chan struct{}, rest time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	bytes = int64(float64(n) * g.keyBytes)
@@ -291,7 +301,7 @@ func (g *governor) take(n int) (bytes int64, wait <-chan struct{}, rest time.Dur
 	if g.room >= 0 {
 		g.room = max(0, g.room-int64(n)*g.cost())
 	}
-	return bytes, nil, g.rest
+	return bytes, nil, max(g.rest, g.pace.begin(now, g.work(n)))
 }
 
 func (g *governor) release(n int, bytes int64) {
@@ -317,17 +327,20 @@ type Flow struct {
 	TargetBase  int64   `json:"target_probe_baseline_us"`
 	RestoreUs   int64   `json:"restore_us"` // for each small key
 	RestoreBase int64   `json:"restore_baseline_us"`
-	ClientP99us int64   `json:"client_p99_us,omitempty"` // looked at with MAXP99 only
+	ClientP99us int64   `json:"client_p99_us,omitempty"`       // smoothed; 0: there are next to none
+	ClientBound int64   `json:"client_p99_bound_us,omitempty"` // above which the mover makes way; 0: none
+	WorkPerS    float64 `json:"work_per_s,omitempty"`          // keys and units of 4096 bytes that it then may move in a second; 0: any
 }
 
 func (g *governor) status() Flow {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	src, dst := &g.ends[0], &g.ends[1]
-	return Flow{Share: g.share, Reason: g.reason, RestMs: g.rest.Milliseconds(), Keys: g.keys, KeysMax: int(math.Max(1, g.share*float64(g.keysMax))),
+	return Flow{Share: g.share, Reason: cmp.Or(g.reason, g.pace.reason()), RestMs: g.rest.Milliseconds(), Keys: g.keys, KeysMax: int(math.Max(1, g.share*float64(g.keysMax))),
 		Bytes: g.bytes, BytesMax: int64(g.share * float64(g.bytesMax)),
 		SourceUs: src.median().Microseconds(), SourceBase: src.base.Microseconds(), TargetUs: dst.median().Microseconds(), TargetBase: dst.base.Microseconds(),
-		RestoreUs: g.restore.now.Microseconds(), RestoreBase: g.restore.base.Microseconds(), ClientP99us: g.client.Microseconds()}
+		RestoreUs: g.restore.now.Microseconds(), RestoreBase: g.restore.base.Microseconds(), ClientP99us: g.pace.p99.Microseconds(),
+		ClientBound: g.pace.bound().Microseconds(), WorkPerS: math.Round(g.pace.perS)}
 }
 
 // silent names the end that does not answer, and since when; "" when both do.

@@ -95,21 +95,36 @@ func TestGovernorRestores(t *testing.T) {
 	w.share(1, 1, "")
 }
 
-// TestGovernorClients: MAXP99 has the last word, and without it nobody looks.
+// TestGovernorClients: what clients wait holds back how much is begun in a second, and not
+// how much may be under way; without MAXP99 nobody looks.
 func TestGovernorClients(t *testing.T) {
 	w := newWorld(t)
-	w.g.clients(50 * time.Millisecond)
-	w.run(2*time.Second, 200*time.Microsecond)
-	w.share(1, 1, "")
+	w.g.clients(w.now, 50*time.Millisecond)
+	if !w.g.due(w.now) || w.g.batch(1) < 100 {
+		t.Error("held back without a bound")
+	}
 	w.g.bound(1024, 10*time.Millisecond)
-	w.run(2*time.Second, 200*time.Microsecond)
-	w.share(0, 0.01, "p99 of clients is 50ms, MAXP99 is 10ms")
-	w.g.clients(9 * time.Millisecond) // below, but too near to grow
-	w.run(2*time.Second, 200*time.Microsecond)
-	w.share(0, 0.01, "p99")
-	w.g.clients(2 * time.Millisecond)
-	w.run(10*time.Second, 200*time.Microsecond)
-	w.share(1, 1, "")
+	for range 40 {
+		w.run(clientEvery, 200*time.Microsecond)
+		w.g.clients(w.now, 50*time.Millisecond)
+	}
+	w.share(1, 1, "p99 of clients is 50ms, MAXP99 is 10ms")
+	if n := w.g.batch(1); n != 2 {
+		t.Errorf("a batch of %d keys at the floor", n)
+	}
+	begun, pauses := w.now, time.Duration(0)
+	for range 1000 {
+		b, wait, rest := w.g.take(w.now, 1)
+		if wait != nil {
+			t.Fatal("nothing is under way, and no key may be taken")
+		}
+		w.now = w.now.Add(rest)
+		pauses += rest
+		w.g.release(1, b)
+	}
+	if took := w.now.Sub(begun); took < 1900*time.Millisecond || took > 2100*time.Millisecond || pauses != took {
+		t.Errorf("1000 keys at 500 a second in %v", took)
+	}
 }
 
 // TestGovernorBounds: keys and bytes in flight stay within the share, a batch always fits,
@@ -119,14 +134,14 @@ func TestGovernorBounds(t *testing.T) {
 	if n := g.batch(4); n != 25 {
 		t.Errorf("a batch of %d, want 25", n)
 	}
-	b1, wait, _ := g.take(60)
+	b1, wait, _ := g.take(time.Time{}, 60)
 	if wait != nil {
 		t.Fatal("60 of 100 keys are refused")
 	}
-	if _, wait, _ := g.take(60); wait == nil {
+	if _, wait, _ := g.take(time.Time{}, 60); wait == nil {
 		t.Error("120 of 100 keys are let through")
 	}
-	b2, wait, _ := g.take(40)
+	b2, wait, _ := g.take(time.Time{}, 40)
 	if wait != nil {
 		t.Error("100 of 100 keys are refused")
 	}
@@ -138,12 +153,12 @@ func TestGovernorBounds(t *testing.T) {
 	if n := g.batch(2); n != 1 {
 		t.Errorf("a batch of %d keys of half the memory, want 1", n)
 	}
-	b1, _, _ = g.take(1)
-	if _, wait, _ = g.take(2); wait == nil {
+	b1, _, _ = g.take(time.Time{}, 1)
+	if _, wait, _ = g.take(time.Time{}, 2); wait == nil {
 		t.Error("1.5 times the memory is let through")
 	}
 	g.release(1, b1)
-	if b1, wait, _ = g.take(50); wait != nil {
+	if b1, wait, _ = g.take(time.Time{}, 50); wait != nil {
 		t.Error("what is larger than all never goes")
 	}
 	g.release(50, b1)

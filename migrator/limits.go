@@ -3,6 +3,7 @@ package migrator
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -16,13 +17,28 @@ type Limits struct {
 	KeysPerS  *float64 // 0: none
 	BytesPerS *float64 // 0: none
 	Parallel  *int     // 0: the default
-	MaxP99Ms  *int     // 0: clients are not looked at
+	MaxP99Ms  *int     // 0: as configured; or MaxP99Off, MaxP99Auto
 }
 
 const (
 	byteBurst   = 1 << 20 // the byte limit lets so much pass at once
 	maxParallel = 64
 )
+
+// What a job's MaxP99Ms can be besides a number of milliseconds and 0, which is as
+// configured.
+const (
+	MaxP99Off  = -1 // clients are not looked at
+	MaxP99Auto = -2 // half as much again as clients wait without the job
+)
+
+// mostP99 is a job's MaxP99Ms as pace wants it.
+func (c *Config) mostP99(ms int) time.Duration {
+	if ms == MaxP99Off || ms == 0 && !c.MaxP99Auto {
+		return -1
+	}
+	return time.Duration(max(ms, 0)) * time.Millisecond
+}
 
 // Apply changes the job's limits.
 func (l *Limits) Apply(j *topology.Job) {
@@ -43,7 +59,20 @@ func set[T any](to *T, from *T) {
 
 // text is the limits as the history tells them.
 func limitsText(j topology.Job) string {
-	return fmt.Sprintf("RATE %g BYTES %g PARALLEL %d MAXP99 %d", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, j.MaxP99Ms)
+	return fmt.Sprintf("RATE %g BYTES %g PARALLEL %d MAXP99 %s", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, MaxP99Text(j.MaxP99Ms))
+}
+
+// MaxP99Text is a job's MAXP99 as it is said.
+func MaxP99Text(ms int) string {
+	switch ms {
+	case 0:
+		return "as configured"
+	case MaxP99Off:
+		return "off"
+	case MaxP99Auto:
+		return "auto"
+	}
+	return strconv.Itoa(ms)
 }
 
 // SetClientLatency gives the Manager the data plane's word on how long clients wait: a
@@ -64,8 +93,9 @@ func (m *mover) bound(j topology.Job) {
 	m.parallel.Store(int64(min(workers, maxParallel)))
 	m.limit.SetLimit(limitOf(j.RateKeysPerS))
 	m.byteLimit.SetLimit(limitOf(j.RateBytesPerS))
-	m.wantClients.Store(j.MaxP99Ms > 0)
-	m.gov.bound(workers*flowDepth*m.cfg.BatchMaxKeys, time.Duration(j.MaxP99Ms)*time.Millisecond)
+	most := m.cfg.mostP99(j.MaxP99Ms)
+	m.wantClients.Store(most >= 0)
+	m.gov.bound(workers*flowDepth*m.cfg.BatchMaxKeys, most)
 	m.mu.Lock()
 	p := m.pool
 	m.mu.Unlock()

@@ -28,6 +28,7 @@ type Config struct {
 	BatchMaxKeys    int
 	LockHoldTarget  time.Duration // batches are sized so that a lock is held about this long
 	MoverPatience   time.Duration // how long newcomers wait behind the mover's wish for a key in use
+	MaxP99Auto      bool          // jobs make way for clients that wait longer than before, unless they say otherwise
 	BigKeyBytes     int64
 	MemoryLimit     int64 // bytes of keys in flight, per job
 	ScanCount       int64

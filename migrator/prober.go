@@ -14,7 +14,8 @@ import (
 const (
 	probeEvery  = 50 * time.Millisecond
 	memoryEvery = time.Second
-	clientEvery = 500 * time.Millisecond
+	clientEvery = 200 * time.Millisecond
+	firstLook   = 50 * time.Millisecond
 	fewClients  = 20 // commands in a window: fewer say nothing of a p99
 )
 
@@ -133,18 +134,23 @@ func (m *mover) steer(ctx context.Context) {
 	defer t.Stop()
 	var before metrics.Histogram
 	looked := time.Time{}
+	if m.clients != nil && m.wantClients.Load() { // it is soon to be known whether there are any
+		before, looked = m.clients(ctx), time.Now().Add(firstLook-clientEvery)
+		t.Reset(firstLook)
+	}
 	for {
 		select {
 		case <-t.C:
+			t.Reset(tickEvery)
 		case <-ctx.Done():
 			return
 		}
-		if m.clients != nil && m.wantClients.Load() && time.Since(looked) >= clientEvery {
-			now := m.clients(ctx)
+		if now := time.Now(); m.clients != nil && m.wantClients.Load() && now.Sub(looked) >= clientEvery {
+			seen := m.clients(ctx)
 			if !looked.IsZero() {
-				m.gov.clients(p99Since(&before, &now))
+				m.gov.clients(now, p99Since(&before, &seen))
 			}
-			before, looked = now, time.Now()
+			before, looked = seen, now
 		}
 		m.gov.tick(time.Now())
 	}
@@ -181,7 +187,7 @@ func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
 		}
 	}
 	for {
-		bytes, wait, rest := m.gov.take(n)
+		bytes, wait, rest := m.gov.take(time.Now(), n)
 		if wait == nil {
 			if rest > 0 {
 				sleep(ctx, rest)
@@ -214,10 +220,11 @@ func within(ctx context.Context, l *rate.Limiter, n int) error {
 
 // tryAdmit is admit where waiting is out of the question.
 func (m *mover) tryAdmit(n int) (release func(), ok bool) {
-	if m.byteLimit.Limit() != rate.Inf || m.gov.short(n) {
+	now := time.Now()
+	if m.byteLimit.Limit() != rate.Inf || m.gov.short(n) || !m.gov.due(now) {
 		return nil, false
 	}
-	bytes, wait, rest := m.gov.take(n)
+	bytes, wait, rest := m.gov.take(now, n)
 	if wait != nil {
 		return nil, false
 	}

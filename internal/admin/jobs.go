@@ -145,15 +145,15 @@ func statusFields(j migrator.Status) []any {
 func flowFields(j migrator.Status) []any {
 	x := j.Flow
 	probe := func(now, base int64) string { return fmt.Sprintf("%d us, baseline %d us", now, base) }
-	f := []any{"limits", fmt.Sprintf("rate %g keys/s, %g bytes/s, parallel %d, max p99 %d ms (0: none)", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, j.MaxP99Ms)}
+	f := []any{"limits", fmt.Sprintf("rate %g keys/s, %g bytes/s, parallel %d (0: none, or as configured), MAXP99 %s", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, migrator.MaxP99Text(j.MaxP99Ms))}
 	if !j.Live {
 		return f
 	}
 	f = append(f, "throttle", j.Throttle, "share_of_full_speed", fmt.Sprintf("%.3f", x.Share),
 		"in_flight", fmt.Sprintf("%d of %d keys, about %d of %d bytes", x.Keys, x.KeysMax, x.Bytes, x.BytesMax),
 		"source_probe", probe(x.SourceUs, x.SourceBase), "target_probe", probe(x.TargetUs, x.TargetBase), "restore_of_a_small_key", probe(x.RestoreUs, x.RestoreBase))
-	if j.MaxP99Ms > 0 {
-		f = append(f, "client_p99_us", x.ClientP99us)
+	if x.ClientP99us > 0 {
+		f = append(f, "client_p99_us", x.ClientP99us, "client_p99_bound_us", x.ClientBound)
 	}
 	return f
 }

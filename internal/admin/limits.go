@@ -9,7 +9,7 @@ import (
 	"keyferry/migrator"
 )
 
-const limitsUsage = "[RATE <keys/s>] [BYTES <bytes/s>] [PARALLEL <n>] [MAXP99 <ms>]"
+const limitsUsage = "[RATE <keys/s>] [BYTES <bytes/s>] [PARALLEL <n>] [MAXP99 <ms>|auto|off]"
 
 // takeLimit reads one limit at args[i], if there is one: it returns the index of its value,
 // or i when this is another word.
@@ -26,7 +26,7 @@ func takeLimit(l *migrator.Limits, args []string, i int) (next int, err error) {
 	case "parallel":
 		l.Parallel, err = countUpTo("PARALLEL", v, 64)
 	case "maxp99":
-		l.MaxP99Ms, err = countUpTo("MAXP99", v, 60_000)
+		l.MaxP99Ms, err = maxP99(v)
 	default:
 		return i, nil
 	}
@@ -53,6 +53,21 @@ func countUpTo(name, text string, most int) (*int, error) {
 	v, err := strconv.Atoi(text)
 	if err != nil || v < 0 || v > most {
 		return nil, fmt.Errorf("%s %q: want 0 (as configured) to %d", name, text, most)
+	}
+	return &v, nil
+}
+
+func maxP99(text string) (*int, error) {
+	auto, off := migrator.MaxP99Auto, migrator.MaxP99Off
+	switch strings.ToLower(text) {
+	case "auto":
+		return &auto, nil
+	case "off":
+		return &off, nil
+	}
+	v, err := strconv.Atoi(text)
+	if err != nil || v < 0 || v > 60_000 {
+		return nil, fmt.Errorf("MAXP99 %q: want milliseconds up to 60000, auto (half as much again as without the job), off, or 0 (as configured)", text)
 	}
 	return &v, nil
 }

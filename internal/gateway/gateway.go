@@ -229,7 +229,7 @@ func migratorConfig(c conf.Config, name string) migrator.Config {
 	return migrator.Config{
 		Gateway: name, ConnPrefix: proxy.ConnPrefix, Parallel: c.Migration.Parallel, GroupParallel: c.Migration.GroupParallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
 		LockHoldTarget: d(c.Migration.LockHoldTarget), MoverPatience: d(c.Locks.MoverPatience), BigKeyBytes: int64(c.Migration.BigKeyBytes),
-		MemoryLimit: int64(c.Migration.MemoryLimit), StalledAfter: d(c.Migration.StalledAfter),
+		MemoryLimit: int64(c.Migration.MemoryLimit), MaxP99Auto: c.Migration.MaxP99 == "auto", StalledAfter: d(c.Migration.StalledAfter),
 		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,
 		BackoffMin: d(c.Migration.BackoffMin), BackoffMax: d(c.Migration.BackoffMax), CallTimeout: d(c.Migration.CallTimeout),
 		MaxWaiting: c.Locks.MaxKeysWaiting,

@@ -112,7 +112,9 @@ func Bare(t *testing.T, args ...string) *Rig {
 // Start runs the gateway with failpoints ("" for none), also again after Kill.
 func (r *Rig) Start(failpoints string) {
 	r.T.Helper()
-	args := append([]string{"serve", "--listen", r.Listen, "--admin", r.Admin, "--http", r.Web, "--data-dir", filepath.Join(r.dir, "data"), "--name", "test"}, r.Args...)
+	// max-p99 off: on a machine that is busy with tests, moves would make way for most of the time.
+	args := append([]string{"serve", "--listen", r.Listen, "--admin", r.Admin, "--http", r.Web, "--data-dir", filepath.Join(r.dir, "data"), "--name", "test",
+		"--set", "migration.max-p99=off"}, r.Args...)
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), "KEYFERRY_FAILPOINTS="+failpoints, "GORACE=halt_on_error=0 exitcode=66")
 	log := &Log{}

@@ -135,8 +135,8 @@ func (s *State) validateOpenJob(j Job, owner, taken []string) error {
 	if !(j.VerifyShare >= 0 && j.VerifyShare <= 1) {
 		return fmt.Errorf("verify share %v: want 0 to 1", j.VerifyShare)
 	}
-	if j.Parallel < 0 || j.MaxAttempts < 0 || j.MaxP99Ms < 0 {
-		return fmt.Errorf("parallel %d, max attempts %d, max p99 %d ms: want 0 or more", j.Parallel, j.MaxAttempts, j.MaxP99Ms)
+	if j.Parallel < 0 || j.MaxAttempts < 0 || j.MaxP99Ms < -2 {
+		return fmt.Errorf("parallel %d, max attempts %d, max p99 %d ms: want 0 or more, or -1 or -2 ms", j.Parallel, j.MaxAttempts, j.MaxP99Ms)
 	}
 	if len(j.Slots) == 0 {
 		return errors.New("has no slots")

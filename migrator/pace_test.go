@@ -1,0 +1,115 @@
+package migrator
+
+import (
+	"testing"
+	"time"
+)
+
+// paced is a mover, and clients who wait the longer the more it does.
+type paced struct {
+	pace
+	now   time.Time
+	canDo float64                          // of the mover, units a second
+	p99At func(perS float64) time.Duration // of the clients
+	moved float64
+}
+
+// run goes on for d and says how much a second the mover did in the last half of it.
+func (x *paced) run(d time.Duration) float64 {
+	windows := int(d / clientEvery)
+	half := 0.0
+	for i := range windows {
+		perS := x.canDo
+		if x.perS > 0 && x.perS < perS {
+			perS = x.perS
+		}
+		for n := range 20 { // batches of this window
+			at := x.now.Add(clientEvery * time.Duration(n) / 20)
+			if !x.due(at) && x.perS > x.canDo {
+				panic("nobody can be held back by that")
+			}
+			x.begin(at, perS*clientEvery.Seconds()/20)
+		}
+		x.limited = x.perS > 0 && x.perS <= x.canDo
+		x.now = x.now.Add(clientEvery)
+		if i >= windows/2 {
+			half += perS / float64(windows-windows/2)
+		}
+		x.heard(x.now, x.p99At(perS))
+	}
+	return half
+}
+
+func newPaced(p99At func(float64) time.Duration) *paced {
+	x := &paced{now: time.Unix(1000, 0), canDo: 100_000, p99At: p99At}
+	x.begins(0)
+	return x
+}
+
+func between(t *testing.T, what string, got, from, to float64) {
+	t.Helper()
+	if got < from || got > to {
+		t.Errorf("%s: %.0f, want %.0f to %.0f", what, got, from, to)
+	}
+}
+
+// TestPaceFindsTheBound: p99 is 1 ms without the mover and grows by 1 ms for every 20,000
+// keys a second, so that 10,000 are what clients have to put up with.
+func TestPaceFindsTheBound(t *testing.T) {
+	grows := func(perS float64) time.Duration {
+		return time.Millisecond + time.Duration(perS/20_000*float64(time.Millisecond))
+	}
+	x := newPaced(grows)
+	between(t, "while learning", x.run(5*clientEvery), 499, 501)
+	between(t, "work a second", x.run(60*time.Second), 7000, 10_500)
+	if b := x.bound(); b < 1500*time.Microsecond || b > 1600*time.Microsecond {
+		t.Errorf("bound %v", b)
+	}
+	if r := x.reason(); r == "" {
+		t.Error("held back without a reason")
+	}
+	x.p99At = func(float64) time.Duration { return 0 } // the clients have left
+	between(t, "without clients", x.run(4*clientEvery), 100_000, 100_000)
+	if x.reason() != "" {
+		t.Errorf("reason %q without clients", x.reason())
+	}
+	x.p99At = grows
+	between(t, "when they are back", x.run(60*time.Second), 7000, 10_500)
+}
+
+// TestPaceLeavesAlone: clients who don't feel it hold nothing back but for the second in
+// which that is found out; nor does anybody with MAXP99 off.
+func TestPaceLeavesAlone(t *testing.T) {
+	x := newPaced(func(float64) time.Duration { return time.Millisecond })
+	x.run(4 * time.Second)
+	between(t, "work a second", x.run(time.Second), 100_000, 100_000)
+	x = newPaced(func(float64) time.Duration { return time.Second })
+	x.most = -1
+	between(t, "off", x.run(time.Second), 100_000, 100_000)
+}
+
+// TestPaceIsNotTheMover: when clients wait longer although next to nothing moves, the job
+// is not held back for ever; when they wait less again, that counts.
+func TestPaceIsNotTheMover(t *testing.T) {
+	x := newPaced(func(float64) time.Duration { return time.Millisecond })
+	x.run(10 * time.Second)
+	x.p99At = func(float64) time.Duration { return 20 * time.Millisecond }
+	x.run(20 * time.Second)
+	between(t, "work a second", x.run(10*time.Second), 90_000, 100_000)
+	x.p99At = func(perS float64) time.Duration {
+		return time.Millisecond + time.Duration(perS/20_000*float64(time.Millisecond))
+	}
+	x.run(400 * time.Second)
+	between(t, "when they wait less", x.run(60*time.Second), 5000, 11_000)
+}
+
+// TestPaceMaxP99: an operator's bound needs no learning, and is never raised.
+func TestPaceMaxP99(t *testing.T) {
+	x := newPaced(func(perS float64) time.Duration {
+		return time.Millisecond + time.Duration(perS/20_000*float64(time.Millisecond))
+	})
+	x.most = 3 * time.Millisecond
+	between(t, "work a second", x.run(60*time.Second), 30_000, 41_000)
+	x.p99At = func(float64) time.Duration { return 10 * time.Millisecond }
+	between(t, "at the floor", x.run(120*time.Second), 499, 501)
+}
