@@ -228,11 +228,12 @@ func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Rep
 
 // preflight is the check as the first action of a job.
 func (r *runner) preflight(ctx context.Context) (*Event, error) {
-	source, target, err := r.m.ends(ctx, r.job)
+	j := r.copyJob()
+	source, target, err := r.m.ends(ctx, j)
 	if err != nil {
 		return nil, at(fromStore, err)
 	}
-	c := &check{m: r.m, job: r.job, act: true}
+	c := &check{m: r.m, job: j, act: true}
 	if err := c.run(ctx, source, target); err != nil {
 		return nil, at(fromGateway, err)
 	}
