@@ -42,10 +42,10 @@ type Report struct {
 //
 //	reachable, role, same server ─► databases ─► rights ─► trial with a key of our own
 //	─► a payload of each type ─► memory, eviction, persistence ─► clients that come
-//	past the gateway ─► target free of the slots ─► functions
+//	past the gateway ─► target free of the slots ─► functions ─► events
 //
 // Each step is bounded and can be done again. With act set, what the operator has agreed to
-// is done: keys in the way are purged, functions are brought.
+// is done: keys in the way are purged, functions are brought, events are told of.
 type check struct {
 	m        *Manager
 	job      topology.Job // ID "": of a plan
@@ -80,7 +80,7 @@ func where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
 // run makes all checks; what it found is in found. Errors: ctx has ended.
 func (c *check) run(ctx context.Context, source, target topology.Group) error {
 	defer func() { c.src.close(); c.dst.close() }()
-	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.durable, c.strangers, c.targetFree, c.functions}
+	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.durable, c.strangers, c.targetFree, c.functions, c.events}
 	if !c.dial(ctx, source, target) {
 		return ctx.Err()
 	}
@@ -228,11 +228,12 @@ func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Rep
 
 // preflight is the check as the first action of a job.
 func (r *runner) preflight(ctx context.Context) (*Event, error) {
-	source, target, err := r.m.ends(ctx, r.job)
+	j := r.copyJob()
+	source, target, err := r.m.ends(ctx, j)
 	if err != nil {
 		return nil, at(fromStore, err)
 	}
-	c := &check{m: r.m, job: r.job, act: true}
+	c := &check{m: r.m, job: j, act: true}
 	if err := c.run(ctx, source, target); err != nil {
 		return nil, at(fromGateway, err)
 	}

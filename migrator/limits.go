@@ -111,6 +111,13 @@ func limitOf(perSecond float64) rate.Limit {
 	return rate.Limit(perSecond)
 }
 
+// copyJob is the whole job for an action, beside which its ceilings may be changed.
+func (r *runner) copyJob() topology.Job {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	return r.job.Clone()
+}
+
 // limit stores new ceilings while the job's action goes on. Of r.job it writes nothing that
 // an action reads.
 func (r *runner) limit(ctx context.Context, ev Event) error {

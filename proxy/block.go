@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"math"
 	"strconv"
 	"time"
 
@@ -86,7 +85,7 @@ func (x *blocking) findTimeout(cmd *resp.Command, now time.Time) {
 		return
 	}
 	f, err := strconv.ParseFloat(string(x.args[at]), 64)
-	if err != nil || f < 0 || math.IsNaN(f) || math.IsInf(f, 0) || f > 1e9 {
+	if err != nil || !(f >= 0 && f*unit.Seconds() <= 1e9) { // not a number, or one that a Duration can't hold
 		return
 	}
 	x.timeout, x.unit = at, unit

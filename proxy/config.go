@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
@@ -25,6 +24,10 @@ func (s *session) config(sub string, args [][]byte) {
 		var pairs [][2]string
 		for i := 2; i < len(args); i += 2 {
 			pairs = append(pairs, [2]string{string(args[i]), string(args[i+1])})
+		}
+		if len(pairs) == 1 && isNotify(pairs[0][0]) {
+			s.setNotify(args)
+			return
 		}
 		client := s.addr
 		s.laterHeld(func(w *resp.Writer) {
@@ -81,12 +84,12 @@ func (s *session) configGet(patterns [][]byte) {
 			}
 		}
 	}
-	w := s.reply()
-	w.Map(len(found))
-	for _, name := range slices.Sorted(maps.Keys(found)) {
-		w.Text(name)
-		w.Text(found[name])
+	if i := slices.IndexFunc(patterns, isNotify[[]byte]); i >= 0 {
+		s.getNotify(found, string(patterns[i]))
+		return
 	}
+	w := s.reply()
+	appendConfig(w, found)
 	s.answer(w.B)
 }
 
@@ -179,6 +182,8 @@ func settable(name string, more map[string]string) (x *setting, why string) {
 	}
 	_, known := ofServers[name]
 	switch {
+	case isNotify(name):
+		return nil, "it is set at the data servers, and not together with others"
 	case known:
 		return nil, "it is a setting of the data servers: set it at each of them"
 	case x != nil && x.set != nil && (x.name == name || len(x.keys) == 1):

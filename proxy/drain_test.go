@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,4 +102,53 @@ func TestSwapUnderWayHoldsUpTheJob(t *testing.T) {
 	}
 	<-drained
 	c.expect("+OK")
+}
+
+// TestRemovedGroupAnswersWhatItWasSent: a group that is removed has no slots, but it may have
+// messages under way.
+func TestRemovedGroupAnswersWhatItWasSent(t *testing.T) {
+	stays, goes := testredis.StartT(t), testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops = 1 }, stays)
+	table := movingTable(t, 2, stays, goes)
+	table.Jobs = nil
+	ctx := context.Background()
+	if _, err := s.Apply(ctx, table); err != nil {
+		t.Fatal(err)
+	}
+	c := dialLine(t, addr)
+	c.send("PING\n")
+	c.expect("+PONG")
+	var channel string // of those that are published at g1
+	s.each(ctx, func(l *loop) {
+		for i := 0; channel == ""; i++ {
+			if name := fmt.Sprint("ch", i); l.channelGroup([]byte(name)) == 1 {
+				channel = name
+			}
+		}
+	})
+	c.send("PUBLISH " + channel + " first\n") // connects
+	c.expect(":0")
+	if err := goes.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	c.send("PUBLISH " + channel + " second\n")
+	for s.Stats().InFlight < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	without := *table
+	without.Epoch, without.Groups = 3, table.Groups[:1]
+	if _, err := s.Apply(ctx, &without); err != nil {
+		t.Fatal(err)
+	}
+	if err := goes.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(":0")
+	for n := 1; n > 0; { // and then lets go of it
+		list, err := goes.Client().ClientList(ctx).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = strings.Count(list, "name="+ConnPrefix("t", 1))
+	}
 }

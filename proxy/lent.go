@@ -82,7 +82,7 @@ func (l *loop) giveBack(x *lent) {
 
 func (l *loop) discard(x *lent) {
 	delete(l.lents, x)
-	x.pipe.Retire()
+	x.pipe.Abandon()
 }
 
 // trimSpare ends connections that nobody has wanted for long.

@@ -121,9 +121,8 @@ func benchOracleCommand() *cobra.Command {
 
 func benchCompareCommand() *cobra.Command {
 	cfg := bench.CompareConfig{Ops: []string{"get", "set"}}
-	var asJSON bool
 	var loops int
-	var out string
+	var out output
 	var full, blind bool
 	c := &cobra.Command{Use: "compare", Short: "Side by side in one run: direct Redis, nutcracker (twemproxy) and keyferry over the same two servers", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -142,19 +141,10 @@ func benchCompareCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if out != "" {
-				if err := save(out, rep); err != nil {
-					return err
-				}
-			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(rep)
-			}
-			fmt.Fprint(cmd.OutOrStdout(), rep.Table())
-			return nil
+			return out.show(cmd.OutOrStdout(), rep)
 		}}
 	f := c.Flags()
-	f.StringVar(&out, "out", "", "also write the result as JSON to this file")
+	out.flags(c)
 	f.BoolVar(&blind, "blind", false, "also a keyferry that measures nothing: no slow log, no hot keys, no HTTP; the other is scraped and watched meanwhile")
 	f.BoolVar(&full, "full", false, "every kind of load: small and large values, 50 and 1000 clients, mget; ops, pipelines, clients and value-bytes don't count then")
 	f.StringVar(&cfg.HalfOf, "half-of", "nutcracker", "after each kind of load, the latency of all at half of this one's maximum (empty: without)")
@@ -167,6 +157,5 @@ func benchCompareCommand() *cobra.Command {
 	f.IntVar(&cfg.ValueBytes, "value-bytes", 100, "size of values")
 	f.IntVar(&cfg.KeySpace, "key-space", 100000, "number of keys")
 	f.IntVar(&loops, "loops", 1, "event loops of keyferry; nutcracker has one")
-	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -63,10 +64,33 @@ func save(path string, result any) error {
 	return os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
+// output is where the report of a comparison goes.
+type output struct {
+	path string
+	json bool
+}
+
+func (o *output) flags(c *cobra.Command) {
+	c.Flags().StringVar(&o.path, "out", "", "also write the result as JSON to this file")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+}
+
+func (o *output) show(w io.Writer, report interface{ Table() string }) error {
+	if o.path != "" {
+		if err := save(o.path, report); err != nil {
+			return err
+		}
+	}
+	if o.json {
+		return json.NewEncoder(w).Encode(report)
+	}
+	_, err := fmt.Fprint(w, report.Table())
+	return err
+}
+
 func benchDrainCommand() *cobra.Command {
 	cfg := bench.DrainConfig{}
-	var out string
-	var asJSON bool
+	var out output
 	var settings []string
 	c := &cobra.Command{Use: "drain", Short: "Move all keys from group to group, idle and under load, beside a bare loop of DUMP, RESTORE, UNLINK", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -83,16 +107,7 @@ func benchDrainCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if out != "" {
-				if err := save(out, rep); err != nil {
-					return err
-				}
-			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(rep)
-			}
-			fmt.Fprint(cmd.OutOrStdout(), rep.Table())
-			return nil
+			return out.show(cmd.OutOrStdout(), rep)
 		}}
 	f := c.Flags()
 	f.IntVar(&cfg.Keys, "keys", 1000000, "number of keys")
@@ -104,8 +119,7 @@ func benchDrainCommand() *cobra.Command {
 	f.IntVar(&cfg.Rounds, "rounds", 3, "rounds; each figure is the median")
 	f.IntVar(&cfg.TryKeys, "try-keys", 200000, "keys with which each way of the bare loop is tried")
 	f.StringArrayVar(&settings, "set", nil, "a setting of the gateway, as migration.parallel=4; may be repeated")
-	f.StringVar(&out, "out", "", "also write the result as JSON to this file")
-	f.BoolVar(&asJSON, "json", false, "print JSON")
+	out.flags(c)
 	return c
 }
 

@@ -42,11 +42,11 @@ var ErrClosed = errors.New("faultproxy: closed")
 
 // Proxy listens at Addr and hands every connection on to its server.
 type Proxy struct {
-	Addr   string
-	target string
-	wg     sync.WaitGroup // every goroutine of the proxy
+	Addr string
+	wg   sync.WaitGroup // every goroutine of the proxy
 
 	mu      sync.Mutex // protects what follows
+	target  string
 	fault   [2]Fault
 	cutLeft [2]int64      // bytes until every connection is cut; < 0: never
 	changed chan struct{} // closed and replaced when fault changes
@@ -133,6 +133,14 @@ func (p *Proxy) Refuse(refuse bool) error {
 	return nil
 }
 
+// Retarget moves the address to another server: those who connect from now on reach that.
+// Connections that stand are not touched.
+func (p *Proxy) Retarget(target string) {
+	p.mu.Lock()
+	p.target = target
+	p.mu.Unlock()
+}
+
 // Reset cuts every connection at both ends, with RST.
 func (p *Proxy) Reset() {
 	for _, c := range p.all() {
@@ -202,7 +210,10 @@ func (p *Proxy) accept(ln net.Listener) {
 // serve carries one connection to its end. A server that can't be reached shows as a
 // connection that is reset at once.
 func (p *Proxy) serve(client *net.TCPConn) {
-	up, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	up, err := net.DialTimeout("tcp", target, 5*time.Second)
 	if err != nil {
 		_ = client.SetLinger(0)
 		_ = client.Close()

@@ -349,3 +349,31 @@ func TestAnswer(t *testing.T) {
 		t.Errorf("the server counted to %s", v)
 	}
 }
+
+// TestRetarget: an address that moves serves those who connect from then on; who is
+// connected stays where he is.
+func TestRetarget(t *testing.T) {
+	ctx := context.Background()
+	one, other := testredis.StartT(t), testredis.StartT(t)
+	p, err := New(one.Addr, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	one.Client().Set(ctx, "who", "one", 0)
+	other.Client().Set(ctx, "who", "other", 0)
+	before := testredis.NewClient(p.Addr, "", 0)
+	defer before.Close()
+	if got := before.Get(ctx, "who").Val(); got != "one" {
+		t.Fatal(got)
+	}
+	p.Retarget(other.Addr)
+	after := testredis.NewClient(p.Addr, "", 0)
+	defer after.Close()
+	if got := after.Get(ctx, "who").Val(); got != "other" {
+		t.Errorf("a new connection reaches %q", got)
+	}
+	if got := before.Get(ctx, "who").Val(); got != "one" {
+		t.Errorf("an old connection reaches %q", got)
+	}
+}

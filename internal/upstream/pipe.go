@@ -241,6 +241,9 @@ func (p *Pipe) Data(b []byte, now time.Time) error {
 		c.Reply(b[:n], st == resp.OK)
 		b = b[n:]
 	}
+	if p.state == Retired && p.calls.n == 0 && p.conn != nil {
+		p.conn.Close()
+	}
 	return nil
 }
 
@@ -307,12 +310,20 @@ func (p *Pipe) Reconnect() {
 	}
 }
 
-// Retire fails what is in flight and closes the connection; the pipe takes no more calls.
+// Retire ends the pipe's use: it takes no more calls, and its connection is closed when
+// those in flight have been answered.
 func (p *Pipe) Retire() {
-	if p.state == Retired {
+	if p.state == Up && p.calls.n > 0 {
+		p.Flush()
+		p.state = Retired
 		return
 	}
-	up := p.state == Up
+	p.Abandon()
+}
+
+// Abandon is Retire at once: what is in flight fails.
+func (p *Pipe) Abandon() {
+	up := p.conn != nil
 	p.state = Retired
 	if up {
 		p.conn.Close() // Closed fails the calls

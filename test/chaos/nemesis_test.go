@@ -122,7 +122,12 @@ func (n *nemesis) gateway() fault {
 
 func (n *nemesis) server(i int) fault {
 	s, party := n.w.Servers[i], fmt.Sprintf("server %d", i+1)
-	switch n.w.rng.IntN(3) {
+	switch n.w.rng.IntN(5) {
+	case 3:
+		return n.failover(i, party)
+	case 4: // connections that nobody uses are closed by the server from now on
+		return fault{party: party, name: "reconfigure " + party, do: func() error { return n.configure(i, "timeout", "1") },
+			undo: func() error { return n.configure(i, "timeout", "0") }}
 	case 0:
 		return fault{party: party, name: "kill " + party, do: s.Kill, undo: s.Restart}
 	case 1:
@@ -132,6 +137,10 @@ func (n *nemesis) server(i int) fault {
 	return fault{party: party, name: fmt.Sprintf("shrink maxmemory of %s to what it uses and %d bytes", party, room),
 		do:   func() error { return n.shrink(i, room) },
 		undo: func() error { return s.Client().ConfigSet(context.Background(), "maxmemory", "0").Err() }}
+}
+
+func (n *nemesis) configure(i int, name, value string) error {
+	return n.w.Servers[i].Client().ConfigSet(context.Background(), name, value).Err()
 }
 
 func (n *nemesis) shrink(i, room int) error {

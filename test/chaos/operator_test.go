@@ -28,7 +28,11 @@ func (w *world) runOperator(ctx context.Context, round int) {
 			continue
 		}
 		id := openJobs[rng.IntN(len(openJobs))]
-		switch rng.IntN(12) {
+		switch rng.IntN(14) {
+		case 12:
+			w.order("MIGRATION", "LIMIT", id, "RATE", fmt.Sprint(100+rng.IntN(3000)), "PARALLEL", fmt.Sprint(1+rng.IntN(8)))
+		case 13:
+			w.reconfigure(rng)
 		case 0:
 			w.order("MIGRATION", "PAUSE", id)
 		case 1:
@@ -50,6 +54,20 @@ func (w *world) order(args ...any) {
 	}
 	w.count("orders", 1)
 	w.note("operator: %v: %v", args, v)
+}
+
+// reconfigure changes a setting of the running gateway, which every loop takes over.
+func (w *world) reconfigure(rng *rand.Rand) {
+	c := w.dial(w.Listen, time.Second)
+	defer c.Close()
+	ms := func(least, most int) string { return fmt.Sprintf("%dms", least+rng.IntN(most-least)) }
+	s := [][2]string{{"locks.wait-deadline", ms(500, 1500)}, {"servers.request-timeout", ms(1500, 2500)}, {"slowlog-log-slower-than", "1000"},
+		{"clients.max-in-flight", fmt.Sprint(1000 + rng.IntN(8000))}, {"locks.max-parked", fmt.Sprint(1000 + rng.IntN(100_000))}}[rng.IntN(5)]
+	err := c.ConfigSet(context.Background(), s[0], s[1]).Err()
+	w.note("operator: CONFIG SET %s %s: %v", s[0], s[1], err)
+	if err == nil {
+		w.count("reconfigurations", 1)
+	}
 }
 
 // someMove is an order to move some of the slots: often few, sometimes all.

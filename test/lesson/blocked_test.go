@@ -47,6 +47,7 @@ func everyPhaseBlocked(t *testing.T) {
 			}
 			r.said("failpoint " + point)
 			r.links[party].SetBoth(faultproxy.Fault{Blackhole: true})
+			r.Proxy("MIGRATION", "LIMIT", r.job().ID, "RATE", "5000") // beside whatever the phase is at
 			var j migrator.Status
 			r.Await("the attempt to end and to say why", func() bool {
 				j = r.job()

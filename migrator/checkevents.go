@@ -1,0 +1,47 @@
+package migrator
+
+import (
+	"context"
+	"strings"
+)
+
+// eventFlags is the setting of servers that says which keyspace events they tell of.
+const eventFlags = "notify-keyspace-events"
+
+// events makes the target tell of the keyspace events of which the source tells: whoever
+// listens would miss those of keys that have moved.
+func (c *check) events(ctx context.Context) error {
+	flags := func(l *link) (string, error) {
+		got, err := l.conn.ConfigGet(ctx, eventFlags).Result()
+		if err != nil && !refused(err) {
+			return "", at(c.origin(l), err)
+		}
+		return strings.ReplaceAll(got[eventFlags], "A", "g$lshzxetd"), nil // "" if we may not see it
+	}
+	want, err := flags(c.src)
+	if err != nil || !strings.ContainsAny(want, "KE") { // without these it tells of nothing
+		return err
+	}
+	have, err := flags(c.dst)
+	if err != nil {
+		return err
+	}
+	all := have
+	for _, f := range want {
+		if !strings.ContainsRune(have, f) {
+			all += string(f)
+		}
+	}
+	switch {
+	case all == have:
+	case !c.act:
+		c.add(Info, "events", c.dst, "", "%s is made %s when the job starts, as the source needs it", eventFlags, all)
+	default:
+		if err := c.dst.conn.ConfigSet(ctx, eventFlags, all).Err(); refused(err) {
+			c.add(Warning, "events", c.dst, "set it there by hand", "%s can't be made %s: %v", eventFlags, all, err)
+		} else if err != nil {
+			return at(fromTarget, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+
+	"keyferry/internal/resp"
+)
+
+// TestTimeoutsOfBlockingCommands: those that are kept count down while the client is placed
+// again; what a server will refuse is left alone.
+func TestTimeoutsOfBlockingCommands(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	for _, x := range []struct {
+		args []string
+		at   int
+		left time.Duration // 0: for ever
+	}{
+		{[]string{"BLPOP", "k", "0"}, 2, 0},
+		{[]string{"BLPOP", "k", "0.25"}, 2, 250 * time.Millisecond},
+		{[]string{"BLMPOP", "2", "1", "k", "LEFT"}, 1, 2 * time.Second},
+		{[]string{"XREAD", "BLOCK", "2000000000", "STREAMS", "s", "$"}, 2, 2e9 * time.Millisecond},
+		{[]string{"BLPOP", "k", "-1"}, 0, 0},
+		{[]string{"BLPOP", "k", "nan"}, 0, 0},
+		{[]string{"BLPOP", "k", "inf"}, 0, 0},
+		{[]string{"BLPOP", "k", "1e300"}, 0, 0},
+	} {
+		var b blocking
+		for _, a := range x.args {
+			b.args = append(b.args, []byte(a))
+		}
+		cmd, bad := resp.Resolve(b.args)
+		if bad != "" {
+			t.Fatal(bad)
+		}
+		b.findTimeout(cmd, now)
+		left := time.Duration(0)
+		if !b.deadline.IsZero() {
+			left = b.deadline.Sub(now)
+		}
+		if b.timeout != x.at || left != x.left {
+			t.Errorf("%q: argument %d, %v left, want %d, %v", x.args, b.timeout, left, x.at, x.left)
+		}
+	}
+}

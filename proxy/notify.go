@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+
+	"keyferry/internal/resp"
+)
+
+// notifySetting is the one setting of the data servers that CONFIG SET passes on: those who
+// listen to keyspace events, as session stores do, ask for them at their start.
+const notifySetting = "notify-keyspace-events"
+
+func isNotify[T string | []byte](name T) bool { return strings.EqualFold(string(name), notifySetting) }
+
+// setNotify runs CONFIG SET notify-keyspace-events at every group. Those that are added later
+// get it from the preflight of the first job that brings them keys.
+func (s *session) setNotify(args [][]byte) {
+	s.fan(s.l.everyGroup(), resp.AppendRequest(nil, args...), false, firstOf)
+}
+
+// getNotify answers a CONFIG GET that asks for it too: by what all groups that serve slots have
+// in common, since a client that misses an event in it sets it everywhere.
+func (s *session) getNotify(found map[string]string, name string) {
+	proto := s.proto
+	frame := resp.AppendRequest(nil, []byte("CONFIG"), []byte("GET"), []byte(notifySetting))
+	s.fan(s.l.table.Serving(), frame, false, func(parts [][]byte) []byte {
+		flags, ok := commonFlags(parts)
+		if !ok {
+			return badPart()
+		}
+		found[name] = flags
+		w := resp.Writer{Proto: proto}
+		appendConfig(&w, found)
+		return w.B
+	})
+}
+
+// commonFlags are the events that every reply to CONFIG GET has.
+func commonFlags(parts [][]byte) (string, bool) {
+	var common []byte
+	for i, p := range parts {
+		pair, ok := resp.SplitAggregate(p)
+		if !ok || len(pair) != 2 {
+			return "", false
+		}
+		flags, ok := resp.BulkBody(pair[1])
+		if !ok {
+			return "", false
+		}
+		if i == 0 {
+			common = flags
+		}
+		if !bytes.Equal(common, flags) {
+			common = slices.DeleteFunc(allEvents(common), func(f byte) bool { return bytes.IndexByte(allEvents(flags), f) < 0 })
+		}
+	}
+	return string(common), true
+}
+
+// allEvents writes the flag A out.
+func allEvents(flags []byte) []byte {
+	return bytes.ReplaceAll(flags, []byte("A"), []byte("g$lshzxetd"))
+}
+
+func appendConfig(w *resp.Writer, found map[string]string) {
+	w.Map(len(found))
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		w.Text(name)
+		w.Text(found[name])
+	}
+}
