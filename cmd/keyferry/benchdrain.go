@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"keyferry/bench"
-	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
 	"keyferry/migrator"
 )
@@ -103,7 +101,6 @@ func benchDrainCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer admin.Close()
 			cfg.Gateway, cfg.Ends = p.list[0], [2]bench.Peer{p.list[1], p.list[2]}
 			cfg.Move = func(ctx context.Context, to int) error { return moveAll(ctx, admin, to) }
 			rep, err := bench.Drain(ctx, cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
@@ -131,39 +128,24 @@ var drainGroups = [2]string{"g1", "g2"}
 
 // startDrainPeers starts two servers and a gateway with all slots at the first.
 func startDrainPeers(ctx context.Context, settings []string) (*peers, *redis.Client, error) {
-	p := &peers{}
-	var err error
-	if p.dir, err = os.MkdirTemp("", "keyferry-bench-"); err != nil {
-		return p, nil, err
-	}
-	for range 2 {
-		s, err := testredis.Start(testredis.Options{})
-		if err != nil {
-			return p, nil, err
-		}
-		p.servers = append(p.servers, s)
-	}
-	addrs, err := freeAddrs()
+	p, err := newPeers(2)
 	if err != nil {
 		return p, nil, err
 	}
-	admin, err := p.startGateway(ctx, addrs[0], addrs[1], settings...)
+	g, err := p.startGateway(ctx, "", settings)
 	if err != nil {
 		return p, nil, err
 	}
-	for _, cmd := range [][]any{{"PROXY", "GROUP", "ADD", drainGroups[0], p.servers[0].Addr}, {"PROXY", "GROUP", "ADD", drainGroups[1], p.servers[1].Addr},
-		{"PROXY", "SLOT", "ASSIGN", "0-16383", drainGroups[0]}} {
-		if err := admin.Do(ctx, cmd...).Err(); err != nil {
-			return p, nil, errors.Join(err, admin.Close())
-		}
+	if err := g.serve(ctx, p.servers, "0-16383"); err != nil {
+		return p, nil, err
 	}
 	p.list = []bench.Peer{
-		{Name: "keyferry", Addr: addrs[0], PID: p.gateway.PID()},
+		{Name: "keyferry", Addr: g.addr, PID: g.child.PID()},
 		{Name: drainGroups[0], Addr: p.servers[0].Addr, PID: p.servers[0].PID()},
 		{Name: drainGroups[1], Addr: p.servers[1].Addr, PID: p.servers[1].PID()},
 	}
-	fmt.Fprintf(os.Stderr, "gateway %s, pid %d; logs and data in %s\n", addrs[0], p.gateway.PID(), filepath.Clean(p.dir))
-	return p, admin, nil
+	fmt.Fprintf(os.Stderr, "gateway %s, pid %d; logs and data in %s\n", g.addr, g.child.PID(), filepath.Clean(p.dir))
+	return p, g.admin, nil
 }
 
 // moveAll moves every slot and waits until the job is done.
