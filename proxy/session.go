@@ -397,7 +397,7 @@ func (s *session) check() {
 	if s.paused {
 		s.wantResume()
 	}
-	if idle := s.l.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.nsubs == 0 && s.l.pause == pauseNone && s.l.now.Sub(s.active) > idle {
+	if idle := s.l.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.nsubs == 0 && !s.monitor && s.l.pause == pauseNone && s.l.now.Sub(s.active) > idle {
 		s.kill("idle timeout")
 	}
 }
