@@ -33,6 +33,7 @@ func (w *worker) askTarget(ctx context.Context, db int) error {
 	w.dst.begin(ctx)
 	w.sent = time.Now()
 	for _, mv := range w.restores {
+		w.m.locks.Handle(mv.key)
 		mv.appendRestore(w.dst, w.sent)
 	}
 	if err := w.dst.flush(); err != nil {
@@ -177,6 +178,7 @@ func (w *worker) askSource(ctx context.Context, db int) error {
 	if len(w.unlinks) > 0 {
 		w.src.command("UNLINK", len(w.unlinks))
 		for _, mv := range w.unlinks {
+			w.m.locks.Handle(mv.key)
 			w.src.arg(mv.key.Name)
 		}
 	}

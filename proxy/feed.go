@@ -253,6 +253,13 @@ func (f *feed) parse(frame []byte) (message, bool) {
 	}
 	kind, _ := resp.BulkBody(parts[0])
 	name, _ := resp.BulkBody(parts[1])
+	if n := len(parts); n >= 3 && bytes.HasSuffix(kind, []byte("message")) {
+		channel, _ := resp.BulkBody(parts[n-2])
+		payload, _ := resp.BulkBody(parts[n-1])
+		if f.h.srv.ofMove(f.group.ID, channel, payload) {
+			return message{}, false
+		}
+	}
 	switch string(kind) {
 	case "message":
 		return message{key: channelKey{exact, string(name)}, frame: frame}, true

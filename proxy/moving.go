@@ -53,13 +53,22 @@ func (l *loop) move(r *request, m *motion, frame []byte) {
 			return
 		}
 	}
-	switch l.decide(r) {
-	case slotlock.Source:
-		l.sendHeld(r, frame)
-	case slotlock.Target:
-		l.sendTarget(r, frame)
-	case slotlock.Wait:
+	if v := l.decide(r); v == slotlock.Wait {
 		l.park(r, frame)
+	} else {
+		l.execute(r, v, frame)
+	}
+}
+
+// execute does what was decided about a request that need not wait.
+func (l *loop) execute(r *request, v slotlock.Verdict, frame []byte) {
+	switch v {
+	case slotlock.Source:
+		l.n.atSource++
+		l.sendTo(r, r.motion.owner, frame)
+	case slotlock.Target:
+		l.n.atTarget++
+		l.sendTo(r, r.motion.target, frame)
 	case slotlock.Full:
 		l.n.tryAgain++
 		r.Fail(errParkedFull, false)
@@ -194,16 +203,6 @@ func (l *loop) WholeChanged(w *slotlock.Whole, slot int) {
 	})
 }
 
-func (l *loop) sendHeld(r *request, frame []byte) {
-	l.n.atSource++
-	l.sendTo(r, r.motion.owner, frame)
-}
-
-func (l *loop) sendTarget(r *request, frame []byte) {
-	l.n.atTarget++
-	l.sendTo(r, r.motion.target, frame)
-}
-
 func (l *loop) sendTo(r *request, group string, frame []byte) {
 	for i, g := range l.table.Groups {
 		if g.ID == group {
@@ -287,15 +286,7 @@ func (l *loop) runQueue(k slotlock.Key, granted bool) {
 		}
 		frame := m.frame
 		others := l.dequeue(r)
-		switch v {
-		case slotlock.Source:
-			l.sendHeld(r, frame)
-		case slotlock.Target:
-			l.sendTarget(r, frame)
-		case slotlock.Full:
-			l.n.tryAgain++
-			r.Fail(errParkedFull, false)
-		}
+		l.execute(r, v, frame)
 		for _, o := range others {
 			if o != k {
 				l.runQueue(o, false)

@@ -53,9 +53,10 @@ type Server struct {
 	monitoredAt atomic.Pointer[[]*loop] // its keys
 	deniedAuth  deniedLog
 
-	mu    sync.Mutex // protects loops and table, which must change together
+	mu    sync.Mutex // protects loops and table, which must change together, and ended
 	loops map[transport.Loop]*loop
 	table *router.Table
+	ended []endedMove // jobs of tables before
 
 	scripts  *scripts
 	scripted slotSet
@@ -142,6 +143,7 @@ func (s *Server) quiet(ctx context.Context) bool {
 func (s *Server) Apply(ctx context.Context, t *router.Table) (drained <-chan struct{}, err error) {
 	s.hub.setGroups(t.Groups) // first, so that nobody publishes where nobody listens
 	s.mu.Lock()
+	s.noteEnded(t, time.Now())
 	s.table = t
 	loops := make([]*loop, 0, len(s.loops))
 	for _, l := range s.loops {

@@ -29,7 +29,7 @@ func TestServerCommandsLikeRedis(t *testing.T) {
 			"ACL WHOAMI", "ACL LOG", "ACL LOG 5", "ACL LOG -1", "ACL LOG x", "ACL LOG RESET", "ACL LOG 1 2", "ACL DRYRUN default get a", "ACL DRYRUN foo get a", "ACL DRYRUN default foo", "ACL DRYRUN default get", "ACL DRYRUN default acl|foo",
 			"ACL DRYRUN default client id", "ACL nonsense",
 			"MEMORY", "MEMORY USAGE", "MEMORY USAGE nokey", "MEMORY USAGE k", "MEMORY USAGE l SAMPLES 0", "MEMORY USAGE k SAMPLES", "MEMORY USAGE k SAMPLES -1", "MEMORY PURGE", "MEMORY HELP", "MEMORY nonsense", "MEMORY MALLOC-STATS x",
-			"OBJECT ENCODING k", "OBJECT REFCOUNT k", "OBJECT FREQ k", "OBJECT IDLETIME k", "OBJECT ENCODING nokey", "OBJECT HELP", "OBJECT nonsense k", "OBJECT",
+			"OBJECT ENCODING k", "OBJECT REFCOUNT k", "OBJECT FREQ k", "OBJECT ENCODING nokey", "OBJECT HELP", "OBJECT nonsense k", "OBJECT",
 			"XGROUP HELP", "XINFO HELP", "ROLE x", "LASTSAVE x", "MODULE LIST", "MODULE nonsense", "MODULE",
 			"DEBUG", "DEBUG nonsense", "DEBUG SLEEP", "DEBUG SLEEP 0", "DEBUG SLEEP x", "DEBUG OBJECT nokey",
 			"COMMAND GETKEYSANDFLAGS set k v", "COMMAND GETKEYSANDFLAGS set k v get", "COMMAND GETKEYSANDFLAGS bitfield k get u8 0", "COMMAND GETKEYSANDFLAGS bitfield k set u8 0 1",

@@ -58,6 +58,7 @@ func (t *Table) Turn(o Options) {
 		s.homes.init(o.ExpectedKeys/shardCount, i)
 		s.mu.Unlock()
 	}
+	t.recent.clear()
 	t.away.Store(false)
 }
 

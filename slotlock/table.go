@@ -73,6 +73,7 @@ const shardCount = 64 // a power of two; far more than there are loops and mover
 // lets the explorer in test/sim run it.
 type Table struct {
 	secrets secrets
+	recent  *Recent
 	shards  [shardCount]shard
 	holds   atomic.Int64 // shared holds outstanding, of all keys
 	grants  atomic.Int64 // times that Abort let waiters run at the source
@@ -119,6 +120,7 @@ type entry struct {
 // New makes the lock table of one job.
 func New(o Options) *Table {
 	t := &Table{secrets: secrets{rand.Uint64(), rand.Uint64()}, bell: make(chan struct{}, 1), maxWait: int64(max(o.MaxWaiting, 1)), closed: o.Closed}
+	t.recent = &Recent{secrets: t.secrets}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mode = o.Mode

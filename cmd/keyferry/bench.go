@@ -6,17 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"keyferry/bench"
-	"keyferry/internal/testredis"
 )
 
 func benchCommand() *cobra.Command {
@@ -125,15 +121,14 @@ func benchOracleCommand() *cobra.Command {
 
 func benchCompareCommand() *cobra.Command {
 	cfg := bench.CompareConfig{Ops: []string{"get", "set"}}
-	var asJSON bool
 	var loops int
-	var out string
-	var full bool
+	var out output
+	var full, blind bool
 	c := &cobra.Command{Use: "compare", Short: "Side by side in one run: direct Redis, nutcracker (twemproxy) and keyferry over the same two servers", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible()
 			defer stop()
-			p, err := startPeers(ctx, loops)
+			p, err := startComparePeers(ctx, loops, blind)
 			defer p.stop()
 			if err != nil {
 				return err
@@ -146,19 +141,11 @@ func benchCompareCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if out != "" {
-				if err := save(out, rep); err != nil {
-					return err
-				}
-			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(rep)
-			}
-			fmt.Fprint(cmd.OutOrStdout(), rep.Table())
-			return nil
+			return out.show(cmd.OutOrStdout(), rep)
 		}}
 	f := c.Flags()
-	f.StringVar(&out, "out", "", "also write the result as JSON to this file")
+	out.flags(c)
+	f.BoolVar(&blind, "blind", false, "also a keyferry that measures nothing: no slow log, no hot keys, no HTTP; the other is scraped and watched meanwhile")
 	f.BoolVar(&full, "full", false, "every kind of load: small and large values, 50 and 1000 clients, mget; ops, pipelines, clients and value-bytes don't count then")
 	f.StringVar(&cfg.HalfOf, "half-of", "nutcracker", "after each kind of load, the latency of all at half of this one's maximum (empty: without)")
 	f.IntSliceVar(&cfg.Idle, "idle", nil, "also the memory with so many idle clients, as 0,1000,9000")
@@ -170,103 +157,5 @@ func benchCompareCommand() *cobra.Command {
 	f.IntVar(&cfg.ValueBytes, "value-bytes", 100, "size of values")
 	f.IntVar(&cfg.KeySpace, "key-space", 100000, "number of keys")
 	f.IntVar(&loops, "loops", 1, "event loops of keyferry; nutcracker has one")
-	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
-}
-
-// peers are the processes of a comparison.
-type peers struct {
-	list    []bench.Peer
-	servers []*testredis.Server
-	nut     *bench.Nutcracker
-	gateway *testredis.Child
-	dir     string
-}
-
-func startPeers(ctx context.Context, loops int) (*peers, error) {
-	p := &peers{}
-	var err error
-	if p.dir, err = os.MkdirTemp("", "keyferry-bench-"); err != nil {
-		return p, err
-	}
-	for range 2 {
-		s, err := testredis.Start(testredis.Options{Args: []string{"--maxclients", "12000"}}) // for --idle 10000
-		if err != nil {
-			return p, err
-		}
-		p.servers = append(p.servers, s)
-	}
-	addrs, err := freeAddrs()
-	if err != nil {
-		return p, err
-	}
-	if p.nut, err = bench.StartNutcracker(p.dir, 0, []string{p.servers[0].Addr, p.servers[1].Addr}); err != nil {
-		return p, err
-	}
-	admin, err := p.startGateway(ctx, addrs[0], addrs[1], fmt.Sprintf("loops.count=%d", loops), "clients.max-clients=12000")
-	if err != nil {
-		return p, err
-	}
-	defer admin.Close()
-	for _, cmd := range [][]any{{"PROXY", "GROUP", "ADD", "g1", p.servers[0].Addr}, {"PROXY", "GROUP", "ADD", "g2", p.servers[1].Addr},
-		{"PROXY", "SLOT", "ASSIGN", "0-8191", "g1"}, {"PROXY", "SLOT", "ASSIGN", "8192-16383", "g2"}} {
-		if err := admin.Do(ctx, cmd...).Err(); err != nil {
-			return p, err
-		}
-	}
-	servers := []int{p.servers[0].PID(), p.servers[1].PID()}
-	p.list = []bench.Peer{
-		{Name: "redis", Addr: p.servers[0].Addr, PID: p.servers[0].PID()},
-		{Name: "nutcracker", Addr: p.nut.Addr, PID: p.nut.PID, Servers: servers},
-		{Name: "keyferry", Addr: addrs[0], PID: p.gateway.PID(), Servers: servers},
-	}
-	return p, nil
-}
-
-// freeAddrs are addresses for clients and for the admin.
-func freeAddrs() (addrs [2]string, err error) {
-	for i := range addrs {
-		port, err := testredis.FreePort()
-		if err != nil {
-			return addrs, err
-		}
-		addrs[i] = fmt.Sprintf("127.0.0.1:%d", port)
-	}
-	return addrs, nil
-}
-
-// startGateway starts the gateway and returns a client of its admin when it is up.
-func (p *peers) startGateway(ctx context.Context, listen, adminAddr string, settings ...string) (*redis.Client, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	args := []string{"serve", "--listen", listen, "--admin", adminAddr, "--http", "", "--data-dir", filepath.Join(p.dir, "data")}
-	for _, s := range settings {
-		args = append(args, "--set", s)
-	}
-	if p.gateway, err = testredis.StartChild(exec.Command(self, args...)); err != nil {
-		return nil, err
-	}
-	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := bench.AwaitPort(wait, adminAddr); err != nil {
-		return nil, err
-	}
-	return testredis.NewClient(adminAddr, "", 0), nil
-}
-
-func (p *peers) stop() {
-	if p.gateway != nil {
-		_ = p.gateway.Terminate(15 * time.Second)
-	}
-	if p.nut != nil {
-		_ = p.nut.Stop()
-	}
-	for _, s := range p.servers {
-		_ = s.Stop()
-	}
-	if p.dir != "" {
-		_ = os.RemoveAll(p.dir)
-	}
 }

@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"keyferry/bench"
-	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
 	"keyferry/migrator"
 )
@@ -65,10 +64,33 @@ func save(path string, result any) error {
 	return os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
+// output is where the report of a comparison goes.
+type output struct {
+	path string
+	json bool
+}
+
+func (o *output) flags(c *cobra.Command) {
+	c.Flags().StringVar(&o.path, "out", "", "also write the result as JSON to this file")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+}
+
+func (o *output) show(w io.Writer, report interface{ Table() string }) error {
+	if o.path != "" {
+		if err := save(o.path, report); err != nil {
+			return err
+		}
+	}
+	if o.json {
+		return json.NewEncoder(w).Encode(report)
+	}
+	_, err := fmt.Fprint(w, report.Table())
+	return err
+}
+
 func benchDrainCommand() *cobra.Command {
 	cfg := bench.DrainConfig{}
-	var out string
-	var asJSON bool
+	var out output
 	var settings []string
 	c := &cobra.Command{Use: "drain", Short: "Move all keys from group to group, idle and under load, beside a bare loop of DUMP, RESTORE, UNLINK", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,23 +101,13 @@ func benchDrainCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer admin.Close()
 			cfg.Gateway, cfg.Ends = p.list[0], [2]bench.Peer{p.list[1], p.list[2]}
 			cfg.Move = func(ctx context.Context, to int) error { return moveAll(ctx, admin, to) }
 			rep, err := bench.Drain(ctx, cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
 			if err != nil {
 				return err
 			}
-			if out != "" {
-				if err := save(out, rep); err != nil {
-					return err
-				}
-			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(rep)
-			}
-			fmt.Fprint(cmd.OutOrStdout(), rep.Table())
-			return nil
+			return out.show(cmd.OutOrStdout(), rep)
 		}}
 	f := c.Flags()
 	f.IntVar(&cfg.Keys, "keys", 1000000, "number of keys")
@@ -107,8 +119,7 @@ func benchDrainCommand() *cobra.Command {
 	f.IntVar(&cfg.Rounds, "rounds", 3, "rounds; each figure is the median")
 	f.IntVar(&cfg.TryKeys, "try-keys", 200000, "keys with which each way of the bare loop is tried")
 	f.StringArrayVar(&settings, "set", nil, "a setting of the gateway, as migration.parallel=4; may be repeated")
-	f.StringVar(&out, "out", "", "also write the result as JSON to this file")
-	f.BoolVar(&asJSON, "json", false, "print JSON")
+	out.flags(c)
 	return c
 }
 
@@ -117,39 +128,24 @@ var drainGroups = [2]string{"g1", "g2"}
 
 // startDrainPeers starts two servers and a gateway with all slots at the first.
 func startDrainPeers(ctx context.Context, settings []string) (*peers, *redis.Client, error) {
-	p := &peers{}
-	var err error
-	if p.dir, err = os.MkdirTemp("", "keyferry-bench-"); err != nil {
-		return p, nil, err
-	}
-	for range 2 {
-		s, err := testredis.Start(testredis.Options{})
-		if err != nil {
-			return p, nil, err
-		}
-		p.servers = append(p.servers, s)
-	}
-	addrs, err := freeAddrs()
+	p, err := newPeers(2)
 	if err != nil {
 		return p, nil, err
 	}
-	admin, err := p.startGateway(ctx, addrs[0], addrs[1], settings...)
+	g, err := p.startGateway(ctx, "", settings)
 	if err != nil {
 		return p, nil, err
 	}
-	for _, cmd := range [][]any{{"PROXY", "GROUP", "ADD", drainGroups[0], p.servers[0].Addr}, {"PROXY", "GROUP", "ADD", drainGroups[1], p.servers[1].Addr},
-		{"PROXY", "SLOT", "ASSIGN", "0-16383", drainGroups[0]}} {
-		if err := admin.Do(ctx, cmd...).Err(); err != nil {
-			return p, nil, errors.Join(err, admin.Close())
-		}
+	if err := g.serve(ctx, p.servers, "0-16383"); err != nil {
+		return p, nil, err
 	}
 	p.list = []bench.Peer{
-		{Name: "keyferry", Addr: addrs[0], PID: p.gateway.PID()},
+		{Name: "keyferry", Addr: g.addr, PID: g.child.PID()},
 		{Name: drainGroups[0], Addr: p.servers[0].Addr, PID: p.servers[0].PID()},
 		{Name: drainGroups[1], Addr: p.servers[1].Addr, PID: p.servers[1].PID()},
 	}
-	fmt.Fprintf(os.Stderr, "gateway %s, pid %d; logs and data in %s\n", addrs[0], p.gateway.PID(), filepath.Clean(p.dir))
-	return p, admin, nil
+	fmt.Fprintf(os.Stderr, "gateway %s, pid %d; logs and data in %s\n", g.addr, g.child.PID(), filepath.Clean(p.dir))
+	return p, g.admin, nil
 }
 
 // moveAll moves every slot and waits until the job is done.

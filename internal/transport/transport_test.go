@@ -426,3 +426,56 @@ func TestHoldReads(t *testing.T) {
 		t.Errorf("%d of %d bytes were received", received.Load(), total)
 	}
 }
+
+// TestReadInto: what a transport takes for the next read gets it, once and no more than it
+// has room for; from one that does not, Data has the loop's buffer as always. Either way no
+// byte is lost.
+func TestReadInto(t *testing.T) {
+	onEach(t, func(t *testing.T, start func(Handler) string) {
+		const total = 1 << 20
+		type state struct {
+			into   []byte // given to ReadInto and not used yet
+			got    []byte
+			direct int
+		}
+		done := make(chan *state, 1)
+		addr := start(&spy{
+			opened: func(c Conn) bool { c.SetOwner(&state{}); return true },
+			data: func(c Conn, b []byte) bool {
+				st := c.Owner().(*state)
+				if st.into != nil {
+					if len(b) > len(st.into) || &b[0] != &st.into[0] {
+						t.Errorf("%d bytes are not where they were to be read", len(b))
+					}
+					st.direct++
+				}
+				st.got = append(st.got, b...)
+				st.into = nil
+				if into := make([]byte, 1+len(st.got)%5000); len(st.got)%3 != 0 && c.ReadInto(into) {
+					st.into = into
+				}
+				if len(st.got) == total {
+					done <- st
+				}
+				return true
+			},
+		})
+		c := dial(t, addr)
+		want := make([]byte, total)
+		for i := range want {
+			want[i] = byte(i * 31 / 7)
+		}
+		if _, err := c.Write(want); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case st := <-done:
+			if !bytes.Equal(st.got, want) {
+				t.Error("other bytes")
+			}
+			t.Logf("%d reads went to memory of the owner's", st.direct)
+		case <-time.After(20 * time.Second):
+			t.Fatal("bytes are missing")
+		}
+	})
+}

@@ -68,6 +68,10 @@ type Limits struct {
 	ReconnectMax time.Duration
 }
 
+// worthwhile is how long a connection lasts at least, if it has done nothing, to be followed
+// by another without a pause.
+const worthwhile = time.Second
+
 // directWrite is the size from which a frame is written without a copy into out.
 const directWrite = 32 << 10
 
@@ -98,8 +102,10 @@ type Pipe struct {
 	scan  resp.ReplyScanner
 	dirty bool
 
-	sent, answered uint64 // calls taken and calls ended, ever: marks for Drained
-	unfenced       int    // dead connections whose last commands may still execute
+	sent, answered uint64    // calls taken and calls ended, ever: marks for Drained
+	before         uint64    // answered when the present connection was made
+	since          time.Time // … which was then
+	unfenced       int       // dead connections whose last commands may still execute
 	heardAt        time.Time
 }
 
@@ -257,7 +263,7 @@ func (p *Pipe) Connected(c Conn, name string, id int64, now time.Time) {
 	p.conn, p.name, p.id, p.state, p.err, p.pause = c, name, id, Up, nil, 0
 	p.conns++
 	p.scan = resp.ReplyScanner{}
-	p.heardAt = now
+	p.heardAt, p.since, p.before = now, now, p.answered
 	p.Flush()
 }
 
@@ -280,6 +286,12 @@ func (p *Pipe) Closed(err error) {
 	if p.calls.n > 0 {
 		p.unfenced++
 		p.env.Lost(p, p.name)
+	} else if !retired && (p.answered > p.before || time.Since(p.since) > worthwhile) {
+		// A server that ends idle connections (its timeout) is there all the same: what
+		// comes now waits for the next connection, instead of being refused.
+		p.out, p.pause = p.out[:0], 0
+		p.connect()
+		return
 	}
 	if !retired {
 		p.goDown(err)

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -78,5 +79,94 @@ func TestKeyspaceEvents(t *testing.T) {
 	if n := added.Client().DBSize(bg).Val(); n == 0 {
 		t.Error("the group that was added has no keys: that shows nothing")
 	}
+	r.placesRight()
+}
+
+// TestMovesAreNoEvents: who listens to keyspace events hears of each thing that a client does
+// once, and of no move.
+func TestMovesAreNoEvents(t *testing.T) {
+	bg := context.Background()
+	r := newRig(t, 2)
+	c := r.client()
+	const still = 3000
+	fill := c.Pipeline()
+	for i := range still {
+		fill.Set(bg, fmt.Sprint("still", i), "x", 0)
+	}
+	if _, err := fill.Exec(bg); err != nil {
+		t.Fatal(err)
+	}
+	dump := c.Dump(bg, "still0").Val()
+	if err := c.ConfigSet(bg, "notify-keyspace-events", "KEA").Err(); err != nil {
+		t.Fatal(err)
+	}
+	sub := c.PSubscribe(bg, "__keyevent@*__:*", "__keyspace@0__:*")
+	defer sub.Close()
+	for range 2 {
+		if _, err := sub.Receive(bg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := r.KeepMoving()
+	var wg sync.WaitGroup
+	const clients, each = 4, 400
+	for n := range clients {
+		wg.Go(func() {
+			for i := range each {
+				k := fmt.Sprintf("key%d-%d", n, i)
+				_, err := c.Pipelined(bg, func(p redis.Pipeliner) error {
+					p.Restore(bg, k, 0, dump)
+					p.Append(bg, k, "y")
+					p.Del(bg, k)
+					return nil
+				})
+				if err != nil {
+					t.Errorf("%s: %v", k, err)
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	wg.Wait()
+	moves := stop()
+	if err := c.Publish(bg, "__keyevent@0__:end", "end").Err(); err != nil { // no group's events come behind it but by chance
+		t.Fatal(err)
+	}
+	heard := make(map[string]int)
+	for got, ended := 0, false; !ended || got < 2*3*clients*each; {
+		m, err := sub.ReceiveTimeout(bg, 20*time.Second)
+		if err != nil {
+			t.Errorf("%d messages, want %d: %v", got, 2*3*clients*each, err)
+			break
+		}
+		msg := m.(*redis.Message)
+		if ended = ended || msg.Payload == "end"; msg.Payload == "end" {
+			continue
+		}
+		heard[msg.Channel+" "+msg.Payload]++
+		got++
+	}
+	for n := range clients {
+		for i := range each {
+			k := fmt.Sprintf("key%d-%d", n, i)
+			for _, event := range []string{"restore", "append", "del"} {
+				for _, m := range []string{"__keyevent@0__:" + event + " " + k, "__keyspace@0__:" + k + " " + event} {
+					if heard[m] != 1 {
+						t.Errorf("%s was heard %d times", m, heard[m])
+					}
+					delete(heard, m)
+				}
+			}
+		}
+	}
+	if len(heard) > 0 {
+		first := ""
+		for m := range heard {
+			first = m
+		}
+		t.Errorf("%d messages are of nobody's doing, such as %s", len(heard), first)
+	}
+	t.Logf("%d migrations", moves)
 	r.placesRight()
 }

@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"go.uber.org/zap"
+
+	"keyferry/slotlock"
+)
+
+// closeFor ends a client that went over a limit, and says so in the log.
+func (s *session) closeFor(reason string) {
+	s.l.srv.log.Warn("client closed", zap.Int64("client", s.id), zap.String("addr", s.addr), zap.String("reason", reason))
+	s.l.n.limitCloses++
+	s.kill("")
+}
+
+// kill closes the connection. What is in flight goes on; its replies are dropped.
+func (s *session) kill(reason string) {
+	if s.gone {
+		return
+	}
+	if reason != "" {
+		s.l.srv.log.Info("client closed", zap.Int64("client", s.id), zap.String("addr", s.addr), zap.String("reason", reason))
+	}
+	c := s.conn
+	s.leave()
+	c.Close()
+}
+
+// ended is told that the client sends no more. It still gets its replies: true says that
+// there are any.
+func (s *session) ended() bool {
+	if s.gone || s.blocks() || s.queue.n+s.pendingOut() == 0 && !s.paused {
+		return false
+	}
+	s.eof = true
+	s.l.markDirty(s)
+	return true
+}
+
+// leave takes the session out of everything that could still use it.
+func (s *session) leave() {
+	s.gone = true
+	s.conn = nil
+	s.readAgain()
+	l := s.l
+	delete(l.sessions, s)
+	l.srv.clients.Add(-1)
+	if s.scan != nil {
+		l.putScanner(s.scan)
+	}
+	// s.in is left to the collector: the command at hand may have its arguments there, and
+	// the transport may know it (see aim).
+	l.buffers.put(s.out)
+	s.early.forget(l)
+	s.in, s.out, s.scan, s.pushes, s.tx = nil, nil, nil, nil, nil
+	s.unsubscribeAll()
+	s.stopTracking()
+	s.stopMonitor()
+	watched := true
+	var behind []slotlock.Key // that others wait for, once none of this client's does
+	for s.queue.n > 0 {
+		r := s.queue.pop()
+		switch {
+		case r.done:
+			l.free(r)
+		case r.motion != nil && r.motion.parked:
+			if r.op != nil {
+				r.op.dropped(r)
+			}
+			behind = append(behind, l.dequeue(r)...)
+			l.free(r)
+		case r.op != nil:
+			if x, ok := r.op.(*blocking); ok && x.on != nil {
+				l.unblock(x) // the server would go on waiting for it
+			}
+			if _, yes := r.op.(*watching); yes {
+				watched = false // its reply is still to come, and ends it
+			}
+		}
+		// Others are on a pipe, in a gather or with a goroutine, and freed by these.
+	}
+	if watched {
+		s.unwatch()
+	}
+	for _, k := range behind {
+		l.runQueue(k, false)
+	}
+}
+
+// blocks reports that the client waits for something that may never come.
+func (s *session) blocks() bool {
+	if s.hold == nil {
+		return false
+	}
+	_, yes := s.hold.op.(*blocking)
+	return yes
+}
