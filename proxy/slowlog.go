@@ -64,6 +64,10 @@ func (l *loop) writtenSlow(r *request) {
 	l.t.slow.add(e)
 }
 
+// slowFlood is more in a second than the log is of use for, and costs about one in a
+// hundred of it.
+const slowFlood = 10_000
+
 // slowRing holds the newest slow commands of a loop.
 type slowRing struct {
 	list []*SlowEntry // at most size
@@ -77,13 +81,13 @@ type slowRing struct {
 
 // wants reports whether one more slow command, of d ns at the time ns, is to be entered. When
 // clients send more than the servers can do, all commands are slow, and to write each down
-// would make it worse. Of a second the ring takes as many as it holds, and after these only
-// what is slower than all of them.
+// would make it worse. Of a second the ring takes slowFlood, and after these only what is
+// slower than all of them.
 func (q *slowRing) wants(ns, d int64) bool {
 	if s := ns / int64(time.Second); s != q.second {
 		q.second, q.taken, q.worst = s, 0, 0
 	}
-	if q.taken >= q.size && d <= q.worst {
+	if q.taken >= slowFlood && d <= q.worst {
 		return false
 	}
 	q.taken++

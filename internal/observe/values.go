@@ -147,6 +147,7 @@ func (v *values) job(j *migrator.Status) {
 	v.put(metrics.JobStalled, flag(j.Stalled != nil), j.ID)
 	if j.Live {
 		v.put(metrics.JobSpeed, j.Flow.Share, j.ID)
+		v.put(metrics.JobPace, j.Flow.WorkPerS, j.ID)
 	}
 	if j.KeysLeft >= 0 {
 		v.put(metrics.JobKeysLeft, float64(j.KeysLeft), j.ID)

@@ -84,8 +84,10 @@ class Card {
   limit(j) {
     return h("button", { type: "button", "data-verb": "LIMIT", onclick: async (e) => {
       const input = h("input", { inputmode: "numeric", value: j.rate_keys_per_s || "", placeholder: "no limit", "aria-label": "Keys per second" });
-      if (!await ask("Limit " + j.id, "Set", [h("p", {}, "At most so many keys per second; empty for no limit."), input])) return;
-      act(e.target, "Limit of " + j.id, "MIGRATION", "LIMIT", j.id, "RATE", input.value.trim() || "0");
+      const p99 = h("input", { value: j.max_p99_ms > 0 ? j.max_p99_ms : { "-1": "off", "-2": "auto" }[j.max_p99_ms] || "", placeholder: "as configured", "aria-label": "Clients' p99 in milliseconds, auto or off" });
+      if (!await ask("Limit " + j.id, "Set", [h("p", {}, "At most so many keys per second; empty for no limit."), input,
+        h("p", {}, "Make way while the clients' p99 is above so many milliseconds; auto: above half as much again as without the job; off: never."), p99])) return;
+      act(e.target, "Limit of " + j.id, "MIGRATION", "LIMIT", j.id, "RATE", input.value.trim() || "0", "MAXP99", p99.value.trim() || "0");
     } }, "Limit");
   }
 
@@ -110,7 +112,7 @@ class Card {
 
   counting(j) {
     const all = [["Keys moved", int(j.keys_moved)], ["Left", j.estimated_keys_left >= 0 ? "≈ " + int(j.estimated_keys_left) : "–"], ["Bytes", bytes(j.bytes_moved)],
-      ["Rate", ended(j) ? "–" : short(j.keys_per_s) + " keys/s"], ["Limit", j.rate_keys_per_s ? short(j.rate_keys_per_s) + " keys/s" : "none"], ["Speed", j.live && j.flow ? Math.round(j.flow.share * 100) + "%" : "–"],
+      ["Rate", ended(j) ? "–" : short(j.keys_per_s) + " keys/s"], ["Limit", j.rate_keys_per_s ? short(j.rate_keys_per_s) + " keys/s" : "none"], ["Speed", j.live && j.flow ? (j.flow.work_per_s ? "≤ " + short(j.flow.work_per_s) + "/s" : Math.round(j.flow.share * 100) + "%") : "–"],
       ["Time left", j.eta_s >= 0 && !ended(j) ? span(j.eta_s) : "–"], ["Pass", j.pass || "–"], ["Key lock p99", j.lock_hold_p99_us ? us(j.lock_hold_p99_us) : "–"], ["Longest", j.lock_hold_max_us ? us(j.lock_hold_max_us) : "–"],
       ["Waited for", int(j.keys_waited_for)], ["On touch", int(j.keys_moved_on_touch)], ["Big keys", int(j.big_keys)], ["Attempts", (j.attempt || 0) + (j.max_attempts ? " of " + j.max_attempts : "")]];
     if (this.numbers.children.length !== all.length) this.numbers.replaceChildren(...all.map(([k]) => h("div", {}, h("span", {}, k), h("b"))));
