@@ -70,6 +70,7 @@ type mover struct {
 	bell      chan struct{} // capacity 1: pending gained a key
 
 	batch atomic.Int64  // keys a batch, adapted to the lock hold target
+	holds recentHolds   // by which it is
 	ready chan struct{} // closed when the former self has been fenced
 	wg    sync.WaitGroup
 	stop  context.CancelFunc
@@ -365,16 +366,4 @@ func (m *mover) nudge(busy []slotlock.Key) {
 			locks.Unwant(k)
 		}
 	})
-}
-
-// adapt steers the size of batches so that a lock is held for about the target time:
-// additive increase, multiplicative decrease.
-func (m *mover) adapt(held time.Duration, n int) {
-	size := m.batch.Load()
-	switch {
-	case held > m.cfg.LockHoldTarget:
-		m.batch.Store(max(1, size*3/4))
-	case held < m.cfg.LockHoldTarget*2/3 && n >= int(size):
-		m.batch.Store(min(int64(m.cfg.BatchMaxKeys), size+1+size/16))
-	}
 }

@@ -11,7 +11,6 @@ type paced struct {
 	now   time.Time
 	canDo float64                          // of the mover, units a second
 	p99At func(perS float64) time.Duration // of the clients
-	moved float64
 }
 
 // run goes on for d and says how much a second the mover did in the last half of it.

@@ -28,7 +28,7 @@ type lentKey struct {
 const spareTime = time.Minute
 
 // errLentFull is given when as many clients as may have a server connection each.
-var errLentFull = errors.New("connections for blocked and watching clients are all in use (max-dedicated-connections)")
+var errLentFull = errors.New("connections for blocked and watching clients are all in use (servers.max-dedicated)")
 
 // borrow gives out a connection to a group of the present table.
 func (l *loop) borrow(group int16, proto int) (*lent, error) {

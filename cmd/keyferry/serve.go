@@ -98,6 +98,7 @@ func serve(cfg conf.Config) error {
 	if e := g.Stop(ctx); err == nil {
 		err = e
 	}
+	log.Info("stopped", zap.Bool("every_client_had_its_replies", ctx.Err() == nil))
 	return err
 }
 

@@ -94,6 +94,7 @@ func (g *Gateway) start(c conf.Config) error {
 	if err != nil {
 		return err
 	}
+	g.warnOfStored(c)
 	table, err := g.Manager.Table()
 	if err != nil {
 		return err
@@ -132,6 +133,20 @@ func (g *Gateway) start(c conf.Config) error {
 	g.log.Info("keyferry is up", zap.String("version", Version), zap.String("name", name), zap.Uint64("incarnation", g.Manager.Incarnation()),
 		zap.String("listen", c.Listen), zap.String("admin", c.Admin), zap.Uint64("epoch", st.Epoch), zap.Int("groups", len(st.Groups)))
 	return nil
+}
+
+// warnOfStored tells of settings that only the first start goes by.
+func (g *Gateway) warnOfStored(c conf.Config) {
+	st := g.Manager.State()
+	for _, x := range []struct {
+		key            string
+		stored, wanted any
+	}{{"cluster.scheme", st.Scheme, c.Cluster.Scheme}, {"cluster.databases", st.Databases, c.Cluster.Databases}} {
+		if x.stored != x.wanted {
+			g.log.Warn("a setting is not heeded: it is that of the first start", zap.String("setting", x.key),
+				zap.Any("in_force", x.stored), zap.Any("configured", x.wanted), zap.String("data_dir", c.DataDir))
+		}
+	}
 }
 
 // startWeb serves the dashboard. That its address is taken is no reason to leave clients

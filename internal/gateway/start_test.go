@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"keyferry/conf"
 )
@@ -32,6 +33,33 @@ func TestTakenAddressIsNamed(t *testing.T) {
 		}
 		if !strings.Contains(err.Error(), "("+setting+")") {
 			t.Errorf("%s: %v", setting, err)
+		}
+	}
+}
+
+// TestSettingsOfTheFirstStart: a scheme other than the stored one is not heeded, and said not
+// to be.
+func TestSettingsOfTheFirstStart(t *testing.T) {
+	c := conf.Default()
+	c.Listen, c.Admin, c.HTTP.Listen, c.DataDir = "127.0.0.1:0", "127.0.0.1:0", "", t.TempDir()
+	for _, x := range []struct {
+		scheme string
+		warned int
+	}{{"codis", 0}, {"redis", 1}, {"codis", 0}} {
+		c.Cluster.Scheme = x.scheme
+		core, logs := observer.New(zap.WarnLevel)
+		g, err := Start(c, zap.New(core))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.Manager.State().Scheme; got != "codis" {
+			t.Errorf("scheme %s in force", got)
+		}
+		if err := g.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := logs.FilterField(zap.String("setting", "cluster.scheme")).Len(); n != x.warned {
+			t.Errorf("started with %s: %d warnings, want %d: %v", x.scheme, n, x.warned, logs.All())
 		}
 	}
 }
