@@ -43,6 +43,8 @@ func (s *session) everywhere(cmd *resp.Command, args [][]byte) bool {
 			return true
 		}
 		s.hold = s.fan(l.everyGroup(), frame, false, firstOf)
+	case "bgsave", "bgrewriteaof": // LASTSAVE tells when the last of them is done
+		s.fan(l.table.Serving(), frame, false, firstOf)
 	case "lastsave":
 		s.fan(l.table.Serving(), frame, false, leastOf)
 	case "script|load":

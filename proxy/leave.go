@@ -82,9 +82,7 @@ func (s *session) leave() {
 	if watched {
 		s.unwatch()
 	}
-	for _, k := range behind {
-		l.runQueue(k, false)
-	}
+	l.runQueues(behind)
 }
 
 // blocks reports that the client waits for something that may never come.

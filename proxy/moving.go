@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"time"
 
 	"keyferry/slotlock"
@@ -19,9 +20,10 @@ type motion struct {
 	unnamed bool // it may use keys that it does not name
 	late    int  // times that its deadline was put off
 	keys    []slotlock.Key
-	bring   bool           // to the target, whatever would do for a plain command
-	home    []bool         // keys[i] is known to live at the target; never goes back
-	held    []slotlock.Key // shared holds at the source
+	bring   bool                      // to the target, whatever would do for a plain command
+	home    []bool                    // keys[i] is known to live at the target; never goes back
+	held    []slotlock.Key            // shared holds at the source
+	waits   map[slotlock.Key]struct{} // of several keys, those of which the lock table will say more
 
 	frame    []byte // own copy, while parked
 	parked   bool
@@ -102,6 +104,7 @@ func (l *loop) decide(r *request) slotlock.Verdict {
 			m.home[i] = true
 		case slotlock.Wait:
 			wait = true
+			m.await(k)
 		case slotlock.Full:
 			l.releaseHolds(r)
 			return slotlock.Full
@@ -134,6 +137,7 @@ func (l *loop) decide(r *request) slotlock.Verdict {
 			return slotlock.Full
 		default:
 			wait = true
+			m.await(k)
 		}
 	}
 	switch {
@@ -144,6 +148,18 @@ func (l *loop) decide(r *request) slotlock.Verdict {
 		return slotlock.Wait
 	}
 	return slotlock.Target
+}
+
+// await notes that the lock table will say more of one of several keys. Until it has of all
+// of them nothing is asked again: that would cost the square of their number.
+func (m *motion) await(k slotlock.Key) {
+	if len(m.keys) == 1 {
+		return
+	}
+	if m.waits == nil {
+		m.waits = make(map[slotlock.Key]struct{})
+	}
+	m.waits[k] = struct{}{}
 }
 
 // bring asks for all keys of a command that blocks to be at the target. True: they are
@@ -197,9 +213,7 @@ func (l *loop) WholeChanged(w *slotlock.Whole, slot int) {
 				keys = append(keys, k)
 			}
 		}
-		for _, k := range keys {
-			l.runQueue(k, false)
-		}
+		l.runQueues(keys)
 	})
 }
 
@@ -256,6 +270,7 @@ func (l *loop) park(r *request, frame []byte) {
 func (l *loop) woken(t *slotlock.Table, k slotlock.Key, v slotlock.Verdict) {
 	q := l.parked[k]
 	if q != nil && q.locks == t {
+		delete(q.list[0].motion.waits, k)
 		l.runQueue(k, v == slotlock.Source)
 	}
 	if v == slotlock.Source {
@@ -274,8 +289,8 @@ func (l *loop) runQueue(k slotlock.Key, granted bool) {
 		}
 		r := q.list[0]
 		m := r.motion
-		if !l.leadsAll(r) {
-			return // it is run when it leads the last of its queues
+		if len(m.waits) > 0 || !l.leadsAll(r) {
+			return // it is run when it has the last of its keys and leads the last of its queues
 		}
 		v := slotlock.Source
 		if granted && len(m.keys) == 1 && !m.unnamed {
@@ -287,10 +302,22 @@ func (l *loop) runQueue(k slotlock.Key, granted bool) {
 		frame := m.frame
 		others := l.dequeue(r)
 		l.execute(r, v, frame)
-		for _, o := range others {
-			if o != k {
-				l.runQueue(o, false)
-			}
+		l.runQueues(slices.DeleteFunc(others, func(o slotlock.Key) bool { return o == k }))
+	}
+}
+
+// runQueues is runQueue for several keys, that tries each command once.
+func (l *loop) runQueues(keys []slotlock.Key) {
+	tried := make(map[*motion]struct{})
+	for _, k := range keys {
+		q := l.parked[k]
+		if q == nil {
+			continue
+		}
+		m := q.list[0].motion
+		if _, yes := tried[m]; !yes {
+			tried[m] = struct{}{}
+			l.runQueue(k, false)
 		}
 	}
 }
@@ -336,11 +363,7 @@ func (l *loop) dequeue(r *request) (others []slotlock.Key) {
 }
 
 // unpark withdraws a parked command; those behind it go on.
-func (l *loop) unpark(r *request) {
-	for _, k := range l.dequeue(r) {
-		l.runQueue(k, false)
-	}
-}
+func (l *loop) unpark(r *request) { l.runQueues(l.dequeue(r)) }
 
 // expireParked answers -TRYAGAIN to commands that have waited too long.
 func (l *loop) expireParked() {

@@ -13,9 +13,7 @@ var refusalText = map[string]string{
 	"acl|load":       oneUser,
 	"acl|save":       oneUser,
 	"acl|setuser":    oneUser,
-	"bgrewriteaof":   ownFiles,
-	"bgsave":         ownFiles,
-	"save":           ownFiles,
+	"save":           "it stops every server for as long as writing all its data takes, with all clients; BGSAVE does it beside",
 	"debug":          "it changes or shows the inside of one server, and a client of the gateway does not know which; ask that server",
 	"failover":       ownReplicas,
 	"replicaof":      ownReplicas,
@@ -36,7 +34,6 @@ var refusalText = map[string]string{
 
 const (
 	oneUser     = "the gateway has one user, default, whose password is the setting requirepass"
-	ownFiles    = "the gateway keeps no data, and each server's persistence is its own; send it to that server"
 	ownReplicas = "each server's replication is its own; send it to that server"
 	noReplicas  = "the gateway keeps no data that could be replicated; replicate the servers"
 	ownModules  = "modules are loaded in servers; load it in each, and declare its commands in keyferry.toml (passthrough)"

@@ -282,7 +282,7 @@ func TestEveryRefusalHasItsReason(t *testing.T) {
 	_, addr := startProxy(t, testredis.StartT(t))
 	c := testredis.NewClient(addr, "", 0)
 	defer c.Close()
-	for _, cmd := range []string{"SENTINEL masters", "SHUTDOWN NOSAVE", "REPLICAOF no one", "SYNC", "BGSAVE", "ACL SETUSER x on", "DEBUG SEGFAULT", "DEBUG JMAP", "SCRIPT DEBUG YES", "MIGRATE h 1 k 0 1"} {
+	for _, cmd := range []string{"SENTINEL masters", "SHUTDOWN NOSAVE", "REPLICAOF no one", "SYNC", "SAVE", "ACL SETUSER x on", "DEBUG SEGFAULT", "DEBUG JMAP", "SCRIPT DEBUG YES", "MIGRATE h 1 k 0 1"} {
 		_, err := do(c, strings.Fields(cmd)...)
 		if err == nil || !strings.Contains(err.Error(), "is not supported through the gateway: ") {
 			t.Errorf("%s: %v", cmd, err)

@@ -118,12 +118,19 @@ func sameOrigin(r *http.Request) bool {
 	return r.Header.Get("X-Keyferry") != "" || origin != "" && r.URL.Path == "/login"
 }
 
+// ownPath is a path of this server, or "/". Browsers leave out tabs and line breaks, and take
+// a backslash for a slash: two of these at the beginning would be another host.
+func ownPath(next string) string {
+	u, err := url.Parse(next) // an error for control characters
+	if err != nil || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.Contains(next, "\\") {
+		return "/"
+	}
+	return next
+}
+
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
-	next := r.PostFormValue("next")
-	if !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.Contains(next, "\\") {
-		next = "/"
-	}
+	next := ownPath(r.PostFormValue("next"))
 	if s.Token != "" && !s.rightToken(r.PostFormValue("token")) {
 		w.WriteHeader(http.StatusUnauthorized)
 		s.render(w, "login", map[string]any{"Next": next, "Wrong": true})

@@ -221,7 +221,7 @@ func login(t *testing.T, r *rig) {
 	if code, _, _ := r.do(r.request("GET", "/api/v1/slots", "", "Cookie", value)); code != 200 {
 		t.Errorf("with the cookie: %d", code)
 	}
-	for _, next := range []string{"//evil.example", "http://evil.example", "/\\evil.example"} {
+	for _, next := range []string{"//evil.example", "http://evil.example", "/\\evil.example", "/\t/evil.example", "/\n/evil.example", "/%zz"} {
 		if _, h := form("s3cret", next); h.Get("Location") != "/" {
 			t.Errorf("next %q leads to %q", next, h.Get("Location"))
 		}

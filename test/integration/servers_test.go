@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,4 +160,38 @@ func TestCommandsInFlightOnADyingServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.await("the server to be reached again", func() bool { return c.Set(ctx, "k", "v", time.Minute).Err() == nil })
+}
+
+// TestBackgroundSaves: BGSAVE and BGREWRITEAOF reach every group that serves slots, and LASTSAVE
+// tells when all have saved.
+func TestBackgroundSaves(t *testing.T) {
+	ctx := context.Background()
+	r := newRig(t, 2)
+	c := r.client()
+	r.proxy("MIGRATE", "0-8191", "TO", "g2")
+	r.awaitDone()
+	for i := range 100 {
+		if err := c.Set(ctx, fmt.Sprintf("k%d", i), i, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := c.LastSave(ctx).Val()
+	r.await("a second to pass", func() bool { return time.Now().Unix() > before })
+	if text, err := c.BgSave(ctx).Result(); err != nil || text != "Background saving started" {
+		t.Errorf("BGSAVE: %q, %v", text, err)
+	}
+	r.await("all to have saved", func() bool { return c.LastSave(ctx).Val() > before })
+	for _, s := range r.servers {
+		if info := s.Client().Info(ctx, "persistence").Val(); !strings.Contains(info, "rdb_changes_since_last_save:0\r\n") || !strings.Contains(info, "rdb_saves:1\r\n") {
+			t.Errorf("%s has not saved: %s", s.Addr, info)
+		}
+	}
+	if text, err := c.BgRewriteAOF(ctx).Result(); err != nil || text != "Background append only file rewriting started" {
+		t.Errorf("BGREWRITEAOF: %q, %v", text, err)
+	}
+	for _, s := range r.servers {
+		r.await("the file to be rewritten", func() bool {
+			return strings.Contains(s.Client().Info(ctx, "persistence").Val(), "aof_rewrites:1\r\n")
+		})
+	}
 }
