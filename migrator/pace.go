@@ -11,27 +11,26 @@ import (
 // less at once makes smaller batches and keeps servers and processors as busy as before;
 // one that makes pauses does not.
 //
-//	clients' p99 above the bound ─► work a second × ¾, at the least floorPerS
-//	well below it ────────────────► × 1.05 (× 1.5 until it was above for the first time),
-//	                                and free again when that holds nothing back
+//	clients' p99 above MAXP99 ─► work a second × ¾, at the least floorPerS
+//	well below it ─────────────► × 1.05 (× 1.5 until it was above for the first time), and
+//	                             free again when that holds nothing back
 //
-// The bound is the operator's MAXP99 or, if there is none, half as much again as clients
-// waited before the job. That is learned in the first second in which there are clients,
-// during which the mover is held at the floor. When clients wait longer than that although
-// hardly anything moves, it is not the mover that they wait for: then what they wait now is
-// what the bound is reckoned from, less and less, until they are found to wait as long again.
+// Without a MAXP99 the bound is half as much again as clients wait without the mover. How
+// long that is, is looked at for a second when the job begins or the first clients come,
+// with the mover held at the floor; for a moment every half a minute; and whenever clients
+// wait longer than the bound: if they go on to do so while hardly anything moves, it is not
+// the mover that they wait for, and it goes on as before with another bound. If they don't,
+// it is, and the mover does a quarter less.
 //
 // Work is counted in keys, and in units of unitBytes. It has no clock.
 type pace struct {
-	most    time.Duration // MAXP99; 0: by what is learned; < 0: clients don't count
-	learned time.Duration // p99 without the mover; 0: not known
-	base    time.Duration // … as it is taken to be now
-	p99     time.Duration // smoothed
-	perS    float64       // work a second; 0: no bound
-	next    time.Time     // when the next work is due
-	windows int           // heard since there were clients
-	late    int           // windows at the floor and above the bound, in a row
-	found   bool          // the bound has been met: from here on it is felt for slowly
+	most  time.Duration // MAXP99; 0: by what is looked at; < 0: clients don't count
+	base  time.Duration // p99 without the mover, when it was looked at last; 0: it was not
+	p99   time.Duration // smoothed
+	perS  float64       // work a second; 0: no bound
+	next  time.Time     // when the next work is due
+	found bool          // the bound has been met: from here on it is felt for slowly
+	look  look
 
 	done    float64 // work begun since the last window
 	since   time.Time
@@ -39,17 +38,28 @@ type pace struct {
 	limited bool    // somebody had to wait for its turn in it
 }
 
+// look is a look at how long clients wait while the mover is at the floor.
+type look struct {
+	left    int           // windows that it goes on for; 0: there is none
+	sum     time.Duration // of the p99 of n windows
+	n       int
+	from    float64       // work a second before; 0: the job begins
+	suspect time.Duration // p99 before, if that was why; else 0
+	at      time.Time     // when the last one ended
+}
+
 const (
-	floorPerS    = 500
-	paceBack     = 0.75
-	paceForth    = 1.05
-	paceStart    = 1.5
-	learnWindows = 4
-	lateWindows  = 12                     // at the floor: it is not the mover
-	baseFades    = 512                    // a raised base by 1 % a second: to look again whether it is still so
-	boundFactor  = 1.5                    // of base
-	boundSlack   = 250 * time.Microsecond // at least
-	paceBatch    = 5 * time.Millisecond   // of work at once
+	floorPerS   = 500
+	startPerS   = 10_000
+	paceBack    = 0.75
+	paceForth   = 1.05
+	paceStart   = 1.5
+	firstLooks  = 5 // windows
+	laterLooks  = 3 // the first of which still has the mover in it
+	lookEvery   = 30 * time.Second
+	boundFactor = 1.5                    // of base
+	boundSlack  = 250 * time.Microsecond // at least
+	paceBatch   = 5 * time.Millisecond   // of work at once
 )
 
 // bound is the p99 above which the mover makes way; 0: none.
@@ -63,6 +73,13 @@ func (p *pace) bound() time.Duration {
 	return max(time.Duration(boundFactor*float64(p.base)), p.base+boundSlack)
 }
 
+// begins holds the mover back from its start, until it is known whether there are clients.
+func (p *pace) begins(most time.Duration) {
+	if p.most = most; most == 0 && p.base == 0 && p.since.IsZero() {
+		p.perS = floorPerS
+	}
+}
+
 // heard is told the p99 of the clients' commands of one window; 0: of next to nothing.
 func (p *pace) heard(now time.Time, p99 time.Duration) {
 	if d := now.Sub(p.since).Seconds(); !p.since.IsZero() && d > 0 {
@@ -71,59 +88,88 @@ func (p *pace) heard(now time.Time, p99 time.Duration) {
 	limited := p.limited
 	p.done, p.since, p.limited = 0, now, false
 	if p99 == 0 || p.most < 0 {
-		p.perS, p.p99, p.late = 0, 0, 0
+		p.perS, p.p99, p.base, p.look = 0, 0, 0, look{}
 		return
 	}
 	if p.p99 == 0 {
 		p.p99 = p99
 	}
 	p.p99 += (p99 - p.p99) / 3
-	if p.most == 0 && p.learned == 0 {
-		p.learn(p99)
+	if p.most > 0 {
+		p.base, p.look = 0, look{}
+		if p.p99 > p.most {
+			p.slower(p.now(limited))
+		} else if p.p99 < p.most*9/10 {
+			p.faster(limited)
+		}
 		return
 	}
 	switch bound := p.bound(); {
-	case p.p99 > bound && p.perS == floorPerS:
-		p.found = true
-		if p.late++; p.late >= lateWindows && p.most == 0 {
-			p.base, p.late, p.found = p.p99, 0, false
+	case p.look.left > 0:
+		p.seen(now, p99)
+	case p.base == 0:
+		p.look = look{left: firstLooks}
+		if p.perS == floorPerS { // it has been there from the start
+			p.seen(now, p99)
 		}
-	case p.p99 > bound:
-		from := p.perS
-		if from == 0 || !limited {
-			from = p.rate
-		}
-		p.perS, p.found = math.Max(from*paceBack, floorPerS), true
-	case p.perS > 0 && p.p99 < bound*9/10:
-		p.late = 0
-		forth := paceForth
-		if !p.found {
-			forth = paceStart
-		}
-		if p.perS *= forth; !limited {
-			p.perS = 0
-		}
-	}
-	p.base = max(p.learned, p.base-p.base/baseFades)
-}
-
-// begins holds the mover back from its start, until it is known whether there are clients.
-func (p *pace) begins(most time.Duration) {
-	if p.most = most; most == 0 && p.learned == 0 && p.since.IsZero() {
 		p.perS = floorPerS
+	case p.p99 > bound:
+		p.look = look{left: laterLooks, from: p.now(limited), suspect: p.p99}
+		p.perS = floorPerS
+	case now.Sub(p.look.at) > lookEvery:
+		p.look = look{left: laterLooks, from: p.now(limited)}
+		p.perS = floorPerS
+	case p.p99 < bound*9/10:
+		p.faster(limited)
 	}
 }
 
-// learn takes what clients wait while hardly anything moves for what they waited before.
-func (p *pace) learn(p99 time.Duration) {
-	if p.windows++; p.windows == 1 && p.perS == 0 {
-		p.windows, p.p99 = 0, 0 // the mover was in it
+// now is how much is moved in a second.
+func (p *pace) now(limited bool) float64 {
+	if p.perS == 0 || !limited {
+		return math.Max(p.rate, floorPerS)
 	}
-	p.perS = floorPerS
-	if p.windows > learnWindows {
-		p.learned, p.base = p.p99, p.p99
-		p.perS = math.Max(p.rate, 20*floorPerS)
+	return p.perS
+}
+
+func (p *pace) slower(from float64) {
+	p.perS, p.found = math.Max(from*paceBack, floorPerS), true
+}
+
+func (p *pace) faster(limited bool) {
+	switch {
+	case p.perS == 0:
+	case !limited:
+		p.perS = 0
+	case p.found:
+		p.perS *= paceForth
+	default:
+		p.perS *= paceStart
 	}
+}
+
+// seen is one window of a look. What follows from it is told above.
+func (p *pace) seen(now time.Time, p99 time.Duration) {
+	k := &p.look
+	k.left--
+	if k.from == 0 || k.left < laterLooks-1 {
+		k.sum, k.n = k.sum+p99, k.n+1
+	}
+	if k.left > 0 {
+		return
+	}
+	p.base = max(k.sum/time.Duration(k.n), time.Microsecond)
+	p.p99 = p.base
+	switch {
+	case k.from == 0:
+		p.perS, p.found = startPerS, false
+	case k.suspect > 0 && p.base < k.suspect*3/4:
+		p.slower(k.from)
+	default:
+		p.perS = k.from
+		p.found = p.found && k.suspect == 0
+	}
+	p.look = look{at: now}
 }
 
 // batch is how much work may be begun at once; 0: as much as anybody likes.
@@ -163,8 +209,8 @@ func (p *pace) reason() string {
 		return ""
 	case p.most > 0:
 		return fmt.Sprintf("p99 of clients is %v, MAXP99 is %v", p.p99.Round(10*time.Microsecond), p.most)
-	case p.learned == 0:
-		return "looking for a second how long clients wait without the job"
+	case p.look.left > 0 || p.base == 0:
+		return "looking for a moment how long clients wait without the job"
 	}
 	return fmt.Sprintf("p99 of clients is %v; it shall not be above %v, since it is %v without the job (MAXP99 auto)",
 		p.p99.Round(10*time.Microsecond), p.bound().Round(10*time.Microsecond), p.base.Round(10*time.Microsecond))

@@ -16,6 +16,7 @@ const (
 	memoryEvery = time.Second
 	clientEvery = 200 * time.Millisecond
 	firstLook   = 50 * time.Millisecond
+	longestLook = time.Second
 	fewClients  = 20 // commands in a window: fewer say nothing of a p99
 )
 
@@ -147,18 +148,21 @@ func (m *mover) steer(ctx context.Context) {
 		}
 		if now := time.Now(); m.clients != nil && m.wantClients.Load() && now.Sub(looked) >= clientEvery {
 			seen := m.clients(ctx)
-			if !looked.IsZero() {
-				m.gov.clients(now, p99Since(&before, &seen))
-			}
-			before, looked = seen, now
+			p99, n := p99Since(&before, &seen)
+			if looked.IsZero() {
+				before, looked = seen, now
+			} else if n == 0 || n >= fewClients || now.Sub(looked) >= longestLook {
+				m.gov.clients(now, p99)
+				before, looked = seen, now
+			} // else it is worth to wait for more
 		}
 		m.gov.tick(time.Now())
 	}
 }
 
-// p99Since is the p99 of what came between two readings of one histogram; 0 of next to
-// nothing.
-func p99Since(before, now *metrics.Histogram) time.Duration {
+// p99Since is the p99 of the n commands that came between two readings of one histogram; 0
+// of next to nothing.
+func p99Since(before, now *metrics.Histogram) (p99 time.Duration, n uint64) {
 	d := metrics.Histogram{MaxNs: now.MaxNs}
 	for i, n := range now.Buckets {
 		if n >= before.Buckets[i] { // else it was reset
@@ -167,9 +171,9 @@ func p99Since(before, now *metrics.Histogram) time.Duration {
 		}
 	}
 	if d.Count < fewClients {
-		return 0
+		return 0, d.Count
 	}
-	return d.Quantile(0.99)
+	return d.Quantile(0.99), d.Count
 }
 
 // admit waits until n keys may be under way: for the operator's ceilings, the governor and
