@@ -343,9 +343,11 @@ func (t *Table) Take(n int) []Key {
 		return nil
 	}
 	out := append([]Key(nil), t.touched[:n]...)
-	t.touched = append(t.touched[:0], t.touched[n:]...)
-	if len(t.touched) > 0 {
+	clear(t.touched[:n])
+	if t.touched = t.touched[n:]; len(t.touched) > 0 {
 		t.ring()
+	} else {
+		t.touched = nil
 	}
 	return out
 }

@@ -2,8 +2,10 @@ package slotlock
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -280,5 +282,32 @@ func BenchmarkAdmitRelease(b *testing.B) {
 	for b.Loop() {
 		tb.Admit(0, name, nil)
 		tb.Release(key)
+	}
+}
+
+// TestTakeOfVeryMany: what is taken does not cost the moving of what is left.
+func TestTakeOfVeryMany(t *testing.T) {
+	const n = 500000
+	tb := New(Options{MaxWaiting: n, Mode: Resolve})
+	w := &ear{}
+	for i := range n {
+		if v := tb.Admit(0, strconv.AppendInt(nil, int64(i), 10), w); v != Wait {
+			t.Fatal(v)
+		}
+	}
+	end := time.Now().Add(15 * time.Second) // no expectation of speed: it ends a hang
+	for next := 0; next < n; {
+		for _, k := range tb.Take(8) {
+			if k.Name != strconv.Itoa(next) {
+				t.Fatalf("got %q, want %d", k.Name, next)
+			}
+			next++
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d have been taken", next, n)
+		}
+	}
+	if len(tb.Take(8)) > 0 {
+		t.Error("more than there were")
 	}
 }
