@@ -92,13 +92,18 @@ func serve(cfg conf.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	go func() {
-		<-stop // a second signal ends the patience
-		cancel()
+		select {
+		case <-stop: // a second signal ends the patience
+			cancel()
+		case <-ctx.Done():
+		}
 	}()
 	if e := g.Stop(ctx); err == nil {
 		err = e
 	}
 	log.Info("stopped", zap.Bool("every_client_had_its_replies", ctx.Err() == nil))
+	cancel()
+	tellLeaks()
 	return err
 }
 

@@ -109,6 +109,9 @@ func Bare(t *testing.T, args ...string) *Rig {
 	}
 }
 
+// stopBound is how long a gateway may take to stop at the end of a test; then it is killed.
+const stopBound = 3 * time.Second
+
 // Start runs the gateway with failpoints ("" for none), also again after Kill.
 func (r *Rig) Start(failpoints string) {
 	r.T.Helper()
@@ -116,7 +119,7 @@ func (r *Rig) Start(failpoints string) {
 	args := append([]string{"serve", "--listen", r.Listen, "--admin", r.Admin, "--http", r.Web, "--data-dir", filepath.Join(r.dir, "data"), "--name", "test",
 		"--set", "migration.max-p99=off"}, r.Args...)
 	cmd := exec.Command(binary, args...)
-	cmd.Env = append(os.Environ(), "KEYFERRY_FAILPOINTS="+failpoints, "GORACE=halt_on_error=0 exitcode=66")
+	cmd.Env = append(os.Environ(), "KEYFERRY_FAILPOINTS="+failpoints, "GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=0")
 	log := &Log{}
 	cmd.Stdout, cmd.Stderr = log, log
 	child, err := testredis.StartChild(cmd)
@@ -125,7 +128,10 @@ func (r *Rig) Start(failpoints string) {
 	}
 	r.Child, r.Log = child, log
 	r.T.Cleanup(func() {
-		_ = child.Kill()
+		_ = child.Terminate(stopBound) // most are gone by now: it is the last one
+		if strings.Contains(log.String(), "goroutines are left") {
+			r.T.Errorf("the gateway has stopped with goroutines left:\n%s", Tail(log.String(), 20_000))
+		}
 		if strings.Contains(log.String(), "DATA RACE") {
 			r.T.Errorf("the race detector spoke:\n%s", log)
 		}

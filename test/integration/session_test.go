@@ -309,6 +309,7 @@ func TestScriptsWithUnnamedKeys(t *testing.T) {
 					return
 				}
 				counts[i]++
+				time.Sleep(time.Millisecond) // a few thousand runs do, and leave the movers some of the machine
 			}
 		})
 	}
@@ -389,6 +390,7 @@ func TestSortByPatterns(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				time.Sleep(time.Millisecond)
 			}
 		})
 	}
