@@ -103,7 +103,7 @@ func (s *session) kind() string {
 
 // clientFilter says which clients CLIENT LIST and KILL mean: those that meet all that is set.
 type clientFilter struct {
-	ids         []int64
+	ids         []int64 // sorted
 	kind        string
 	addr, laddr string
 	maxAge      time.Duration // at least so old
@@ -114,7 +114,7 @@ type clientFilter struct {
 func (f *clientFilter) match(s *session) bool {
 	switch {
 	case f.none, s == f.not:
-	case f.ids != nil && !slices.Contains(f.ids, s.id):
+	case f.ids != nil && !f.has(s.id):
 	case f.kind != "" && f.kind != s.kind():
 	case f.addr != "" && f.addr != s.addr:
 	case f.laddr != "" && f.laddr != s.localAddr():
@@ -123,6 +123,11 @@ func (f *clientFilter) match(s *session) bool {
 		return true
 	}
 	return false
+}
+
+func (f *clientFilter) has(id int64) bool {
+	_, yes := slices.BinarySearch(f.ids, id)
+	return yes
 }
 
 // setKind takes a type; of replicas and masters there are none.
@@ -154,6 +159,7 @@ func (s *session) listClients(opts [][]byte) {
 			}
 			f.ids = append(f.ids, id)
 		}
+		slices.Sort(f.ids)
 	default:
 		why = "ERR syntax error"
 	}

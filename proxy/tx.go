@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"keyferry/internal/resp"
@@ -226,11 +225,7 @@ func (s *session) exec() bool {
 	slot, keys := tx.slot, tx.keys
 	if w != nil {
 		op.on, slot, s.watch = w.on, w.slot, nil
-		for _, k := range w.keys {
-			if !slices.Contains(keys, k) {
-				keys = append(keys, k)
-			}
-		}
+		keys = union(keys, w.keys)
 	}
 	if w != nil || tx.db != s.db {
 		s.hold = r
@@ -249,6 +244,21 @@ func (s *session) exec() bool {
 	}
 	l.place(r, s.db, slot, keys, frame)
 	return true
+}
+
+// union is a with what only b has.
+func union(a, b []slotlock.Key) []slotlock.Key {
+	have := make(map[slotlock.Key]struct{}, len(a)+len(b))
+	for _, k := range a {
+		have[k] = struct{}{}
+	}
+	for _, k := range b {
+		if _, yes := have[k]; !yes {
+			have[k] = struct{}{}
+			a = append(a, k)
+		}
+	}
+	return a
 }
 
 // execMissed answers an EXEC whose watched keys are no longer watched where they are.

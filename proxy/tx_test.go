@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,4 +42,22 @@ func TestExecThatCouldNotRunLeavesNoWatch(t *testing.T) {
 			t.Errorf("%d connections were borrowed, want the same one twice", len(l.lents))
 		}
 	})
+}
+
+// TestExecOfVeryManyWatchedKeys: the loop does not compare each with each.
+func TestExecOfVeryManyWatchedKeys(t *testing.T) {
+	_, addr := startProxy(t, testredis.StartT(t))
+	names := func(n int, kind string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "$10\r\n{t}%s%06d\r\n", kind, i)
+		}
+		return b.String()
+	}
+	const watched, used = 10000, 700000 // a server compares the former with each other
+	c := dialLine(t, addr)
+	c.send(fmt.Sprintf("*%d\r\n$5\r\nWATCH\r\n%s", watched+1, names(watched, "w")))
+	c.expect("+OK")
+	c.send(fmt.Sprintf("MULTI\r\n*%d\r\n$6\r\nEXISTS\r\n%sEXEC\r\n", used+1, names(used, "u")))
+	c.expect("+OK", "+QUEUED", "*1", ":0")
 }
