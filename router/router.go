@@ -68,7 +68,7 @@ type Table struct {
 
 // What a hint is besides the index of the group that owns a stable slot.
 const (
-	hintLook     = 253 + iota // an index that is larger: see Slots
+	hintLook = 253 + iota // an index that is larger: see Slots
 	hintUnserved
 	hintMoving
 )
