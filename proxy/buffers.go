@@ -16,8 +16,27 @@ const (
 	sparesIdle    = 1 << 20  // … of a loop that needs none
 )
 
-// class is the least whose buffers have room for n bytes.
-func bufferClass(n int) int { return bits.Len(uint(max(n, 1)-1) / bufferMin) }
+// bufferHead is room for what stands before and behind an argument: sizes of large values
+// are powers of two themselves.
+const bufferHead = 1 << 10
+
+// bufferSize is the capacity of the buffers of a class.
+func bufferSize(c int) int {
+	n := bufferMin << c
+	if n >= 64<<10 {
+		n += bufferHead
+	}
+	return n
+}
+
+// bufferClass is the least whose buffers have room for n bytes.
+func bufferClass(n int) int {
+	c := bits.Len(uint(max(n, 1)-1) / bufferMin)
+	if c > 0 && n <= bufferSize(c-1) {
+		return c - 1
+	}
+	return c
+}
 
 // get gives an empty buffer with room for at least n bytes.
 func (p *buffers) get(n int) []byte {
@@ -27,7 +46,7 @@ func (p *buffers) get(n int) []byte {
 	}
 	list := p.free[c]
 	if len(list) == 0 {
-		return make([]byte, 0, bufferMin<<c)
+		return make([]byte, 0, bufferSize(c))
 	}
 	b := list[len(list)-1]
 	p.free[c] = list[:len(list)-1]
@@ -38,7 +57,7 @@ func (p *buffers) get(n int) []byte {
 // put takes a buffer back. Nobody may use it any more.
 func (p *buffers) put(b []byte) {
 	c := bufferClass(cap(b))
-	if cap(b) != bufferMin<<c || c >= bufferClasses || p.bytes+cap(b) > sparesMax {
+	if c >= bufferClasses || cap(b) != bufferSize(c) || p.bytes+cap(b) > sparesMax {
 		return
 	}
 	p.free[c] = append(p.free[c], b[:0])
@@ -56,7 +75,7 @@ func (p *buffers) append(to, b []byte) []byte {
 
 // grow makes room for n bytes more, and at least as many as there are.
 func (p *buffers) grow(b []byte, n int) []byte {
-	larger := append(p.get(max(len(b)+n, 2*cap(b))), b...)
+	larger := append(p.get(max(len(b)+n, 2*(cap(b)-bufferHead))), b...)
 	p.put(b)
 	return larger
 }
@@ -68,7 +87,7 @@ func (p *buffers) trim() {
 		for n := (len(p.free[c]) + 1) / 2; n > 0 && p.bytes > sparesIdle; n-- {
 			last := len(p.free[c]) - 1
 			p.free[c][last], p.free[c] = nil, p.free[c][:last]
-			p.bytes -= bufferMin << c
+			p.bytes -= bufferSize(c)
 		}
 	}
 }

@@ -77,13 +77,16 @@ func someSize(rng *rand.Rand) int {
 
 func TestBuffers(t *testing.T) {
 	var p buffers
-	for _, n := range []int{0, 1, bufferMin, bufferMin + 1, 100 << 10, 128 << 10, 4 << 20, 5 << 20} {
+	for _, n := range []int{0, 1, bufferMin, bufferMin + 1, 64 << 10, 65 << 10, 100 << 10, 128 << 10, 129 << 10, 130 << 10, 4 << 20, 5 << 20} {
 		b := p.get(n)
 		if cap(b) < n || len(b) != 0 {
 			t.Errorf("get(%d): length %d, capacity %d", n, len(b), cap(b))
 		}
 		before := p.bytes
 		p.put(b)
+		if c := bufferClass(n); c > 0 && bufferSize(c-1) >= n || bufferSize(c) < n {
+			t.Errorf("%d bytes are of class %d", n, c)
+		}
 		if kept := p.bytes > before; kept != (n <= 4<<20) {
 			t.Errorf("%d bytes: kept %v", n, kept)
 		}
@@ -97,7 +100,7 @@ func TestBuffers(t *testing.T) {
 		t.Error("append: other bytes")
 	}
 	for range 2000 {
-		p.put(make([]byte, 0, 32<<10))
+		p.put(make([]byte, 0, bufferSize(3)))
 	}
 	if p.bytes > sparesMax {
 		t.Errorf("%d bytes are kept", p.bytes)
@@ -111,7 +114,7 @@ func TestBuffers(t *testing.T) {
 	for p.bytes > 0 {
 		for c := range p.free {
 			if len(p.free[c]) > 0 {
-				p.get(bufferMin << c)
+				p.get(bufferSize(c))
 			}
 		}
 	}
