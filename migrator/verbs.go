@@ -133,7 +133,15 @@ func (m *Manager) tell(ctx context.Context, id string, ev Event) error {
 	m.mu.Unlock()
 	switch {
 	case r != nil:
-		return r.do(ctx, ev)
+		if err := r.do(ctx, ev); err != nil {
+			return err
+		}
+		// Of an end the runner knows before the State has come round: who asks next, as CANCEL
+		// itself does to say what it came to, sees it.
+		return m.await(ctx, func() bool {
+			j := m.state.Job(id)
+			return j == nil || j.Phase.Ended() || !r.job.Phase.Ended()
+		})
 	case j != nil && ev.Kind == CancelBy && (j.Phase == topology.Cancelled || ev.Revert && j.Phase == topology.Reverted):
 		return nil // said twice
 	case j != nil && j.Phase.Ended():
