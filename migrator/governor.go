@@ -41,7 +41,7 @@ type governor struct {
 	keys     int // in flight
 	bytes    int64
 	keyBytes float64 // of one key: what the next ones are thought to have
-	room     int64   // bytes of memory that the target has for us; < 0: no limit is known
+	memory   memory  // of the target
 	freed    chan struct{}
 }
 
@@ -98,7 +98,7 @@ func (e *endHealth) median() time.Duration {
 }
 
 func newGovernor(keysMax int, bytesMax int64, hold time.Duration) *governor {
-	return &governor{keysMax: max(keysMax, 1), bytesMax: max(bytesMax, 1), share: 1, hold: hold, room: -1, freed: make(chan struct{}), pace: pace{most: -1}}
+	return &governor{keysMax: max(keysMax, 1), bytesMax: max(bytesMax, 1), share: 1, hold: hold, memory: memory{room: -1}, freed: make(chan struct{}), pace: pace{most: -1}}
 }
 
 // probed tells of an answered probe; probing that one has been sent.
@@ -239,40 +239,14 @@ func (g *governor) batch(workers int) int {
 	if g.keyBytes >= 1 {
 		n = math.Min(n, g.share*float64(g.bytesMax)/g.keyBytes)
 	}
-	if g.room >= 0 {
-		n = math.Min(n, float64(g.room)/float64(2*g.cost()))
+	if m := g.memory.most(g.keyBytes); m >= 0 {
+		n = math.Min(n, m)
 	}
 	n /= float64(max(workers, 1))
 	if most := g.pace.batch(); most > 0 {
 		n = math.Min(n, most/g.work(1))
 	}
 	return max(1, int(n))
-}
-
-// cost is what a key is thought to take of the target's memory: twice its DUMP, which is
-// compressed, and what every key takes.
-func (g *governor) cost() int64 { return int64(2*g.keyBytes) + 200 }
-
-func (g *governor) keyCost() int64 {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.cost()
-}
-
-// weighed tells how much memory the target has for us; < 0: no limit.
-func (g *governor) weighed(room int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.room = room; room >= 0 {
-		g.room = max(0, room-int64(g.keys)*g.cost())
-	}
-}
-
-// short reports that the target has no room for n keys, as far as is known.
-func (g *governor) short(n int) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.room >= 0 && g.room < int64(n)*g.cost()
 }
 
 // work is what n keys count for in pace. mu is held.
@@ -298,9 +272,7 @@ func (g *governor) take(now time.Time, n int) (bytes int64, wait <-chan struct{}
 	}
 	g.keys += n
 	g.bytes += bytes
-	if g.room >= 0 {
-		g.room = max(0, g.room-int64(n)*g.cost())
-	}
+	g.memory.take(n, g.keyBytes)
 	return bytes, nil, max(g.rest, g.pace.begin(now, g.work(n)))
 }
 
@@ -308,6 +280,7 @@ func (g *governor) release(n int, bytes int64) {
 	g.mu.Lock()
 	g.keys -= n
 	g.bytes -= bytes
+	g.memory.done += int64(n)
 	g.wake()
 	g.mu.Unlock()
 }

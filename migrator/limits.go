@@ -92,6 +92,7 @@ func (m *mover) bound(j topology.Job) {
 	}
 	m.parallel.Store(int64(min(workers, maxParallel)))
 	m.limit.SetLimit(limitOf(j.RateKeysPerS))
+	m.limit.SetBurst(burstOf(j.RateKeysPerS, m.cfg.BatchMaxKeys))
 	m.byteLimit.SetLimit(limitOf(j.RateBytesPerS))
 	most := m.cfg.mostP99(j.MaxP99Ms)
 	m.wantClients.Store(most >= 0)
@@ -116,6 +117,15 @@ func (r *runner) copyJob() topology.Job {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	return r.job.Clone()
+}
+
+// burstOf is how many keys may go at once under a ceiling: those of a tenth of a second, and
+// no more than a batch has at most.
+func burstOf(perSecond float64, most int) int {
+	if perSecond <= 0 {
+		return most
+	}
+	return max(1, min(most, int(perSecond/10)))
 }
 
 // limit stores new ceilings while the job's action goes on. Of r.job it writes nothing that

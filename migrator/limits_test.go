@@ -1,31 +1,15 @@
 package migrator
 
-import (
-	"context"
-	"testing"
-	"time"
+import "testing"
 
-	"golang.org/x/time/rate"
-)
-
-// TestCeilingIsRaisedForThoseWhoWait: who began to wait under a low ceiling goes on when it
-// is raised, and does not wait for what it would have had to before.
-func TestCeilingIsRaisedForThoseWhoWait(t *testing.T) {
-	l := rate.NewLimiter(rate.Every(time.Hour), 100)
-	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
-	defer stop()
-	if err := within(ctx, l, 100); err != nil {
-		t.Fatal("the burst has to wait:", err)
-	}
-	passed := make(chan error, 1)
-	go func() { passed <- within(ctx, l, 100) }()
-	select {
-	case err := <-passed:
-		t.Fatal("not held back:", err)
-	case <-time.After(300 * time.Millisecond):
-	}
-	l.SetLimit(rate.Inf)
-	if err := <-passed; err != nil {
-		t.Error("held back after there is no ceiling:", err)
+// TestBurst: a ceiling lets no more pass at once than a tenth of a second's keys.
+func TestBurst(t *testing.T) {
+	for _, x := range []struct {
+		perSecond float64
+		want      int
+	}{{0, 512}, {0.5, 1}, {20, 2}, {200, 20}, {5000, 500}, {50_000, 512}} {
+		if got := burstOf(x.perSecond, 512); got != x.want {
+			t.Errorf("%g a second: %d at once, want %d", x.perSecond, got, x.want)
+		}
 	}
 }

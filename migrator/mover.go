@@ -92,6 +92,8 @@ func (m *mover) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.stop = cancel
 	m.batch.Store(16)
+	m.gov.blind()
+	m.mustWeigh.Store(true)
 	m.wg.Go(func() { m.resolvers(ctx) })
 	m.wg.Go(func() { m.probe(ctx, 0, m.source) })
 	m.wg.Go(func() { m.probe(ctx, 1, m.target) })

@@ -190,7 +190,7 @@ func (s *sweep) reached() (at place) {
 
 // batchKeys is how many keys the next batch should have.
 func (m *mover) batchKeys() int {
-	return min(int(m.batch.Load()), m.gov.batch(flowDepth*int(m.parallel.Load())))
+	return min(int(m.batch.Load()), m.limit.Burst(), m.gov.batch(flowDepth*int(m.parallel.Load())))
 }
 
 // scan fetches one page: the keys of the job's slots that are moved key by key.

@@ -59,11 +59,13 @@ func (m *mover) probe(ctx context.Context, end int, g topology.Group) {
 	var l *link
 	defer func() { l.close() }()
 	var memoryAt time.Time
-	for {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return
+	for first := true; ; first = false {
+		if !first {
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				return
+			}
 		}
 		m.gov.probing(end, time.Now())
 		var err error
@@ -92,6 +94,7 @@ func (m *mover) probe(ctx context.Context, end int, g topology.Group) {
 
 // weigh looks at the target's memory.
 func (m *mover) weigh(ctx context.Context, l *link) error {
+	m.gov.weighing()
 	text, err := l.conn.Info(ctx, "memory").Result()
 	if err != nil {
 		return err
