@@ -21,12 +21,16 @@ pgo: tools-redis build
 demo: tools-redis build
 	./$(BIN) demo $(DEMO)
 
-# Everything but the long runs; the race detector is on where goroutines meet. -v for the
-# clients: where some can't be had, as without npm, one reads that they were not tested, and why.
+# Everything but the long runs; the race detector is on where goroutines meet. What takes
+# longest begins first. -v for the clients: where some can't be had, as without npm, one reads
+# that they were not tested, and why; they run beside the others and are shown at the end.
+SLOW := ./test/integration ./test/lesson ./test/chaos ./test/browser
+
 test: tools-redis tools-chromium tools-nutcracker lint
-	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v /test/clients$$)
-	$(GO) test -timeout 15m -count 1 -v ./test/clients
-	$(GO) test -timeout 15m -race ./slotlock ./migrator ./proxy ./router ./internal/... ./bench ./conf
+	$(GO) test -timeout 15m $(SLOW) $$($(GO) list ./... | grep -v '/test/\(clients\|integration\|lesson\|chaos\|browser\)$$')
+	@out=$$(mktemp); $(GO) test -timeout 15m -count 1 -v ./test/clients >"$$out" 2>&1 & clients=$$!; \
+	echo "go test -race …"; $(GO) test -timeout 15m -race ./bench ./proxy ./migrator ./slotlock ./router ./conf $$($(GO) list ./internal/...); race=$$?; \
+	wait $$clients; clients=$$?; cat "$$out"; rm -f "$$out"; exit $$((race + clients))
 
 race: tools-redis
 	$(GO) test -timeout 30m -race ./...
