@@ -119,13 +119,13 @@ func (r *runner) copyJob() topology.Job {
 	return r.job.Clone()
 }
 
-// burstOf is how many keys may go at once under a ceiling: those of a tenth of a second, and
+// burstOf is how many keys may go at once under a ceiling: those of a hundredth of a second, and
 // no more than a batch has at most.
 func burstOf(perSecond float64, most int) int {
 	if perSecond <= 0 {
 		return most
 	}
-	return max(1, min(most, int(perSecond/10)))
+	return max(1, min(most, int(perSecond/100)))
 }
 
 // limit stores new ceilings while the job's action goes on. Of r.job it writes nothing that

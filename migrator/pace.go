@@ -59,7 +59,7 @@ const (
 	lookEvery   = 30 * time.Second
 	boundFactor = 1.5                    // of base
 	boundSlack  = 250 * time.Microsecond // at least
-	paceBatch   = 5 * time.Millisecond   // of work at once
+	paceBatch   = time.Millisecond       // of work at once: a server answers nobody else meanwhile
 )
 
 // bound is the p99 above which the mover makes way; 0: none.
