@@ -91,10 +91,11 @@ func TestMoveFromTheMap(t *testing.T) {
 	r.PlacesRight()
 }
 
-// colourOf is the picture's colour in the middle of a slot's cell.
+// colourOf is the picture's colour in the middle of a slot's cell, as soon as what is known of
+// the slots is in the picture: that is painted a moment after it has come.
 func colourOf(slot int) string {
 	return fmt.Sprintf(`(async () => {
-		await new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)));
+		do await new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f))); while (!slotMap.painted());
 		const c = document.getElementById("map");
 		return Array.from(c.getContext("2d").getImageData((%d %% 256 + .5) * c.width / 256, (Math.floor(%d / 256) + .5) * c.height / 64, 1, 1).data);
 	})()`, slot, slot)
