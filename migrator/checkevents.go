@@ -3,20 +3,19 @@ package migrator
 import (
 	"context"
 	"strings"
-)
 
-// eventFlags is the setting of servers that says which keyspace events they tell of.
-const eventFlags = "notify-keyspace-events"
+	"keyferry/internal/resp"
+)
 
 // events makes the target tell of the keyspace events of which the source tells: whoever
 // listens would miss those of keys that have moved.
 func (c *check) events(ctx context.Context) error {
 	flags := func(l *link) (string, error) {
-		got, err := l.conn.ConfigGet(ctx, eventFlags).Result()
+		got, err := l.conn.ConfigGet(ctx, resp.NotifySetting).Result()
 		if err != nil && !refused(err) {
 			return "", at(c.origin(l), err)
 		}
-		return strings.ReplaceAll(got[eventFlags], "A", "g$lshzxetd"), nil // "" if we may not see it
+		return string(resp.NotifyFlags([]byte(got[resp.NotifySetting]))), nil // "" if we may not see it
 	}
 	want, err := flags(c.src)
 	if err != nil || !strings.ContainsAny(want, "KE") { // without these it tells of nothing
@@ -35,10 +34,10 @@ func (c *check) events(ctx context.Context) error {
 	switch {
 	case all == have:
 	case !c.act:
-		c.add(Info, "events", c.dst, "", "%s is made %s when the job starts, as the source needs it", eventFlags, all)
+		c.add(Info, "events", c.dst, "", "%s is made %s when the job starts, as the source needs it", resp.NotifySetting, all)
 	default:
-		if err := c.dst.conn.ConfigSet(ctx, eventFlags, all).Err(); refused(err) {
-			c.add(Warning, "events", c.dst, "set it there by hand", "%s can't be made %s: %v", eventFlags, all, err)
+		if err := c.dst.conn.ConfigSet(ctx, resp.NotifySetting, all).Err(); refused(err) {
+			c.add(Warning, "events", c.dst, "set it there by hand", "%s can't be made %s: %v", resp.NotifySetting, all, err)
 		} else if err != nil {
 			return at(fromTarget, err)
 		}

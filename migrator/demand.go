@@ -43,7 +43,12 @@ func (m *mover) stopDemands() {
 }
 
 func (m *mover) demands(ctx context.Context) {
-	if m.whole == nil || m.drained(ctx) != nil || m.awaitFenced(ctx) != nil {
+	if m.whole == nil || m.drained(ctx) != nil {
+		return
+	}
+	select {
+	case <-m.ready:
+	case <-ctx.Done():
 		return
 	}
 	for {
@@ -66,56 +71,30 @@ func (m *mover) demands(ctx context.Context) {
 	}
 }
 
-// awaitFenced waits for the resolvers' fence.
-func (m *mover) awaitFenced(ctx context.Context) error {
-	select {
-	case <-m.ready:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 func (m *mover) serveDemands(ctx context.Context, slots []int) error {
 	begun := time.Now()
-	w, err := m.watchWrites(ctx, slots)
-	if err != nil {
-		return at(fromSource, err)
+	err := m.inOnePiece(ctx, slots, m.emptySlot)
+	if err == nil {
+		m.log.Info("slots were moved in one piece for scripts", zap.String("job", m.job), zap.Ints("slots", slots), zap.Duration("in", time.Since(begun)))
 	}
-	defer w.close()
-	listed, err := m.listKeys(ctx, slots)
-	if err != nil {
-		return err
-	}
-	p := m.newPool(ctx, true)
-	defer p.close()
-	for _, slot := range slots {
-		m.whole.Set(slot, slotlock.Closed)
-		c, cancel := context.WithTimeout(ctx, demandPatience)
-		err := m.emptySlot(c, p, slot, listed[slot], w)
-		cancel()
-		if err != nil {
-			return err
-		}
-		m.whole.Set(slot, slotlock.Moved)
-	}
-	m.log.Info("slots were moved in one piece for scripts", zap.String("job", m.job), zap.Ints("slots", slots), zap.Duration("in", time.Since(begun)))
-	return nil
+	return err
 }
 
 // emptySlot moves all keys of a closed slot. Others move some of them at the same time: the
 // workers of a pass, and the resolvers those that clients had asked for.
-func (m *mover) emptySlot(ctx context.Context, p *pool, slot int, listed []slotlock.Key, w *writes) error {
+func (m *mover) emptySlot(ctx context.Context, p *pool, _ int, keys closedKeys) error {
+	ctx, cancel := context.WithTimeout(ctx, demandPatience)
+	defer cancel()
 	if err := m.settled(ctx, m.source.ID); err != nil {
 		return at(fromSource, errors.New("commands of the slot take too long"))
 	}
-	written, err := w.of(ctx, slot)
+	all, err := keys(ctx)
 	if err != nil {
-		return at(fromSource, err)
+		return err
 	}
 	t := time.NewTicker(2 * time.Millisecond)
 	defer t.Stop()
-	for db, keys := range m.byDB(listed, written) {
+	for db, keys := range all {
 		for {
 			if err := p.moveAll(keys); err != nil {
 				return err

@@ -144,10 +144,11 @@ func (g *governor) restored(now time.Time, d time.Duration, keys, bytes int) {
 	g.took += (d - g.took) / 4
 }
 
-// sized tells the sizes of keys that were moved. Larger ones count at once, smaller ones
-// slowly: memory is at stake.
+// sized tells the sizes of keys that the target has restored. Larger ones count at once,
+// smaller ones slowly: memory is at stake.
 func (g *governor) sized(bytes ...int) {
 	g.mu.Lock()
+	g.memory.done += int64(len(bytes))
 	for _, n := range bytes {
 		if b := float64(n); b > g.keyBytes {
 			g.keyBytes += (b - g.keyBytes) / 2
@@ -252,35 +253,52 @@ func (g *governor) batch(workers int) int {
 // work is what n keys count for in pace. mu is held.
 func (g *governor) work(n int) float64 { return float64(n) * (1 + g.keyBytes/unitBytes) }
 
-// due reports that keys can be taken without a pause.
-func (g *governor) due(now time.Time) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.rest == 0 && g.pace.due(now)
+// grant is the answer to who wants keys to be under way.
+type grant struct {
+	ok    bool
+	bytes int64           // what release must be given back
+	rest  time.Duration   // a pause that is due first
+	short bool            // refused: the target is to be looked at
+	freed <-chan struct{} // refused: closed when it is worth to ask again
 }
 
-// take lets n keys be under way, or says for what to wait: a channel that is closed when
-// it is worth to ask again, and a pause that is due in any case. bytes is what release
-// must be given back.
-func (g *governor) take(now time.Time, n int) (bytes int64, wait <-chan struct{}, rest time.Duration) {
+// take lets n keys be under way, or says for what to wait.
+func (g *governor) take(now time.Time, n int) grant {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	bytes = int64(float64(n) * g.keyBytes)
+	return g.grant(now, n)
+}
+
+// tryTake is take for who can't wait: what is refused counts for nothing.
+func (g *governor) tryTake(now time.Time, n int) grant {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.rest > 0 || !g.pace.due(now) {
+		return grant{}
+	}
+	return g.grant(now, n)
+}
+
+// grant is take. mu is held.
+func (g *governor) grant(now time.Time, n int) grant {
+	if g.memory.short(n, g.keyBytes) {
+		return grant{short: true}
+	}
+	bytes := int64(float64(n) * g.keyBytes)
 	keysMax, bytesMax := int(g.share*float64(g.keysMax)), int64(g.share*float64(g.bytesMax))
 	if g.keys > 0 && (g.keys+n > max(keysMax, 1) || g.bytes+bytes > bytesMax) {
-		return 0, g.freed, 0
+		return grant{freed: g.freed}
 	}
 	g.keys += n
 	g.bytes += bytes
 	g.memory.take(n, g.keyBytes)
-	return bytes, nil, max(g.rest, g.pace.begin(now, g.work(n)))
+	return grant{ok: true, bytes: bytes, rest: max(g.rest, g.pace.begin(now, g.work(n)))}
 }
 
 func (g *governor) release(n int, bytes int64) {
 	g.mu.Lock()
 	g.keys -= n
 	g.bytes -= bytes
-	g.memory.done += int64(n)
 	g.wake()
 	g.mu.Unlock()
 }

@@ -100,8 +100,10 @@ func TestGovernorRestores(t *testing.T) {
 func TestGovernorClients(t *testing.T) {
 	w := newWorld(t)
 	w.g.clients(w.now, 50*time.Millisecond)
-	if !w.g.due(w.now) || w.g.batch(1) < 100 {
+	if b := w.g.tryTake(w.now, 100); !b.ok || w.g.batch(1) < 100 {
 		t.Error("held back without a bound")
+	} else {
+		w.g.release(100, b.bytes)
 	}
 	w.g.bound(1024, 10*time.Millisecond)
 	for range 40 {
@@ -114,13 +116,13 @@ func TestGovernorClients(t *testing.T) {
 	}
 	begun, pauses := w.now, time.Duration(0)
 	for range 1000 {
-		b, wait, rest := w.g.take(w.now, 1)
-		if wait != nil {
+		b := w.g.take(w.now, 1)
+		if !b.ok {
 			t.Fatal("nothing is under way, and no key may be taken")
 		}
-		w.now = w.now.Add(rest)
-		pauses += rest
-		w.g.release(1, b)
+		w.now = w.now.Add(b.rest)
+		pauses += b.rest
+		w.g.release(1, b.bytes)
 	}
 	if took := w.now.Sub(begun); took < 1900*time.Millisecond || took > 2100*time.Millisecond || pauses != took {
 		t.Errorf("1000 keys at 500 a second in %v", took)
@@ -134,34 +136,34 @@ func TestGovernorBounds(t *testing.T) {
 	if n := g.batch(4); n != 25 {
 		t.Errorf("a batch of %d, want 25", n)
 	}
-	b1, wait, _ := g.take(time.Time{}, 60)
-	if wait != nil {
+	b1 := g.take(time.Time{}, 60)
+	if !b1.ok {
 		t.Fatal("60 of 100 keys are refused")
 	}
-	if _, wait, _ := g.take(time.Time{}, 60); wait == nil {
+	if b := g.take(time.Time{}, 60); b.ok || b.freed == nil {
 		t.Error("120 of 100 keys are let through")
 	}
-	b2, wait, _ := g.take(time.Time{}, 40)
-	if wait != nil {
+	b2 := g.take(time.Time{}, 40)
+	if !b2.ok {
 		t.Error("100 of 100 keys are refused")
 	}
-	g.release(60, b1)
-	g.release(40, b2)
+	g.release(60, b1.bytes)
+	g.release(40, b2.bytes)
 	for range 20 {
 		g.sized(1 << 19)
 	}
 	if n := g.batch(2); n != 1 {
 		t.Errorf("a batch of %d keys of half the memory, want 1", n)
 	}
-	b1, _, _ = g.take(time.Time{}, 1)
-	if _, wait, _ = g.take(time.Time{}, 2); wait == nil {
+	b1 = g.take(time.Time{}, 1)
+	if g.take(time.Time{}, 2).ok {
 		t.Error("1.5 times the memory is let through")
 	}
-	g.release(1, b1)
-	if b1, wait, _ = g.take(time.Time{}, 50); wait != nil {
+	g.release(1, b1.bytes)
+	if b1 = g.take(time.Time{}, 50); !b1.ok {
 		t.Error("what is larger than all never goes")
 	}
-	g.release(50, b1)
+	g.release(50, b1.bytes)
 	if f := g.status(); f.Keys != 0 || f.Bytes != 0 {
 		t.Errorf("in flight at the end: %d keys, %d bytes", f.Keys, f.Bytes)
 	}

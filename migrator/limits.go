@@ -95,6 +95,9 @@ func (m *mover) bound(j topology.Job) {
 	m.limit.SetBurst(burstOf(j.RateKeysPerS, m.cfg.BatchMaxKeys))
 	m.byteLimit.SetLimit(limitOf(j.RateBytesPerS))
 	most := m.cfg.mostP99(j.MaxP99Ms)
+	if m.clients == nil {
+		most = -1 // nobody will ever tell of them
+	}
 	m.wantClients.Store(most >= 0)
 	m.gov.bound(workers*flowDepth*m.cfg.BatchMaxKeys, most)
 	m.mu.Lock()

@@ -10,10 +10,12 @@ type memory struct {
 
 	unseen   int     // keys that the look under way may not see
 	keyBytes float64 // that a key took; 0: not known yet
-	done     int64   // keys whose move is over, of all times
-	lastRoom int64   // at the last look, and done then; < 0: there was none
-	lastDone int64
-	looked   bool
+	done     int64   // keys that the target has restored, of all times
+	looks    int     // that have come
+	clear    int64   // room by the last of them, as if nothing were under way
+	learning bool    // there is a look from which growth is counted:
+	lastRoom int64   // what it said
+	lastDone int64   // done at that time
 }
 
 const (
@@ -35,17 +37,18 @@ func (m *memory) asking(keys int) { m.unseen = keys }
 
 // is tells how much the target has for us; < 0: no limit.
 func (m *memory) is(room int64, dumpBytes float64) {
-	if m.room = room; room < 0 {
-		m.looked = false
+	m.looks++
+	if m.room, m.clear = room, room; room < 0 {
+		m.learning = false
 		return
 	}
 	n := m.done - m.lastDone
-	if grown := m.lastRoom - room; m.looked && n >= tellingKeys && grown > 0 {
+	if grown := m.lastRoom - room; m.learning && n >= tellingKeys && grown > 0 {
 		each := float64(grown) / float64(n)
 		m.keyBytes = max(each, m.keyBytes+(each-m.keyBytes)/4)
 	}
-	if !m.looked || n >= tellingKeys || room > m.lastRoom {
-		m.looked, m.lastRoom, m.lastDone = true, room, m.done
+	if !m.learning || n >= tellingKeys || room > m.lastRoom {
+		m.learning, m.lastRoom, m.lastDone = true, room, m.done
 	}
 	cost := m.cost(dumpBytes)
 	m.room = max(0, room-int64(m.unseen)*cost)
@@ -56,7 +59,7 @@ func (m *memory) is(room int64, dumpBytes float64) {
 }
 
 // blind is before the first look: nothing may be taken.
-func (m *memory) blind() { m.room, m.budget = 0, 0 }
+func (m *memory) blind() { m.room, m.clear, m.budget = 0, 0, 0 }
 
 func (m *memory) take(n int, dumpBytes float64) {
 	m.unseen += n
@@ -66,9 +69,15 @@ func (m *memory) take(n int, dumpBytes float64) {
 	}
 }
 
-// short reports that the target has no room for n keys, or that it is to be looked at first.
+// short reports that the target is to be looked at before n keys may go.
 func (m *memory) short(n int, dumpBytes float64) bool {
 	return m.room >= 0 && (m.budget <= 0 || m.room < int64(n)*m.cost(dumpBytes))
+}
+
+// full reports that by the last look the target has no room for n keys, even if nothing of
+// what is under way should get there.
+func (m *memory) full(n int, dumpBytes float64) bool {
+	return m.room >= 0 && m.clear < int64(n)*m.cost(dumpBytes)
 }
 
 // most is how many keys should be under way at once; < 0: as many as anybody likes.
@@ -106,9 +115,10 @@ func (g *governor) blind() {
 	g.mu.Unlock()
 }
 
-// short reports that the target has no room for n keys, as far as is known.
-func (g *governor) short(n int) bool {
+// room says whether the target has room for n keys: it has, it is to be looked at first, or
+// by the last of so many looks it is full.
+func (g *governor) room(n int) (short, full bool, looks int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.memory.short(n, g.keyBytes)
+	return g.memory.short(n, g.keyBytes), g.memory.full(n, g.keyBytes), g.memory.looks
 }

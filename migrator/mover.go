@@ -44,7 +44,7 @@ type mover struct {
 	byteLimit   *rate.Limiter   // bytes of DUMPs per second
 	gov         *governor       // how much may be in flight
 	clients     func(context.Context) metrics.Histogram
-	wantClients atomic.Bool               // MAXP99 is not off
+	wantClients atomic.Bool               // MAXP99 is not off, and there is somebody to ask
 	memory      atomic.Pointer[fullError] // of the target, as last seen
 	mustWeigh   atomic.Bool               // it is to be looked at now
 	parallel    atomic.Int64              // workers of a pass

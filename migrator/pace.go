@@ -73,11 +73,21 @@ func (p *pace) bound() time.Duration {
 	return max(time.Duration(boundFactor*float64(p.base)), p.base+boundSlack)
 }
 
-// begins holds the mover back from its start, until it is known whether there are clients.
+// begins is told MAXP99 when the job begins and when it changes. Without one the mover is
+// held back from its start, until it is known whether there are clients.
 func (p *pace) begins(most time.Duration) {
-	if p.most = most; most == 0 && p.base == 0 && p.since.IsZero() {
+	p.most = most
+	switch {
+	case most < 0: // nothing will be heard of clients from here on
+		p.free()
+	case most == 0 && p.base == 0 && p.since.IsZero():
 		p.perS = floorPerS
 	}
+}
+
+// free lets the mover do as much as it can.
+func (p *pace) free() {
+	p.perS, p.p99, p.base, p.found, p.look = 0, 0, 0, false, look{}
 }
 
 // heard is told the p99 of the clients' commands of one window; 0: of next to nothing.
@@ -88,7 +98,7 @@ func (p *pace) heard(now time.Time, p99 time.Duration) {
 	limited := p.limited
 	p.done, p.since, p.limited = 0, now, false
 	if p99 == 0 || p.most < 0 {
-		p.perS, p.p99, p.base, p.look = 0, 0, 0, look{}
+		p.free()
 		return
 	}
 	if p.p99 == 0 {

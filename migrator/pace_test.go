@@ -128,3 +128,16 @@ func TestPaceMaxP99(t *testing.T) {
 	x.p99At = func(float64) time.Duration { return 10 * time.Millisecond }
 	between(t, "at the floor", x.run(120*time.Second), 499, 501)
 }
+
+// TestPaceOff: a job that had made way is held back by nothing as soon as MAXP99 is off,
+// though nobody tells of clients any more.
+func TestPaceOff(t *testing.T) {
+	x := newPaced(func(float64) time.Duration { return 10 * time.Millisecond })
+	x.begins(3 * time.Millisecond)
+	x.run(time.Minute)
+	between(t, "at the floor", x.perS, 499, 501)
+	x.begins(-1)
+	if x.batch() != 0 || x.reason() != "" || !x.due(x.now) {
+		t.Errorf("off, and still %g a second: %s", x.perS, x.reason())
+	}
+}

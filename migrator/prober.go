@@ -79,9 +79,10 @@ func (m *mover) probe(ctx context.Context, end int, g topology.Group) {
 		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 		if err = l.conn.Ping(c).Err(); err == nil || refused(err) {
 			m.gov.probed(end, time.Now())
-			if end == 1 && (time.Since(memoryAt) > memoryEvery || m.mustWeigh.Load()) {
-				memoryAt = time.Now()
-				err = m.weigh(c, l)
+			if end == 1 && (m.mustWeigh.Swap(false) || time.Since(memoryAt) > memoryEvery) {
+				if err = m.weigh(c, l); err == nil {
+					memoryAt = time.Now()
+				}
 			}
 		}
 		cancel()
@@ -102,34 +103,41 @@ func (m *mover) weigh(ctx context.Context, l *link) error {
 	i := parseInfo(text)
 	m.memory.Store(&fullError{i.usedBytes, i.maxBytes})
 	m.gov.weighed(roomIn(i))
-	m.mustWeigh.Store(false)
 	return nil
 }
 
-// awaitRoom sees to it that the target has room for n keys: by a fresh look, when what is
-// known says no.
+// awaitRoom waits until the target has room for n keys as far as is known. It is looked at
+// again as long as that depends on what is under way; an error says that it is full.
 func (m *mover) awaitRoom(ctx context.Context, n int) error {
+	short, _, seen := m.gov.room(n)
+	if !short {
+		return nil
+	}
 	t := time.NewTicker(probeEvery / 2)
 	defer t.Stop()
 	end := time.NewTimer(m.cfg.CallTimeout)
 	defer end.Stop()
-	for asked := false; m.gov.short(n); {
-		if asked && !m.mustWeigh.Load() {
-			return at(fromTarget, m.memory.Load())
-		}
-		if !asked {
-			asked = true
-			m.mustWeigh.Store(true)
-		}
+	for m.mustWeigh.Store(true); ; {
 		select {
 		case <-t.C:
 		case <-end.C:
-			return nil // it does not answer, which others will say better
+			return at(fromTarget, fmt.Errorf("INFO memory: %w", context.DeadlineExceeded))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		short, full, looks := m.gov.room(n)
+		switch {
+		case !short:
+			return nil
+		case looks == seen:
+			continue
+		case full:
+			return at(fromTarget, m.memory.Load())
+		}
+		seen = looks
+		m.mustWeigh.Store(true)
+		end.Reset(m.cfg.CallTimeout)
 	}
-	return nil
 }
 
 // steer runs the governor's clock and tells it of the clients.
@@ -138,7 +146,7 @@ func (m *mover) steer(ctx context.Context) {
 	defer t.Stop()
 	var before metrics.Histogram
 	looked := time.Time{}
-	if m.clients != nil && m.wantClients.Load() { // it is soon to be known whether there are any
+	if m.wantClients.Load() { // it is soon to be known whether there are any
 		before, looked = m.clients(ctx), time.Now().Add(firstLook-clientEvery)
 		t.Reset(firstLook)
 	}
@@ -149,7 +157,10 @@ func (m *mover) steer(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if now := time.Now(); m.clients != nil && m.wantClients.Load() && now.Sub(looked) >= clientEvery {
+		switch now := time.Now(); {
+		case !m.wantClients.Load():
+			looked = time.Time{} // what has come by the time that it is wanted again is old
+		case now.Sub(looked) >= clientEvery:
 			seen := m.clients(ctx)
 			p99, n := p99Since(&before, &seen)
 			if looked.IsZero() {
@@ -194,15 +205,21 @@ func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
 		}
 	}
 	for {
-		bytes, wait, rest := m.gov.take(time.Now(), n)
-		if wait == nil {
-			if rest > 0 {
-				sleep(ctx, rest)
+		g := m.gov.take(time.Now(), n)
+		switch {
+		case g.ok:
+			if g.rest > 0 {
+				sleep(ctx, g.rest)
 			}
-			return func() { m.gov.release(n, bytes) }, nil
+			return func() { m.gov.release(n, g.bytes) }, nil
+		case g.short: // others were faster
+			if err := m.awaitRoom(ctx, n); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		select {
-		case <-wait:
+		case <-g.freed:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -225,22 +242,20 @@ func within(ctx context.Context, l *rate.Limiter, n int) error {
 	return nil
 }
 
-// tryAdmit is admit where waiting is out of the question.
+// tryAdmit is admit where waiting is out of the question. What is refused costs nothing.
 func (m *mover) tryAdmit(n int) (release func(), ok bool) {
+	if m.byteLimit.Limit() != rate.Inf {
+		return nil, false
+	}
 	now := time.Now()
-	if m.byteLimit.Limit() != rate.Inf || m.gov.short(n) || !m.gov.due(now) {
-		return nil, false
+	tokens := m.limit.ReserveN(now, min(n, m.limit.Burst()))
+	if tokens.OK() && tokens.DelayFrom(now) == 0 {
+		if g := m.gov.tryTake(now, n); g.ok {
+			return func() { m.gov.release(n, g.bytes) }, true
+		}
 	}
-	bytes, wait, rest := m.gov.take(now, n)
-	if wait != nil {
-		return nil, false
-	}
-	release = func() { m.gov.release(n, bytes) }
-	if rest > 0 || !m.limit.AllowN(time.Now(), min(n, m.limit.Burst())) {
-		release()
-		return nil, false
-	}
-	return release, true
+	tokens.CancelAt(now)
+	return nil, false
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -106,22 +107,26 @@ func (r *runner) holdUntouched() bool {
 	if r.locks == nil {
 		return true
 	}
-	if r.job.Back || !r.complete {
+	if r.job.Back || !r.complete || r.touched() { // it goes on, and scripts are served on
 		return false
 	}
 	r.mover.stopDemands()
-	for _, slot := range r.mover.whole.Slots() {
-		if st, _ := r.mover.whole.State(slot); st == slotlock.Moved {
-			return false // keys may have been created there
-		}
-	}
 	r.locks.Freeze()
-	if r.locks.Still() && r.locks.Stats().Commits == 0 && len(r.mover.inDoubt()) == 0 {
+	if r.locks.Still() && !r.touched() {
 		r.held = true
 		return true
 	}
 	r.locks.Thaw()
 	return false
+}
+
+// touched reports that a key has moved, may have, or may have been created at the target.
+func (r *runner) touched() bool {
+	return r.locks.Stats().Commits > 0 || len(r.mover.inDoubt()) > 0 ||
+		slices.ContainsFunc(r.mover.whole.Slots(), func(slot int) bool {
+			st, _ := r.mover.whole.State(slot)
+			return st == slotlock.Moved
+		})
 }
 
 // letGo lets in who has come since holdUntouched: to the source, if the job has ended.

@@ -65,21 +65,37 @@ func (m *mover) moveWhole(ctx context.Context) error {
 	if err := m.awaitReady(ctx); err != nil {
 		return err
 	}
-	w, err := m.watchWrites(ctx, open)
+	return m.inOnePiece(ctx, open, m.moveSlot)
+}
+
+// closedKeys gives all keys that a closed slot has at the source, by database. It is for when
+// those inside have finished.
+type closedKeys func(context.Context) (map[int][]slotlock.Key, error)
+
+// inOnePiece closes slots one after the other and has each moved; after an error the slot is
+// in the state to which move has set it.
+func (m *mover) inOnePiece(ctx context.Context, slots []int, move func(ctx context.Context, p *pool, slot int, keys closedKeys) error) error {
+	w, err := m.watchWrites(ctx, slots)
 	if err != nil {
 		return at(fromSource, err)
 	}
 	defer w.close()
-	listed, err := m.listKeys(ctx, open)
+	listed, err := m.listKeys(ctx, slots)
 	if err != nil {
 		return err
 	}
-	pool := m.newPool(ctx, true)
-	defer pool.close()
-	for _, slot := range open {
-		if err := m.moveSlot(ctx, pool, slot, listed[slot], w); err != nil {
+	p := m.newPool(ctx, true)
+	defer p.close()
+	for _, slot := range slots {
+		m.whole.Set(slot, slotlock.Closed)
+		err := move(ctx, p, slot, func(ctx context.Context) (map[int][]slotlock.Key, error) {
+			written, err := w.of(ctx, slot)
+			return m.byDB(listed[slot], written), at(fromSource, err)
+		})
+		if err != nil {
 			return err
 		}
+		m.whole.Set(slot, slotlock.Moved)
 	}
 	return nil
 }
@@ -124,29 +140,25 @@ const slotPatience = 500 * time.Millisecond
 
 // moveSlot moves one slot. If that breaks off with the slot's keys on both sides, the slot
 // is opened key by key: a script that uses keys which it doesn't name may miss them then.
-func (m *mover) moveSlot(ctx context.Context, p *pool, slot int, listed []slotlock.Key, w *writes) error {
-	m.whole.Set(slot, slotlock.Closed)
+func (m *mover) moveSlot(ctx context.Context, p *pool, slot int, keys closedKeys) error {
 	if err := m.awaitEmpty(ctx, slot); err != nil {
 		m.whole.Set(slot, slotlock.Open)
 		return err
 	}
-	written, err := w.of(ctx, slot)
+	all, err := keys(ctx)
 	if err != nil {
 		m.whole.Set(slot, slotlock.Open)
-		return at(fromSource, err)
+		return err
 	}
-	keys := m.byDB(listed, written)
-	for db, list := range keys {
-		if err := p.moveAll(list); err != nil {
-			m.breakUp(slot, err)
-			return err
+	for db, list := range all {
+		if err = p.moveAll(list); err == nil {
+			err = m.allGone(ctx, db, list)
 		}
-		if err := m.allGone(ctx, db, list); err != nil {
+		if err != nil {
 			m.breakUp(slot, err)
 			return err
 		}
 	}
-	m.whole.Set(slot, slotlock.Moved)
 	return nil
 }
 

@@ -9,11 +9,11 @@ import (
 	"keyferry/internal/resp"
 )
 
-// notifySetting is the one setting of the data servers that CONFIG SET passes on: those who
+// isNotify knows the one setting of the data servers that CONFIG SET passes on: those who
 // listen to keyspace events, as session stores do, ask for them at their start.
-const notifySetting = "notify-keyspace-events"
-
-func isNotify[T string | []byte](name T) bool { return strings.EqualFold(string(name), notifySetting) }
+func isNotify[T string | []byte](name T) bool {
+	return strings.EqualFold(string(name), resp.NotifySetting)
+}
 
 // setNotify runs CONFIG SET notify-keyspace-events at every group. Those that are added later
 // get it from the preflight of the first job that brings them keys.
@@ -25,7 +25,7 @@ func (s *session) setNotify(args [][]byte) {
 // in common, since a client that misses an event in it sets it everywhere.
 func (s *session) getNotify(found map[string]string, name string) {
 	proto := s.proto
-	frame := resp.AppendRequest(nil, []byte("CONFIG"), []byte("GET"), []byte(notifySetting))
+	frame := resp.AppendRequest(nil, []byte("CONFIG"), []byte("GET"), []byte(resp.NotifySetting))
 	s.fan(s.l.table.Serving(), frame, false, func(parts [][]byte) []byte {
 		flags, ok := commonFlags(parts)
 		if !ok {
@@ -54,15 +54,10 @@ func commonFlags(parts [][]byte) (string, bool) {
 			common = flags
 		}
 		if !bytes.Equal(common, flags) {
-			common = slices.DeleteFunc(allEvents(common), func(f byte) bool { return bytes.IndexByte(allEvents(flags), f) < 0 })
+			common = slices.DeleteFunc(resp.NotifyFlags(common), func(f byte) bool { return bytes.IndexByte(resp.NotifyFlags(flags), f) < 0 })
 		}
 	}
 	return string(common), true
-}
-
-// allEvents writes the flag A out.
-func allEvents(flags []byte) []byte {
-	return bytes.ReplaceAll(flags, []byte("A"), []byte("g$lshzxetd"))
 }
 
 func appendConfig(w *resp.Writer, found map[string]string) {

@@ -77,9 +77,9 @@ func (w *Whole) State(slot int) (SlotState, int64) {
 }
 
 // Enter decides about a command on a slot. Open: it holds the slot at the source and must
-// Leave. Closed: it waits, and waiter is told when to ask again. script: it may use keys that
+// Leave. Closed: it waits, and waiter is told when to ask again. unnamed: it may use keys that
 // it does not name.
-func (w *Whole) Enter(slot int, script bool, waiter WholeWaiter) SlotState {
+func (w *Whole) Enter(slot int, unnamed bool, waiter WholeWaiter) SlotState {
 	if w == nil || slot >= len(w.words) {
 		return PerKey
 	}
@@ -95,7 +95,7 @@ func (w *Whole) Enter(slot int, script bool, waiter WholeWaiter) SlotState {
 				return Closed
 			}
 		case PerKey, Wanted:
-			if !script {
+			if !unnamed {
 				return PerKey
 			}
 			if st == PerKey && !w.want(slot) {

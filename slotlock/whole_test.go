@@ -83,10 +83,10 @@ func TestWholeHolds(t *testing.T) {
 func TestWanted(t *testing.T) {
 	w := NewWhole([]int{3, 5, 9}, closed)
 	b := &bellWaiter{make(chan int, 4)}
-	enter := func(slot int, script bool, want SlotState) {
+	enter := func(slot int, unnamed bool, want SlotState) {
 		t.Helper()
-		if st := w.Enter(slot, script, b); st != want {
-			t.Errorf("slot %d, script: %v: %d, want %d", slot, script, st, want)
+		if st := w.Enter(slot, unnamed, b); st != want {
+			t.Errorf("slot %d, unnamed: %v: %d, want %d", slot, unnamed, st, want)
 		}
 	}
 	taken := func(want ...int) {

@@ -102,7 +102,7 @@ func benchDrainCommand() *cobra.Command {
 				return err
 			}
 			cfg.Gateway, cfg.Ends = p.list[0], [2]bench.Peer{p.list[1], p.list[2]}
-			cfg.Move = func(ctx context.Context, to int) error { return moveAll(ctx, admin, to) }
+			cfg.Move = func(ctx context.Context, to int) error { return move(ctx, admin, "0-16383", drainGroups[to]) }
 			rep, err := bench.Drain(ctx, cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
 			if err != nil {
 				return err
@@ -148,9 +148,9 @@ func startDrainPeers(ctx context.Context, settings []string) (*peers, *redis.Cli
 	return p, g.admin, nil
 }
 
-// moveAll moves every slot and waits until the job is done.
-func moveAll(ctx context.Context, admin *redis.Client, to int) error {
-	if err := admin.Do(ctx, "PROXY", "MIGRATE", "0-16383", "TO", drainGroups[to]).Err(); err != nil {
+// move moves slots and waits until the job is done.
+func move(ctx context.Context, admin *redis.Client, slots, to string) error {
+	if err := admin.Do(ctx, "PROXY", "MIGRATE", slots, "TO", to).Err(); err != nil {
 		return err
 	}
 	t := time.NewTicker(20 * time.Millisecond)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"keyferry/internal/topology"
 	"keyferry/router"
 )
@@ -49,5 +51,46 @@ func TestCancelWhileClientsCreateKeys(t *testing.T) {
 			t.Errorf("list %d: %q, %v", i, got, err)
 		}
 	}
+	r.placesRight()
+}
+
+// TestScriptsAfterCancelThatStays: a job that has moved keys is cancelled and stays, paused.
+// Scripts that come to its half moved slots then still find the keys that they do not name.
+func TestScriptsAfterCancelThatStays(t *testing.T) {
+	ctx := context.Background()
+	r := newRig(t, 2)
+	c := r.client()
+	const queues, each = 6, 40
+	fill := c.Pipeline()
+	for i := range 5000 {
+		fill.Set(ctx, fmt.Sprint("other", i), "x", 0)
+	}
+	for q := range queues {
+		for i := range each {
+			fill.Set(ctx, fmt.Sprintf("{queue%d}:%d", q, i), 1, 0)
+		}
+	}
+	if _, err := fill.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
+	r.await("half of the keys to move", func() bool { j := r.jobs(); return len(j) > 0 && j[0].KeysMoved > 2500 })
+	r.proxy("MIGRATION", "CANCEL", "m1", "STAY")
+	if p := last(r).Phase; p != topology.Paused {
+		t.Fatalf("the job is %s", p)
+	}
+	count := redis.NewScript(`
+		local n = 0
+		for i = 0, ARGV[1] - 1 do n = n + redis.call('EXISTS', KEYS[1] .. ':' .. i) end
+		return n`)
+	for q := range queues {
+		key := fmt.Sprintf("{queue%d}", q)
+		if n, err := count.Run(ctx, c, []string{key}, each).Int(); err != nil || n != each {
+			t.Errorf("%s: a script finds %d of %d keys, %v", key, n, each, err)
+		}
+	}
+	r.proxy("MIGRATION", "RESUME", "m1")
+	r.unlimited()
+	r.awaitDone()
 	r.placesRight()
 }

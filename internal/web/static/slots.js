@@ -207,4 +207,4 @@ moveForm();
 connect({ heat: true });
 
 // What a test can ask the map.
-window.slotMap = { colourAt: (i) => state.slots[i]?.group, state, count };
+window.slotMap = { colourAt: (i) => state.slots[i]?.group, painted: () => !dirty, state, count };

@@ -1,0 +1,105 @@
+package migrator
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"keyferry/internal/topology"
+)
+
+// weighedMover is a mover without servers whose target is looked at as often as it is asked for,
+// and has room each time.
+func weighedMover(t *testing.T, room func() int64) *mover {
+	m := &mover{cfg: &Config{CallTimeout: 10 * time.Second, BatchMaxKeys: 512}, gov: newGovernor(3072, 64<<20, 5*time.Millisecond),
+		limit: rate.NewLimiter(rate.Inf, 512), byteLimit: rate.NewLimiter(rate.Inf, byteBurst)}
+	m.memory.Store(&fullError{})
+	m.gov.blind()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			if m.mustWeigh.Swap(false) {
+				m.gov.weighing()
+				m.gov.weighed(room())
+			}
+			sleep(ctx, time.Millisecond)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return m
+}
+
+// TestAdmitLooksAgain: a budget that others have used up is a reason for another look, and
+// not the end of the target's memory.
+func TestAdmitLooksAgain(t *testing.T) {
+	m := weighedMover(t, func() int64 { return 4 << 20 })
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			for range 12 {
+				release, err := m.admit(context.Background(), 60)
+				if err != nil {
+					t.Errorf("a target with room: %v", err)
+					return
+				}
+				release()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestAdmitFull: a target without room is said to be full, when it has been looked at.
+func TestAdmitFull(t *testing.T) {
+	m := weighedMover(t, func() int64 { return 100 })
+	if _, err := m.admit(context.Background(), 1); err == nil {
+		t.Error("a key for which there is no room is let through")
+	}
+}
+
+// TestTryAdmitCostsNothing: what is refused has used up nothing of the target's room, of what
+// a paced job may move, nor of a ceiling.
+func TestTryAdmitCostsNothing(t *testing.T) {
+	m := weighedMover(t, func() int64 { return 64 << 20 })
+	if release, err := m.admit(context.Background(), 1); err != nil {
+		t.Fatal(err)
+	} else {
+		release()
+	}
+	m.limit.SetLimit(1)
+	m.limit.SetBurst(1)
+	m.limit.AllowN(time.Now(), 1)
+	memory, keys, pace := m.gov.memory, m.gov.keys, m.gov.pace
+	for range 50 {
+		if _, ok := m.tryAdmit(1); ok {
+			t.Fatal("above the ceiling")
+		}
+	}
+	if m.gov.memory != memory || m.gov.keys != keys || m.gov.pace != pace {
+		t.Errorf("memory %+v, before %+v; pace %+v, before %+v", m.gov.memory, memory, m.gov.pace, pace)
+	}
+	m.limit.SetLimit(rate.Inf)
+	m.limit.SetBurst(512)
+	m.gov.blind()
+	tokens := m.limit.Tokens()
+	if _, ok := m.tryAdmit(1); ok {
+		t.Error("without a look at the target")
+	}
+	if m.limit.Tokens() < tokens {
+		t.Error("what the governor refuses has used up tokens")
+	}
+}
+
+// TestNobodyToAsk: where nobody can tell how long clients wait, nothing is held back for them.
+func TestNobodyToAsk(t *testing.T) {
+	m := weighedMover(t, func() int64 { return -1 })
+	m.cfg.MaxP99Auto, m.cfg.Parallel = true, 2
+	m.bound(topology.Job{})
+	if m.wantClients.Load() || m.gov.status().WorkPerS != 0 {
+		t.Errorf("held back for clients that nobody tells of: %+v", m.gov.status())
+	}
+}
