@@ -92,6 +92,7 @@ func benchDrainCommand() *cobra.Command {
 	cfg := bench.DrainConfig{}
 	var out output
 	var settings []string
+	var limits string
 	c := &cobra.Command{Use: "drain", Short: "Move all keys from group to group, idle and under load, beside a bare loop of DUMP, RESTORE, UNLINK", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible()
@@ -102,7 +103,7 @@ func benchDrainCommand() *cobra.Command {
 				return err
 			}
 			cfg.Gateway, cfg.Ends = p.list[0], [2]bench.Peer{p.list[1], p.list[2]}
-			cfg.Move = func(ctx context.Context, to int) error { return moveAll(ctx, admin, to) }
+			cfg.Move = func(ctx context.Context, to int) error { return moveAll(ctx, admin, to, strings.Fields(limits)) }
 			rep, err := bench.Drain(ctx, cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
 			if err != nil {
 				return err
@@ -118,6 +119,7 @@ func benchDrainCommand() *cobra.Command {
 	f.Float64Var(&cfg.Baseline, "seconds", 5, "of load before the job")
 	f.IntVar(&cfg.Rounds, "rounds", 3, "rounds; each figure is the median")
 	f.IntVar(&cfg.TryKeys, "try-keys", 200000, "keys with which each way of the bare loop is tried")
+	f.StringVar(&limits, "limits", "", "what the job is told besides, as \"RATE 5000 MAXP99 off\"")
 	f.StringArrayVar(&settings, "set", nil, "a setting of the gateway, as migration.parallel=4; may be repeated")
 	out.flags(c)
 	return c
@@ -149,8 +151,12 @@ func startDrainPeers(ctx context.Context, settings []string) (*peers, *redis.Cli
 }
 
 // moveAll moves every slot and waits until the job is done.
-func moveAll(ctx context.Context, admin *redis.Client, to int) error {
-	if err := admin.Do(ctx, "PROXY", "MIGRATE", "0-16383", "TO", drainGroups[to]).Err(); err != nil {
+func moveAll(ctx context.Context, admin *redis.Client, to int, limits []string) error {
+	args := []any{"PROXY", "MIGRATE", "0-16383", "TO", drainGroups[to]}
+	for _, l := range limits {
+		args = append(args, l)
+	}
+	if err := admin.Do(ctx, args...).Err(); err != nil {
 		return err
 	}
 	t := time.NewTicker(20 * time.Millisecond)
