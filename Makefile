@@ -14,9 +14,10 @@ export GOFLAGS += -pgo=off
 build:
 	$(GO) build -pgo=auto -o $(BIN) ./cmd/keyferry
 
-# A new profile, after changes of the data plane.
+# A new profile, after changes of the data plane; takes a minute.
+PROFILE ?= cmd/keyferry/default.pgo
 pgo: tools-redis build
-	bench/pgo.sh $(BIN)
+	./$(BIN) bench profile --out $(PROFILE)
 
 demo: tools-redis build
 	./$(BIN) demo $(DEMO)

@@ -2,6 +2,7 @@ package migrator
 
 import (
 	"fmt"
+	"strings"
 
 	"keyferry/internal/topology"
 )
@@ -24,21 +25,34 @@ var advices = map[string]string{
 	"PREFLIGHT":  "mend what it says of the %s, then MIGRATION RESUME; MIGRATE … DRYRUN looks without a job",
 }
 
+// answerAdvices are for errors with no code of their own, by what their text says.
+var answerAdvices = map[string]string{
+	"unknown command":      "the %s lacks or has renamed a command that a move needs: give it back, then MIGRATION RESUME",
+	"DUMP payload version": dumpAdvice,
+	"Bad data format":      dumpAdvice,
+}
+
 const (
+	dumpAdvice    = "the %s can't read the other server's dumps: it must be of the same version or a newer one; then MIGRATION RESUME"
 	storeAdvice   = "see whether the disk under data-dir has room and answers; stable slots are served meanwhile"
 	gatewayAdvice = "see the gateway's log"
 )
 
 // advise says what to do about an error.
-func advise(origin, code string) string {
-	switch origin {
+func advise(e *topology.JobError) string {
+	switch e.Origin {
 	case fromStore:
 		return storeAdvice
 	case fromSource, fromTarget:
-		if text, ok := advices[code]; ok {
-			return fmt.Sprintf(text, origin)
+		if advice, ok := advices[e.Code]; ok {
+			return fmt.Sprintf(advice, e.Origin)
 		}
-		return fmt.Sprintf("see the log of the %s's server", origin)
+		for text, advice := range answerAdvices {
+			if strings.Contains(e.Text, text) {
+				return fmt.Sprintf(advice, e.Origin)
+			}
+		}
+		return fmt.Sprintf("see the log of the %s's server", e.Origin)
 	}
 	return gatewayAdvice
 }
@@ -47,9 +61,9 @@ func advise(origin, code string) string {
 func (s *Stall) advise() {
 	switch {
 	case s.Silent != "":
-		s.Advice = advise(s.Silent, "TIMEOUT")
+		s.Advice = advise(&topology.JobError{Origin: s.Silent, Code: "TIMEOUT"})
 	case s.LastError != nil:
-		s.Advice = advise(s.LastError.Origin, s.LastError.Code)
+		s.Advice = advise(s.LastError)
 	}
 }
 
@@ -61,7 +75,7 @@ func (r *runner) advice(s *Stall) string {
 	switch e := r.job.FirstError; {
 	case e == nil:
 	case r.job.Phase == topology.Backoff, r.job.Phase == topology.Failed, r.job.Phase == topology.Paused && r.job.Reason == ReasonTargetOOM:
-		return advise(e.Origin, e.Code)
+		return advise(e)
 	}
 	return ""
 }

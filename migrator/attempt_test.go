@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,6 +144,15 @@ func TestJudge(t *testing.T) {
 	}
 	if k := judge(at(fromTarget, answer("OOM x")), false); k != Failure {
 		t.Errorf("before the job is published a full target is %s: there is nothing to pause", k)
+	}
+}
+
+// TestAdvice: what only an operator can mend comes with more than the advice to look at a log.
+func TestAdvice(t *testing.T) {
+	for _, text := range beyondWaiting {
+		if got := advise(asJobError(at(fromTarget, answer(text+" …")))); strings.Contains(got, "log") || !strings.Contains(got, "RESUME") {
+			t.Errorf("%s: %q", text, got)
+		}
 	}
 }
 

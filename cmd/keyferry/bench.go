@@ -17,7 +17,7 @@ import (
 
 func benchCommand() *cobra.Command {
 	c := &cobra.Command{Use: "bench", Short: "Load, check and compare Redis endpoints"}
-	c.AddCommand(benchLoadCommand(), benchOracleCommand(), benchCompareCommand(), benchDrainCommand())
+	c.AddCommand(benchLoadCommand(), benchOracleCommand(), benchCompareCommand(), benchDrainCommand(), benchProfileCommand())
 	return c
 }
 

@@ -103,7 +103,9 @@ func benchDrainCommand() *cobra.Command {
 				return err
 			}
 			cfg.Gateway, cfg.Ends = p.list[0], [2]bench.Peer{p.list[1], p.list[2]}
-			cfg.Move = func(ctx context.Context, to int) error { return moveAll(ctx, admin, to, strings.Fields(limits)) }
+			cfg.Move = func(ctx context.Context, to int) error {
+				return move(ctx, admin, "0-16383", drainGroups[to], strings.Fields(limits)...)
+			}
 			rep, err := bench.Drain(ctx, cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
 			if err != nil {
 				return err
@@ -150,9 +152,9 @@ func startDrainPeers(ctx context.Context, settings []string) (*peers, *redis.Cli
 	return p, g.admin, nil
 }
 
-// moveAll moves every slot and waits until the job is done.
-func moveAll(ctx context.Context, admin *redis.Client, to int, limits []string) error {
-	args := []any{"PROXY", "MIGRATE", "0-16383", "TO", drainGroups[to]}
+// move moves slots, with the limits that are said, and waits until the job is done.
+func move(ctx context.Context, admin *redis.Client, slots, to string, limits ...string) error {
+	args := []any{"PROXY", "MIGRATE", slots, "TO", to}
 	for _, l := range limits {
 		args = append(args, l)
 	}

@@ -69,11 +69,9 @@ func startComparePeers(ctx context.Context, loops int, blind bool) (*peers, erro
 	}
 	web := ""
 	if blind {
-		port, err := testredis.FreePort()
-		if err != nil {
+		if web, err = freeAddr(); err != nil {
 			return p, err
 		}
-		web = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	settings := []string{fmt.Sprintf("loops.count=%d", loops), "clients.max-clients=12000"}
 	add := func(name, web string, settings []string) error {
@@ -119,23 +117,27 @@ func (p *peers) watch(url string) {
 	})
 }
 
+func freeAddr() (string, error) {
+	port, err := testredis.FreePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
+}
+
 // startGateway starts one that serves nothing yet and returns when its admin port answers.
 // web is its HTTP address; "": none.
 func (p *peers) startGateway(ctx context.Context, web string, settings []string) (*benchGateway, error) {
-	var ports [2]int
-	for i := range ports {
-		port, err := testredis.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		ports[i] = port
+	listen, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := freeAddr()
+	if err != nil {
+		return nil, err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	g := &benchGateway{addr: fmt.Sprintf("127.0.0.1:%d", ports[0])}
-	admin := fmt.Sprintf("127.0.0.1:%d", ports[1])
+	g := &benchGateway{addr: listen}
 	args := []string{"serve", "--listen", g.addr, "--admin", admin, "--http", web, "--data-dir", filepath.Join(p.dir, fmt.Sprint("data", len(p.gateways)))}
 	for _, s := range settings {
 		args = append(args, "--set", s)

@@ -133,7 +133,7 @@ func TestRefusalIsExplained(t *testing.T) {
 		return n?.textContent.includes("key:5") && n.querySelector(".advice") && document.getElementById("start").disabled;
 	})()`)
 	r.Proxy("MIGRATE", "0-16383", "TO", "g2") // asked for all the same, elsewhere
-	b.await("the failure", `document.querySelector("#job-m1 .badge")?.textContent === "failed" && document.getElementById("job-m1").innerText.includes("remove them there")`)
+	b.await("the failure", `document.querySelector("#job-m1 .badge")?.textContent === "failed" && document.getElementById("job-m1").innerText.includes("What to do: mend what it says of the target")`)
 }
 
 // TestFullTarget: a target that is out of memory is shown with what to do, and when it has
@@ -148,7 +148,7 @@ func TestFullTarget(t *testing.T) {
 	b.page("/migrations")
 	b.await("the error", `(() => {
 		const j = document.getElementById("job-m1")?.innerText || "";
-		return j.includes("OOM") && j.includes("Raise it") && /paused|backoff/.test(document.querySelector("#job-m1 .badge").textContent);
+		return j.includes("OOM") && j.includes("What to do: raise the target's maxmemory") && /paused|backoff/.test(document.querySelector("#job-m1 .badge").textContent);
 	})()`)
 	if err := servers[1].Client().ConfigSet(context.Background(), "maxmemory", "0").Err(); err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ class Card {
     this.meter.setAttribute("aria-valuenow", p);
     this.meter.className = "meter" + ({ done: " good", paused: " warn", backoff: " warn", failed: " bad" }[j.phase] || "");
     text(this.percent, p + "%");
-    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.back, j.published, j.findings, verbs.size]);
+    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.advice, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.back, j.published, j.findings, verbs.size]);
     if (key !== this.key) {
       this.key = key;
       this.heading(j);
@@ -104,6 +104,7 @@ class Card {
       if (j.attempt_first_error && !first) notes.push(errorNote("In this attempt", j.attempt_first_error));
       if (j.resolver_error) notes.push(errorNote("Keys in doubt", j.resolver_error));
     }
+    if (j.advice) notes.push(h("div", { class: "note" }, h("b", {}, "What to do: "), j.advice));
     if (["queued", "preflight", "preparing", "failed", "backoff"].includes(j.phase)) notes.push(...findingNotes([{ findings: (j.findings || []).filter((f) => f.severity !== "info") }]));
     const doubt = j.keys_in_doubt || [];
     if (doubt.length) notes.push(h("div", { class: "note warn" }, h("b", {}, int(doubt.length) + " keys in doubt: "), doubt.slice(0, 20).join(", ")));
