@@ -339,6 +339,7 @@ func (r *report) gateway() {
 	r.put("server_connections_lost", st.ConnectionsLost)
 	r.put("replies_lost", st.LostReplies)
 	r.put("clients_closed_for_limits", st.LimitCloses)
+	r.put("clients_closed_unlingered", st.Unlingered)
 	r.put("clients_paused", boolBit(s.isPaused()))
 }
 

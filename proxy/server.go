@@ -27,7 +27,7 @@ type Server struct {
 	log     *zap.Logger
 	started time.Time
 	seed    maphash.Seed // of the loops' sketches
-	eng     transport.Engine
+	eng     atomic.Value // transport.Engine, once it has started
 
 	nextClient atomic.Int64
 	nextConn   atomic.Int64
@@ -92,7 +92,7 @@ func (s *Server) Start() error {
 		s.cancel()
 		return err
 	}
-	s.eng = eng
+	s.eng.Store(eng)
 	s.wg.Go(s.tick)
 	return nil
 }
@@ -117,7 +117,10 @@ func (s *Server) Stop(ctx context.Context) error {
 		}
 	}
 	s.dials.stop()
-	err := s.eng.Stop(5 * time.Second)
+	var err error
+	if eng, ok := s.eng.Load().(transport.Engine); ok {
+		err = eng.Stop(5 * time.Second)
+	}
 	s.cancel()
 	s.wg.Wait()
 	s.dataConns.close()

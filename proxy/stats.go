@@ -1,6 +1,10 @@
 package proxy
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"keyferry/internal/transport"
+)
 
 // counters belong to their loop, which alone changes them.
 type counters struct {
@@ -65,6 +69,7 @@ type Stats struct {
 	LostReplies     uint64 `json:"lost_replies"`
 	LimitCloses     uint64 `json:"clients_closed_for_limits"`
 	Evicted         uint64 `json:"clients_evicted"`
+	Unlingered      uint64 `json:"clients_closed_unlingered"` // before they had all; see transport.Engine
 	Parked          int64  `json:"parked"`
 	ParkedEver      uint64 `json:"parked_ever"`
 	TryAgain        uint64 `json:"tryagain"`
@@ -95,6 +100,9 @@ func (s *Server) Stats() Stats {
 		out.AtTarget += p.atTarget.Load()
 		out.InFlight += p.inFlight.Load()
 	}
+	if eng, ok := s.eng.Load().(transport.Engine); ok {
+		out.Unlingered = eng.Unlingered()
+	}
 	return out
 }
 
@@ -110,6 +118,7 @@ func (st Stats) minus(before *Stats) Stats {
 	st.LostReplies -= before.LostReplies
 	st.LimitCloses -= before.LimitCloses
 	st.Evicted -= before.Evicted
+	st.Unlingered -= before.Unlingered
 	st.ParkedEver -= before.ParkedEver
 	st.TryAgain -= before.TryAgain
 	st.AtSource -= before.AtSource

@@ -43,6 +43,7 @@ var (
 	Connections      = series(Counter, "client_connections_total", "", "Client connections accepted")
 	Rejected         = series(Counter, "client_connections_rejected_total", "", "Client connections refused since clients.max-clients were open")
 	LimitCloses      = series(Counter, "client_limit_closes_total", "", "Clients closed for going beyond a limit of [clients]")
+	Unlingered       = series(Counter, "client_unlingered_closes_total", "", "Clients closed before they had received their last replies, since too many others were waited for")
 	ClientInBytes    = series(Counter, "client_received_bytes_total", "bytes", "Bytes received from clients")
 	ClientOutBytes   = series(Counter, "client_sent_bytes_total", "bytes", "Bytes sent to clients")
 	Commands         = series(Counter, "commands_total", "", "Commands answered, by name", "command")

@@ -55,6 +55,7 @@ func (v *values) clients(p *proxy.Sample) {
 	v.put(metrics.Connections, float64(p.Connections))
 	v.put(metrics.Rejected, float64(p.Stats.Rejected))
 	v.put(metrics.LimitCloses, float64(p.LimitCloses))
+	v.put(metrics.Unlingered, float64(p.Unlingered))
 	v.put(metrics.ClientInBytes, float64(p.BytesIn))
 	v.put(metrics.ClientOutBytes, float64(p.BytesOut))
 	v.put(metrics.CommandsInFlight, float64(p.InFlight))

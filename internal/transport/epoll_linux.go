@@ -29,6 +29,8 @@ type epollEngine struct {
 	loops []*epollLoop
 	wg    sync.WaitGroup
 	ended chan struct{} // closed when the loops are told to end
+
+	linger *lingerers
 }
 
 func startEpoll(o Options, h Handler) (Engine, error) {
@@ -37,7 +39,7 @@ func startEpoll(o Options, h Handler) (Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &epollEngine{h: h, log: o.Log, ln: ln, ended: make(chan struct{})}
+	e := &epollEngine{h: h, log: o.Log, ln: ln, ended: make(chan struct{}), linger: newLingerers()}
 	for range max(o.Loops, 1) {
 		l, err := newEpollLoop(e, o.ReadBuffer)
 		if err != nil {
@@ -57,15 +59,19 @@ func (e *epollEngine) Stop(limit time.Duration) error {
 	for _, l := range e.loops {
 		l.post(func() { l.ending = true })
 	}
+	end := time.Now().Add(limit)
 	done := make(chan struct{})
 	go func() { e.wg.Wait(); close(done) }()
 	select {
 	case <-done:
+		e.linger.stop(time.Until(end))
 		return nil
 	case <-time.After(limit):
 		return errors.New("event loops did not end in time")
 	}
 }
+
+func (e *epollEngine) Unlingered() uint64 { return e.linger.refused.Load() }
 
 // accept takes new connections and gives each to the loop that has the fewest.
 func (e *epollEngine) accept() {

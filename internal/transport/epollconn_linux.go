@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -187,7 +186,7 @@ func (c *epollConn) end(err error) {
 	c.fd, c.out, c.closing = -1, nil, true
 	if queued, e := unix.IoctlGetInt(fd, unix.TIOCOUTQ); err == nil && e == nil && queued > 0 {
 		_ = unix.EpollCtl(c.l.epfd, unix.EPOLL_CTL_DEL, fd, nil)
-		c.l.e.wg.Go(func() { lingerOn(fd) })
+		c.l.e.linger.closeLater(fd)
 	} else {
 		_ = unix.Close(fd)
 	}
@@ -196,28 +195,6 @@ func (c *epollConn) end(err error) {
 	}
 	c.l.e.h.Closed(c, err)
 }
-
-// lingerOn closes a descriptor when its peer has what was written to it, or after lingerMax.
-// The kernel would throw that away if at the close there is input that nobody has read.
-func lingerOn(fd int) {
-	_ = unix.Shutdown(fd, unix.SHUT_WR)
-	buf := make([]byte, 16<<10)
-	for end := time.Now().Add(lingerMax); time.Now().Before(end); {
-		if queued, err := unix.IoctlGetInt(fd, unix.TIOCOUTQ); err != nil || queued == 0 {
-			break
-		}
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5) // ms
-		for {
-			if n, err := unix.Read(fd, buf); n <= 0 || err != nil {
-				break
-			}
-		}
-	}
-	_ = unix.Close(fd)
-}
-
-// lingerMax bounds how long a peer may take to receive its last replies.
-const lingerMax = 2 * time.Second
 
 func (c *epollConn) Owner() any         { return c.owner }
 func (c *epollConn) SetOwner(owner any) { c.owner = owner }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -23,6 +24,9 @@ type gnetEngine struct {
 	ctx    context.Context // ends with the engine
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	lingering  atomic.Int64
+	unlingered atomic.Uint64
 
 	mu    sync.Mutex // protects loops
 	loops map[gnet.EventLoop]*gnetLoop
@@ -58,10 +62,12 @@ func (e *gnetEngine) Stop(limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	err := e.eng.Stop(ctx)
-	e.cancel()
+	e.cancel() // which ends the lingering, too
 	e.wg.Wait()
 	return err
 }
+
+func (e *gnetEngine) Unlingered() uint64 { return e.unlingered.Load() }
 
 // OnBoot implements gnet.EventHandler.
 func (e *gnetEngine) OnBoot(eng gnet.Engine) gnet.Action {

@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"context"
+	"errors"
 	"net"
 	"os"
 	"sync/atomic"
@@ -23,8 +25,33 @@ type linger struct {
 	pending atomic.Int64
 }
 
+// lingerConnsMax bounds how many such clients there are at a time; one more is closed at once.
+const lingerConnsMax = 1024
+
+var errLingering = errors.New("too many connections linger")
+
 // newLinger takes the connection over from gnet, which closes its own descriptor.
 func (e *gnetEngine) newLinger(c gnet.Conn) (*linger, error) {
+	if e.lingering.Add(1) > lingerConnsMax {
+		e.lingering.Add(-1)
+		e.unlingered.Add(1)
+		return nil, errLingering
+	}
+	l, err := e.dupLinger(c)
+	if err != nil {
+		e.lingering.Add(-1)
+		return nil, err
+	}
+	stop := context.AfterFunc(e.ctx, func() { _ = l.SetWriteDeadline(time.Now()) })
+	e.wg.Go(func() {
+		defer e.lingering.Add(-1)
+		defer stop()
+		l.run(e.ctx)
+	})
+	return l, nil
+}
+
+func (e *gnetEngine) dupLinger(c gnet.Conn) (*linger, error) {
 	fd, err := c.Dup()
 	if err != nil {
 		return nil, err
@@ -37,24 +64,26 @@ func (e *gnetEngine) newLinger(c gnet.Conn) (*linger, error) {
 	}
 	l := &linger{Conn: nc, out: make(chan []byte, 16)}
 	_ = nc.SetWriteDeadline(time.Now().Add(lingerTimeout))
-	e.wg.Go(func() {
-		defer nc.Close()
-		for {
-			select {
-			case b, more := <-l.out:
-				if !more {
-					return
-				}
-				if _, err := nc.Write(b); err != nil {
-					return // what comes later finds the channel full or is collected with it
-				}
-				l.pending.Add(-int64(len(b)))
-			case <-e.ctx.Done():
+	return l, nil
+}
+
+// run writes what is queued until there is no more, the peer takes too long or ctx ends.
+func (l *linger) run(ctx context.Context) {
+	defer l.Conn.Close()
+	for {
+		select {
+		case b, more := <-l.out:
+			if !more {
 				return
 			}
+			if _, err := l.Conn.Write(b); err != nil {
+				return // what comes later finds the channel full or is collected with it
+			}
+			l.pending.Add(-int64(len(b)))
+		case <-ctx.Done():
+			return
 		}
-	})
-	return l, nil
+	}
 }
 
 // Write queues a copy; a client that reads too slowly for the queue is given up.

@@ -75,6 +75,9 @@ type Engine interface {
 	// Stop closes the listener and every connection, and returns when the loops have
 	// ended, or after the time limit with an error.
 	Stop(limit time.Duration) error
+	// Unlingered counts the connections that were closed before their peers had all that
+	// was written to them, since too many others waited for that.
+	Unlingered() uint64
 }
 
 // Options of a transport.
