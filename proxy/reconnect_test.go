@@ -38,3 +38,43 @@ func TestServerEndsAnIdleConnection(t *testing.T) {
 		c.expect("$1", "v")
 	}
 }
+
+// TestLostConnectionIsReplacedAtOnce: who had sent a command on it sees an error; whoever comes
+// next waits for the new connection, and does not see that there was none for a moment.
+func TestLostConnectionIsReplacedAtOnce(t *testing.T) {
+	server := testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.ReconnectMin = 1, time.Minute }, server)
+	ctx := context.Background()
+	c, other := dialLine(t, addr), dialLine(t, addr)
+	admin := server.Client()
+	for range 3 {
+		other.send("GET k\n") // the connection works
+		other.expect("$-1")
+		if err := admin.Do(ctx, "CLIENT", "PAUSE", 60_000, "WRITE").Err(); err != nil {
+			t.Fatal(err)
+		}
+		c.send("SET k v\n")
+		var id int64
+		for id == 0 { // until it is on its way
+			time.Sleep(time.Millisecond)
+			s.each(ctx, func(l *loop) {
+				for _, p := range l.pipes {
+					if p.InFlight() > 0 && p.Pending() == 0 {
+						id = p.ClientID()
+					}
+				}
+			})
+		}
+		if err := admin.Do(ctx, "CLIENT", "KILL", "ID", id).Err(); err != nil {
+			t.Fatal(err)
+		}
+		c.expect("-ERR connection to the server was lost (set); the command may or may not have been executed")
+		if err := admin.Do(ctx, "CLIENT", "UNPAUSE").Err(); err != nil {
+			t.Fatal(err)
+		}
+		other.send("GET k\n")
+		if other.expect("$-1"); t.Failed() {
+			return
+		}
+	}
+}
