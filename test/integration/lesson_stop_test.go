@@ -44,7 +44,7 @@ func lessonNothingTwice(t *testing.T) {
 	r, proxies := newProxiedRig(t, 2)
 	r.fill(keys, 100)
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "2000")
-	r.await("half of the keys to move", func() bool { return r.job().KeysMoved > keys/2 })
+	r.awaitMoved(keys / 2)
 	proxies[1].Reset()
 	r.awaitDone()
 	if j := r.job(); j.ErrorCounts["target IO"] == 0 {
@@ -82,7 +82,7 @@ func lessonStalled(t *testing.T) {
 	r := newRig(t, 2, "--set", "migration.stalled-after=2s")
 	r.fill(4000, 100)
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
-	r.await("some keys to move", func() bool { return r.job().KeysMoved > 100 })
+	r.awaitMoved(100)
 	if s := r.job().Stalled; s != nil {
 		t.Errorf("a job that moves is stalled: %v", s)
 	}
@@ -148,7 +148,7 @@ func lessonStopIsBounded(t *testing.T) {
 			r.t = t
 			r.fill(3000, 100)
 			id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1000").(string)
-			r.await("some keys to move", func() bool { return r.job().KeysMoved > 300 })
+			r.awaitMoved(300)
 			heal := silence(r, proxies[1])
 			time.Sleep(100 * time.Millisecond) // calls are under way
 			began := time.Now()
@@ -244,7 +244,7 @@ func lessonInDoubt(t *testing.T) {
 	r, proxies := newProxiedRig(t, 2)
 	r.fill(2000, 100)
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
-	r.await("some keys to move", func() bool { return r.job().KeysMoved > 100 })
+	r.awaitMoved(100)
 	proxies[1].SetTraps(faultproxy.Trap{Match: faultproxy.Command("RESTORE"), Action: faultproxy.DropReply})
 	r.await("a reply to be dropped", func() bool { return proxies[1].Sprung() > 0 })
 	proxies[1].SetBoth(faultproxy.Fault{Blackhole: true}) // no look at the target from here on

@@ -47,12 +47,18 @@ func (r *rig) fill(n, size int) {
 	}
 }
 
+// job is the newest.
 func (r *rig) job() migrator.Status {
 	jobs := r.jobs()
 	if len(jobs) == 0 {
 		r.t.Fatal("no job")
 	}
 	return jobs[len(jobs)-1]
+}
+
+func (r *rig) awaitMoved(keys int64) {
+	r.t.Helper()
+	r.await(fmt.Sprintf("more than %d keys to move", keys), func() bool { return r.job().KeysMoved > keys })
 }
 
 func (r *rig) history(id string) (events []topology.JobEvent) {
@@ -140,7 +146,7 @@ func lessonFailedOnlyWhenTriesAreSpent(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "200").(string)
-	r.await("some keys to move", func() bool { return r.job().KeysMoved > 20 })
+	r.awaitMoved(20)
 	if err := dst.Do(ctx, "REPLICAOF", "127.0.0.1", nowhere).Err(); err != nil {
 		t.Fatal(err)
 	}
