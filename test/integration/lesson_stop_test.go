@@ -252,10 +252,11 @@ func lessonInDoubt(t *testing.T) {
 	var doubt []string
 	r.await("keys to be in doubt", func() bool { doubt = r.job().InDoubt; return len(doubt) > 0 })
 	t.Logf("in doubt: %q", doubt[:min(3, len(doubt))])
-	at := r.servers[1].Client().Exists(context.Background(), doubt[0]).Val()
-	of := r.servers[0].Client().Exists(context.Background(), doubt[0]).Val()
-	if at != 1 || of != 1 {
-		t.Errorf("key %q in doubt is at the target %d times, at the source %d times", doubt[0], at, of)
+	// What was sent after that reply has been lost did not come there, which nobody knows either.
+	at := r.servers[1].Client().Exists(context.Background(), doubt...).Val()
+	of := r.servers[0].Client().Exists(context.Background(), doubt...).Val()
+	if at < 1 || of != int64(len(doubt)) {
+		t.Errorf("of %d keys in doubt %d are at the target, %d at the source", len(doubt), at, of)
 	}
 	r.kill()
 	if err := proxies[1].Heal(); err != nil {
