@@ -157,20 +157,13 @@ func (c *Command) getKeys(args [][]byte) []int {
 	var keys []int
 	for i := range c.specs {
 		s := &c.specs[i]
-		first := s.begin(args)
-		if s.notKeys() || first == 0 {
-			continue
-		}
-		last, step, ok := s.end(first, args)
+		first, last, step, ok := s.keys(args)
 		if !ok && c.find == fixedKeys {
 			return nil
 		}
 		if !ok {
 			keys, _ = c.AppendKeys(nil, args)
 			return keys
-		}
-		if s.keynum {
-			first += s.b
 		}
 		for ; first <= last; first += step {
 			keys = append(keys, first)
@@ -194,6 +187,19 @@ type keySpec struct {
 
 // notKeys: they are channels.
 func (s *keySpec) notKeys() bool { return slices.Contains(s.flags, "not_key") }
+
+// keys are the keys of a request: every step-th argument from first to last, which is less
+// where it has none. false: it can't be told.
+func (s *keySpec) keys(args [][]byte) (first, last, step int, ok bool) {
+	if first = s.begin(args); first == 0 || s.notKeys() {
+		return 1, 0, 1, true
+	}
+	last, step, ok = s.end(first, args)
+	if s.keynum {
+		first += s.b
+	}
+	return first, last, step, ok
+}
 
 // begin is the argument that the specification counts from, or 0 if it is for an option
 // that is absent.

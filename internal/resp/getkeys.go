@@ -42,16 +42,9 @@ func (w *Writer) KeysAndFlags(args [][]byte) {
 func (c *Command) keyFlags(args [][]byte, nth, index int) []string {
 	for i := range c.specs {
 		s := &c.specs[i]
-		first := s.begin(args)
-		if s.notKeys() || first == 0 {
-			continue
-		}
-		last, step, ok := s.end(first, args)
+		first, last, step, ok := s.keys(args)
 		if !ok {
 			break
-		}
-		if s.keynum {
-			first += s.b
 		}
 		if index >= first && index <= last && (index-first)%step == 0 {
 			if slices.Contains(s.flags, "variable_flags") {
