@@ -121,6 +121,7 @@ func benchDrainCommand() *cobra.Command {
 	f.Float64Var(&cfg.Baseline, "seconds", 5, "of load before the job")
 	f.IntVar(&cfg.Rounds, "rounds", 3, "rounds; each figure is the median")
 	f.IntVar(&cfg.TryKeys, "try-keys", 200000, "keys with which each way of the bare loop is tried")
+	f.BoolVar(&cfg.IdleOnly, "idle", false, "without clients: only the limit and the idle job")
 	f.StringVar(&limits, "limits", "", "what the job is told besides, as \"RATE 5000 MAXP99 off\"")
 	f.StringArrayVar(&settings, "set", nil, "a setting of the gateway, as migration.parallel=4; may be repeated")
 	out.flags(c)
