@@ -41,6 +41,21 @@ func TestServerEndsAnIdleConnection(t *testing.T) {
 	}
 }
 
+// awaitInFlight waits until a command has gone to a server, and gives the pipe that it is on.
+func awaitInFlight(s *Server) (on *upstream.Pipe) {
+	for on == nil {
+		time.Sleep(time.Millisecond)
+		s.each(context.Background(), func(l *loop) {
+			for _, p := range l.pipes {
+				if p.State() == upstream.Up && p.InFlight() > 0 && p.Pending() == 0 {
+					on = p
+				}
+			}
+		})
+	}
+	return on
+}
+
 // TestLostConnectionIsReplacedAtOnce: who had sent a command on it sees an error; whoever comes
 // next waits for the new connection, and does not see that there was none for a moment.
 func TestLostConnectionIsReplacedAtOnce(t *testing.T) {
@@ -56,18 +71,7 @@ func TestLostConnectionIsReplacedAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.send("SET k v\n")
-		var id int64
-		for id == 0 { // until it is on its way
-			time.Sleep(time.Millisecond)
-			s.each(ctx, func(l *loop) {
-				for _, p := range l.pipes {
-					if p.InFlight() > 0 && p.Pending() == 0 {
-						id = p.ClientID()
-					}
-				}
-			})
-		}
-		if err := admin.Do(ctx, "CLIENT", "KILL", "ID", id).Err(); err != nil {
+		if err := admin.Do(ctx, "CLIENT", "KILL", "ID", awaitInFlight(s).ClientID()).Err(); err != nil {
 			t.Fatal(err)
 		}
 		c.expect("-ERR connection to the server was lost (set); the command may or may not have been executed")
@@ -94,17 +98,7 @@ func TestFenceEndsWithItsGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.send("SET k v\n")
-	var p *upstream.Pipe
-	for p == nil {
-		time.Sleep(time.Millisecond)
-		s.each(ctx, func(l *loop) {
-			for _, x := range l.pipes {
-				if x.State() == upstream.Up && x.InFlight() > 0 && x.Pending() == 0 {
-					p = x
-				}
-			}
-		})
-	}
+	p := awaitInFlight(s)
 	if err := dies.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -47,28 +47,6 @@ func (r *rig) fill(n, size int) {
 	}
 }
 
-// job is the newest.
-func (r *rig) job() migrator.Status {
-	jobs := r.jobs()
-	if len(jobs) == 0 {
-		r.t.Fatal("no job")
-	}
-	return jobs[len(jobs)-1]
-}
-
-func (r *rig) awaitMoved(keys int64) {
-	r.t.Helper()
-	r.await(fmt.Sprintf("more than %d keys to move", keys), func() bool { return r.job().KeysMoved > keys })
-}
-
-func (r *rig) history(id string) (events []topology.JobEvent) {
-	r.t.Helper()
-	if err := json.Unmarshal([]byte(r.proxy("MIGRATION", "LOG", id, "JSON").(string)), &events); err != nil {
-		r.t.Fatal(err)
-	}
-	return events
-}
-
 // never demands that no event of a job led to a phase.
 func (r *rig) never(id string, p topology.Phase) {
 	r.t.Helper()

@@ -60,14 +60,7 @@ func TestRevertKilled(t *testing.T) {
 			id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "1000").(string)
 			r.awaitMoved(200)
 			_, _ = r.proxyErr("MIGRATION", "CANCEL", id, "REVERT") // it may die before it can answer
-			r.await("the gateway to die", func() bool {
-				select {
-				case <-r.exited:
-					return true
-				default:
-					return false
-				}
-			})
+			r.awaitDeath()
 			r.start("")
 			r.await("the job to be there", func() bool { return len(r.jobs()) == 1 })
 			r.await("the order to be taken again, if it was not stored", func() bool {
