@@ -26,6 +26,7 @@ type DrainConfig struct {
 	Rounds     int       // 3; the figures are medians
 	Ways       []BareWay // to try for the limit
 	TryKeys    int       // keys of each try; 200,000
+	IdleOnly   bool      // no load: only the limit and the idle job
 }
 
 // defaultWays are tried where nothing else is said.
@@ -191,11 +192,13 @@ func (d *drain) round(ctx context.Context) (err error) {
 	if r.Idle, err = d.job(ctx); err != nil {
 		return err
 	}
-	if r.Baseline, err = Load(ctx, d.cfg.load(time.Duration(d.cfg.Baseline*float64(time.Second)))); err != nil {
-		return err
-	}
-	if err := d.underLoad(ctx, &r); err != nil {
-		return err
+	if !d.cfg.IdleOnly {
+		if r.Baseline, err = Load(ctx, d.cfg.load(time.Duration(d.cfg.Baseline*float64(time.Second)))); err != nil {
+			return err
+		}
+		if err := d.underLoad(ctx, &r); err != nil {
+			return err
+		}
 	}
 	d.report.Rounds = append(d.report.Rounds, r)
 	return nil

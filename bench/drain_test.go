@@ -11,6 +11,22 @@ import (
 	"keyferry/internal/testredis"
 )
 
+// TestDrainIdle: without load nothing is said of clients.
+func TestDrainIdle(t *testing.T) {
+	one, two := testredis.StartT(t), testredis.StartT(t)
+	ends := [2]Peer{{Name: "one", Addr: one.Addr, PID: one.PID()}, {Name: "two", Addr: two.Addr, PID: two.PID()}}
+	moves := 0
+	r, err := Drain(context.Background(), DrainConfig{Gateway: ends[0], Ends: ends, Keys: 2000, Rounds: 1, TryKeys: 1000, Ways: []BareWay{{1, 16, 100}}, IdleOnly: true,
+		Move: func(ctx context.Context, to int) error {
+			moves++
+			_, err := bareDrain(ctx, ends[1-to].Addr, ends[to].Addr, BareWay{2, 10, 50}, math.MaxInt64)
+			return err
+		}}, func(string) {})
+	if err != nil || moves != 1 || r.Idle.KeysPerS <= 0 || r.Loaded != (DrainRow{}) || strings.Contains(r.Table(), "latency") {
+		t.Errorf("%v, %d moves, %+v\n%s", err, moves, r, r.Table())
+	}
+}
+
 // TestDrain lets the bare loop stand for the gateway's job, and a third server for the
 // gateway that clients load meanwhile.
 func TestDrain(t *testing.T) {

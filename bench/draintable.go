@@ -23,10 +23,20 @@ func (r DrainReport) Table() string {
 	}
 	row("bare loop", r.Limit)
 	row("idle", r.Idle)
-	row(fmt.Sprintf("with %d clients", r.Clients), r.Loaded)
+	if r.Loaded.Seconds > 0 {
+		row(fmt.Sprintf("with %d clients", r.Clients), r.Loaded)
+	}
 	_ = w.Flush() // into a strings.Builder, which takes everything
-	fmt.Fprintf(&b, "\nclients at %.0f requests/s, latency in ms:\n", r.Rate)
-	w = tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if r.Loaded.Seconds > 0 {
+		r.latencies(&b)
+	}
+	return b.String()
+}
+
+// latencies shows what clients felt.
+func (r *DrainReport) latencies(b *strings.Builder) {
+	fmt.Fprintf(b, "\nclients at %.0f requests/s, latency in ms:\n", r.Rate)
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tp50\tp99\tp99.9\tmax\t")
 	for _, x := range []struct {
 		name string
@@ -35,6 +45,5 @@ func (r DrainReport) Table() string {
 		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%.2f\t%.2f\t\n", x.name, x.P50MS, x.P99MS, x.P999MS, x.MaxMS)
 	}
 	_ = w.Flush()
-	fmt.Fprintf(&b, "p99 %.2f × the baseline's; longest stall %.1f × the baseline's p99; %d client errors\n", r.P99OfBaseline, r.MaxOfBaseline, r.ClientErrors)
-	return b.String()
+	fmt.Fprintf(b, "p99 %.2f × the baseline's; longest stall %.1f × the baseline's p99; %d client errors\n", r.P99OfBaseline, r.MaxOfBaseline, r.ClientErrors)
 }

@@ -16,10 +16,7 @@ type recentHolds struct {
 	fixed time.Duration // what a batch of next to nothing takes
 }
 
-const (
-	smallBatch = 4
-	fixedMost  = 1 // target
-)
+const smallBatch = 4
 
 // adapt steers the size of batches so that a lock is held for about the target time:
 // additive increase, multiplicative decrease.
@@ -29,7 +26,7 @@ const (
 //
 // Smaller batches make only the second part smaller. The first is not counted, or else a
 // busy machine would have its keys moved one by one, each held just as long. There is an end
-// to that: what takes longer than fixedMost targets is slow, whyever.
+// to that: what takes longer than the target is slow, whyever.
 func (m *mover) adapt(held time.Duration, n int) {
 	h, size, target := &m.holds, m.batch.Load(), m.cfg.LockHoldTarget
 	h.mu.Lock()
@@ -40,7 +37,7 @@ func (m *mover) adapt(held time.Duration, n int) {
 	slices.Sort(last[:])
 	median := last[len(last)/2]
 	if n <= smallBatch || median < h.fixed {
-		h.fixed = min(h.fixed+(median-h.fixed)/8, fixedMost*target)
+		h.fixed = min(h.fixed+(median-h.fixed)/8, target)
 	}
 	most := h.fixed + target
 	switch {

@@ -111,7 +111,7 @@ func TestGovernorClients(t *testing.T) {
 		w.g.clients(w.now, 50*time.Millisecond)
 	}
 	w.share(1, 1, "p99 of clients is 50ms, MAXP99 is 10ms")
-	if n := w.g.batch(1); n != 1 {
+	if n := w.g.batch(1); n != leastBatch {
 		t.Errorf("a batch of %d keys at the floor", n)
 	}
 	begun, pauses := w.now, time.Duration(0)

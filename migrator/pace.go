@@ -15,18 +15,21 @@ import (
 //	well below it ─────────────► × 1.05 (× 1.5 until it was above for the first time), and
 //	                             free again when that holds nothing back
 //
-// Without a MAXP99 the bound is half as much again as clients wait without the mover. How
-// long that is, is looked at for a second when the job begins or the first clients come,
+// Without a MAXP99 the bound is boundFactor of what clients wait without the mover, so that
+// by and large they wait at most half as much again. How long they wait without it, is looked at for a second when the job begins or the first clients come,
 // with the mover held at the floor; for a moment every half a minute; and whenever clients
 // wait longer than the bound: if they go on to do so while hardly anything moves, it is not
-// the mover that they wait for, and it goes on as before with another bound. If they don't,
-// it is, and the mover does a quarter less.
+// the mover that they wait for, and it goes on as before with another bound. If they wait less,
+// by a quarter and by more than they do from one moment to the next anyway, it is, and the
+// mover does a quarter less.
 //
 // Work is counted in keys, and in units of unitBytes. It has no clock.
 type pace struct {
 	most  time.Duration // MAXP99; 0: by what is looked at; < 0: clients don't count
 	base  time.Duration // p99 without the mover, when it was looked at last; 0: it was not
 	p99   time.Duration // smoothed
+	dev   time.Duration // from one window to the next, smoothed: the clients' own ups and downs
+	last  time.Duration // of the window before; 0: the mover did more or less in it than it does now
 	perS  float64       // work a second; 0: no bound
 	next  time.Time     // when the next work is due
 	found bool          // the bound has been met: from here on it is felt for slowly
@@ -57,9 +60,11 @@ const (
 	firstLooks  = 5 // windows
 	laterLooks  = 3 // the first of which still has the mover in it
 	lookEvery   = 30 * time.Second
-	boundFactor = 1.5                    // of base
-	boundSlack  = 250 * time.Microsecond // at least
+	boundFactor = 1.4                    // of base: what is met now and then is half as much again
+	boundSlack  = 100 * time.Microsecond // at least
+	baseRise    = 1.25                   // at most, in one look: one may have been at a bad moment
 	paceBatch   = time.Millisecond       // of work at once: a server answers nobody else meanwhile
+	leastBatch  = 16                     // … or so many keys: each batch costs some ten switches of threads
 )
 
 // bound is the p99 above which the mover makes way; 0: none.
@@ -87,7 +92,7 @@ func (p *pace) begins(most time.Duration) {
 
 // free lets the mover do as much as it can.
 func (p *pace) free() {
-	p.perS, p.p99, p.base, p.found, p.look = 0, 0, 0, false, look{}
+	p.perS, p.p99, p.dev, p.last, p.base, p.found, p.look = 0, 0, 0, 0, 0, false, look{}
 }
 
 // heard is told the p99 of the clients' commands of one window; 0: of next to nothing.
@@ -104,6 +109,7 @@ func (p *pace) heard(now time.Time, p99 time.Duration) {
 	if p.p99 == 0 {
 		p.p99 = p99
 	}
+	p.varies(p99)
 	p.p99 += (p99 - p.p99) / 3
 	if p.most > 0 {
 		p.base, p.look = 0, look{}
@@ -132,6 +138,18 @@ func (p *pace) heard(now time.Time, p99 time.Duration) {
 	case p.p99 < bound*9/10:
 		p.faster(limited)
 	}
+}
+
+// varies follows the clients' own ups and downs.
+func (p *pace) varies(p99 time.Duration) {
+	if p.look.left > 0 {
+		p.last = 0
+		return
+	}
+	if p.last > 0 {
+		p.dev += ((p99 - p.last).Abs() - p.dev) / 8
+	}
+	p.last = p99
 }
 
 // now is how much is moved in a second.
@@ -168,23 +186,30 @@ func (p *pace) seen(now time.Time, p99 time.Duration) {
 	if k.left > 0 {
 		return
 	}
-	p.base = max(k.sum/time.Duration(k.n), time.Microsecond)
+	seen := max(k.sum/time.Duration(k.n), time.Microsecond)
+	if p.base > 0 && k.from > 0 {
+		p.base = min(seen, time.Duration(baseRise*float64(p.base)))
+	} else {
+		p.base = seen
+	}
 	p.p99 = p.base
 	switch {
 	case k.from == 0:
 		p.perS, p.found = startPerS, false
-	case k.suspect > 0 && p.base < k.suspect*3/4:
+	case k.suspect > 0 && seen < k.suspect*3/4 && seen < k.suspect-p.dev:
 		p.slower(k.from)
 	default:
 		p.perS = k.from
-		p.found = p.found && k.suspect == 0
 	}
 	p.look = look{at: now}
 }
 
 // batch is how much work may be begun at once; 0: as much as anybody likes.
 func (p *pace) batch() float64 {
-	return p.perS * paceBatch.Seconds()
+	if p.perS == 0 {
+		return 0
+	}
+	return max(p.perS*paceBatch.Seconds(), leastBatch)
 }
 
 // due reports that work can be begun without a pause.

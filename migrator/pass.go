@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"time"
 
 	"keyferry/slotlock"
 )
@@ -28,8 +29,9 @@ type sweep struct {
 	keys  []slotlock.Key // of the pages in cut, not yet in a batch
 	cut   []*page        // pages with keys there, oldest first
 	wg    sync.WaitGroup // batches that are not done
-	text  []byte         // names of the page in hand, one behind the other
-	ends  []int          // where each of them ends
+	size  scanSize
+	text  []byte // names of the page in hand, one behind the other
+	ends  []int  // where each of them ends
 
 	mu    sync.Mutex // protects what follows, and the counts in pages
 	pages []*page    // not known to be done, oldest first
@@ -203,11 +205,18 @@ func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slot
 	if err := s.src.use(ctx, db); err != nil {
 		return nil, 0, err
 	}
+	count, rest := s.m.gov.scan(time.Now(), s.size.count(s.m.cfg.LockHoldTarget, int(s.m.cfg.ScanCount)))
+	if rest > 0 {
+		if sleep(ctx, rest); ctx.Err() != nil {
+			return nil, 0, ctx.Err()
+		}
+	}
 	s.src.begin(ctx)
 	s.src.command("SCAN", 3)
 	s.src.arg(strconv.FormatUint(cursor, 10))
 	s.src.arg("COUNT")
-	s.src.argInt(s.m.cfg.ScanCount)
+	s.src.argInt(int64(count))
+	sent := time.Now()
 	if err := s.src.flush(); err != nil {
 		return nil, 0, err
 	}
@@ -217,6 +226,7 @@ func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slot
 			return nil, 0, err
 		}
 	}
+	s.size.took(time.Since(sent), s.m.gov.ping(0), count)
 	next, err = strconv.ParseUint(string(head[1].text), 10, 64)
 	if err != nil || head[0].n != 2 || head[2].kind != '*' {
 		return nil, 0, errProtocol

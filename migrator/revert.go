@@ -177,11 +177,7 @@ func (r *runner) unfreeze(ctx context.Context) {
 		r.thaw()
 	} else {
 		failpoint.Hit("job.turn.stored")
-		st, err := r.m.store.Load(ctx)
-		if err == nil {
-			err = r.m.AwaitEpoch(ctx, st.Epoch)
-		}
-		if err != nil {
+		if r.awaitRoutes(ctx) != nil {
 			return // the gateway stops
 		}
 		r.locks.Turn(r.m.lockOptions())

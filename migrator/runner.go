@@ -365,15 +365,20 @@ func (r *runner) finish(ctx context.Context) {
 	if r.mover != nil {
 		r.mover.stopDemands()
 	}
-	st, err := r.m.store.Load(ctx)
-	if err == nil {
-		err = r.m.AwaitEpoch(ctx, st.Epoch)
-	}
-	if err != nil {
+	if r.awaitRoutes(ctx) != nil {
 		return // the gateway stops
 	}
 	failpoint.Hit("job.flip.after")
 	_ = r.m.store.DropCheckpoint(ctx, r.job.ID)
+}
+
+// awaitRoutes waits until every loop routes by what is stored.
+func (r *runner) awaitRoutes(ctx context.Context) error {
+	st, err := r.m.store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	return r.m.AwaitEpoch(ctx, st.Epoch)
 }
 
 // shut stops the mover and lets go of the lock table, which can be large, while

@@ -71,11 +71,7 @@ func (c *lineClient) closed() {
 func TestClientLikeRedis(t *testing.T) {
 	srv := testredis.StartT(t)
 	_, addr := startProxy(t, srv)
-	for _, proto := range []int{2, 3} {
-		g := redis.NewClient(&redis.Options{Addr: addr, Protocol: proto, DisableIdentity: true})
-		defer g.Close()
-		s := redis.NewClient(&redis.Options{Addr: srv.Addr, Protocol: proto, DisableIdentity: true})
-		defer s.Close()
+	for g, s := range pairs(t, addr, srv.Addr) {
 		sayTheSame(t, g, s, "CLIENT KILL", "CLIENT KILL 1.2.3.4:5", "CLIENT KILL ID 0", "CLIENT KILL ID x", "CLIENT KILL ID 99999", "CLIENT KILL TYPE foo",
 			"CLIENT KILL USER foo", "CLIENT KILL SKIPME maybe", "CLIENT KILL ADDR", "CLIENT KILL ADDR 1:2 LADDR", "CLIENT KILL foo bar", "CLIENT KILL ID ID 999999", "CLIENT KILL ID x y", "CLIENT KILL ID 5 y", "CLIENT KILL TYPE pubsub SKIPME yes",
 			"CLIENT KILL TYPE master", "CLIENT KILL ID 99998 ID 99999", "CLIENT KILL LADDR 1.2.3.4:5 USER default",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -21,6 +22,22 @@ func do(c *redis.Client, words ...string) (any, error) {
 		args[i] = w
 	}
 	return c.Do(context.Background(), args...).Result()
+}
+
+// pairs are a client of a gateway and one of a server, in each version of the protocol.
+func pairs(t *testing.T, gateway, server string) iter.Seq2[*redis.Client, *redis.Client] {
+	return func(yield func(g, s *redis.Client) bool) {
+		for _, proto := range []int{2, 3} {
+			dial := func(addr string) *redis.Client {
+				c := redis.NewClient(&redis.Options{Addr: addr, Protocol: proto, DisableIdentity: true, PoolSize: 1})
+				t.Cleanup(func() { _ = c.Close() })
+				return c
+			}
+			if !yield(dial(gateway), dial(server)) {
+				return
+			}
+		}
+	}
 }
 
 // sayTheSame gives commands, words parted by blanks, to a gateway and to a server: both must answer alike.
@@ -47,11 +64,7 @@ func sayTheSame(t *testing.T, gateway, server *redis.Client, commands ...string)
 func TestConfigLikeRedis(t *testing.T) {
 	srv := testredis.StartT(t)
 	_, addr := startProxy(t, srv)
-	for _, proto := range []int{2, 3} {
-		g := redis.NewClient(&redis.Options{Addr: addr, Protocol: proto, DisableIdentity: true})
-		defer g.Close()
-		s := redis.NewClient(&redis.Options{Addr: srv.Addr, Protocol: proto, DisableIdentity: true})
-		defer s.Close()
+	for g, s := range pairs(t, addr, srv.Addr) {
 		sayTheSame(t, g, s,
 			"CONFIG", "CONFIG GET", "CONFIG nonsense", "CONFIG HELP", "CONFIG SET", "CONFIG SET maxclients", "CONFIG SET maxclients 5 timeout",
 			"CONFIG SET nonsense 1", "CONFIG SET nonsense 1 maxclients 0", "CONFIG SET maxclients x", "CONFIG SET timeout 5 timeout 6",

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"keyferry/internal/testredis"
+	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/router"
 )
 
 // TestServerEndsAnIdleConnection, as one does that has a timeout: no client sees it.
@@ -36,5 +38,92 @@ func TestServerEndsAnIdleConnection(t *testing.T) {
 		}
 		c.send("GET k\n")
 		c.expect("$1", "v")
+	}
+}
+
+// awaitInFlight waits until a command has gone to a server, and gives the pipe that it is on.
+func awaitInFlight(s *Server) (on *upstream.Pipe) {
+	for on == nil {
+		time.Sleep(time.Millisecond)
+		s.each(context.Background(), func(l *loop) {
+			for _, p := range l.pipes {
+				if p.State() == upstream.Up && p.InFlight() > 0 && p.Pending() == 0 {
+					on = p
+				}
+			}
+		})
+	}
+	return on
+}
+
+// TestLostConnectionIsReplacedAtOnce: who had sent a command on it sees an error; whoever comes
+// next waits for the new connection, and does not see that there was none for a moment.
+func TestLostConnectionIsReplacedAtOnce(t *testing.T) {
+	server := testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.ReconnectMin = 1, time.Minute }, server)
+	ctx := context.Background()
+	c, other := dialLine(t, addr), dialLine(t, addr)
+	admin := server.Client()
+	for range 3 {
+		other.send("GET k\n") // the connection works
+		other.expect("$-1")
+		if err := admin.Do(ctx, "CLIENT", "PAUSE", 60_000, "WRITE").Err(); err != nil {
+			t.Fatal(err)
+		}
+		c.send("SET k v\n")
+		if err := admin.Do(ctx, "CLIENT", "KILL", "ID", awaitInFlight(s).ClientID()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		c.expect("-ERR connection to the server was lost (set); the command may or may not have been executed")
+		if err := admin.Do(ctx, "CLIENT", "UNPAUSE").Err(); err != nil {
+			t.Fatal(err)
+		}
+		other.send("GET k\n")
+		if other.expect("$-1"); t.Failed() {
+			return
+		}
+	}
+}
+
+// TestFenceEndsWithItsGroup: a server that died with a command in flight is asked again and
+// again to kill its connection, until no group leads there any more.
+func TestFenceEndsWithItsGroup(t *testing.T) {
+	stays, dies := testredis.StartT(t), testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.ReconnectMax = 1, 20*time.Millisecond }, dies)
+	ctx := context.Background()
+	c := dialLine(t, addr)
+	c.send("GET k\n")
+	c.expect("$-1")
+	if err := dies.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	c.send("SET k v\n")
+	p := awaitInFlight(s)
+	if err := dies.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	c.expect("-ERR connection to the server was lost (set); the command may or may not have been executed")
+	drained := func() (yes bool) {
+		s.each(ctx, func(*loop) { yes = p.Drained(p.Mark()) })
+		return yes
+	}
+	if drained() {
+		t.Fatal("the command is said to have ended while its server can't be asked")
+	}
+	st := topology.NewState("redis", 16384, 16)
+	st.Epoch = 2
+	_ = st.AddGroup(topology.Group{ID: "g1", Addr: stays.Addr})
+	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g1")
+	table, err := router.Build(st, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Apply(ctx, table); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); !drained(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is still asked")
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -390,7 +391,7 @@ func ConnPrefix(gateway string, incarnation uint64) string {
 }
 
 // fence kills a lost connection at its server, however long that takes, then runs done
-// on the loop.
+// on the loop. What a server still executes to which no group leads any more concerns nobody.
 func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 	s.wg.Go(func() {
 		pause := s.opt.ReconnectMin
@@ -400,7 +401,7 @@ func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 				Name: fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))},
 				func(n string) bool { return n == name })
 			cancel()
-			if err == nil {
+			if err == nil || !s.leadsTo(p.Addr) {
 				l.post(done)
 				return
 			}
@@ -412,4 +413,11 @@ func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 			}
 		}
 	})
+}
+
+// leadsTo reports that a group of the newest table has an address.
+func (s *Server) leadsTo(addr string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.table.Groups, func(g router.Group) bool { return g.Addr == addr })
 }

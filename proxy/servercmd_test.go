@@ -19,11 +19,7 @@ import (
 func TestServerCommandsLikeRedis(t *testing.T) {
 	srv, twin := testredis.StartT(t), testredis.StartT(t)
 	_, addr := startProxy(t, srv)
-	for _, proto := range []int{2, 3} {
-		g := redis.NewClient(&redis.Options{Addr: addr, Protocol: proto, DisableIdentity: true, PoolSize: 1})
-		defer g.Close()
-		s := redis.NewClient(&redis.Options{Addr: twin.Addr, Protocol: proto, DisableIdentity: true, PoolSize: 1})
-		defer s.Close()
+	for g, s := range pairs(t, addr, twin.Addr) {
 		sayTheSame(t, g, s, "SET k v", "LPUSH l a b c", "DEL nokey",
 			"ACL", "ACL CAT", "ACL CAT foo", "ACL CAT fast x", "ACL GENPASS 0", "ACL GENPASS x", "ACL GENPASS 4097", "ACL GENPASS 5 5", "ACL GETUSER default", "ACL GETUSER foo", "ACL LIST", "ACL USERS",
 			"ACL WHOAMI", "ACL LOG", "ACL LOG 5", "ACL LOG -1", "ACL LOG x", "ACL LOG RESET", "ACL LOG 1 2", "ACL DRYRUN default get a", "ACL DRYRUN foo get a", "ACL DRYRUN default foo", "ACL DRYRUN default get", "ACL DRYRUN default acl|foo",

@@ -15,11 +15,8 @@ import "maps"
 //	Freeze ─► Still, and nothing committed? ─┬─ yes: AllSource ─► Thaw
 //	                                         └─ no: Thaw
 func (t *Table) Freeze() {
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
+	for _, s := range t.locked() {
 		s.frozen = true
-		s.mu.Unlock()
 	}
 }
 
@@ -33,16 +30,12 @@ func (t *Table) Quiet() bool {
 // Still reports that no key is locked, or will be when its holders are done. It stays so
 // while the table is frozen and nobody calls TryLock or Want.
 func (t *Table) Still() bool {
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
+	for _, s := range t.locked() {
 		for e := range maps.Values(s.entries) {
 			if e.state != sharedOnly {
-				s.mu.Unlock()
 				return false
 			}
 		}
-		s.mu.Unlock()
 	}
 	return true
 }
@@ -50,13 +43,10 @@ func (t *Table) Still() bool {
 // Turn forgets where keys live: of a quiet, frozen table, whose source and target change
 // places. Every key is resolved at its next touch.
 func (t *Table) Turn(o Options) {
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
+	for i, s := range t.locked() {
 		s.mode = Resolve
 		s.homes = homes{}
 		s.homes.init(o.ExpectedKeys/shardCount, i)
-		s.mu.Unlock()
 	}
 	t.recent.clear()
 	t.away.Store(false)
@@ -69,9 +59,7 @@ func (t *Table) Thaw() {
 		ws []Waiter
 	}
 	var woken []waiting
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
+	for _, s := range t.locked() {
 		s.frozen = false
 		for k, e := range s.entries {
 			if e.state != sharedOnly || len(e.waiters) == 0 {
@@ -83,7 +71,6 @@ func (t *Table) Thaw() {
 				s.drop(k, e)
 			}
 		}
-		s.mu.Unlock()
 	}
 	for _, w := range woken {
 		t.wake(w.k, w.ws, Wait)

@@ -14,9 +14,7 @@ type HeldKey struct {
 // one instant.
 func (t *Table) Held(n int) []HeldKey {
 	var waited, others []HeldKey
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
+	for _, s := range t.locked() {
 		for k, e := range s.entries {
 			h := HeldKey{k, [...]string{"in use", "wanted", "locked"}[e.state], e.shared, len(e.waiters), e.client}
 			if len(e.waiters) > 0 || e.state != sharedOnly {
@@ -27,7 +25,6 @@ func (t *Table) Held(n int) []HeldKey {
 				others = append(others, h)
 			}
 		}
-		s.mu.Unlock()
 	}
 	all := append(waited, others...)
 	return all[:min(n, len(all))]

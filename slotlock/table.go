@@ -1,6 +1,7 @@
 package slotlock
 
 import (
+	"iter"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -131,6 +132,21 @@ func New(o Options) *Table {
 }
 
 func (t *Table) shard(d digest) *shard { return &t.shards[d.lo%shardCount] }
+
+// locked goes over the shards, each locked while it is looked at.
+func (t *Table) locked() iter.Seq2[int, *shard] {
+	return func(yield func(int, *shard) bool) {
+		for i := range t.shards {
+			s := &t.shards[i]
+			s.mu.Lock()
+			more := yield(i, s)
+			s.mu.Unlock()
+			if !more {
+				return
+			}
+		}
+	}
+}
 
 // Admit decides about a client's command on one key. It is the only way in for clients.
 func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
@@ -312,11 +328,8 @@ func (t *Table) Cancel(k Key, w Waiter) {
 // SetMode changes how free keys are decided. When it has returned, no Admit decides by
 // the old mode any more; holds granted before remain until they are released.
 func (t *Table) SetMode(m Mode) {
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
+	for _, s := range t.locked() {
 		s.mode = m
-		s.mu.Unlock()
 	}
 }
 
@@ -378,12 +391,8 @@ func (t *Table) Stats() Stats {
 
 // Idle reports that no key is held, wanted or locked.
 func (t *Table) Idle() bool {
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
-		n := len(s.entries)
-		s.mu.Unlock()
-		if n > 0 {
+	for _, s := range t.locked() {
+		if len(s.entries) > 0 {
 			return false
 		}
 	}

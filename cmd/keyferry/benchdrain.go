@@ -92,6 +92,7 @@ func benchDrainCommand() *cobra.Command {
 	cfg := bench.DrainConfig{}
 	var out output
 	var settings []string
+	var limits string
 	c := &cobra.Command{Use: "drain", Short: "Move all keys from group to group, idle and under load, beside a bare loop of DUMP, RESTORE, UNLINK", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible()
@@ -102,7 +103,9 @@ func benchDrainCommand() *cobra.Command {
 				return err
 			}
 			cfg.Gateway, cfg.Ends = p.list[0], [2]bench.Peer{p.list[1], p.list[2]}
-			cfg.Move = func(ctx context.Context, to int) error { return move(ctx, admin, "0-16383", drainGroups[to]) }
+			cfg.Move = func(ctx context.Context, to int) error {
+				return move(ctx, admin, "0-16383", drainGroups[to], strings.Fields(limits)...)
+			}
 			rep, err := bench.Drain(ctx, cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
 			if err != nil {
 				return err
@@ -118,6 +121,8 @@ func benchDrainCommand() *cobra.Command {
 	f.Float64Var(&cfg.Baseline, "seconds", 5, "of load before the job")
 	f.IntVar(&cfg.Rounds, "rounds", 3, "rounds; each figure is the median")
 	f.IntVar(&cfg.TryKeys, "try-keys", 200000, "keys with which each way of the bare loop is tried")
+	f.BoolVar(&cfg.IdleOnly, "idle", false, "without clients: only the limit and the idle job")
+	f.StringVar(&limits, "limits", "", "what the job is told besides, as \"RATE 5000 MAXP99 off\"")
 	f.StringArrayVar(&settings, "set", nil, "a setting of the gateway, as migration.parallel=4; may be repeated")
 	out.flags(c)
 	return c
@@ -148,9 +153,13 @@ func startDrainPeers(ctx context.Context, settings []string) (*peers, *redis.Cli
 	return p, g.admin, nil
 }
 
-// move moves slots and waits until the job is done.
-func move(ctx context.Context, admin *redis.Client, slots, to string) error {
-	if err := admin.Do(ctx, "PROXY", "MIGRATE", slots, "TO", to).Err(); err != nil {
+// move moves slots, with the limits that are said, and waits until the job is done.
+func move(ctx context.Context, admin *redis.Client, slots, to string, limits ...string) error {
+	args := []any{"PROXY", "MIGRATE", slots, "TO", to}
+	for _, l := range limits {
+		args = append(args, l)
+	}
+	if err := admin.Do(ctx, args...).Err(); err != nil {
 		return err
 	}
 	t := time.NewTicker(20 * time.Millisecond)

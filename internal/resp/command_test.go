@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -174,20 +173,8 @@ func TestRowsAreThoseOfRedis(t *testing.T) {
 }
 
 func TestTableIsWellFormed(t *testing.T) {
-	if !slices.IsSortedFunc(Commands, func(a, b *Command) int { return strings.Compare(a.Name, b.Name) }) {
-		t.Error("Commands are not in order")
-	}
-	seen := make([]bool, NumCommands())
+	checkRows(t)
 	eachRow(func(c *Command) {
-		if seen[c.Index] {
-			t.Errorf("%s: index %d is taken", c.Name, c.Index)
-		}
-		seen[c.Index] = true
-		if top, sub, has := strings.Cut(c.Name, "|"); has && Lookup([]byte(top)).Sub([]byte(strings.ToUpper(sub))) != c {
-			t.Errorf("%s is not found", c.Name)
-		} else if !has && Lookup([]byte(strings.ToUpper(c.Name))) != c {
-			t.Errorf("%s is not found", c.Name)
-		}
 		if c.Serve.ByKey() && c.find == noKeys && !strings.HasPrefix(c.Name, "wait") {
 			t.Errorf("%s is routed by keys and has none", c.Name)
 		}
@@ -198,9 +185,6 @@ func TestTableIsWellFormed(t *testing.T) {
 			t.Errorf("%s is not documented", c.Name)
 		}
 	})
-	if i := slices.Index(seen, false); i >= 0 {
-		t.Errorf("no command has index %d", i)
-	}
 }
 
 // TestServe writes out what needs more than a slot, and what of the commands with keys is

@@ -122,27 +122,34 @@ func (w *Writer) CommandDocs(c *Command) {
 // name. It differs from Redis where numkeys is not a number in Redis's own form: " 2", which
 // COMMAND GETKEYS reads and every command refuses, is refused.
 func AppendGetKeys(b []byte, args [][]byte) []byte {
-	c := Lookup(args[0])
-	if c != nil && c.Subs != nil && len(args) > 1 {
-		c = c.Sub(args[1])
-	}
-	switch {
-	case c == nil:
-		return AppendErr(b, "ERR Invalid command specified")
-	case !c.hasKeySpec():
-		return AppendErr(b, "ERR The command has no key arguments")
-	case !c.ArityOK(len(args)):
-		return AppendErr(b, "ERR Invalid number of arguments specified for command")
-	}
-	keys := c.getKeys(args)
-	if len(keys) == 0 && c.Flags&NoMandatoryKeys == 0 {
-		return AppendErr(b, "ERR "+errArguments.Error())
+	_, keys, bad := requestKeys(args)
+	if bad != "" {
+		return AppendErr(b, bad)
 	}
 	b = redcon.AppendArray(b, len(keys))
 	for _, k := range keys {
 		b = redcon.AppendBulk(b, args[k])
 	}
 	return b
+}
+
+// requestKeys are the command of a request and the indexes of its keys; bad says why not.
+func requestKeys(args [][]byte) (c *Command, keys []int, bad string) {
+	if c = Lookup(args[0]); c != nil && c.Subs != nil && len(args) > 1 {
+		c = c.Sub(args[1])
+	}
+	switch {
+	case c == nil:
+		return c, nil, "ERR Invalid command specified"
+	case !c.hasKeySpec():
+		return c, nil, "ERR The command has no key arguments"
+	case !c.ArityOK(len(args)):
+		return c, nil, "ERR Invalid number of arguments specified for command"
+	}
+	if keys = c.getKeys(args); len(keys) == 0 && c.Flags&NoMandatoryKeys == 0 {
+		bad = "ERR " + errArguments.Error()
+	}
+	return c, keys, bad
 }
 
 // hasKeySpec reports whether any specification is of keys and not of channels.
@@ -157,20 +164,13 @@ func (c *Command) getKeys(args [][]byte) []int {
 	var keys []int
 	for i := range c.specs {
 		s := &c.specs[i]
-		first := s.begin(args)
-		if s.notKeys() || first == 0 {
-			continue
-		}
-		last, step, ok := s.end(first, args)
+		first, last, step, ok := s.keys(args)
 		if !ok && c.find == fixedKeys {
 			return nil
 		}
 		if !ok {
 			keys, _ = c.AppendKeys(nil, args)
 			return keys
-		}
-		if s.keynum {
-			first += s.b
 		}
 		for ; first <= last; first += step {
 			keys = append(keys, first)
@@ -194,6 +194,19 @@ type keySpec struct {
 
 // notKeys: they are channels.
 func (s *keySpec) notKeys() bool { return slices.Contains(s.flags, "not_key") }
+
+// keys are the keys of a request: every step-th argument from first to last, which is less
+// where it has none. false: it can't be told.
+func (s *keySpec) keys(args [][]byte) (first, last, step int, ok bool) {
+	if first = s.begin(args); first == 0 || s.notKeys() {
+		return 1, 0, 1, true
+	}
+	last, step, ok = s.end(first, args)
+	if s.keynum {
+		first += s.b
+	}
+	return first, last, step, ok
+}
 
 // begin is the argument that the specification counts from, or 0 if it is for an option
 // that is absent.

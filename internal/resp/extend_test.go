@@ -99,10 +99,15 @@ func checkRows(t *testing.T) {
 			t.Errorf("%s: index %d is taken", c.Name, c.Index)
 		}
 		seen[c.Index] = true
-		if !strings.Contains(c.Name, "|") && Lookup([]byte(strings.ToUpper(c.Name))) != c {
+		if top, sub, has := strings.Cut(c.Name, "|"); has && Lookup([]byte(top)).Sub([]byte(strings.ToUpper(sub))) != c {
+			t.Errorf("%s is not found", c.Name)
+		} else if !has && Lookup([]byte(strings.ToUpper(c.Name))) != c {
 			t.Errorf("%s is not found", c.Name)
 		}
 	})
+	if i := slices.Index(seen, false); i >= 0 {
+		t.Errorf("no command has index %d", i)
+	}
 }
 
 func TestExtensionInfo(t *testing.T) {

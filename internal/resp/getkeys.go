@@ -6,24 +6,9 @@ import (
 
 // KeysAndFlags answers COMMAND GETKEYSANDFLAGS for a request, which has at least its name.
 func (w *Writer) KeysAndFlags(args [][]byte) {
-	c := Lookup(args[0])
-	if c != nil && c.Subs != nil && len(args) > 1 {
-		c = c.Sub(args[1])
-	}
-	switch {
-	case c == nil:
-		w.Err("ERR Invalid command specified")
-		return
-	case !c.hasKeySpec():
-		w.Err("ERR The command has no key arguments")
-		return
-	case !c.ArityOK(len(args)):
-		w.Err("ERR Invalid number of arguments specified for command")
-		return
-	}
-	keys := c.getKeys(args)
-	if len(keys) == 0 && c.Flags&NoMandatoryKeys == 0 {
-		w.Err("ERR " + errArguments.Error())
+	c, keys, bad := requestKeys(args)
+	if bad != "" {
+		w.Err(bad)
 		return
 	}
 	w.Array(len(keys))
@@ -42,16 +27,9 @@ func (w *Writer) KeysAndFlags(args [][]byte) {
 func (c *Command) keyFlags(args [][]byte, nth, index int) []string {
 	for i := range c.specs {
 		s := &c.specs[i]
-		first := s.begin(args)
-		if s.notKeys() || first == 0 {
-			continue
-		}
-		last, step, ok := s.end(first, args)
+		first, last, step, ok := s.keys(args)
 		if !ok {
 			break
-		}
-		if s.keynum {
-			first += s.b
 		}
 		if index >= first && index <= last && (index-first)%step == 0 {
 			if slices.Contains(s.flags, "variable_flags") {

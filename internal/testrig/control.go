@@ -48,6 +48,29 @@ func (r *Rig) Jobs() []migrator.Status {
 	return jobs
 }
 
+// Job is the newest migration.
+func (r *Rig) Job() migrator.Status {
+	r.T.Helper()
+	var jobs []migrator.Status
+	r.Await("the gateway to list its jobs", func() bool { jobs = r.Jobs(); return len(jobs) > 0 })
+	return jobs[len(jobs)-1]
+}
+
+// History is what has happened to a job.
+func (r *Rig) History(id string) (events []topology.JobEvent) {
+	r.T.Helper()
+	if err := json.Unmarshal([]byte(r.Proxy("MIGRATION", "LOG", id, "JSON").(string)), &events); err != nil {
+		r.T.Fatal(err)
+	}
+	return events
+}
+
+// AwaitMoved waits until the newest migration has moved more keys than that.
+func (r *Rig) AwaitMoved(keys int64) {
+	r.T.Helper()
+	r.Await(fmt.Sprintf("more than %d keys to move", keys), func() bool { return r.Job().KeysMoved > keys })
+}
+
 // Await polls until cond holds.
 func (r *Rig) Await(what string, cond func() bool) {
 	r.T.Helper()

@@ -37,14 +37,15 @@ var (
 	ErrClosed = errors.New("no longer in use")
 )
 
-// State of a pipe. Transitions: idle→connecting→up→down→connecting…; any→retired.
+// State of a pipe. Transitions: idle→connecting→up→connecting→down→connecting…; up→down, if the
+// connection was of no use; any→retired.
 type State uint8
 
 const (
 	Idle       State = iota // never used
 	Connecting              // a dial and handshake are under way; calls queue
 	Up                      // calls flow
-	Down                    // lost or refused; calls fail at once until the next try
+	Down                    // refused, or lost at once; calls fail at once until the next try
 	Retired                 // the group is gone or the loop ends
 )
 
@@ -68,7 +69,7 @@ type Limits struct {
 	ReconnectMax time.Duration
 }
 
-// worthwhile is how long a connection lasts at least, if it has done nothing, to be followed
+// worthwhile is how long a connection lasts at least, if it has answered nothing, to be followed
 // by another without a pause.
 const worthwhile = time.Second
 
@@ -286,24 +287,23 @@ func (p *Pipe) Closed(err error) {
 		return
 	}
 	p.conn = nil
-	retired := p.state == Retired
 	if p.calls.n > 0 {
 		p.unfenced++
 		p.env.Lost(p, p.name)
-	} else if !retired && (p.answered > p.before || time.Since(p.since) > worthwhile) {
-		// A server that ends idle connections (its timeout) is there all the same: what
-		// comes now waits for the next connection, instead of being refused.
-		p.out, p.pause = p.out[:0], 0
-		p.connect()
-		return
 	}
-	if !retired {
+	switch {
+	case p.state == Retired:
+	case p.answered > p.before || time.Since(p.since) > worthwhile:
+		// A server that ended a connection which has worked is there all the same, or soon
+		// will be: what comes now waits for the next connection, instead of being refused.
+		p.state = Connecting
+	default:
 		p.goDown(err)
-		// A connection that has worked is tried again at once, so that a client which
-		// sees the loss finds the server back as soon as it is back.
-		p.pause = 0
 	}
 	p.failAll(ErrLost, true)
+	if p.state == Connecting { // and not retired by one of those
+		p.env.Dial(p)
+	}
 }
 
 func (p *Pipe) goDown(err error) {

@@ -43,7 +43,7 @@ func TestCancelWhileClientsCreateKeys(t *testing.T) {
 		}
 	}
 	t.Log(<-said)
-	if p := last(r).Phase; p != topology.Cancelled {
+	if p := r.job().Phase; p != topology.Cancelled {
 		t.Fatalf("the job is %s", p)
 	}
 	for i := range 5 {
@@ -61,10 +61,8 @@ func TestScriptsAfterCancelThatStays(t *testing.T) {
 	r := newRig(t, 2)
 	c := r.client()
 	const queues, each = 6, 40
+	r.fill(5000, 1)
 	fill := c.Pipeline()
-	for i := range 5000 {
-		fill.Set(ctx, fmt.Sprint("other", i), "x", 0)
-	}
 	for q := range queues {
 		for i := range each {
 			fill.Set(ctx, fmt.Sprintf("{queue%d}:%d", q, i), 1, 0)
@@ -74,9 +72,9 @@ func TestScriptsAfterCancelThatStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
-	r.await("half of the keys to move", func() bool { j := r.jobs(); return len(j) > 0 && j[0].KeysMoved > 2500 })
+	r.awaitMoved(2500)
 	r.proxy("MIGRATION", "CANCEL", "m1", "STAY")
-	if p := last(r).Phase; p != topology.Paused {
+	if p := r.job().Phase; p != topology.Paused {
 		t.Fatalf("the job is %s", p)
 	}
 	count := redis.NewScript(`

@@ -366,23 +366,23 @@ func TestOperatorsChangeTheirMind(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500")
-	r.await("some progress", func() bool { return last(r).KeysMoved > 100 })
+	r.awaitMoved(100)
 	r.proxy("MIGRATION", "PAUSE", "m1")
-	if j := last(r); j.Phase != "paused" {
+	if j := r.job(); j.Phase != "paused" {
 		t.Errorf("after PAUSE: %s", j.Phase)
 	}
-	moved := last(r).KeysMoved
+	moved := r.job().KeysMoved
 	for i := range 3000 {
 		if v, err := c.Get(ctx, fmt.Sprintf("k%d", i)).Int(); err != nil || v != i {
 			t.Fatalf("while paused: k%d = %d, %v", i, v, err)
 		}
 	}
-	if n := last(r).KeysMoved; n != moved {
+	if n := r.job().KeysMoved; n != moved {
 		t.Errorf("%d keys moved while paused", n-moved)
 	}
 	r.proxy("MIGRATION", "PAUSE", "m1") // again is no error
 	r.proxy("MIGRATION", "RESUME", "m1")
-	r.await("more progress", func() bool { return last(r).KeysMoved > moved+100 })
+	r.awaitMoved(moved + 100)
 	if v := r.proxy("MIGRATION", "CANCEL", "m1"); !strings.HasPrefix(v.(string), "OK paused") {
 		t.Errorf("CANCEL after keys have moved: %v", v)
 	}
@@ -404,7 +404,7 @@ func TestOperatorsChangeTheirMind(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.proxy("MIGRATE", "0-100", "TO", "g1")
-	r.await("the job to begin", func() bool { return last(r).Phase == "preflight" })
+	r.await("the job to begin", func() bool { return r.job().Phase == "preflight" })
 	if v := r.proxy("MIGRATION", "CANCEL", "m2"); !strings.HasPrefix(v.(string), "OK cancelled") {
 		t.Errorf("CANCEL before anything has moved: %v", v)
 	}
@@ -426,7 +426,7 @@ func TestPreflightRefuses(t *testing.T) {
 	dst := r.servers[1].Client()
 	dst.Set(ctx, "k", "foreign", 0)
 	r.proxy("MIGRATE", "0-16383", "TO", "g2")
-	r.await("the job to fail", func() bool { return last(r).Phase == topologyFailed })
+	r.await("the job to fail", func() bool { return r.job().Phase == topologyFailed })
 	if j := r.jobs()[0]; !strings.Contains(j.Reason, `holds key "k"`) || j.Published {
 		t.Errorf("reason %q, published %v", j.Reason, j.Published)
 	}
@@ -458,7 +458,7 @@ func TestFullTarget(t *testing.T) {
 	dst := r.servers[1].Client()
 	dst.ConfigSet(ctx, "maxmemory", "3mb")
 	r.proxy("MIGRATE", "0-16383", "TO", "g2")
-	r.await("the job to pause", func() bool { return last(r).Phase == "paused" })
+	r.await("the job to pause", func() bool { return r.job().Phase == "paused" })
 	if j := r.jobs()[0]; j.Reason != "target-oom" || j.FirstError == nil || j.FirstError.Code != "OOM" || j.FirstError.Origin != "target" {
 		t.Errorf("paused for %q, first error %+v", j.Reason, j.FirstError)
 	}

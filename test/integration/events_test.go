@@ -89,14 +89,8 @@ func TestMovesAreNoEvents(t *testing.T) {
 	r := newRig(t, 2)
 	c := r.client()
 	const still = 3000
-	fill := c.Pipeline()
-	for i := range still {
-		fill.Set(bg, fmt.Sprint("still", i), "x", 0)
-	}
-	if _, err := fill.Exec(bg); err != nil {
-		t.Fatal(err)
-	}
-	dump := c.Dump(bg, "still0").Val()
+	r.fill(still, 1)
+	dump := c.Dump(bg, "fill:0").Val()
 	if err := c.ConfigSet(bg, "notify-keyspace-events", "KEA").Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"keyferry/bench"
 	"keyferry/internal/testredis"
 	"keyferry/internal/testrig"
+	"keyferry/internal/topology"
 	"keyferry/migrator"
 	"keyferry/router"
 )
@@ -59,17 +60,33 @@ func (r *rig) start(failpoints string) {
 	r.refresh()
 }
 
-func (r *rig) kill()                               { r.t.Helper(); r.Kill() }
-func (r *rig) client() *redis.Client               { return r.Client() }
-func (r *rig) proxyErr(args ...any) (any, error)   { return r.ProxyErr(args...) }
-func (r *rig) proxy(args ...any) any               { r.t.Helper(); return r.Proxy(args...) }
-func (r *rig) jobs() []migrator.Status             { return r.Jobs() }
-func (r *rig) await(what string, cond func() bool) { r.t.Helper(); r.Await(what, cond) }
-func (r *rig) awaitDone()                          { r.t.Helper(); r.AwaitDone() }
-func (r *rig) unlimited()                          { r.t.Helper(); r.Unlimited() }
-func (r *rig) gatewayInfo(field string) int        { r.t.Helper(); return r.Info(field) }
-func (r *rig) bounce(n int)                        { r.t.Helper(); r.Bounce(n) }
-func (r *rig) placesRight()                        { r.t.Helper(); r.PlacesRight() }
+func (r *rig) kill()                                 { r.t.Helper(); r.Kill() }
+func (r *rig) client() *redis.Client                 { return r.Client() }
+func (r *rig) proxyErr(args ...any) (any, error)     { return r.ProxyErr(args...) }
+func (r *rig) proxy(args ...any) any                 { r.t.Helper(); return r.Proxy(args...) }
+func (r *rig) jobs() []migrator.Status               { return r.Jobs() }
+func (r *rig) job() migrator.Status                  { r.t.Helper(); return r.Job() }
+func (r *rig) history(id string) []topology.JobEvent { r.t.Helper(); return r.History(id) }
+func (r *rig) awaitMoved(keys int64)                 { r.t.Helper(); r.AwaitMoved(keys) }
+func (r *rig) await(what string, cond func() bool)   { r.t.Helper(); r.Await(what, cond) }
+func (r *rig) awaitDone()                            { r.t.Helper(); r.AwaitDone() }
+func (r *rig) unlimited()                            { r.t.Helper(); r.Unlimited() }
+func (r *rig) gatewayInfo(field string) int          { r.t.Helper(); return r.Info(field) }
+func (r *rig) bounce(n int)                          { r.t.Helper(); r.Bounce(n) }
+func (r *rig) placesRight()                          { r.t.Helper(); r.PlacesRight() }
+
+// awaitDeath waits until the gateway has died of a failpoint.
+func (r *rig) awaitDeath() {
+	r.t.Helper()
+	r.await("the gateway to die", func() bool {
+		select {
+		case <-r.exited:
+			return true
+		default:
+			return false
+		}
+	})
+}
 
 // oracle starts clients against the gateway; the returned function stops them and demands
 // that nothing acknowledged was lost, stale or resurrected.

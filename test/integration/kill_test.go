@@ -35,14 +35,7 @@ func TestKillMatrix(t *testing.T) {
 			r.start(point)
 			_, finish := r.oracle(bench.OracleConfig{Keys: 1500, DBs: []int{0, 1}, Clients: 4, Pipeline: 3, Rate: 2000})
 			r.proxy("MIGRATE", "0-8191", "TO", "g2")
-			r.await("the gateway to die", func() bool {
-				select {
-				case <-r.exited:
-					return true
-				default:
-					return false
-				}
-			})
+			r.awaitDeath()
 			r.start("")
 			r.awaitDone()
 			finish()

@@ -171,7 +171,7 @@ func TestLimits(t *testing.T) {
 	r := newRig(t, 2)
 	r.fill(20_000, 100)
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "20", "PARALLEL", "1").(string)
-	r.await("the job to move keys", func() bool { return r.job().KeysMoved > 0 })
+	r.awaitMoved(0)
 	for _, bad := range [][]any{{"RATE", "-1"}, {"RATE", "x"}, {"BYTES", "NaN"}, {"PARALLEL", "65"}, {"MAXP99", "1.5"}, {"SPEED", "1"}, {"RATE"}, {}} {
 		if v, err := r.proxyErr(append([]any{"MIGRATION", "LIMIT", id}, bad...)...); err == nil {
 			t.Errorf("LIMIT %v: %v", bad, v)

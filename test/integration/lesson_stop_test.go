@@ -44,7 +44,7 @@ func lessonNothingTwice(t *testing.T) {
 	r, proxies := newProxiedRig(t, 2)
 	r.fill(keys, 100)
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "2000")
-	r.await("half of the keys to move", func() bool { return r.job().KeysMoved > keys/2 })
+	r.awaitMoved(keys / 2)
 	proxies[1].Reset()
 	r.awaitDone()
 	if j := r.job(); j.ErrorCounts["target IO"] == 0 {
@@ -82,7 +82,7 @@ func lessonStalled(t *testing.T) {
 	r := newRig(t, 2, "--set", "migration.stalled-after=2s")
 	r.fill(4000, 100)
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
-	r.await("some keys to move", func() bool { return r.job().KeysMoved > 100 })
+	r.awaitMoved(100)
 	if s := r.job().Stalled; s != nil {
 		t.Errorf("a job that moves is stalled: %v", s)
 	}
@@ -148,7 +148,7 @@ func lessonStopIsBounded(t *testing.T) {
 			r.t = t
 			r.fill(3000, 100)
 			id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1000").(string)
-			r.await("some keys to move", func() bool { return r.job().KeysMoved > 300 })
+			r.awaitMoved(300)
 			heal := silence(r, proxies[1])
 			time.Sleep(100 * time.Millisecond) // calls are under way
 			began := time.Now()
@@ -244,7 +244,7 @@ func lessonInDoubt(t *testing.T) {
 	r, proxies := newProxiedRig(t, 2)
 	r.fill(2000, 100)
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
-	r.await("some keys to move", func() bool { return r.job().KeysMoved > 100 })
+	r.awaitMoved(100)
 	proxies[1].SetTraps(faultproxy.Trap{Match: faultproxy.Command("RESTORE"), Action: faultproxy.DropReply})
 	r.await("a reply to be dropped", func() bool { return proxies[1].Sprung() > 0 })
 	proxies[1].SetBoth(faultproxy.Fault{Blackhole: true}) // no look at the target from here on
@@ -252,10 +252,11 @@ func lessonInDoubt(t *testing.T) {
 	var doubt []string
 	r.await("keys to be in doubt", func() bool { doubt = r.job().InDoubt; return len(doubt) > 0 })
 	t.Logf("in doubt: %q", doubt[:min(3, len(doubt))])
-	at := r.servers[1].Client().Exists(context.Background(), doubt[0]).Val()
-	of := r.servers[0].Client().Exists(context.Background(), doubt[0]).Val()
-	if at != 1 || of != 1 {
-		t.Errorf("key %q in doubt is at the target %d times, at the source %d times", doubt[0], at, of)
+	// What was sent after that reply has been lost did not come there, which nobody knows either.
+	at := r.servers[1].Client().Exists(context.Background(), doubt...).Val()
+	of := r.servers[0].Client().Exists(context.Background(), doubt...).Val()
+	if at < 1 || of != int64(len(doubt)) {
+		t.Errorf("of %d keys in doubt %d are at the target, %d at the source", len(doubt), at, of)
 	}
 	r.kill()
 	if err := proxies[1].Heal(); err != nil {

@@ -47,22 +47,6 @@ func (r *rig) fill(n, size int) {
 	}
 }
 
-func (r *rig) job() migrator.Status {
-	jobs := r.jobs()
-	if len(jobs) == 0 {
-		r.t.Fatal("no job")
-	}
-	return jobs[len(jobs)-1]
-}
-
-func (r *rig) history(id string) (events []topology.JobEvent) {
-	r.t.Helper()
-	if err := json.Unmarshal([]byte(r.proxy("MIGRATION", "LOG", id, "JSON").(string)), &events); err != nil {
-		r.t.Fatal(err)
-	}
-	return events
-}
-
 // never demands that no event of a job led to a phase.
 func (r *rig) never(id string, p topology.Phase) {
 	r.t.Helper()
@@ -140,7 +124,7 @@ func lessonFailedOnlyWhenTriesAreSpent(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "200").(string)
-	r.await("some keys to move", func() bool { return r.job().KeysMoved > 20 })
+	r.awaitMoved(20)
 	if err := dst.Do(ctx, "REPLICAOF", "127.0.0.1", nowhere).Err(); err != nil {
 		t.Fatal(err)
 	}

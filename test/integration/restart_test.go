@@ -25,7 +25,7 @@ func TestTargetAwayAtRestart(t *testing.T) {
 		}
 	}
 	r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "200")
-	r.await("some progress", func() bool { return last(r).KeysMoved > 50 })
+	r.awaitMoved(50)
 	r.kill()
 	if err := r.servers[1].Kill(); err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestTargetAwayAtRestart(t *testing.T) {
 		t.Errorf("a key of a stable slot: %v", err)
 	}
 	r.await("the job to say why it waits", func() bool {
-		j := last(r)
+		j := r.job()
 		return j.Phase == topology.Backoff && j.FirstError != nil && j.FirstError.Origin == "target"
 	})
 	if err := r.servers[1].Restart(); err != nil {

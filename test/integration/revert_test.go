@@ -11,7 +11,7 @@ import (
 func (r *rig) awaitReverted() {
 	r.t.Helper()
 	r.await("the job to be reverted", func() bool {
-		j := last(r)
+		j := r.job()
 		if j.Phase == topology.Failed {
 			r.t.Fatalf("job failed: %+v", r.jobs())
 		}
@@ -27,7 +27,7 @@ func TestRevert(t *testing.T) {
 	_, finish := r.oracle(bench.OracleConfig{Keys: 4000, DBs: []int{0, 1}, Clients: 4, Pipeline: 3, Rate: 2000})
 	for _, paused := range []bool{false, true} {
 		id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "1000").(string)
-		r.await("some keys to move", func() bool { return last(r).KeysMoved > 500 })
+		r.awaitMoved(500)
 		if paused {
 			r.proxy("MIGRATION", "PAUSE", id)
 		}
@@ -43,7 +43,7 @@ func TestRevert(t *testing.T) {
 		}
 	}
 	r.proxy("MIGRATE", "0-8191", "TO", "g2")
-	r.await("the last job to be done", func() bool { return last(r).Phase == topology.Done })
+	r.await("the last job to be done", func() bool { return r.job().Phase == topology.Done })
 	finish()
 	r.placesRight()
 }
@@ -58,21 +58,14 @@ func TestRevertKilled(t *testing.T) {
 			r.start(point)
 			_, finish := r.oracle(bench.OracleConfig{Keys: 1500, Clients: 4, Pipeline: 3, Rate: 2000})
 			id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "1000").(string)
-			r.await("some keys to move", func() bool { return last(r).KeysMoved > 200 })
+			r.awaitMoved(200)
 			_, _ = r.proxyErr("MIGRATION", "CANCEL", id, "REVERT") // it may die before it can answer
-			r.await("the gateway to die", func() bool {
-				select {
-				case <-r.exited:
-					return true
-				default:
-					return false
-				}
-			})
+			r.awaitDeath()
 			r.start("")
 			r.await("the job to be there", func() bool { return len(r.jobs()) == 1 })
 			r.await("the order to be taken again, if it was not stored", func() bool {
 				_, err := r.proxyErr("MIGRATION", "CANCEL", id, "REVERT")
-				return err == nil || last(r).Phase.Ended() // it may have ended by now
+				return err == nil || r.job().Phase.Ended() // it may have ended by now
 			})
 			r.awaitReverted()
 			finish()

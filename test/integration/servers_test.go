@@ -27,11 +27,11 @@ func TestServerKilledMidJob(t *testing.T) {
 			r.awaitDone()
 			_, finish := r.oracle(bench.OracleConfig{Keys: 3000, Clients: 4, Pipeline: 3, Rate: 2000})
 			r.proxy("MIGRATE", "0-6000", "TO", "g2", "RATE", "700")
-			r.await("half of the move", func() bool { return last(r).KeysMoved > 300 })
+			r.awaitMoved(300)
 			if err := r.servers[victim].Kill(); err != nil {
 				t.Fatal(err)
 			}
-			r.await("the job to back off", func() bool { return last(r).Phase == topology.Backoff || last(r).Attempt > 0 })
+			r.await("the job to back off", func() bool { return r.job().Phase == topology.Backoff || r.job().Attempt > 0 })
 			c := r.client()
 			for i := range 200 { // clients of keys that can be served are served
 				key := fmt.Sprintf("third:%d", i)
@@ -42,7 +42,7 @@ func TestServerKilledMidJob(t *testing.T) {
 					t.Errorf("a key of a healthy group: %v", err)
 				}
 			}
-			if e := last(r).FirstError; e == nil || e.Origin != name {
+			if e := r.job().FirstError; e == nil || e.Origin != name {
 				t.Errorf("first error %+v, want origin %s", e, name)
 			}
 			if err := r.servers[victim].Restart(); err != nil {
@@ -53,20 +53,6 @@ func TestServerKilledMidJob(t *testing.T) {
 			r.placesRight()
 		})
 	}
-}
-
-func last(r *rig) (j struct {
-	Phase      topology.Phase
-	KeysMoved  int64
-	Attempt    int
-	FirstError *topology.JobError
-	Stale      int64
-}) {
-	if jobs := r.jobs(); len(jobs) > 0 {
-		x := jobs[len(jobs)-1]
-		j.Phase, j.KeysMoved, j.Attempt, j.FirstError, j.Stale = x.Phase, x.KeysMoved, x.Attempt, x.FirstError, x.StaleDropped
-	}
-	return j
 }
 
 // TestSourceFromOlderDump restarts the source from a dump in which keys are present that
@@ -91,7 +77,7 @@ func TestSourceFromOlderDump(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "400")
-	r.await("half of the move", func() bool { return last(r).KeysMoved > n/2 })
+	r.awaitMoved(n / 2)
 	dst := r.servers[1].Client()
 	want := map[int]string{}
 	for i := range n {
@@ -127,7 +113,7 @@ func TestSourceFromOlderDump(t *testing.T) {
 			t.Errorf("k%d holds %q, want %q", i, got, want[i])
 		}
 	}
-	if last(r).Stale == 0 {
+	if r.job().StaleDropped == 0 {
 		t.Error("no stale copy was met: the test did not test anything")
 	}
 	r.placesRight()

@@ -283,13 +283,7 @@ func TestScriptsWithUnnamedKeys(t *testing.T) {
 	r := newRig(t, 2)
 	bg := context.Background()
 	c := r.client()
-	fill := c.Pipeline()
-	for i := range 8000 { // what makes a job take a while
-		fill.Set(bg, fmt.Sprint("other", i), "x", 0)
-	}
-	if _, err := fill.Exec(bg); err != nil {
-		t.Fatal(err)
-	}
+	r.fill(8000, 1) // what makes a job take a while
 	// Adds to one key that is named, and to another that is not, and says whether they agree.
 	script := redis.NewScript(`
 		local a = redis.call('INCR', KEYS[1])
@@ -334,10 +328,8 @@ func TestSortByPatterns(t *testing.T) {
 	bg := context.Background()
 	c := r.client()
 	const lists, each = 6, 40
+	r.fill(5000, 1)
 	fill := c.Pipeline()
-	for i := range 5000 {
-		fill.Set(bg, fmt.Sprint("other", i), "x", 0)
-	}
 	var want, stored []string
 	for i := range each {
 		want = append(want, fmt.Sprint("name", each-1-i), fmt.Sprint(each-1-i))
@@ -369,7 +361,7 @@ func TestSortByPatterns(t *testing.T) {
 		return nil
 	}
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
-	r.await("keys to move", func() bool { j := r.jobs(); return len(j) > 0 && j[0].KeysMoved > 500 })
+	r.awaitMoved(500)
 	for n := range lists / 2 {
 		if err := sorted(n); err != nil {
 			t.Fatal(err)

@@ -284,10 +284,8 @@ func TestFirstScriptsWhileSlotsMove(t *testing.T) {
 	bg := context.Background()
 	c := r.client()
 	const queues, rounds = 12, 40
+	r.fill(20000, 1)
 	fill := c.Pipeline()
-	for i := range 20000 {
-		fill.Set(bg, fmt.Sprint("other", i), "x", 0)
-	}
 	for q := range queues / 2 { // half of them have keys that were made without a script
 		for i := range 20 {
 			fill.Set(bg, fmt.Sprintf("{queue%d}:%d", q, i), 1000*i, 0)
@@ -326,11 +324,7 @@ func TestFirstScriptsWhileSlotsMove(t *testing.T) {
 		wg.Wait()
 	}
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
-	moved := func(n int64) {
-		t.Helper()
-		r.await("keys to move", func() bool { j := r.jobs(); return len(j) > 0 && j[0].KeysMoved > n })
-	}
-	moved(1000)
+	r.awaitMoved(1000)
 	run(0)
 	if j := r.jobs()[0]; j.Phase != topology.Bulk {
 		t.Fatalf("the scripts came in phase %s: that shows nothing", j.Phase)

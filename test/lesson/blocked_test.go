@@ -38,7 +38,7 @@ func everyPhaseBlocked(t *testing.T) {
 			if c.phase == topology.Reverting {
 				end = topology.Reverted
 				id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "100").(string)
-				r.Await("some keys to move", func() bool { return r.job().KeysMoved > 0 })
+				r.AwaitMoved(0)
 				done := make(chan error, 1)
 				go func() { _, err := r.ProxyErr("MIGRATION", "CANCEL", id, "REVERT"); done <- err }()
 				defer func() { r.must(<-done) }()
@@ -47,10 +47,10 @@ func everyPhaseBlocked(t *testing.T) {
 			}
 			r.said("failpoint " + point)
 			r.links[party].SetBoth(faultproxy.Fault{Blackhole: true})
-			r.Proxy("MIGRATION", "LIMIT", r.job().ID, "RATE", "5000") // beside whatever the phase is at
+			r.Proxy("MIGRATION", "LIMIT", r.Job().ID, "RATE", "5000") // beside whatever the phase is at
 			var j migrator.Status
 			r.Await("the attempt to end and to say why", func() bool {
-				j = r.job()
+				j = r.Job()
 				return j.Phase == topology.Backoff && j.FirstError != nil && j.Attempt > 0 && j.NextTryAtMs > 0
 			})
 			if e := j.FirstError; e.Origin != c.origin || e.Code != "TIMEOUT" || e.Text == "" {
@@ -60,7 +60,7 @@ func everyPhaseBlocked(t *testing.T) {
 				t.Errorf("the advice is %q", j.Advice)
 			}
 			r.heal(party)
-			r.Await("the job to come to its end", func() bool { return r.job().Phase == end })
+			r.Await("the job to come to its end", func() bool { return r.Job().Phase == end })
 			r.allThere(n, size)
 		})
 	}
@@ -86,7 +86,7 @@ func storeBlocked(t *testing.T) {
 		if err := c.Set(context.Background(), "meanwhile", "x", 0).Err(); err != nil {
 			t.Errorf("a client: %v", err)
 		}
-		j := r.job()
+		j := r.Job()
 		if s := j.Stalled; s != nil && s.Silent == "store" && s.SilentMs > 0 && strings.Contains(j.Advice, "disk") {
 			stalledIn[j.Phase] = true
 		}
@@ -110,14 +110,14 @@ func storeFails(t *testing.T) {
 	r.Start("store=fail:" + fmt.Sprint(times))
 	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2").(string)
 	r.Await("the store's error to be told", func() bool {
-		e := r.job().NowFirstErr
+		e := r.Job().NowFirstErr
 		return e != nil && e.Origin == "store" && e.Text != ""
 	})
 	r.AwaitDone()
-	if j := r.job(); j.ErrorCounts["store IO"] != times || j.Attempt != 0 {
+	if j := r.Job(); j.ErrorCounts["store IO"] != times || j.Attempt != 0 {
 		t.Errorf("errors %v, attempt %d", j.ErrorCounts, j.Attempt)
 	}
-	for _, e := range r.history(id) {
+	for _, e := range r.History(id) {
 		if e.To == topology.Backoff || e.To == topology.Failed {
 			t.Errorf("the job went to %s: %+v", e.To, e.Error)
 		}

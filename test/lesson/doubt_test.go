@@ -29,7 +29,7 @@ func linkCutInTheMiddle(t *testing.T) {
 	if cut := r.links[1].Stats().Cut; cut == 0 {
 		t.Fatal("nothing was cut")
 	}
-	if j := r.job(); j.FirstError == nil {
+	if j := r.Job(); j.FirstError == nil {
 		t.Errorf("the cut was not noticed: %+v", j)
 	}
 	calls, failed := r.stat(1, "commandstats", "cmdstat_restore", "calls"), r.stat(1, "commandstats", "cmdstat_restore", "failed_calls")
@@ -59,7 +59,7 @@ func keyInDoubt(t *testing.T) {
 	r.Await("the reply to be lost", func() bool { return r.links[1].Sprung() > 0 })
 	key := victim
 	r.must(r.links[1].Refuse(true))
-	r.Await("the key to be listed", func() bool { return strings.Contains(strings.Join(r.job().InDoubt, " "), key) })
+	r.Await("the key to be listed", func() bool { return strings.Contains(strings.Join(r.Job().InDoubt, " "), key) })
 	fenced := func(when string) {
 		t.Helper()
 		if err := r.Client().Append(ctx, key, "!").Err(); err == nil || !strings.HasPrefix(err.Error(), "TRYAGAIN") {
@@ -69,8 +69,8 @@ func keyInDoubt(t *testing.T) {
 	fenced("in doubt")
 	within(t, "PAUSE", 30*time.Second, func() { r.Proxy("MIGRATION", "PAUSE", id) })
 	fenced("paused")
-	if !strings.Contains(strings.Join(r.job().InDoubt, " "), key) {
-		t.Errorf("paused, and not listed any more: %v", r.job().InDoubt)
+	if !strings.Contains(strings.Join(r.Job().InDoubt, " "), key) {
+		t.Errorf("paused, and not listed any more: %v", r.Job().InDoubt)
 	}
 	r.must(r.Child.Terminate(20 * time.Second))
 	if !strings.Contains(r.Log.String(), "keys in doubt") {
@@ -82,7 +82,7 @@ func keyInDoubt(t *testing.T) {
 	r.heal(1)
 	r.Proxy("MIGRATION", "RESUME", id)
 	r.AwaitDone()
-	if j := r.job(); len(j.InDoubt) > 0 || j.Phase != topology.Done {
+	if j := r.Job(); len(j.InDoubt) > 0 || j.Phase != topology.Done {
 		t.Errorf("in the end %s, in doubt %v", j.Phase, j.InDoubt)
 	}
 	r.allThere(n, size)

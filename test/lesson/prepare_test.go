@@ -58,7 +58,7 @@ func (r *rig) prepared(to int) (id string) {
 	r.must(dst.FunctionFlush(ctx).Err())
 	r.must(dst.Set(ctx, "in the way", "x", 0).Err())
 	id = r.Proxy("MIGRATE", "0-16383", "TO", []string{"g1", "g2"}[to], "PURGE").(string)
-	r.Await("the job to end", func() bool { return r.job().Phase.Ended() })
+	r.Await("the job to end", func() bool { return r.Job().Phase.Ended() })
 	return id
 }
 
@@ -85,11 +85,11 @@ func everyPreparationReplyLost(t *testing.T) {
 			}
 			link.SetTraps(faultproxy.Trap{Action: faultproxy.DropReply, Times: 1, Match: func(args [][]byte) bool { return kindOf(args) == kind }})
 			id := r.prepared(to)
-			j := r.job()
+			j := r.Job()
 			if j.Phase != topology.Done {
 				t.Fatalf("the reply of %s of the %s was lost: %s, %s, %+v", kind, name, j.Phase, j.Reason, j.LastError)
 			}
-			for _, e := range r.history(id) {
+			for _, e := range r.History(id) {
 				if e.To == topology.Failed {
 					t.Errorf("the reply of %s of the %s was lost: failed, %+v", kind, name, e.Error)
 				}

@@ -2,7 +2,6 @@ package lesson
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,8 +13,6 @@ import (
 	"keyferry/internal/faultproxy"
 	"keyferry/internal/testredis"
 	"keyferry/internal/testrig"
-	"keyferry/internal/topology"
-	"keyferry/migrator"
 )
 
 func TestMain(m *testing.M) { os.Exit(testrig.Main(m)) }
@@ -128,22 +125,6 @@ func (r *rig) allThere(n, size int) {
 		}
 	}
 	r.PlacesRight()
-}
-
-// job is the last one.
-func (r *rig) job() migrator.Status {
-	r.T.Helper()
-	var jobs []migrator.Status
-	r.Await("the gateway to list its jobs", func() bool { jobs = r.Jobs(); return len(jobs) > 0 })
-	return jobs[len(jobs)-1]
-}
-
-func (r *rig) history(id string) (events []topology.JobEvent) {
-	r.T.Helper()
-	if err := json.Unmarshal([]byte(r.Proxy("MIGRATION", "LOG", id, "JSON").(string)), &events); err != nil {
-		r.T.Fatal(err)
-	}
-	return events
 }
 
 func (r *rig) heal(i int) {

@@ -16,21 +16,21 @@ func timeSlices(t *testing.T) {
 	r.fill(n, size)
 	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "400").(string)
 	slices := 0
-	for !r.job().Phase.Ended() {
-		before := r.job().KeysMoved
-		r.Await("progress within the slice", func() bool { j := r.job(); return j.KeysMoved >= before+n/6 || j.Phase.Ended() })
+	for !r.Job().Phase.Ended() {
+		before := r.Job().KeysMoved
+		r.Await("progress within the slice", func() bool { j := r.Job(); return j.KeysMoved >= before+n/6 || j.Phase.Ended() })
 		if _, err := r.ProxyErr("MIGRATION", "PAUSE", id); err != nil {
 			continue // it has just ended
 		}
 		slices++
-		if j := r.job(); j.Phase != topology.Paused || j.Reason != "operator" {
+		if j := r.Job(); j.Phase != topology.Paused || j.Reason != "operator" {
 			t.Fatalf("after PAUSE: %s, %s", j.Phase, j.Reason)
 		}
 		r.Proxy("MIGRATION", "RESUME", id)
 	}
-	j := r.job()
+	j := r.Job()
 	paused := 0
-	for _, e := range r.history(id) {
+	for _, e := range r.History(id) {
 		if e.To == topology.Paused {
 			paused++
 		}
@@ -95,7 +95,7 @@ func checkpoints(t *testing.T) {
 			var seen scans
 			seen.watch(r.links[0])
 			r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
-			r.Await("half of the keys to be moved", func() bool { return r.job().KeysMoved > n/2 })
+			r.AwaitMoved(n / 2)
 			r.Kill()
 			if sourceToo {
 				r.must(r.Servers[0].Kill())
@@ -140,7 +140,7 @@ func scanCutShort(t *testing.T) {
 			if got := r.links[from].Sprung(); got == 0 {
 				t.Fatal("no SCAN was cut short")
 			}
-			if j := r.job(); j.FirstError == nil || j.FirstError.Origin != "source" {
+			if j := r.Job(); j.FirstError == nil || j.FirstError.Origin != "source" {
 				t.Errorf("the error of the source is not told: %+v", j.FirstError)
 			}
 			if left := r.stat(from, "keyspace", "db0", "keys"); left != 0 {

@@ -1,0 +1,55 @@
+package migrator
+
+import (
+	"time"
+)
+
+// scanSize says how large the pages of SCAN should be: as large as the source makes in the
+// time that a batch may keep it busy. Redis makes a thousand names in half a millisecond;
+// servers that read them from disk take a hundred times as long, and answer nobody else, or
+// answer SCAN too late.
+type scanSize struct {
+	each float64 // ns that the source takes for a name, smoothed; 0: not known
+}
+
+const (
+	firstScan  = 100 // COUNT
+	fewestScan = 10
+	scanWork   = 0.15 // of a name, where that of a key's move is 1; see pace
+)
+
+// count is the COUNT of the next SCAN.
+func (s *scanSize) count(target time.Duration, most int) int {
+	n := float64(firstScan)
+	if s.each > 0 {
+		n = float64(target) / s.each
+	}
+	return max(min(int(min(n, float64(most))), most), min(fewestScan, most))
+}
+
+// took tells how long a SCAN was under way, and how long a PING is.
+func (s *scanSize) took(d, ping time.Duration, count int) {
+	each := max(float64(d-ping), 1) / float64(count)
+	if s.each == 0 {
+		s.each = each
+	}
+	s.each += (each - s.each) / 4
+}
+
+// scan lets the source be asked for a page of SCAN, after the pause that it says: of count
+// names, or fewer if the mover makes way.
+func (g *governor) scan(now time.Time, count int) (n int, rest time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if most := g.pace.batch(); most > 0 {
+		count = min(count, max(int(most/scanWork), fewestScan))
+	}
+	return count, max(g.rest, g.pace.begin(now, float64(count)*scanWork))
+}
+
+// ping is how long a PING of an end is under way of late.
+func (g *governor) ping(end int) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ends[end].median()
+}
