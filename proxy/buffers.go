@@ -80,6 +80,34 @@ func (p *buffers) grow(b []byte, n int) []byte {
 	return larger
 }
 
+// mayLend reports whether p is the end of the input at hand, of which nothing is needed once
+// p has been sent, and a good part of it: then it is not copied. The memory of an argument so
+// goes from the client's connection to the server's.
+func (l *loop) mayLend(p []byte) bool {
+	n := len(l.input)
+	return n > 0 && len(p) >= cap(l.input)/lendPart && &p[len(p)-1] == &l.input[n-1]
+}
+
+// lendPart is which part of a buffer has to be sent, so that what waits for a server does not
+// take many times its size.
+const lendPart = 4
+
+// GiveBack implements transport.Lender.
+func (l *loop) GiveBack(b []byte) { l.buffers.put(b) }
+
+// large is where a server connection reads the next bytes of a large reply, of which n are
+// still to come. They are handed on before the next read of any.
+func (l *loop) large(n int) []byte {
+	if l.largeBuf == nil {
+		l.largeBuf = make([]byte, largeRead)
+	}
+	return l.largeBuf[:min(n, largeRead)]
+}
+
+// largeRead is how much of a large reply one read takes at most: each wakes the server and
+// each write the client, and in pieces of 64 KB that costs more than the copies.
+const largeRead = 512 << 10
+
 // trim gives up half of the larger spare buffers; called each second, it leaves little to a
 // loop that does not use them.
 func (p *buffers) trim() {

@@ -69,6 +69,8 @@ type loop struct {
 	freeRequests *request
 	scanners     []*resp.RequestScanner
 	buffers      buffers
+	input        []byte // what a session has kept and processes now, nil once its end was lent
+	largeBuf     []byte // see large
 	keyIndex     []int
 	scratch      []byte
 	cutOf        []int

@@ -263,8 +263,12 @@ func (s *Server) Data(c transport.Conn, b []byte) bool {
 		err := x.pipe.Data(b, x.l.now)
 		if err != nil {
 			s.log.Warn("server connection dropped", zap.String("group", x.pipe.Group), zap.Error(err))
+			return false
 		}
-		return err == nil
+		if more := x.pipe.More(); more >= aimMin {
+			c.ReadInto(x.l.large(more))
+		}
+		return true
 	}
 	return false
 }
@@ -308,6 +312,12 @@ type dialed struct {
 func (d *dialed) Write(p []byte) (int, error) {
 	if d.conn == nil {
 		return 0, net.ErrClosed
+	}
+	if l := d.l; l.mayLend(p) {
+		if d.conn.WriteLent(p, l.input, l) {
+			l.input = nil
+		}
+		return len(p), nil
 	}
 	return d.conn.Write(p)
 }

@@ -97,6 +97,9 @@ func (s *session) data(b []byte) {
 		b = b[s.process(b):]
 	}
 	if !s.gone && len(b) > 0 {
+		if len(s.in) == 0 {
+			s.in = s.l.buffers.get(len(b) + s.ahead(len(b)))
+		}
 		s.in = s.l.buffers.append(s.in, b)
 	}
 	if s.gone {
@@ -149,15 +152,30 @@ func (s *session) aim() {
 	if s.scan == nil || s.paused || s.pos > 0 || len(s.in) == 0 {
 		return
 	}
-	need := s.scan.Need()
-	if need < aimMin {
+	more := s.ahead(len(s.in))
+	if more == 0 {
 		return
 	}
 	if len(s.in) == cap(s.in) {
-		s.in = s.l.buffers.grow(s.in, min(need, len(s.in)))
+		s.in = s.l.buffers.grow(s.in, more)
 	}
-	s.aimed = s.conn.ReadInto(s.in[len(s.in):min(cap(s.in), len(s.in)+need)])
+	s.aimed = s.conn.ReadInto(s.in[len(s.in):min(cap(s.in), len(s.in)+s.scan.Need())])
 }
+
+// ahead is for how many bytes of a large argument, of which have are there, memory is got in
+// advance: what the client says is to come, but no more than a multiple of what has come.
+func (s *session) ahead(have int) int {
+	if s.scan == nil {
+		return 0
+	}
+	need := s.scan.Need()
+	if need < aimMin {
+		return 0
+	}
+	return min(need, aheadTimes*have)
+}
+
+const aheadTimes = 3
 
 // aimMin is the least that has to be missing of an argument; less is copied from what else
 // one read brings.
@@ -175,9 +193,15 @@ func (s *session) forgetInput() {
 
 // processOwn parses what the session has kept.
 func (s *session) processOwn() {
-	s.pos += s.process(s.in[s.pos:])
+	own, outer := s.in, s.l.input
+	s.l.input = own
+	s.pos += s.process(own[s.pos:])
+	lent := len(own) > 0 && s.l.input == nil
+	s.l.input = outer
 	switch {
 	case s.gone:
+	case lent: // its end was, and so all of it has been processed
+		s.in, s.pos = nil, 0
 	case s.pos == len(s.in):
 		s.l.buffers.put(s.in)
 		s.in, s.pos = nil, 0

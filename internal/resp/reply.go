@@ -1,6 +1,9 @@
 package resp
 
-import "bytes"
+import (
+	"bytes"
+	"math"
+)
 
 // Limits of a reply. Nothing is kept of a reply, so they guard not memory but
 // against taking noise for RESP and waiting for its end.
@@ -75,6 +78,14 @@ func (s *ReplyScanner) Type() byte { return s.typ }
 
 // Started tells that some bytes of the current reply have been consumed.
 func (s *ReplyScanner) Started() bool { return s.started }
+
+// More is how many bytes of the bulk at hand are still to come; 0 if there is none.
+func (s *ReplyScanner) More() int {
+	if s.state != replyBody {
+		return 0
+	}
+	return int(min(s.skip, math.MaxInt32))
+}
 
 // scalarLen is the fast path: the length of the simple value that stands
 // complete at the start of buf; 0 if there is none, or none so plain.

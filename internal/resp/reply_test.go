@@ -307,3 +307,27 @@ func BenchmarkReply(b *testing.B) {
 		})
 	}
 }
+
+// TestMore: after each piece of a bulk string it is known how much of its body is to come; of
+// everything else nothing is.
+func TestMore(t *testing.T) {
+	var s ReplyScanner
+	for _, tc := range []struct {
+		piece string
+		more  int
+	}{
+		{"$1", 0}, {"0\r\n", 10}, {"abc", 7}, {"defghij", 0}, {"\r\n", 0},
+		{"*2\r\n$3\r\na", 2}, {"bc\r\n", 0}, {"$100000\r\nx", 99999}, {string(make([]byte, 99999)) + "\r\n", 0}, {"+O", 0}, {"K\r\n", 0},
+	} {
+		for b := []byte(tc.piece); len(b) > 0; {
+			n, st := s.Scan(b)
+			if st == Invalid {
+				t.Fatalf("%.20q is invalid", tc.piece)
+			}
+			b = b[n:]
+		}
+		if got := s.More(); got != tc.more {
+			t.Errorf("after %.20q %d bytes are to come, want %d", tc.piece, got, tc.more)
+		}
+	}
+}

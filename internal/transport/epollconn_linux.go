@@ -16,10 +16,9 @@ type epollConn struct {
 	fd       int // -1 once closed: the number may be somebody else's
 	gen      int32
 	owner    any
-	out      []byte // written and not taken by the kernel, from sent on
-	sent     int
-	events   uint32 // as the poller knows them
-	err      error  // why it is being closed
+	out      outQueue // written and not taken by the kernel
+	events   uint32   // as the poller knows them
+	err      error    // why it is being closed
 	accepted bool
 	closing  bool   // on the loop's list
 	into     []byte // where the next read goes; nil: to the loop's buffer
@@ -80,19 +79,37 @@ func (c *epollConn) Write(p []byte) (int, error) {
 	if c.fd < 0 || c.closing {
 		return 0, net.ErrClosed
 	}
-	n := 0
-	if len(c.out) == 0 {
-		var err error
-		if n, err = c.send(p); err != nil {
-			return 0, err
-		}
-		if n == len(p) {
-			return n, nil
-		}
+	rest, err := c.sendFirst(p)
+	if err != nil {
+		return 0, err
 	}
-	c.out = append(c.out, p[n:]...)
-	c.watch()
+	if len(rest) > 0 {
+		c.out.copy(rest)
+		c.watch()
+	}
 	return len(p), nil
+}
+
+func (c *epollConn) WriteLent(p, buf []byte, from Lender) (lent bool) {
+	if c.fd < 0 || c.closing {
+		return false
+	}
+	rest, err := c.sendFirst(p)
+	if err != nil || len(rest) == 0 {
+		return false
+	}
+	c.out.push(piece{rest: rest, buf: buf, from: from})
+	c.watch()
+	return true
+}
+
+// sendFirst sends what it can of p, if nothing stands before it, and returns the rest.
+func (c *epollConn) sendFirst(p []byte) (rest []byte, err error) {
+	if c.out.bytes > 0 {
+		return p, nil
+	}
+	n, err := c.send(p)
+	return p[max(n, 0):], err
 }
 
 // send gives bytes to the kernel. On an error the connection is being closed.
@@ -113,22 +130,15 @@ func (c *epollConn) send(p []byte) (int, error) {
 
 // flush sends what is kept.
 func (c *epollConn) flush() {
-	for c.sent < len(c.out) {
-		n, err := c.send(c.out[c.sent:])
+	for c.out.bytes > 0 {
+		n, err := c.send(c.out.first())
 		if err != nil {
 			return
 		}
 		if n == 0 {
 			break
 		}
-		c.sent += n
-	}
-	switch {
-	case c.sent == len(c.out):
-		c.out, c.sent = nil, 0 // an idle connection keeps no buffer
-	case c.sent > len(c.out)/2: // moved down when half is used up: the copies stay linear
-		n := copy(c.out, c.out[c.sent:])
-		c.out, c.sent = c.out[:n], 0
+		c.out.sent(n)
 	}
 	c.watch()
 }
@@ -139,7 +149,7 @@ func (c *epollConn) watch() {
 	if !c.held && !c.eof {
 		events |= unix.EPOLLIN
 	}
-	if len(c.out) > 0 {
+	if c.out.bytes > 0 {
 		events |= unix.EPOLLOUT
 	}
 	if events == c.events || c.fd < 0 {
@@ -151,7 +161,7 @@ func (c *epollConn) watch() {
 	}
 }
 
-func (c *epollConn) Buffered() int { return len(c.out) - c.sent }
+func (c *epollConn) Buffered() int { return c.out.bytes }
 
 func (c *epollConn) ReadInto(b []byte) bool {
 	c.into = b
@@ -179,11 +189,16 @@ func (c *epollConn) end(err error) {
 		return
 	}
 	fd := c.fd
-	if len(c.out) > 0 && err == nil {
-		_, _ = unix.Write(fd, c.out[c.sent:]) // as much as fits
+	for c.out.bytes > 0 && err == nil { // as much as fits
+		n, e := write(fd, c.out.first())
+		if n <= 0 || e != nil {
+			break
+		}
+		c.out.sent(n)
 	}
+	c.out.drop()
 	c.l.conns[fd] = nil
-	c.fd, c.out, c.closing = -1, nil, true
+	c.fd, c.closing = -1, true
 	if queued, e := unix.IoctlGetInt(fd, unix.TIOCOUTQ); err == nil && e == nil && queued > 0 {
 		_ = unix.EpollCtl(c.l.epfd, unix.EPOLL_CTL_DEL, fd, nil)
 		c.l.e.linger.closeLater(fd)

@@ -175,6 +175,11 @@ func (c *gnetConn) Write(p []byte) (int, error) {
 	return c.out.Write(p)
 }
 
+func (c *gnetConn) WriteLent(p, _ []byte, _ Lender) (lent bool) {
+	_, _ = c.Write(p)
+	return false
+}
+
 func (c *gnetConn) Buffered() int {
 	if c.out == nil {
 		return 0

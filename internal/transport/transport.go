@@ -53,6 +53,10 @@ type Loop interface {
 type Conn interface {
 	// Write takes all of p; what the kernel does not take at once is kept.
 	Write(p []byte) (int, error)
+	// WriteLent is Write of p, a part of buf, but what the kernel does not take at once is
+	// not copied: true, and buf is with the connection until from is given it back, which
+	// is not before the present event ends. False: buf is no longer needed.
+	WriteLent(p, buf []byte, from Lender) (lent bool)
 	// Buffered is the number of bytes that were written and the kernel has not taken.
 	Buffered() int
 	// Close ends the connection after the present event. What Buffered counts is lost.
@@ -68,6 +72,11 @@ type Conn interface {
 	Loop() Loop
 	LocalAddr() net.Addr
 	RemoteAddr() net.Addr
+}
+
+// Lender has lent memory to a connection, and is given it back on the connection's loop.
+type Lender interface {
+	GiveBack(buf []byte)
 }
 
 // Engine is a running transport.

@@ -254,6 +254,10 @@ func (p *Pipe) Data(b []byte, now time.Time) error {
 	return nil
 }
 
+// More is a lower bound of the bytes that are still to come of the reply at hand, if it is a
+// bulk string of which a part has come.
+func (p *Pipe) More() int { return p.scan.More() }
+
 func (p *Pipe) connect() {
 	p.state = Connecting
 	p.env.Dial(p)
