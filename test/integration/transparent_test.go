@@ -332,6 +332,7 @@ func TestFirstScriptsWhileSlotsMove(t *testing.T) {
 	r.kill()
 	r.start("")
 	run(rounds)
+	r.unlimited()
 	r.awaitDone()
 	run(2 * rounds)
 	for q := range queues {
