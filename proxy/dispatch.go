@@ -99,7 +99,7 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 	switch outcome {
 	case router.Serve:
 		r := l.begin(s, cmd)
-		p := l.pipe(l.table.Owner(slot), s.db, s.proto)
+		p := l.pipe(l.table.Slots[slot].Owner, s.db, s.proto)
 		s.lastPipe = p
 		if cmd.Flags&resp.Write != 0 {
 			s.lastWrite = p

@@ -81,7 +81,7 @@ func (l *loop) cut(g *gather, args [][]byte, keys []int) (cuts []cut, unserved i
 			at = len(cuts)
 			cuts = append(cuts, cut{group: -1, slot: slot})
 		default:
-			owner := l.table.Owner(slot)
+			owner := l.table.Slots[slot].Owner
 			if at = byGroup[owner]; at < 0 {
 				at = len(cuts)
 				byGroup[owner] = at

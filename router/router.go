@@ -60,28 +60,6 @@ type Table struct {
 	Moves     []Move // that begin or end after the epoch ForgottenTo: all; older: some
 
 	ForgottenTo uint64
-
-	// hints has of each slot what the path of a stable one needs, in a byte: Slots has
-	// six, and would not stay in the processor's first cache.
-	hints []uint8
-}
-
-// What a hint is besides the index of the group that owns a stable slot.
-const (
-	hintLook = 253 + iota // an index that is larger: see Slots
-	hintUnserved
-	hintMoving
-)
-
-// hint is that of one slot.
-func (s Slot) hint() uint8 {
-	switch {
-	case s.Owner < 0:
-		return hintUnserved
-	case s.Target >= 0:
-		return hintMoving
-	}
-	return uint8(min(s.Owner, hintLook))
 }
 
 // Outcome is what Route decided.
@@ -188,21 +166,13 @@ func byServe(c *resp.Command) Outcome {
 
 // RouteSlot is Route for a part whose slot is known: Serve, Resolve or Unserved.
 func (t *Table) RouteSlot(slot int) Outcome {
-	switch t.hints[slot] {
-	case hintUnserved:
+	switch s := &t.Slots[slot]; {
+	case s.Owner < 0:
 		return Unserved
-	case hintMoving:
+	case s.Target >= 0:
 		return Resolve
 	}
 	return Serve
-}
-
-// Owner is the group that owns a slot, or owned it before it moved; -1: none.
-func (t *Table) Owner(slot int) int16 {
-	if h := t.hints[slot]; h < hintLook {
-		return int16(h)
-	}
-	return t.Slots[slot].Owner
 }
 
 func numberOf(t *Table, index map[string]int16, id string) int {
@@ -286,10 +256,6 @@ func Build(st topology.State, locks func(job string) (*slotlock.Table, *slotlock
 				t.Slots[s] = Slot{Owner: from, Target: to, Job: n}
 			}
 		}
-	}
-	t.hints = make([]uint8, len(t.Slots))
-	for i, s := range t.Slots {
-		t.hints[i] = s.hint()
 	}
 	return t, nil
 }

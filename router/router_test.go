@@ -8,9 +8,8 @@ import (
 	"keyferry/slotlock"
 )
 
-// TestHints: the byte of each slot says what Slots says, also with more groups than it can
-// count.
-func TestHints(t *testing.T) {
+// TestRouteSlot: with many groups, slots that move and slots of nobody.
+func TestRouteSlot(t *testing.T) {
 	const groups = 300
 	st := topology.NewState("redis", 16384, 16)
 	for i := range groups {
@@ -43,7 +42,7 @@ func TestHints(t *testing.T) {
 		if slot >= 50*groups {
 			owner = -1
 		}
-		if got := table.Owner(slot); got != owner {
+		if got := table.Slots[slot].Owner; got != owner {
 			t.Fatalf("slot %d: owner %d, want %d", slot, got, owner)
 		}
 	}
