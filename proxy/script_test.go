@@ -13,6 +13,7 @@ import (
 	"keyferry/internal/faultproxy"
 	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
+	"keyferry/internal/upstream"
 )
 
 func sha1Hex(body string) string {
@@ -100,5 +101,52 @@ func TestScriptsAreBounded(t *testing.T) {
 	c.forget()
 	if n := c.bytes.Load(); n != 0 {
 		t.Errorf("%d bytes after SCRIPT FLUSH", n)
+	}
+}
+
+// TestScriptsAfterServerWasAway: a script that could not be sent has not been loaded, neither
+// where the server was known to be away nor where that turned out when it was dialled.
+func TestScriptsAfterServerWasAway(t *testing.T) {
+	server := testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.ReconnectMin, o.ReconnectMax = 1, time.Minute, time.Minute }, server)
+	ctx := context.Background()
+	onPipe := func(f func(*upstream.Pipe)) {
+		s.each(ctx, func(l *loop) {
+			for _, p := range l.pipes {
+				f(p)
+			}
+		})
+	}
+	const body = "return 7"
+	run := fmt.Sprintf("EVALSHA %s 1 k\n", sha1Hex(body))
+	c := dialLine(t, addr)
+	c.send(fmt.Sprintf("EVAL %q 1 k\n", body))
+	c.expect(":7")
+	for _, dialled := range []bool{false, true} {
+		if err := server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for down := false; !down; time.Sleep(time.Millisecond) {
+			onPipe(func(p *upstream.Pipe) { down = p.State() == upstream.Down })
+		}
+		s.each(ctx, func(l *loop) {
+			for _, p := range l.pipes {
+				if dialled {
+					p.Reconnect()
+				}
+			}
+			for client := range l.sessions {
+				client.data([]byte(run))
+			}
+		})
+		if got := c.line(); !strings.HasPrefix(got, "-ERR server not reachable") {
+			t.Errorf("without a server: %s", got)
+		}
+		if err := server.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		onPipe((*upstream.Pipe).Reconnect)
+		c.send(run + run + "PING\n")
+		c.expect(":7", ":7", "+PONG")
 	}
 }
