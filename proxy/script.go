@@ -208,6 +208,11 @@ func (x *bySHA) reply(r *request, b []byte, last bool) bool {
 	return false
 }
 
-func (x *bySHA) dropped(*request) {}
+// dropped forgets that the script is at the server: it was to be loaded by what has failed.
+func (x *bySHA) dropped(r *request) {
+	if set := r.s.l.loadedBy[x.pipe]; set != nil {
+		delete(set.shas, x.sha)
+	}
+}
 
 func (x *scripts) count() int { return x.bodies.Len() }

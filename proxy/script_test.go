@@ -2,13 +2,62 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
+	"keyferry/internal/faultproxy"
+	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
+	"keyferry/internal/upstream"
 )
+
+func sha1Hex(body string) string {
+	sum := sha1.Sum([]byte(body))
+	return hex.EncodeToString(sum[:])
+}
+
+// TestScriptLoadedOnALostConnection: a server says that it does not have a script, and is gone
+// when that is to be mended.
+func TestScriptLoadedOnALostConnection(t *testing.T) {
+	for _, transport := range []string{"gnet", ""} {
+		t.Run("transport "+transport, func(t *testing.T) {
+			server := testredis.StartT(t)
+			link, err := faultproxy.New(server.Addr, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer link.Close()
+			s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.Transport = 1, transport }, &testredis.Server{Addr: link.Addr})
+			ctx := context.Background()
+			body := "return 7 --" + strings.Repeat("x", 100<<10) // written at once, and not with the turn
+			run := fmt.Sprintf("EVALSHA %s 1 k\n", sha1Hex(body))
+			c := dialLine(t, addr)
+			c.send(string(resp.AppendRequest(nil, []byte("EVAL"), []byte(body), []byte("1"), []byte("k"))) + run)
+			c.expect(":7", ":7")
+			if err := server.Client().ScriptFlush(ctx).Err(); err != nil {
+				t.Fatal(err)
+			}
+			link.Set(faultproxy.ToClient, faultproxy.Fault{Blackhole: true})
+			c.send(run)
+			awaitInFlight(s)
+			s.each(ctx, func(*loop) { // which so finds the reply and the end at once
+				link.CutAfter(faultproxy.ToClient, int64(len("-NOSCRIPT No matching script. Please use EVAL.\r\n")))
+				link.Set(faultproxy.ToClient, faultproxy.Fault{})
+				for link.Stats().Cut == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			})
+			c.expect("-ERR connection to the server was lost (evalsha); the command may or may not have been executed")
+			c.send(run)
+			c.expect(":7")
+		})
+	}
+}
 
 // TestScriptsAfterFlush: a script that is known again after SCRIPT FLUSH is loaded again
 // where it had been loaded before, also for commands in a pipeline.
@@ -23,8 +72,7 @@ func TestScriptsAfterFlush(t *testing.T) {
 		}
 	}
 	const body = "return 7"
-	sum := sha1.Sum([]byte(body))
-	sha := hex.EncodeToString(sum[:])
+	sha := sha1Hex(body)
 	c := dialLine(t, addr)
 	for range 2 {
 		c.send(fmt.Sprintf("EVAL %q 1 %s\n", body, low))
@@ -53,5 +101,52 @@ func TestScriptsAreBounded(t *testing.T) {
 	c.forget()
 	if n := c.bytes.Load(); n != 0 {
 		t.Errorf("%d bytes after SCRIPT FLUSH", n)
+	}
+}
+
+// TestScriptsAfterServerWasAway: a script that could not be sent has not been loaded, neither
+// where the server was known to be away nor where that turned out when it was dialled.
+func TestScriptsAfterServerWasAway(t *testing.T) {
+	server := testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.ReconnectMin, o.ReconnectMax = 1, time.Minute, time.Minute }, server)
+	ctx := context.Background()
+	onPipe := func(f func(*upstream.Pipe)) {
+		s.each(ctx, func(l *loop) {
+			for _, p := range l.pipes {
+				f(p)
+			}
+		})
+	}
+	const body = "return 7"
+	run := fmt.Sprintf("EVALSHA %s 1 k\n", sha1Hex(body))
+	c := dialLine(t, addr)
+	c.send(fmt.Sprintf("EVAL %q 1 k\n", body))
+	c.expect(":7")
+	for _, dialled := range []bool{false, true} {
+		if err := server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for down := false; !down; time.Sleep(time.Millisecond) {
+			onPipe(func(p *upstream.Pipe) { down = p.State() == upstream.Down })
+		}
+		s.each(ctx, func(l *loop) {
+			for _, p := range l.pipes {
+				if dialled {
+					p.Reconnect()
+				}
+			}
+			for client := range l.sessions {
+				client.data([]byte(run))
+			}
+		})
+		if got := c.line(); !strings.HasPrefix(got, "-ERR server not reachable") {
+			t.Errorf("without a server: %s", got)
+		}
+		if err := server.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		onPipe((*upstream.Pipe).Reconnect)
+		c.send(run + run + "PING\n")
+		c.expect(":7", ":7", "+PONG")
 	}
 }

@@ -258,15 +258,18 @@ func (s *Server) Data(c transport.Conn, b []byte) bool {
 		return true
 	case *dialed:
 		x.l.clock()
-		if x.pipe == nil {
+		p := x.pipe
+		if p == nil {
 			return false
 		}
-		err := x.pipe.Data(b, x.l.now)
-		if err != nil {
-			s.log.Warn("server connection dropped", zap.String("group", x.pipe.Group), zap.Error(err))
+		if err := p.Data(b, x.l.now); err != nil {
+			s.log.Warn("server connection dropped", zap.String("group", p.Group), zap.Error(err))
 			return false
 		}
-		if more := x.pipe.More(); more >= aimMin {
+		if x.pipe != p { // what the replies led to has been written, and showed that the connection had ended
+			return false
+		}
+		if more := p.More(); more >= aimMin {
 			c.ReadInto(x.l.large(more))
 		}
 		return true

@@ -233,9 +233,12 @@ func (p *Pipe) write() {
 
 // Data takes bytes from the server. An error means that the server does not speak RESP
 // as asked for: the caller closes the connection.
+//
+// Who gets a reply may send something, and writing that may show that the connection has
+// ended: the calls that are left have been failed then, and the rest of b is nobody's.
 func (p *Pipe) Data(b []byte, now time.Time) error {
 	p.heardAt = now
-	for len(b) > 0 {
+	for conn := p.conn; len(b) > 0 && p.conn == conn; {
 		n, st := p.scan.Scan(b)
 		if st == resp.Invalid || p.calls.n == 0 {
 			return fmt.Errorf("unexpected bytes from %s", p.Addr)
@@ -329,8 +332,10 @@ func (p *Pipe) Reconnect() {
 // Retire ends the pipe's use: it takes no more calls, and its connection is closed when
 // those in flight have been answered.
 func (p *Pipe) Retire() {
+	if p.state == Up {
+		p.Flush() // may end it, and then it is up no more
+	}
 	if p.state == Up && p.calls.n > 0 {
-		p.Flush()
 		p.state = Retired
 		return
 	}

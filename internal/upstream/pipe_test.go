@@ -1,0 +1,108 @@
+package upstream
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// breaking is a socket that, once it is broken, reports its end from within Write, as gnet's do.
+type breaking struct {
+	p      *Pipe
+	broken bool
+}
+
+func (c *breaking) Write(b []byte) (int, error) {
+	if !c.broken {
+		return len(b), nil
+	}
+	err := errors.New("broken pipe")
+	c.p.Closed(err)
+	return 0, err
+}
+
+func (c *breaking) Buffered() int { return 0 }
+func (c *breaking) Close()        {}
+
+// noted is a call that keeps what it is told.
+type noted struct {
+	got    string
+	err    error
+	ends   int
+	reply  func()
+	failed func()
+}
+
+func (c *noted) Reply(b []byte, last bool) {
+	c.got += string(b)
+	if last {
+		c.ends++
+	}
+	if c.reply != nil {
+		c.reply()
+	}
+}
+
+func (c *noted) Fail(err error, _ bool) {
+	c.err = err
+	c.ends++
+	if c.failed != nil {
+		c.failed()
+	}
+}
+
+// onBreaking is a pipe that is up and has been of use, so that its connection is replaced at once.
+func onBreaking(t *testing.T) (*Pipe, *breaking) {
+	t.Helper()
+	env := &Env{Dial: func(*Pipe) {}, Dirty: func(*Pipe) {}, Lost: func(*Pipe, string) {}, Retry: func(*Pipe, time.Duration) {}}
+	p := New("g", Target{Addr: "server:1", Proto: 2}, env, Limits{QueueBytes: 1 << 20, ReconnectMin: time.Second, ReconnectMax: time.Second})
+	p.connect()
+	conn := &breaking{p: p}
+	p.Connected(conn, "name", 1, time.Now())
+	p.Send(&noted{}, []byte("ping"))
+	if err := p.Data([]byte("+PONG\r\n"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	return p, conn
+}
+
+// TestRepliesOfALostConnection: a connection that ends while its replies are handed out has no
+// more of them, least of all for what was sent since and waits for the next connection.
+func TestRepliesOfALostConnection(t *testing.T) {
+	p, conn := onBreaking(t)
+	next := &noted{}
+	first, second := &noted{}, &noted{failed: func() { p.Send(next, []byte("next")) }}
+	first.reply = func() {
+		conn.broken = true
+		p.Send(&noted{}, make([]byte, directWrite))
+	}
+	p.Send(first, []byte("first"))
+	p.Send(second, []byte("second"))
+	p.Flush()
+	if err := p.Data([]byte("+for the first\r\n+for the second\r\n"), time.Now()); err != nil {
+		t.Error(err)
+	}
+	if first.got != "+for the first\r\n" || second.got != "" || !errors.Is(second.err, ErrLost) {
+		t.Errorf("the first got %q, the second %q and %v", first.got, second.got, second.err)
+	}
+	if next.got != "" || next.ends > 0 || p.InFlight() != 1 {
+		t.Errorf("what waits for the next connection got %q and %v", next.got, next.err)
+	}
+}
+
+// TestRetiredByABrokenWrite: a pipe whose connection turns out to have ended when it is retired
+// ends every call, also those that came because others have failed.
+func TestRetiredByABrokenWrite(t *testing.T) {
+	p, conn := onBreaking(t)
+	next := &noted{}
+	first := &noted{failed: func() { p.Send(next, []byte("next")) }}
+	p.Send(first, []byte("first"))
+	conn.broken = true
+	p.Retire()
+	if !errors.Is(first.err, ErrLost) || first.ends != 1 {
+		t.Errorf("the one in flight ended %d times, with %v", first.ends, first.err)
+	}
+	if !errors.Is(next.err, ErrClosed) || next.ends != 1 {
+		t.Errorf("the one behind ended %d times, with %v", next.ends, next.err)
+	}
+}
