@@ -42,6 +42,12 @@ func (m *mover) stopDemands() {
 	m.whole.Deafen()
 }
 
+// resumeDemands undoes stopDemands.
+func (m *mover) resumeDemands() {
+	m.whole.Listen()
+	m.startDemands(m.life)
+}
+
 func (m *mover) demands(ctx context.Context) {
 	if m.whole == nil || m.drained(ctx) != nil {
 		return
@@ -59,11 +65,16 @@ func (m *mover) demands(ctx context.Context) {
 		}
 		slots := m.whole.TakeWanted()
 		if err := m.serveDemands(ctx, slots); err != nil {
-			if ctx.Err() == nil {
+			stopped := ctx.Err() != nil
+			if !stopped {
 				m.note(err)
 			}
 			for _, s := range slots {
-				if st, _ := m.whole.State(s); st != slotlock.Moved {
+				switch st, _ := m.whole.State(s); {
+				case st == slotlock.Moved:
+				case stopped: // there may be another try
+					m.whole.Set(s, slotlock.PerKey)
+				default:
 					m.breakUp(s, err)
 				}
 			}

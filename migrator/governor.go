@@ -42,6 +42,7 @@ type governor struct {
 	bytes    int64
 	keyBytes float64 // of one key: what the next ones are thought to have
 	memory   memory  // of the target
+	names    scanSize
 	freed    chan struct{}
 }
 
@@ -262,26 +263,27 @@ type grant struct {
 	freed <-chan struct{} // refused: closed when it is worth to ask again
 }
 
-// take lets n keys be under way, or says for what to wait.
-func (g *governor) take(now time.Time, n int) grant {
+// take lets n keys be under way, or says for what to wait. stay: none of them comes to the
+// target.
+func (g *governor) take(now time.Time, n int, stay bool) grant {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.grant(now, n)
+	return g.grant(now, n, stay)
 }
 
 // tryTake is take for who can't wait: what is refused counts for nothing.
-func (g *governor) tryTake(now time.Time, n int) grant {
+func (g *governor) tryTake(now time.Time, n int, stay bool) grant {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.rest > 0 || !g.pace.due(now) {
 		return grant{}
 	}
-	return g.grant(now, n)
+	return g.grant(now, n, stay)
 }
 
 // grant is take. mu is held.
-func (g *governor) grant(now time.Time, n int) grant {
-	if g.memory.short(n, g.keyBytes) {
+func (g *governor) grant(now time.Time, n int, stay bool) grant {
+	if !stay && g.memory.short(n, g.keyBytes) {
 		return grant{short: true}
 	}
 	bytes := int64(float64(n) * g.keyBytes)
@@ -291,7 +293,9 @@ func (g *governor) grant(now time.Time, n int) grant {
 	}
 	g.keys += n
 	g.bytes += bytes
-	g.memory.take(n, g.keyBytes)
+	if !stay {
+		g.memory.take(n, g.keyBytes)
+	}
 	return grant{ok: true, bytes: bytes, rest: max(g.rest, g.pace.begin(now, g.work(n)))}
 }
 

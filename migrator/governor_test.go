@@ -100,7 +100,7 @@ func TestGovernorRestores(t *testing.T) {
 func TestGovernorClients(t *testing.T) {
 	w := newWorld(t)
 	w.g.clients(w.now, 50*time.Millisecond)
-	if b := w.g.tryTake(w.now, 100); !b.ok || w.g.batch(1) < 100 {
+	if b := w.g.tryTake(w.now, 100, false); !b.ok || w.g.batch(1) < 100 {
 		t.Error("held back without a bound")
 	} else {
 		w.g.release(100, b.bytes)
@@ -116,7 +116,7 @@ func TestGovernorClients(t *testing.T) {
 	}
 	begun, pauses := w.now, time.Duration(0)
 	for range 1000 {
-		b := w.g.take(w.now, 1)
+		b := w.g.take(w.now, 1, false)
 		if !b.ok {
 			t.Fatal("nothing is under way, and no key may be taken")
 		}
@@ -136,14 +136,14 @@ func TestGovernorBounds(t *testing.T) {
 	if n := g.batch(4); n != 25 {
 		t.Errorf("a batch of %d, want 25", n)
 	}
-	b1 := g.take(time.Time{}, 60)
+	b1 := g.take(time.Time{}, 60, false)
 	if !b1.ok {
 		t.Fatal("60 of 100 keys are refused")
 	}
-	if b := g.take(time.Time{}, 60); b.ok || b.freed == nil {
+	if b := g.take(time.Time{}, 60, false); b.ok || b.freed == nil {
 		t.Error("120 of 100 keys are let through")
 	}
-	b2 := g.take(time.Time{}, 40)
+	b2 := g.take(time.Time{}, 40, false)
 	if !b2.ok {
 		t.Error("100 of 100 keys are refused")
 	}
@@ -155,12 +155,12 @@ func TestGovernorBounds(t *testing.T) {
 	if n := g.batch(2); n != 1 {
 		t.Errorf("a batch of %d keys of half the memory, want 1", n)
 	}
-	b1 = g.take(time.Time{}, 1)
-	if g.take(time.Time{}, 2).ok {
+	b1 = g.take(time.Time{}, 1, false)
+	if g.take(time.Time{}, 2, false).ok {
 		t.Error("1.5 times the memory is let through")
 	}
 	g.release(1, b1.bytes)
-	if b1 = g.take(time.Time{}, 50); !b1.ok {
+	if b1 = g.take(time.Time{}, 50, false); !b1.ok {
 		t.Error("what is larger than all never goes")
 	}
 	g.release(50, b1.bytes)

@@ -75,9 +75,12 @@ func MaxP99Text(ms int) string {
 	return strconv.Itoa(ms)
 }
 
-// SetClientLatency gives the Manager the data plane's word on how long clients wait: a
-// histogram that only grows. Call it before Run.
-func (m *Manager) SetClientLatency(f func(context.Context) metrics.Histogram) { m.clients = f }
+// ClientLatency is the data plane's word on how long clients wait: the sum of two histograms
+// that only grow, what commands take and what clients wait besides.
+type ClientLatency func(context.Context) (commands, besides metrics.Histogram)
+
+// SetClientLatency tells the Manager whom to ask about clients. Call it before Run.
+func (m *Manager) SetClientLatency(f ClientLatency) { m.clients = f }
 
 // Limit changes the ceilings of a job that has not ended, at once and for good.
 func (m *Manager) Limit(ctx context.Context, id string, l Limits) error {

@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
-	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
 	"keyferry/router"
@@ -56,7 +55,7 @@ type Manager struct {
 	places      places          // … and those of passes take places at both ends
 	scripted    func(slot int) bool
 	opsOfSlots  func() []float32
-	clients     func(context.Context) metrics.Histogram
+	clients     ClientLatency
 	settled     func(ctx context.Context, group string) error
 
 	mu      sync.Mutex // protects what follows

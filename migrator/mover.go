@@ -14,7 +14,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"keyferry/internal/failpoint"
-	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -43,7 +42,7 @@ type mover struct {
 	limit       *rate.Limiter   // keys per second
 	byteLimit   *rate.Limiter   // bytes of DUMPs per second
 	gov         *governor       // how much may be in flight
-	clients     func(context.Context) metrics.Histogram
+	clients     ClientLatency
 	wantClients atomic.Bool               // MAXP99 is not off, and there is somebody to ask
 	memory      atomic.Pointer[fullError] // of the target, as last seen
 	mustWeigh   atomic.Bool               // it is to be looked at now
@@ -73,6 +72,7 @@ type mover struct {
 	holds recentHolds   // by which it is
 	ready chan struct{} // closed when the former self has been fenced
 	wg    sync.WaitGroup
+	life  context.Context // of the mover
 	stop  context.CancelFunc
 
 	serving     chan struct{} // closed when demands has ended
@@ -90,7 +90,7 @@ func (m *mover) dialTarget(ctx context.Context) (*link, error) {
 // start runs the resolver.
 func (m *mover) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	m.stop = cancel
+	m.life, m.stop = ctx, cancel
 	m.batch.Store(16)
 	m.gov.blind()
 	m.mustWeigh.Store(true)

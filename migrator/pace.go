@@ -16,12 +16,13 @@ import (
 //	                             free again when that holds nothing back
 //
 // Without a MAXP99 the bound is boundFactor of what clients wait without the mover, so that
-// by and large they wait at most half as much again. How long they wait without it, is looked at for a second when the job begins or the first clients come,
-// with the mover held at the floor; for a moment every half a minute; and whenever clients
-// wait longer than the bound: if they go on to do so while hardly anything moves, it is not
-// the mover that they wait for, and it goes on as before with another bound. If they wait less,
-// by a quarter and by more than they do from one moment to the next anyway, it is, and the
-// mover does a quarter less.
+// by and large they wait at most half as much again. How long they wait without it, is looked
+// at for a second when the job begins or the first clients come, with the mover held at the
+// floor; for a moment every half a minute; and whenever clients wait longer than the bound:
+// if they go on to do so while hardly anything moves, it is not the mover that they wait for,
+// and it goes on as before with another bound, which one look raises by a quarter at most. If
+// they wait less, by a quarter and by more than they do from one moment to the next anyway,
+// it is, and the mover does a quarter less.
 //
 // Work is counted in keys, and in units of unitBytes. It has no clock.
 type pace struct {
@@ -29,7 +30,7 @@ type pace struct {
 	base  time.Duration // p99 without the mover, when it was looked at last; 0: it was not
 	p99   time.Duration // smoothed
 	dev   time.Duration // from one window to the next, smoothed: the clients' own ups and downs
-	last  time.Duration // of the window before; 0: the mover did more or less in it than it does now
+	last  time.Duration // of the window before; 0: it was part of a look
 	perS  float64       // work a second; 0: no bound
 	next  time.Time     // when the next work is due
 	found bool          // the bound has been met: from here on it is felt for slowly

@@ -29,9 +29,8 @@ type sweep struct {
 	keys  []slotlock.Key // of the pages in cut, not yet in a batch
 	cut   []*page        // pages with keys there, oldest first
 	wg    sync.WaitGroup // batches that are not done
-	size  scanSize
-	text  []byte // names of the page in hand, one behind the other
-	ends  []int  // where each of them ends
+	text  []byte         // names of the page in hand, one behind the other
+	ends  []int          // where each of them ends
 
 	mu    sync.Mutex // protects what follows, and the counts in pages
 	pages []*page    // not known to be done, oldest first
@@ -205,7 +204,7 @@ func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slot
 	if err := s.src.use(ctx, db); err != nil {
 		return nil, 0, err
 	}
-	count, rest := s.m.gov.scan(time.Now(), s.size.count(s.m.cfg.LockHoldTarget, int(s.m.cfg.ScanCount)))
+	count, rest := s.m.gov.scan(time.Now(), s.m.cfg.LockHoldTarget, int(s.m.cfg.ScanCount))
 	if rest > 0 {
 		if sleep(ctx, rest); ctx.Err() != nil {
 			return nil, 0, ctx.Err()
@@ -226,7 +225,7 @@ func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slot
 			return nil, 0, err
 		}
 	}
-	s.size.took(time.Since(sent), s.m.gov.ping(0), count)
+	s.m.gov.scanned(time.Since(sent), count)
 	next, err = strconv.ParseUint(string(head[1].text), 10, 64)
 	if err != nil || head[0].n != 2 || head[2].kind != '*' {
 		return nil, 0, errProtocol

@@ -57,3 +57,27 @@ func TestSweepLooksAgain(t *testing.T) {
 		t.Error("the source's copy is still there when the sweep has ended")
 	}
 }
+
+// TestSweepOfAFullTarget: the sweep before a revert brings nothing to the target, so that it
+// needs no room there: the revert may be what makes room.
+func TestSweepOfAFullTarget(t *testing.T) {
+	ctx := context.Background()
+	f := newFerry(t, nil)
+	src, dst := f.src.Client(), f.dst.Client()
+	src.MSet(ctx, "kept", "old", "stays", "here")
+	dst.Set(ctx, "kept", "new", 0)
+	dst.ConfigSet(ctx, "maxmemory", "500kb")
+	dst.ConfigSet(ctx, "maxmemory-policy", "noeviction")
+	for short := false; !short; time.Sleep(time.Millisecond) {
+		f.mustWeigh.Store(true)
+		short, _, _ = f.gov.room(1)
+	}
+	c, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := f.sweep(c); err != nil {
+		t.Fatal(err)
+	}
+	if got := src.Keys(ctx, "*").Val(); len(got) != 1 || got[0] != "stays" {
+		t.Errorf("at the source: %q", got)
+	}
+}

@@ -117,15 +117,17 @@ func (r *runner) holdUntouched() bool {
 		return true
 	}
 	r.locks.Thaw()
+	r.mover.resumeDemands()
 	return false
 }
 
-// touched reports that a key has moved, may have, or may have been created at the target.
+// touched reports that a key has moved, may have, or may have been created at the target, or
+// that a slot is about to be moved because a script waits for it.
 func (r *runner) touched() bool {
 	return r.locks.Stats().Commits > 0 || len(r.mover.inDoubt()) > 0 ||
 		slices.ContainsFunc(r.mover.whole.Slots(), func(slot int) bool {
 			st, _ := r.mover.whole.State(slot)
-			return st == slotlock.Moved
+			return st == slotlock.Moved || st == slotlock.Closed || st == slotlock.Wanted
 		})
 }
 

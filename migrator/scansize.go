@@ -24,7 +24,7 @@ func (s *scanSize) count(target time.Duration, most int) int {
 	if s.each > 0 {
 		n = float64(target) / s.each
 	}
-	return max(min(int(min(n, float64(most))), most), min(fewestScan, most))
+	return max(int(min(n, float64(most))), min(fewestScan, most))
 }
 
 // took tells how long a SCAN was under way, and how long a PING is.
@@ -36,20 +36,28 @@ func (s *scanSize) took(d, ping time.Duration, count int) {
 	s.each += (each - s.each) / 4
 }
 
-// scan lets the source be asked for a page of SCAN, after the pause that it says: of count
-// names, or fewer if the mover makes way.
-func (g *governor) scan(now time.Time, count int) (n int, rest time.Duration) {
+// scan lets the source be asked for a page of SCAN, after the pause that it says: of as many
+// names as it makes in the target time, and at most that many, or fewer if the mover makes way.
+func (g *governor) scan(now time.Time, target time.Duration, most int) (count int, rest time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	count = g.names.count(target, most)
 	if most := g.pace.batch(); most > 0 {
 		count = min(count, max(int(most/scanWork), fewestScan))
 	}
 	return count, max(g.rest, g.pace.begin(now, float64(count)*scanWork))
 }
 
-// ping is how long a PING of an end is under way of late.
-func (g *governor) ping(end int) time.Duration {
+// scanned tells how long a page was under way.
+func (g *governor) scanned(took time.Duration, count int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.ends[end].median()
+	g.names.took(took, g.ends[0].median(), count)
+}
+
+// page is the COUNT of SCANs for which clients wait.
+func (g *governor) page(target time.Duration, most int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.names.count(target, most)
 }

@@ -37,7 +37,8 @@ func TestScanSize(t *testing.T) {
 func TestScanPaced(t *testing.T) {
 	g := newGovernor(3072, 64<<20, 5*time.Millisecond)
 	now := time.Unix(1_700_000_000, 0)
-	if n, rest := g.scan(now, 1000); n != 1000 || rest != 0 {
+	g.scanned(time.Millisecond, 1000)
+	if n, rest := g.scan(now, 5*time.Millisecond, 1000); n != 1000 || rest != 0 {
 		t.Errorf("COUNT %d after %v without a bound", n, rest)
 	}
 	g.bound(3072, time.Millisecond)
@@ -47,7 +48,7 @@ func TestScanPaced(t *testing.T) {
 	}
 	names, took := 0, time.Duration(0)
 	for range 1000 {
-		n, rest := g.scan(now, 1000)
+		n, rest := g.scan(now, 5*time.Millisecond, 1000)
 		now, took, names = now.Add(rest), took+rest, names+n
 		if n > 110 {
 			t.Fatalf("COUNT %d at the floor", n)

@@ -117,10 +117,12 @@ func (m *mover) listKeys(ctx context.Context, slots []int) (map[int][]slotlock.K
 			return nil, at(fromSource, err)
 		}
 		for cursor := uint64(0); ; {
-			names, next, err := src.conn.Scan(ctx, cursor, "", m.cfg.ScanCount).Result()
+			count, sent := m.gov.page(m.cfg.LockHoldTarget, int(m.cfg.ScanCount)), time.Now()
+			names, next, err := src.conn.Scan(ctx, cursor, "", int64(count)).Result()
 			if err != nil {
 				return nil, at(fromSource, err)
 			}
+			m.gov.scanned(time.Since(sent), count)
 			for _, n := range names {
 				if s := m.scheme.Slot([]byte(n)); wanted[s] {
 					out[s] = append(out[s], slotlock.Key{DB: db, Name: n})

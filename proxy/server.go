@@ -41,6 +41,7 @@ type Server struct {
 	changed map[*setting]bool // by CONFIG SET
 
 	rates     rates
+	hops      hops
 	dataConns dataConns
 	dials     *dials
 

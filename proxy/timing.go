@@ -201,18 +201,6 @@ func (s *Server) Latencies(ctx context.Context) map[string]metrics.Histogram {
 	return out
 }
 
-// ClientLatency is Latencies of all commands together but those that may block, which wait
-// because their clients want it. Not for a loop's goroutine.
-func (s *Server) ClientLatency(ctx context.Context) (all metrics.Histogram) {
-	stats := s.commandStats(ctx)
-	eachCommand(func(c *resp.Command) {
-		if h := stats[c.Index].times; h != nil && c.Flags&resp.Blocking == 0 {
-			all.Add(h)
-		}
-	})
-	return all
-}
-
 // ErrorCounts is how many error replies clients were given, by code ("ERR", "WRONGTYPE").
 // Not for a loop's goroutine.
 func (s *Server) ErrorCounts(ctx context.Context) map[string]uint64 {

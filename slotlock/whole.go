@@ -180,6 +180,16 @@ func (w *Whole) Deafen() {
 	}
 }
 
+// Listen undoes Deafen.
+func (w *Whole) Listen() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	w.deaf = false
+	w.mu.Unlock()
+}
+
 // Leave gives a hold of Enter back.
 func (w *Whole) Leave(slot int) {
 	if n := w.words[slot].Add(-1); n&(1<<stateShift-1) == 1<<stateShift-1 {

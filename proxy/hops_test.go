@@ -1,0 +1,45 @@
+package proxy
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"keyferry/internal/testredis"
+)
+
+// TestHops: what a client waits for because a loop is busy is seen, as long as somebody asks,
+// though no command takes long.
+func TestHops(t *testing.T) {
+	s, addr := startProxy(t, testredis.StartT(t))
+	ctx := context.Background()
+	c := testredis.NewClient(addr, "", 0)
+	defer c.Close()
+	if err := c.Ping(ctx).Err(); err != nil { // there is a loop
+		t.Fatal(err)
+	}
+	await := func(what string, is func() bool) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("no ", what)
+			}
+		}
+	}
+	await("hops", func() bool { _, h := s.ClientLatency(ctx); return h.Count > 20 })
+	const busy = 50 * time.Millisecond
+	for _, l := range s.allLoops() {
+		l.post(func() { time.Sleep(busy) })
+	}
+	await("hop that waited for a busy loop", func() bool { _, h := s.ClientLatency(ctx); return h.MaxNs > uint64(busy/2) })
+	s.hops.mu.Lock()
+	s.hops.until = time.Time{}
+	s.hops.mu.Unlock()
+	await("end", func() bool {
+		s.hops.mu.Lock()
+		defer s.hops.mu.Unlock()
+		return !s.hops.running
+	})
+	_, before := s.ClientLatency(ctx)
+	await("second beginning", func() bool { _, h := s.ClientLatency(ctx); return h.Count > before.Count })
+}
