@@ -124,16 +124,20 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 // nothing that comes while the client is moved from server to server is missed.
 func (l *loop) concrete(r *request, x *blocking, streams []resp.StreamArg) {
 	left := len(streams)
+	var failed error // the first
 	r.flying = true
 	for _, st := range streams {
 		frame := resp.AppendRequest(nil, []byte("XINFO"), []byte("STREAM"), x.args[st.Key])
 		x.on.send(&lastID{func(id []byte, err error) {
 			x.args[st.ID] = id
+			if failed == nil {
+				failed = err
+			}
 			if left--; left > 0 || x.on == nil {
 				return
 			}
-			if err != nil {
-				r.Fail(err, false)
+			if failed != nil {
+				r.Fail(failed, false)
 				return
 			}
 			x.on.send(r, x.db, resp.AppendRequest(nil, x.args...), 0, 0)

@@ -51,7 +51,7 @@ type loop struct {
 	ownerSince []uint64
 
 	env    upstream.Env
-	losing *loss // set while a dead connection's calls are being failed
+	losing *loss // set while a dead connection's calls are being failed; see lost
 
 	sessions map[*session]struct{}
 	memory   int // bytes in the buffers of all sessions, as last accounted
@@ -287,8 +287,8 @@ func (l *loop) stays(p *upstream.Pipe) bool {
 
 // lost is called when a server connection has died with calls in flight, before they
 // are failed. Their keys stay held until the connection can do no more.
-func (l *loop) lost(p *upstream.Pipe, name string) {
-	x := &loss{}
+func (l *loop) lost(p *upstream.Pipe, name string) (failed func()) {
+	x, outer := &loss{}, l.losing
 	l.losing = x
 	l.n.connectionsLost++
 	l.srv.log.Warn("server connection lost with commands in flight; fencing it",
@@ -304,6 +304,7 @@ func (l *loop) lost(p *upstream.Pipe, name string) {
 		p.Fenced()
 		l.arm()
 	})
+	return func() { l.losing = outer }
 }
 
 // adopt makes t the loop's table.

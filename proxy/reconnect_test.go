@@ -90,7 +90,6 @@ func TestLostConnectionIsReplacedAtOnce(t *testing.T) {
 func TestFenceEndsWithItsGroup(t *testing.T) {
 	stays, dies := testredis.StartT(t), testredis.StartT(t)
 	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.ReconnectMax = 1, 20*time.Millisecond }, dies)
-	ctx := context.Background()
 	c := dialLine(t, addr)
 	c.send("GET k\n")
 	c.expect("$-1")
@@ -103,6 +102,38 @@ func TestFenceEndsWithItsGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.expect("-ERR connection to the server was lost (set); the command may or may not have been executed")
+	fencedBy(t, s, p, topology.Group{ID: "g1", Addr: stays.Addr})
+}
+
+// TestFenceAfterChangeOfPassword: a server that has got another password is asked to kill a
+// connection by that, as soon as a group leads there with it.
+func TestFenceAfterChangeOfPassword(t *testing.T) {
+	server := testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.ReconnectMax = 1, 20*time.Millisecond }, server)
+	ctx := context.Background()
+	c := dialLine(t, addr)
+	c.send("GET k\n")
+	c.expect("$-1")
+	admin := server.Client().Conn() // stays what it is when there is a password
+	defer admin.Close()
+	for _, cmd := range [][]any{{"CLIENT", "PAUSE", 60_000, "WRITE"}, {"CONFIG", "SET", "requirepass", "other"}} {
+		if err := admin.Do(ctx, cmd...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.send("SET k v\n")
+	p := awaitInFlight(s)
+	if err := admin.Do(ctx, "CLIENT", "KILL", "ID", p.ClientID()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	c.expect("-ERR connection to the server was lost (set); the command may or may not have been executed")
+	fencedBy(t, s, p, topology.Group{ID: "g1", Addr: server.Addr, Password: "other"})
+}
+
+// fencedBy makes a group the only one, with which a lost connection of p that could not be fenced is.
+func fencedBy(t *testing.T, s *Server, p *upstream.Pipe, g topology.Group) {
+	t.Helper()
+	ctx := context.Background()
 	drained := func() (yes bool) {
 		s.each(ctx, func(*loop) { yes = p.Drained(p.Mark()) })
 		return yes
@@ -112,8 +143,8 @@ func TestFenceEndsWithItsGroup(t *testing.T) {
 	}
 	st := topology.NewState("redis", 16384, 16)
 	st.Epoch = 2
-	_ = st.AddGroup(topology.Group{ID: "g1", Addr: stays.Addr})
-	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g1")
+	_ = st.AddGroup(g)
+	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, g.ID)
 	table, err := router.Build(st, nil)
 	if err != nil {
 		t.Fatal(err)

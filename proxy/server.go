@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -400,12 +399,16 @@ func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 	s.wg.Go(func() {
 		pause := s.opt.ReconnectMin
 		for {
+			password, led := s.passwordOf(p.Addr)
+			if !led {
+				password = p.Password
+			}
 			ctx, cancel := context.WithTimeout(s.ctx, s.opt.ConnectTimeout)
-			err := upstream.Fence(ctx, upstream.Target{Addr: p.Addr, Password: p.Password,
+			err := upstream.Fence(ctx, upstream.Target{Addr: p.Addr, Password: password,
 				Name: fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))},
 				func(n string) bool { return n == name })
 			cancel()
-			if err == nil || !s.leadsTo(p.Addr) {
+			if _, led := s.passwordOf(p.Addr); err == nil || !led {
 				l.post(done)
 				return
 			}
@@ -419,9 +422,14 @@ func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 	})
 }
 
-// leadsTo reports that a group of the newest table has an address.
-func (s *Server) leadsTo(addr string) bool {
+// passwordOf is the password of the group of the newest table that leads to an address, if one does.
+func (s *Server) passwordOf(addr string) (password string, led bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.table.Groups, func(g router.Group) bool { return g.Addr == addr })
+	for i := range s.table.Groups {
+		if g := &s.table.Groups[i]; g.Addr == addr {
+			return g.Password, true
+		}
+	}
+	return "", false
 }

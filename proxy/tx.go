@@ -325,10 +325,11 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	if x.writes {
 		s.lastWrite = x.on.pipe
 	}
-	x.on.send(r, x.db, frame, x.n+1, 0)
-	x.on.db = x.after // or not, if it is aborted; then the next user selects
+	on := x.on // which x may not have any more when it has been sent
+	on.send(r, x.db, frame, x.n+1, 0)
+	on.db = x.after // or not, if it is aborted; then the next user selects
 	if x.after != x.db {
-		x.on.db = -1
+		on.db = -1
 	}
 }
 

@@ -56,8 +56,9 @@ type Env struct {
 	// Dirty asks for a Flush at the end of the turn.
 	Dirty func(p *Pipe)
 	// Lost is told the name of a dead connection that may have work at the server. The
-	// owner fences it and then calls p.Fenced.
-	Lost func(p *Pipe, name string)
+	// owner fences it and then calls p.Fenced. failed is called when every call that was in
+	// flight has been failed; meanwhile another connection may be found lost, and so on.
+	Lost func(p *Pipe, name string) (failed func())
 	// Retry calls p.Reconnect after d.
 	Retry func(p *Pipe, d time.Duration)
 }
@@ -290,9 +291,10 @@ func (p *Pipe) Closed(err error) {
 		return
 	}
 	p.conn = nil
+	failed := func() {}
 	if p.calls.n > 0 {
 		p.unfenced++
-		p.env.Lost(p, p.name)
+		failed = p.env.Lost(p, p.name)
 	}
 	switch {
 	case p.state == Retired:
@@ -304,6 +306,7 @@ func (p *Pipe) Closed(err error) {
 		p.goDown(err)
 	}
 	p.failAll(ErrLost, true)
+	failed()
 	if p.state == Connecting { // and not retired by one of those
 		p.env.Dial(p)
 	}

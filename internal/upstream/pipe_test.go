@@ -54,7 +54,8 @@ func (c *noted) Fail(err error, _ bool) {
 // onBreaking is a pipe that is up and has been of use, so that its connection is replaced at once.
 func onBreaking(t *testing.T) (*Pipe, *breaking) {
 	t.Helper()
-	env := &Env{Dial: func(*Pipe) {}, Dirty: func(*Pipe) {}, Lost: func(*Pipe, string) {}, Retry: func(*Pipe, time.Duration) {}}
+	env := &Env{Dial: func(*Pipe) {}, Dirty: func(*Pipe) {}, Retry: func(*Pipe, time.Duration) {},
+		Lost: func(*Pipe, string) func() { return func() {} }}
 	p := New("g", Target{Addr: "server:1", Proto: 2}, env, Limits{QueueBytes: 1 << 20, ReconnectMin: time.Second, ReconnectMax: time.Second})
 	p.connect()
 	conn := &breaking{p: p}
@@ -104,5 +105,40 @@ func TestRetiredByABrokenWrite(t *testing.T) {
 	}
 	if !errors.Is(next.err, ErrClosed) || next.ends != 1 {
 		t.Errorf("the one behind ended %d times, with %v", next.ends, next.err)
+	}
+}
+
+// TestLossWithinALoss: a connection is found lost while another one's calls are being failed. Each
+// call is failed between the beginning and the end of the loss of its own connection.
+func TestLossWithinALoss(t *testing.T) {
+	outer, outerConn := onBreaking(t)
+	inner, innerConn := onBreaking(t)
+	var losing []*Pipe
+	lost := func(p *Pipe, _ string) func() {
+		losing = append(losing, p)
+		return func() { losing = losing[:len(losing)-1] }
+	}
+	outer.env.Lost, inner.env.Lost = lost, lost
+	expect := func(want *Pipe, ends *int) func() {
+		return func() {
+			*ends++
+			if len(losing) == 0 || losing[len(losing)-1] != want {
+				t.Error("a call was failed within the loss of another connection")
+			}
+		}
+	}
+	var ofOuter, ofInner int
+	first := &noted{failed: func() {
+		innerConn.broken = true
+		inner.Send(&noted{failed: expect(inner, &ofInner)}, make([]byte, directWrite))
+		expect(outer, &ofOuter)()
+	}}
+	inner.Send(&noted{failed: expect(inner, &ofInner)}, []byte("first"))
+	outer.Send(first, []byte("first"))
+	outer.Send(&noted{failed: expect(outer, &ofOuter)}, []byte("second"))
+	outerConn.broken = true
+	outer.Flush()
+	if ofOuter != 2 || ofInner != 2 || len(losing) != 0 {
+		t.Errorf("%d and %d calls were failed, and %d losses have no end", ofOuter, ofInner, len(losing))
 	}
 }
