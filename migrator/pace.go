@@ -12,7 +12,7 @@ import (
 // one that makes pauses does not.
 //
 //	clients' p99 above MAXP99 ─► work a second × ¾, at the least floorPerS
-//	well below it ─────────────► × 1.05 (× 1.5 until it was above for the first time), and
+//	well below it ─────────────► × 1.05 (× 1.25 until it was above for the first time), and
 //	                             free again when that holds nothing back
 //
 // Without a MAXP99 the bound is boundFactor of what clients wait without the mover, so that
@@ -20,9 +20,10 @@ import (
 // at for a second when the job begins or the first clients come, with the mover held at the
 // floor; for a moment every half a minute; and whenever clients wait longer than the bound:
 // if they go on to do so while hardly anything moves, it is not the mover that they wait for,
-// and it goes on as before with another bound, which one look raises by a quarter at most. If
+// and it goes on as before with another bound, which one look raises by a tenth at most. If
 // they wait less, by a quarter and by more than they do from one moment to the next anyway,
-// it is, and the mover does a quarter less.
+// it is, and the mover does less: by a quarter to a half, as far as they were above the bound.
+// What they wait more from one moment to the next anyway is never above the bound.
 //
 // Work is counted in keys, and in units of unitBytes. It has no clock.
 type pace struct {
@@ -54,16 +55,17 @@ type look struct {
 
 const (
 	floorPerS   = 500
-	startPerS   = 10_000
-	paceBack    = 0.75
+	startPerS   = 5_000
+	paceBack    = 0.75 // at most; and
+	paceLeast   = 0.5
 	paceForth   = 1.05
-	paceStart   = 1.5
+	paceStart   = 1.25
 	firstLooks  = 5 // windows
 	laterLooks  = 3 // the first of which still has the mover in it
 	lookEvery   = 30 * time.Second
 	boundFactor = 1.4                    // of base: what is met now and then is half as much again
 	boundSlack  = 100 * time.Microsecond // at least
-	baseRise    = 1.25                   // at most, in one look: one may have been at a bad moment
+	baseRise    = 1.1                    // at most, in one look: one may have been at a bad moment
 	paceBatch   = time.Millisecond       // of work at once: a server answers nobody else meanwhile
 	leastBatch  = 16                     // … or so many keys: each batch costs some ten switches of threads
 )
@@ -76,7 +78,7 @@ func (p *pace) bound() time.Duration {
 	case p.most < 0 || p.base == 0:
 		return 0
 	}
-	return max(time.Duration(boundFactor*float64(p.base)), p.base+boundSlack)
+	return max(time.Duration(boundFactor*float64(p.base)), p.base+boundSlack, p.base+p.dev)
 }
 
 // begins is told MAXP99 when the job begins and when it changes. Without one the mover is
@@ -115,7 +117,7 @@ func (p *pace) heard(now time.Time, p99 time.Duration) {
 	if p.most > 0 {
 		p.base, p.look = 0, look{}
 		if p.p99 > p.most {
-			p.slower(p.now(limited))
+			p.slower(p.now(limited), paceBack)
 		} else if p.p99 < p.most*9/10 {
 			p.faster(limited)
 		}
@@ -161,8 +163,9 @@ func (p *pace) now(limited bool) float64 {
 	return p.perS
 }
 
-func (p *pace) slower(from float64) {
-	p.perS, p.found = math.Max(from*paceBack, floorPerS), true
+// slower has the mover do less, by a factor within bounds.
+func (p *pace) slower(from, factor float64) {
+	p.perS, p.found = math.Max(from*min(max(factor, paceLeast), paceBack), floorPerS), true
 }
 
 func (p *pace) faster(limited bool) {
@@ -198,7 +201,9 @@ func (p *pace) seen(now time.Time, p99 time.Duration) {
 	case k.from == 0:
 		p.perS, p.found = startPerS, false
 	case k.suspect > 0 && seen < k.suspect*3/4 && seen < k.suspect-p.dev:
-		p.slower(k.from)
+		// What clients wait more grows with what the mover does.
+		over := float64(p.bound()-p.base) / float64(k.suspect-p.base)
+		p.slower(k.from, over)
 	default:
 		p.perS = k.from
 	}
