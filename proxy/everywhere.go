@@ -42,7 +42,7 @@ func (s *session) everywhere(cmd *resp.Command, args [][]byte) bool {
 			s.reject("ERR SWAPDB is refused while slots move: a key would change its database on one side of its move only")
 			return true
 		}
-		s.hold = s.fan(l.everyGroup(), frame, false, firstOf)
+		s.fanHeld(l.everyGroup(), frame, firstOf)
 	case "bgsave", "bgrewriteaof": // LASTSAVE tells when the last of them is done
 		s.fan(l.table.Serving(), frame, false, firstOf)
 	case "lastsave":
@@ -94,10 +94,15 @@ func (l *loop) everyGroup() []int16 {
 }
 
 // fan sends one command to several groups and joins the replies.
-func (s *session) fan(groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) *request {
+func (s *session) fan(groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
+	s.fanOut(s.l.begin(s, s.lastCmd), groups, frame, tolerant, join)
+}
+
+// fanHeld is fan for what the client's next commands must find done.
+func (s *session) fanHeld(groups []int16, frame []byte, join func(parts [][]byte) []byte) {
 	r := s.l.begin(s, s.lastCmd)
-	s.fanOut(r, groups, frame, tolerant, join)
-	return r
+	s.hold = r // first: without a server it fails at once
+	s.fanOut(r, groups, frame, false, join)
 }
 
 func (s *session) fanOut(r *request, groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
@@ -176,7 +181,7 @@ func (s *session) flushData(frame []byte) bool {
 	l := s.l
 	srv := l.srv
 	if len(l.table.Jobs) == 0 || srv.opt.Quiesce == nil {
-		s.hold = s.fan(l.table.Serving(), frame, false, firstOf)
+		s.fanHeld(l.table.Serving(), frame, firstOf)
 		return true
 	}
 	r := l.begin(s, s.lastCmd)

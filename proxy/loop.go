@@ -311,11 +311,12 @@ func (l *loop) lost(p *upstream.Pipe, name string) (failed func()) {
 func (l *loop) adopt(t *router.Table) {
 	old := l.table
 	l.table = t
+	var gone []*upstream.Pipe
 	for k, p := range l.pipes {
 		if !l.stays(p) {
 			delete(l.pipes, k)
 			delete(l.loadedBy, p)
-			p.Retire()
+			gone = append(gone, p)
 		}
 	}
 	l.byGroup = make([][]*upstream.Pipe, len(t.Groups))
@@ -323,6 +324,9 @@ func (l *loop) adopt(t *router.Table) {
 		l.byGroup[i] = make([]*upstream.Pipe, 2*t.Databases)
 	}
 	l.noteOwners(old, t)
+	for _, p := range gone { // what fails by that may lead to more, which goes by t
+		p.Retire()
+	}
 	l.turnParked(t)
 	l.retireLent()
 	l.unblockMisplaced()

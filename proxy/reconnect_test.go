@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"net"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -157,4 +159,53 @@ func fencedBy(t *testing.T, s *Server, p *upstream.Pipe, g topology.Group) {
 			t.Fatal("it is still asked")
 		}
 	}
+}
+
+// whenFailed is a call that does something when it fails.
+type whenFailed func()
+
+func (whenFailed) Reply([]byte, bool) {}
+func (f whenFailed) Fail(error, bool) { f() }
+
+// TestSentWhenAGroupGoes: what is sent because a command has failed with its group goes to the
+// groups of the table that has come.
+func TestSentWhenAGroupGoes(t *testing.T) {
+	first, second := testredis.StartT(t), testredis.StartT(t)
+	mute, err := net.Listen("tcp", "127.0.0.1:0") // accepts by the kernel alone and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops = 1 }, &testredis.Server{Addr: mute.Addr().String()})
+	ctx := context.Background()
+	c := dialLine(t, addr) // makes the loop
+	c.send("PING\n")
+	c.expect("+PONG")
+	var sentTo []string
+	s.each(ctx, func(l *loop) {
+		l.pipe(0, 0, 2).Send(whenFailed(func() {
+			for g := range l.table.Groups {
+				p := l.pipe(int16(g), 0, 2)
+				p.Send(ignored{}, []byte("*1\r\n$4\r\nPING\r\n"))
+				sentTo = append(sentTo, p.Addr)
+			}
+		}), []byte("*1\r\n$4\r\nPING\r\n"))
+	})
+	st := topology.NewState("redis", 16384, 16)
+	st.Epoch = 2
+	_ = st.AddGroup(topology.Group{ID: "g0", Addr: first.Addr}) // elsewhere now
+	_ = st.AddGroup(topology.Group{ID: "g1", Addr: second.Addr})
+	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g0")
+	table, err := router.Build(st, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Apply(ctx, table); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{first.Addr, second.Addr}; !slices.Equal(sentTo, want) {
+		t.Errorf("sent to %v, want %v", sentTo, want)
+	}
+	c.send("GET k\n")
+	c.expect("$-1")
 }

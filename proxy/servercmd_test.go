@@ -13,6 +13,7 @@ import (
 
 	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
+	"keyferry/internal/upstream"
 )
 
 // TestServerCommandsLikeRedis: what a client asks of the server is answered as by a server.
@@ -304,6 +305,34 @@ func TestSecrets(t *testing.T) {
 		}
 		if got := strings.Join(args, " "); got != x.want {
 			t.Errorf("%s: %s, want %s", x.cmd, got, x.want)
+		}
+	}
+}
+
+// TestFlushWithoutAServer fails at once, and the client goes on.
+func TestFlushWithoutAServer(t *testing.T) {
+	server := testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.ReconnectMin = 1, time.Minute }, server)
+	c := dialLine(t, addr)
+	c.send("GET k\n")
+	c.expect("$-1")
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for down := false; !down; time.Sleep(time.Millisecond) {
+		s.each(context.Background(), func(l *loop) {
+			for _, p := range l.pipes {
+				down = p.State() == upstream.Down
+			}
+		})
+	}
+	for _, cmd := range []string{"FLUSHALL", "FLUSHDB", "SWAPDB 0 1"} {
+		c.send(cmd + "\nPING\n")
+		if got := c.line(); !strings.HasPrefix(got, "-ERR server not reachable") {
+			t.Errorf("%s: %s", cmd, got)
+		}
+		if c.expect("+PONG"); t.Failed() {
+			return
 		}
 	}
 }
