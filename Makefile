@@ -28,9 +28,9 @@ demo: tools-redis build
 SLOW := ./test/integration ./test/lesson ./test/chaos ./test/browser
 
 test: tools-redis tools-chromium tools-nutcracker lint
-	$(GO) test -timeout 15m $(SLOW) $$($(GO) list ./... | grep -v '/test/\(clients\|integration\|lesson\|chaos\|browser\)$$')
+	$(GO) test -timeout 15m -p 3 $(SLOW) $$($(GO) list ./... | grep -v '/test/\(clients\|integration\|lesson\|chaos\|browser\)$$')
 	@out=$$(mktemp); $(GO) test -timeout 15m -count 1 -v ./test/clients >"$$out" 2>&1 & clients=$$!; \
-	echo "go test -race …"; $(GO) test -timeout 15m -race ./bench ./proxy ./migrator ./slotlock ./router ./conf $$($(GO) list ./internal/...); race=$$?; \
+	echo "go test -race …"; $(GO) test -timeout 15m -race ./proxy ./migrator ./slotlock ./router ./conf $$($(GO) list ./internal/...); race=$$?; \
 	wait $$clients; clients=$$?; cat "$$out"; rm -f "$$out"; exit $$((race + clients))
 
 race: tools-redis
@@ -60,7 +60,7 @@ sim:
 	$(GO) test ./test/sim -timeout 30m -sim.seeds 100000
 
 integration: tools-redis
-	$(GO) test -v -timeout 20m ./test/integration
+	$(GO) test -v -timeout 20m ./test/integration -differential.runs 25 -scans 50
 
 # The clients that people use, a minute each while slots move back and forth: go-redis,
 # redis-cli, redis-benchmark, ioredis and BullMQ, which npm fetches, redis-py, and the

@@ -34,6 +34,7 @@ func (r *rig) traffic(clients, keys, size int, mine func(slot int) bool) func() 
 		c := r.client()
 		wg.Go(func() {
 			for i := n; ctx.Err() == nil; i += clients {
+				time.Sleep(500 * time.Microsecond) // the processor is the servers' as well
 				k := names[i%len(names)]
 				err := c.Set(context.Background(), k, strings.Repeat("y", size), 0).Err()
 				if err == nil {

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"strconv"
 	"sync"
@@ -14,6 +15,8 @@ import (
 
 	"keyferry/internal/topology"
 )
+
+var scanRounds = flag.Int("scans", 20, "how many whole SCANs are made while slots move")
 
 // TestWatchCounters: clients increment counters by WATCH, GET, MULTI, SET, EXEC while the
 // slots bounce. Every EXEC that succeeded counts, and no other.
@@ -197,9 +200,9 @@ func TestScansDuringMigrations(t *testing.T) {
 		return nil
 	}
 	var scanners sync.WaitGroup
-	for first := range 5 { // each makes ten
+	for first := range 5 {
 		scanners.Go(func() {
-			for round := first; round < 50; round += 5 {
+			for round := first; round < *scanRounds; round += 5 {
 				if err := scan(round); err != nil {
 					t.Errorf("scan %d: %v", round, err)
 					return
