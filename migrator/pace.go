@@ -63,11 +63,11 @@ const (
 	firstLooks  = 5 // windows
 	laterLooks  = 3 // the first of which still has the mover in it
 	lookEvery   = 30 * time.Second
-	boundFactor = 1.4                    // of base: what is met now and then is half as much again
-	boundSlack  = 100 * time.Microsecond // at least
-	baseRise    = 1.1                    // at most, in one look: one may have been at a bad moment
-	paceBatch   = time.Millisecond       // of work at once: a server answers nobody else meanwhile
-	leastBatch  = 16                     // … or so many keys: each batch costs some ten switches of threads
+	boundFactor = 1.3                   // of base: what is met now and then is half as much again
+	boundSlack  = 50 * time.Microsecond // at least
+	baseRise    = 1.1                   // at most, in one look: one may have been at a bad moment
+	paceBatch   = time.Millisecond      // of work at once: a server answers nobody else meanwhile
+	leastBatch  = 16                    // … or so many keys: each batch costs some ten switches of threads
 )
 
 // bound is the p99 above which the mover makes way; 0: none.

@@ -64,7 +64,7 @@ func TestPaceFindsTheBound(t *testing.T) {
 	x := newPaced(grows)
 	between(t, "while learning", x.run(5*clientEvery), 499, 501)
 	between(t, "work a second", x.run(60*time.Second), 5000, 10_500)
-	if b := x.bound(); b < 1400*time.Microsecond || b > 1500*time.Microsecond {
+	if b := x.bound(); b < 1300*time.Microsecond || b > 1400*time.Microsecond {
 		t.Errorf("bound %v", b)
 	}
 	if r := x.reason(); r == "" {
