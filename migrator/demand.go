@@ -23,8 +23,9 @@ import (
 const demandPatience = 2 * time.Second
 
 // startDemands serves scripts for as long as the mover lives, or until stopDemands.
-func (m *mover) startDemands(ctx context.Context) {
-	ctx, m.stopServing = context.WithCancel(ctx)
+func (m *mover) startDemands() {
+	var ctx context.Context
+	ctx, m.stopServing = context.WithCancel(m.life)
 	m.serving = make(chan struct{})
 	m.wg.Go(func() {
 		defer close(m.serving)
@@ -45,7 +46,7 @@ func (m *mover) stopDemands() {
 // resumeDemands undoes stopDemands.
 func (m *mover) resumeDemands() {
 	m.whole.Listen()
-	m.startDemands(m.life)
+	m.startDemands()
 }
 
 func (m *mover) demands(ctx context.Context) {

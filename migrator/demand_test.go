@@ -30,7 +30,7 @@ func TestCancelDuringDemand(t *testing.T) {
 	}
 	<-f.ready
 	dst.Do(ctx, "CLIENT", "PAUSE", 300, "WRITE")
-	f.startDemands(f.life)
+	f.startDemands()
 	r := &runner{locks: f.locks, mover: f.mover, complete: true}
 	for _, s := range []int{slot, other} {
 		if st := f.whole.Enter(s, true, nobody{}); st != slotlock.Closed {
@@ -61,18 +61,17 @@ func TestDemandsAfterStop(t *testing.T) {
 	f.settled = func(context.Context, string) error { return nil }
 	f.src.Client().Set(ctx, "{q}1", "x", 0)
 	<-f.ready
-	f.dst.Client().Do(ctx, "CLIENT", "PAUSE", 300, "WRITE")
-	f.startDemands(f.life)
+	f.dst.Client().Do(ctx, "CLIENT", "PAUSE", 3000, "WRITE") // longer than stopGrace
+	f.startDemands()
 	if st := f.whole.Enter(slot, true, nobody{}); st != slotlock.Closed {
 		t.Fatalf("%v for a script, not waited for", st)
 	}
 	f.stopDemands()
-	if st := f.whole.Enter(slot, true, nobody{}); st == slotlock.Closed {
-		t.Fatal("a script waits for who has been stopped")
-	} else if st == slotlock.PerKey {
-		f.resumeDemands()
-		if st := f.whole.Enter(slot, true, nobody{}); st != slotlock.Closed {
-			t.Errorf("%v for a script after demands have been resumed", st)
-		}
+	if st := f.whole.Enter(slot, true, nobody{}); st != slotlock.PerKey {
+		t.Fatalf("%v for a script when nobody serves it", st)
+	}
+	f.resumeDemands()
+	if st := f.whole.Enter(slot, true, nobody{}); st != slotlock.Closed {
+		t.Errorf("%v for a script after demands have been resumed", st)
 	}
 }

@@ -29,7 +29,7 @@ const (
 // configured.
 const (
 	MaxP99Off  = -1 // clients are not looked at
-	MaxP99Auto = -2 // half as much again as clients wait without the job
+	MaxP99Auto = -2 // boundFactor of what clients wait without the job
 )
 
 // mostP99 is a job's MaxP99Ms as pace wants it.

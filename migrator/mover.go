@@ -98,7 +98,7 @@ func (m *mover) start() {
 	m.wg.Go(func() { m.probe(ctx, 0, m.source) })
 	m.wg.Go(func() { m.probe(ctx, 1, m.target) })
 	m.wg.Go(func() { m.steer(ctx) })
-	m.startDemands(ctx)
+	m.startDemands()
 }
 
 // close stops the resolver and waits for it, at most for one call's time-out.

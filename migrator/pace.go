@@ -67,7 +67,7 @@ const (
 	boundSlack  = 50 * time.Microsecond // at least
 	baseRise    = 1.1                   // at most, in one look: one may have been at a bad moment
 	paceBatch   = time.Millisecond      // of work at once: a server answers nobody else meanwhile
-	leastBatch  = 16                    // … or so many keys: each batch costs some ten switches of threads
+	leastBatch  = 16                    // … or so many keys: each batch costs some thirty switches of threads
 )
 
 // bound is the p99 above which the mover makes way; 0: none.

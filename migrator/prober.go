@@ -123,7 +123,7 @@ func (m *mover) awaitRoom(ctx context.Context, n int) error {
 		select {
 		case <-t.C:
 		case <-end.C:
-			return at(fromTarget, fmt.Errorf("INFO memory: %w", context.DeadlineExceeded))
+			return at(fromTarget, fmt.Errorf("no answer to INFO memory within %v, without which nothing is sent there: %w", m.cfg.CallTimeout, context.DeadlineExceeded))
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -51,28 +51,19 @@ func TestTimeoutsOfBlockingCommands(t *testing.T) {
 // TestNewestIDOnALostConnection: a client that waits for what is new in several streams is not
 // given what is old because the connection ended when it was asked what the newest is.
 func TestNewestIDOnALostConnection(t *testing.T) {
-	for _, transport := range []string{"gnet", ""} {
-		t.Run("transport "+transport, func(t *testing.T) {
-			server := testredis.StartT(t)
-			link, err := faultproxy.New(server.Addr, 1)
-			if err != nil {
-				t.Fatal(err)
+	onEachTransport(t, func(t *testing.T, s *Server, addr string, _ *testredis.Server, link *faultproxy.Proxy) {
+		long := []byte("{s}" + strings.Repeat("x", 40<<10)) // so that it is asked for at once
+		c := dialLine(t, addr)
+		c.send(string(resp.AppendRequest(nil, []byte("XADD"), long, []byte("1-1"), []byte("f"), []byte("old"))))
+		c.expect("$3", "1-1")
+		c.send("BLPOP {s}list 0.01\n") // leaves a connection
+		c.expect("*-1")
+		s.each(context.Background(), func(l *loop) {
+			link.Reset()
+			for client := range l.sessions {
+				client.data(resp.AppendRequest(nil, []byte("XREAD"), []byte("BLOCK"), []byte("0"), []byte("STREAMS"), long, []byte("{s}other"), []byte("$"), []byte("$")))
 			}
-			defer link.Close()
-			s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.Transport = 1, transport }, &testredis.Server{Addr: link.Addr})
-			long := []byte("{s}" + strings.Repeat("x", 40<<10)) // so that it is asked for at once
-			c := dialLine(t, addr)
-			c.send(string(resp.AppendRequest(nil, []byte("XADD"), long, []byte("1-1"), []byte("f"), []byte("old"))))
-			c.expect("$3", "1-1")
-			c.send("BLPOP {s}list 0.01\n") // leaves a connection
-			c.expect("*-1")
-			s.each(context.Background(), func(l *loop) {
-				link.Reset()
-				for client := range l.sessions {
-					client.data(resp.AppendRequest(nil, []byte("XREAD"), []byte("BLOCK"), []byte("0"), []byte("STREAMS"), long, []byte("{s}other"), []byte("$"), []byte("$")))
-				}
-			})
-			c.expect("-ERR connection to the server was lost (xread); the command may or may not have been executed")
 		})
-	}
+		c.expect("-ERR connection to the server was lost (xread); the command may or may not have been executed")
+	})
 }

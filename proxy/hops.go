@@ -10,8 +10,8 @@ import (
 )
 
 // hops measures what a client waits for that no loop can see: from its bytes' being there to
-// the loop's running, and from the loop's reply to the client's running. On a busy machine that
-// is as long as everything else. It is taken from a goroutine that has loops do nothing
+// the loop's running, and from the loop's reply to the client's running. On two busy cores that
+// was as long as everything else. It is taken from a goroutine that has loops do nothing
 // and waits for that, again and again, as long as somebody asks.
 type hops struct {
 	mu      sync.Mutex // protects all below

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"keyferry/internal/faultproxy"
 	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
@@ -20,6 +21,22 @@ import (
 func startProxy(t testing.TB, servers ...*testredis.Server) (*Server, string) {
 	t.Helper()
 	return startProxyWith(t, func(*Options) {}, servers...)
+}
+
+// onEachTransport runs f with a proxy of one loop whose server is behind a link that can be cut.
+func onEachTransport(t *testing.T, f func(t *testing.T, s *Server, addr string, server *testredis.Server, link *faultproxy.Proxy)) {
+	for _, transport := range []string{"gnet", ""} {
+		t.Run("transport "+transport, func(t *testing.T) {
+			server := testredis.StartT(t)
+			link, err := faultproxy.New(server.Addr, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer link.Close()
+			s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.Transport = 1, transport }, &testredis.Server{Addr: link.Addr})
+			f(t, s, addr, server, link)
+		})
+	}
 }
 
 // startProxyWith lets a test change the options.

@@ -24,39 +24,30 @@ func sha1Hex(body string) string {
 // TestScriptLoadedOnALostConnection: a server says that it does not have a script, and is gone
 // when that is to be mended.
 func TestScriptLoadedOnALostConnection(t *testing.T) {
-	for _, transport := range []string{"gnet", ""} {
-		t.Run("transport "+transport, func(t *testing.T) {
-			server := testredis.StartT(t)
-			link, err := faultproxy.New(server.Addr, 1)
-			if err != nil {
-				t.Fatal(err)
+	onEachTransport(t, func(t *testing.T, s *Server, addr string, server *testredis.Server, link *faultproxy.Proxy) {
+		ctx := context.Background()
+		body := "return 7 --" + strings.Repeat("x", 100<<10) // written at once, and not with the turn
+		run := fmt.Sprintf("EVALSHA %s 1 k\n", sha1Hex(body))
+		c := dialLine(t, addr)
+		c.send(string(resp.AppendRequest(nil, []byte("EVAL"), []byte(body), []byte("1"), []byte("k"))) + run)
+		c.expect(":7", ":7")
+		if err := server.Client().ScriptFlush(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+		link.Set(faultproxy.ToClient, faultproxy.Fault{Blackhole: true})
+		c.send(run)
+		awaitInFlight(s)
+		s.each(ctx, func(*loop) { // which so finds the reply and the end at once
+			link.CutAfter(faultproxy.ToClient, int64(len("-NOSCRIPT No matching script. Please use EVAL.\r\n")))
+			link.Set(faultproxy.ToClient, faultproxy.Fault{})
+			for link.Stats().Cut == 0 {
+				time.Sleep(time.Millisecond)
 			}
-			defer link.Close()
-			s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.Transport = 1, transport }, &testredis.Server{Addr: link.Addr})
-			ctx := context.Background()
-			body := "return 7 --" + strings.Repeat("x", 100<<10) // written at once, and not with the turn
-			run := fmt.Sprintf("EVALSHA %s 1 k\n", sha1Hex(body))
-			c := dialLine(t, addr)
-			c.send(string(resp.AppendRequest(nil, []byte("EVAL"), []byte(body), []byte("1"), []byte("k"))) + run)
-			c.expect(":7", ":7")
-			if err := server.Client().ScriptFlush(ctx).Err(); err != nil {
-				t.Fatal(err)
-			}
-			link.Set(faultproxy.ToClient, faultproxy.Fault{Blackhole: true})
-			c.send(run)
-			awaitInFlight(s)
-			s.each(ctx, func(*loop) { // which so finds the reply and the end at once
-				link.CutAfter(faultproxy.ToClient, int64(len("-NOSCRIPT No matching script. Please use EVAL.\r\n")))
-				link.Set(faultproxy.ToClient, faultproxy.Fault{})
-				for link.Stats().Cut == 0 {
-					time.Sleep(time.Millisecond)
-				}
-			})
-			c.expect("-ERR connection to the server was lost (evalsha); the command may or may not have been executed")
-			c.send(run)
-			c.expect(":7")
 		})
-	}
+		c.expect("-ERR connection to the server was lost (evalsha); the command may or may not have been executed")
+		c.send(run)
+		c.expect(":7")
+	})
 }
 
 // TestScriptsAfterFlush: a script that is known again after SCRIPT FLUSH is loaded again

@@ -67,27 +67,18 @@ func TestExecOfVeryManyWatchedKeys(t *testing.T) {
 // TestWatchingConnectionEndsAtExec: that shows when the transaction is written, which is at once,
 // since it is large.
 func TestWatchingConnectionEndsAtExec(t *testing.T) {
-	for _, transport := range []string{"gnet", ""} {
-		t.Run("transport "+transport, func(t *testing.T) {
-			server := testredis.StartT(t)
-			link, err := faultproxy.New(server.Addr, 1)
-			if err != nil {
-				t.Fatal(err)
+	onEachTransport(t, func(t *testing.T, s *Server, addr string, _ *testredis.Server, link *faultproxy.Proxy) {
+		c := dialLine(t, addr)
+		c.send("WATCH k\nMULTI\n" + string(resp.AppendRequest(nil, []byte("SET"), []byte("k"), make([]byte, 100<<10))))
+		c.expect("+OK", "+OK", "+QUEUED")
+		s.each(context.Background(), func(l *loop) {
+			link.Reset()
+			for client := range l.sessions {
+				client.data([]byte("EXEC\n"))
 			}
-			defer link.Close()
-			s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.Transport = 1, transport }, &testredis.Server{Addr: link.Addr})
-			c := dialLine(t, addr)
-			c.send("WATCH k\nMULTI\n" + string(resp.AppendRequest(nil, []byte("SET"), []byte("k"), make([]byte, 100<<10))))
-			c.expect("+OK", "+OK", "+QUEUED")
-			s.each(context.Background(), func(l *loop) {
-				link.Reset()
-				for client := range l.sessions {
-					client.data([]byte("EXEC\n"))
-				}
-			})
-			c.expect("-ERR connection to the server was lost (exec); the command may or may not have been executed")
-			c.send("PING\n")
-			c.expect("+PONG")
 		})
-	}
+		c.expect("-ERR connection to the server was lost (exec); the command may or may not have been executed")
+		c.send("PING\n")
+		c.expect("+PONG")
+	})
 }

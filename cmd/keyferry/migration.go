@@ -75,7 +75,7 @@ func (l *limitFlags) flags(c *cobra.Command) {
 	c.Flags().StringVar(&l.rate, "rate", "", "ceiling, keys per second (0: none)")
 	c.Flags().StringVar(&l.bytes, "bytes", "", "ceiling, bytes per second, as 20mb (0: none)")
 	c.Flags().StringVar(&l.parallel, "parallel", "", "workers (0: as configured)")
-	c.Flags().StringVar(&l.maxP99, "max-p99", "", "yield while the clients' p99 is above so many milliseconds; auto: half as much again as without the job; off: don't look")
+	c.Flags().StringVar(&l.maxP99, "max-p99", "", "yield while the clients' p99 is above so many milliseconds; auto: 1.3 times what it is without the job; off: don't look")
 }
 
 // args are the words of PROXY for the flags that were given.

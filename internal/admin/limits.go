@@ -67,7 +67,7 @@ func maxP99(text string) (*int, error) {
 	}
 	v, err := strconv.Atoi(text)
 	if err != nil || v < 0 || v > 60_000 {
-		return nil, fmt.Errorf("MAXP99 %q: want milliseconds up to 60000, auto (half as much again as without the job), off, or 0 (as configured)", text)
+		return nil, fmt.Errorf("MAXP99 %q: want milliseconds up to 60000, auto (1.3 times what it is without the job), off, or 0 (as configured)", text)
 	}
 	return &v, nil
 }

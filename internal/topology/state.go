@@ -137,7 +137,7 @@ type Job struct {
 	RateKeysPerS  float64 `json:"rate_keys_per_s,omitempty"`  // operator's ceiling; 0: none
 	RateBytesPerS float64 `json:"rate_bytes_per_s,omitempty"` // of DUMPs; 0: none
 	Parallel      int     `json:"parallel"`                   // mover workers
-	MaxP99Ms      int     `json:"max_p99_ms,omitempty"`       // the mover yields when clients wait longer; 0: as configured; -1: it does not look; -2: than half as much again as without it
+	MaxP99Ms      int     `json:"max_p99_ms,omitempty"`       // the mover yields when clients wait longer; 0: as configured; -1: it does not look; -2: than 1.3 times what they do without it
 
 	Durability  string  `json:"durability,omitempty"`   // before the source gives a key up: none, replica, aof; "": as the target can
 	VerifyShare float64 `json:"verify_share,omitempty"` // of the keys that are compared before the source gives them up

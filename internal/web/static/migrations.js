@@ -86,7 +86,7 @@ class Card {
       const input = h("input", { inputmode: "numeric", value: j.rate_keys_per_s || "", placeholder: "no limit", "aria-label": "Keys per second" });
       const p99 = h("input", { value: j.max_p99_ms > 0 ? j.max_p99_ms : { "-1": "off", "-2": "auto" }[j.max_p99_ms] || "", placeholder: "as configured", "aria-label": "Clients' p99 in milliseconds, auto or off" });
       if (!await ask("Limit " + j.id, "Set", [h("p", {}, "At most so many keys per second; empty for no limit."), input,
-        h("p", {}, "Make way while the clients' p99 is above so many milliseconds; auto: above half as much again as without the job; off: never."), p99])) return;
+        h("p", {}, "Make way while the clients' p99 is above so many milliseconds; auto: above 1.3 times what it is without the job; off: never."), p99])) return;
       act(e.target, "Limit of " + j.id, "MIGRATION", "LIMIT", j.id, "RATE", input.value.trim() || "0", "MAXP99", p99.value.trim() || "0");
     } }, "Limit");
   }
