@@ -20,27 +20,35 @@ const (
 var errNoPort = errors.New("testredis: no free TCP port found on 127.0.0.1")
 
 var ports = struct {
-	sync.Mutex // guards taken
-	taken      map[int]bool
-}{taken: map[int]bool{}}
+	sync.Mutex // guards held
+	held       map[int]net.PacketConn
+}{held: map[int]net.PacketConn{}}
 
-// FreePort returns a TCP port of 127.0.0.1 on which nobody listens at the
-// moment. It never returns the same port twice within one process; another
-// process may still take it before the caller does.
+// FreePort returns a TCP port of 127.0.0.1 on which nobody listens. It never returns the same
+// port twice within one process, nor one that another process has been given that still runs:
+// the UDP port of the same number, which nothing here has a use for, is held for as long as
+// this process lives and says so. A server may thus take its time to listen, and may be
+// restarted later on the port that it had, also when many tests run at once.
 func FreePort() (int, error) {
 	ports.Lock()
 	defer ports.Unlock()
 	const tries = 10 * (portMax - portMin)
 	for range tries {
 		port := portMin + rand.IntN(portMax-portMin)
-		if ports.taken[port] {
+		if ports.held[port] != nil {
 			continue
 		}
-		ports.taken[port] = true
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		claim, err := net.ListenPacket("udp", addr)
 		if err != nil {
 			continue
 		}
+		listener, err := net.Listen("tcp", addr)
+		if err != nil {
+			_ = claim.Close()
+			continue
+		}
+		ports.held[port] = claim
 		if err := listener.Close(); err != nil {
 			return 0, fmt.Errorf("testredis: free port %d: %w", port, err)
 		}

@@ -20,9 +20,12 @@ import (
 )
 
 const (
-	startBound = 20 * time.Second // until a fresh server answers; loading an AOF included
-	stopBound  = 5 * time.Second  // between SIGTERM and SIGKILL
-	portTries  = 5                // other processes look for free ports too
+	startBound = time.Minute     // until a fresh server answers; loading an AOF included
+	stopBound  = 5 * time.Second // between SIGTERM and SIGKILL
+	// clientBound is how long a client waits for a connection, and for each reply: no expectation
+	// of speed, on a machine that runs much else at once.
+	clientBound = 30 * time.Second
+	portTries   = 5 // other processes look for free ports too
 )
 
 var (
@@ -189,7 +192,7 @@ func (s *Server) awaitReady(child *Child) error {
 // listening tells whether anyone accepts connections at addr. go-redis writes a
 // line to stderr for every refused one, so it is asked only after this.
 func listening(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	conn, err := net.DialTimeout("tcp", addr, clientBound)
 	if err != nil {
 		return err
 	}
@@ -288,9 +291,9 @@ func NewClient(addr, password string, db int) *redis.Client {
 		DisableIdentity:       true,
 		MaxRetries:            -1,
 		DialerRetries:         1,
-		DialTimeout:           time.Second,
-		ReadTimeout:           5 * time.Second,
-		WriteTimeout:          5 * time.Second,
+		DialTimeout:           clientBound,
+		ReadTimeout:           clientBound,
+		WriteTimeout:          clientBound,
 		ContextTimeoutEnabled: true,
 		MaintNotificationsConfig: &maintnotifications.Config{
 			Mode: maintnotifications.ModeDisabled,
