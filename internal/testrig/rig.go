@@ -142,7 +142,7 @@ func (r *Rig) Start(failpoints string) {
 			r.T.Logf("gateway log:\n%s", Tail(log.String(), 6000))
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), awaitBound)
 	defer cancel()
 	if err := bench.AwaitPort(ctx, r.Admin); err != nil {
 		r.T.Fatalf("gateway: %v\n%s", err, log)
