@@ -42,7 +42,7 @@ func (w *wire) expect(send, want string) {
 			w.t.Fatal(err)
 		}
 	}
-	_ = w.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = w.c.SetReadDeadline(time.Now().Add(time.Minute))
 	got := make([]byte, len(want))
 	for n := 0; n < len(got); {
 		m, err := w.r.Read(got[n:])
@@ -360,8 +360,8 @@ func TestSortByPatterns(t *testing.T) {
 		}
 		return nil
 	}
-	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
-	r.awaitMoved(500)
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "200")
+	r.awaitMoved(200)
 	for n := range lists / 2 {
 		if err := sorted(n); err != nil {
 			t.Fatal(err)
