@@ -118,7 +118,41 @@ func TestTracking(t *testing.T) {
 	w.expect("EXEC", "*1\r\n$1\r\n1\r\n")
 	r.restartServer(1)
 	w.expect("", allInvalid)
-	w.expect("CLIENT TRACKING ON REDIRECT 1 BCAST", "-ERR REDIRECT is not supported through the gateway")
+	if got := w.replyBehindNews("CLIENT TRACKING ON REDIRECT 1 BCAST"); !strings.HasPrefix(got, "-ERR REDIRECT is not supported through the gateway") {
+		t.Errorf("REDIRECT: %q", got)
+	}
+}
+
+// replyBehindNews sends a command and gives the first line that is not of an invalidation: a
+// server that starts may be asked before it has loaded its file, and tells of what that writes.
+func (w *wire) replyBehindNews(send string) string {
+	w.t.Helper()
+	if _, err := w.c.Write([]byte(send + "\r\n")); err != nil {
+		w.t.Fatal(err)
+	}
+	line := func() string {
+		w.t.Helper()
+		_ = w.c.SetReadDeadline(time.Now().Add(time.Minute))
+		s, err := w.r.ReadString('\n')
+		if err != nil {
+			w.t.Fatalf("%s: %q, %v", send, s, err)
+		}
+		return strings.TrimSuffix(s, "\r\n")
+	}
+	for {
+		first := line()
+		if first != ">2" {
+			return first
+		}
+		w.expect("", "$10\r\ninvalidate\r\n")
+		n := 0
+		if _, err := fmt.Sscanf(line(), "*%d", &n); err != nil {
+			continue // null: of all
+		}
+		for range 2 * n {
+			line()
+		}
+	}
 }
 
 // TestScripts: loaded once, run everywhere: on every group, on one that was added later,
