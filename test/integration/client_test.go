@@ -177,8 +177,10 @@ func TestOpaqueBytes(t *testing.T) {
 	c.HSet(ctx, "hash", "f", "v")
 	c.Expire(ctx, "hash", 40*time.Minute)
 	before := c.PExpireTime(ctx, "expires").Val()
+	moving := time.Now()
 	r.proxy("MIGRATE", "0-16383", "TO", "g2")
 	r.awaitDone()
+	moved := time.Since(moving)
 	for k, v := range values {
 		got, err := c.Get(ctx, k).Bytes()
 		if err != nil || !bytes.Equal(got, v) {
@@ -188,9 +190,10 @@ func TestOpaqueBytes(t *testing.T) {
 			t.Errorf("%q has a TTL of %v", k, ttl)
 		}
 	}
-	// One round trip on a busy machine.
-	if after := c.PExpireTime(ctx, "expires").Val(); after < before-250*time.Millisecond || after > before+250*time.Millisecond {
-		t.Errorf("expiry moved from %v to %v", before, after)
+	// What is left is told in milliseconds, and its way from server to server, which nobody
+	// knows, is a part of the move: a key lives longer by that at most.
+	if after := c.PExpireTime(ctx, "expires").Val(); after < before-10*time.Millisecond || after > before+moved {
+		t.Errorf("expiry moved from %v to %v in a move of %v", before, after, moved)
 	}
 	if ttl := c.TTL(ctx, "hash").Val(); ttl < 39*time.Minute || ttl > 40*time.Minute {
 		t.Errorf("hash: TTL %v", ttl)
