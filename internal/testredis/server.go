@@ -199,7 +199,7 @@ func (s *Server) awaitReady(child *Child) error {
 // listening tells whether anyone accepts connections at addr. go-redis writes a
 // line to stderr for every refused one, so it is asked only after this.
 func listening(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,10 @@ func TestLesson(t *testing.T) {
 		{"S3.3", crossingJobs},
 		{"S3.4", anyBytes},
 		{"S4.1", timeSlices},
+		{"S4.1/small", smallSlices},
+		{"S4.1/long rest", longRest},
+		{"S4.1/revert", slicesBack},
+		{"S4.1/operator", pausesByOperator},
 		{"S4.2", checkpoints},
 		{"S4.3", scanCutShort},
 		{"S5.1", everyPreparationReplyLost},
@@ -126,6 +130,13 @@ func all(name string) func([][]byte) bool {
 // allThere demands that every filled key has its value, and every key its one place.
 func (r *rig) allThere(n, size int) {
 	r.T.Helper()
+	r.allRead(n, size)
+	r.PlacesRight()
+}
+
+// allRead demands that every filled key has its value.
+func (r *rig) allRead(n, size int) {
+	r.T.Helper()
 	p := r.Client().Pipeline()
 	for i := range n {
 		p.Get(context.Background(), fill(i))
@@ -139,7 +150,6 @@ func (r *rig) allThere(n, size int) {
 			r.T.Errorf("%s is %.20q", fill(i), got)
 		}
 	}
-	r.PlacesRight()
 }
 
 func (r *rig) heal(i int) {

@@ -6,47 +6,7 @@ import (
 	"testing"
 
 	"keyferry/internal/faultproxy"
-	"keyferry/internal/topology"
 )
-
-// timeSlices: S4.1. A job that may only run a short while at a time comes to its end, and
-// the planned end of a slice is never an error. The slices are in its history.
-func timeSlices(t *testing.T) {
-	const n, size = 2000, 10
-	r := newRig(t, 2, "migration.batch-max-keys=8", "migration.checkpoint-every=20ms", "migration.scan-count=50")
-	r.fill(n, size)
-	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "400").(string) // 5 s, for slices of 0.25 s
-	slices := 0
-	for !r.Job().Phase.Ended() {
-		before := r.Job().KeysMoved
-		r.Await("progress within the slice", func() bool { j := r.Job(); return j.KeysMoved >= before+n/20 || j.Phase.Ended() })
-		if _, err := r.ProxyErr("MIGRATION", "PAUSE", id); err != nil {
-			continue // it has just ended
-		}
-		slices++
-		if j := r.Job(); j.Phase != topology.Paused || j.Reason != "operator" {
-			t.Fatalf("after PAUSE: %s, %s", j.Phase, j.Reason)
-		}
-		r.Proxy("MIGRATION", "RESUME", id)
-	}
-	j := r.Job()
-	paused := 0
-	for _, e := range r.History(id) {
-		if e.To == topology.Paused {
-			paused++
-		}
-		if e.Error != nil || e.To == topology.Backoff || e.To == topology.Failed {
-			t.Errorf("the end of a slice was an error: %+v", e)
-		}
-	}
-	if j.Phase != topology.Done || j.FirstError != nil || j.LastError != nil || j.Attempt != 0 {
-		t.Errorf("in the end %s, attempt %d, errors %v, %v", j.Phase, j.Attempt, j.FirstError, j.LastError)
-	}
-	if slices < 3 || paused != slices {
-		t.Errorf("%d slices, %d in the history", slices, paused)
-	}
-	r.allThere(n, size)
-}
 
 // scans notes the cursors of the SCANs that go over a link.
 type scans struct {
