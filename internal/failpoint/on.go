@@ -16,9 +16,9 @@ type point struct {
 	kill  bool
 	on    bool
 	sleep time.Duration
-	until string // a file: waits until it exists
-	at    int // acts when reached for this time, counted from 1
-	fails int // so many times it fails
+	until string // the file that ends the wait
+	at    int    // acts when reached for this time, counted from 1
+	fails int    // so many times it fails
 	hits  int
 }
 
@@ -41,7 +41,7 @@ func parse(env string) map[string]*point {
 		}
 		if d, ok := strings.CutPrefix(act, "sleep:"); ok {
 			p.sleep, _ = time.ParseDuration(d)
-		} else if file, ok := strings.CutPrefix(act, "until:"); ok {
+		} else if file, ok := strings.CutPrefix(act, "hold:"); ok {
 			p.until = file
 		} else if n, ok := strings.CutPrefix(act, "fail:"); ok {
 			p.fails, _ = strconv.Atoi(n)

@@ -51,7 +51,7 @@ type gate struct {
 func newGate(t *testing.T) gate { return gate{t, filepath.Join(t.TempDir(), "open")} }
 
 // at is the failpoint at that place.
-func (g gate) at(point string) string { return point + "=until:" + g.file }
+func (g gate) at(point string) string { return point + "=hold:" + g.file }
 
 func (g gate) open() {
 	g.t.Helper()
