@@ -69,6 +69,9 @@ func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topo
 		}
 		links[g.ID] = l
 	}
+	if err := ownServers(st.Groups, links); err != nil {
+		return nil, err
+	}
 	var out []Orphans
 	for _, g := range st.Groups {
 		if len(groups) > 0 && !slices.Contains(groups, g.ID) {
@@ -81,6 +84,20 @@ func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topo
 		out = append(out, s.found)
 	}
 	return out, nil
+}
+
+// ownServers refuses groups that lead to one server by different addresses: every key there
+// would seem to be in the wrong group, with a twin in the right one that is the key itself.
+func ownServers(groups []topology.Group, links map[string]*link) error {
+	first := make(map[string]topology.Group)
+	for _, g := range groups {
+		id := links[g.ID].info.runID
+		if o, taken := first[id]; taken && id != "" {
+			return fmt.Errorf("groups %s (%s) and %s (%s) are the same server: nothing there is in the wrong place", o.ID, o.Addr, g.ID, g.Addr)
+		}
+		first[id] = g
+	}
+	return nil
 }
 
 // orphanSearch goes through one group.
