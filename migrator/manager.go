@@ -23,9 +23,10 @@ type Config struct {
 	Parallel        int                                             // workers of a pass, unless the job says otherwise
 	GroupParallel   int                                             // … of all jobs together at one group; 0: no bound
 	BatchMaxKeys    int
-	LockHoldTarget  time.Duration // batches are sized so that a lock is held about this long
-	MoverPatience   time.Duration // how long newcomers wait behind the mover's wish for a key in use
-	MaxP99Auto      bool          // jobs make way for clients that wait longer than before, unless they say otherwise
+	LockHoldTarget  time.Duration  // batches are sized so that a lock is held about this long
+	MoverPatience   time.Duration  // how long newcomers wait behind the mover's wish for a key in use
+	MaxP99Auto      bool           // jobs make way for clients that wait longer than before, unless they say otherwise
+	Slice           topology.Slice // of jobs that say nothing else when they begin
 	BigKeyBytes     int64
 	MemoryLimit     int64 // bytes of keys in flight, per job
 	ScanCount       int64
@@ -233,7 +234,7 @@ func (m *Manager) startRunners(ctx context.Context, st topology.State) {
 			continue
 		}
 		r := &runner{m: m, job: j, locks: m.locks[j.ID], complete: !m.old[j.ID], recovered: m.old[j.ID],
-			cmds: make(chan command), done: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
+			cmds: make(chan command), relimited: make(chan struct{}, 1), done: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
 		r.progressMs.Store(time.Now().UnixMilli())
 		m.runners[j.ID] = r
 		m.wg.Go(func() { r.run(ctx) })

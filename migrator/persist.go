@@ -35,13 +35,37 @@ func (r *runner) step(ctx context.Context, ev Event) error {
 	if next.Phase != r.job.Phase {
 		r.logPhase(next, ev)
 	}
-	if ev.Kind != Failure && ev.Kind != Due {
-		r.progressMs.Store(ev.AtMs)
+	r.noteProgress(ev)
+	if ev.Kind != SliceEnd && ev.Kind != SliceBegin {
+		r.proof = proof{} // something may appear at the source from here on
+	}
+	if ev.Kind != PassEnd && r.mover != nil {
+		r.mover.slice.anew()
 	}
 	from := r.job.Phase
 	r.setJob(next)
-	r.m.record(ctx, jobEvent(from, next, ev))
+	e := jobEvent(from, next, ev)
+	if ev.Kind == SliceEnd || ev.Kind == SliceBegin {
+		e.Reason = fmt.Sprintf("slice %d", next.Slices)
+		if !toldSlice(next.Slices) {
+			r.m.announce(e)
+			return nil
+		}
+	}
+	r.m.record(ctx, e)
 	return nil
+}
+
+// noteProgress is for the watchdog.
+func (r *runner) noteProgress(ev Event) {
+	switch ev.Kind {
+	case Failure, Due, SliceEnd:
+	case SliceBegin:
+		last := max(r.progressMs.Load(), r.mover.stats.lastProgress.Load())
+		r.progressMs.Store(progressAfterRest(r.job, last, ev.AtMs))
+	default:
+		r.progressMs.Store(ev.AtMs)
+	}
 }
 
 // storing notes that the store is at work, for the watchdog; done when it no longer is.
@@ -118,6 +142,10 @@ func (r *runner) logPhase(next topology.Job, ev Event) {
 			f = append(f, zap.String("first_origin", ev.First.Origin), zap.String("first_error", ev.First.Text))
 		}
 		r.m.log.Warn("job phase", f...)
+		return
+	}
+	if ev.Kind == SliceEnd || ev.Kind == SliceBegin { // as planned, and often
+		r.m.log.Debug("job phase", f...)
 		return
 	}
 	r.m.log.Info("job phase", f...)

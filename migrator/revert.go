@@ -211,6 +211,9 @@ func (r *runner) home(ctx context.Context) (*Event, error) {
 		if err != nil {
 			return nil, err
 		}
+		if ev.Kind == SliceEnd {
+			return ev, nil
+		}
 		if ev.Found == 0 {
 			break
 		}

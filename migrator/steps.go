@@ -264,10 +264,6 @@ func (w *worker) hearSource(ctx context.Context) error {
 	if big && w.src != nil {
 		w.src.giveAway() // big values are kept for longer than until the next exchange
 	}
-	readAt := time.Now()
-	for _, mv := range w.reads {
-		mv.readAt = readAt
-	}
 	hit(w.reads, "move.read.after")
 	if err := w.distrust(ctx, back); err != nil {
 		return err
@@ -328,6 +324,9 @@ func (w *worker) hearRead(mv *keyMove) (Outcome, error) {
 	ttl, ttlErr := w.src.integer()
 	if ttlErr != nil && !refused(ttlErr) {
 		return Unknown, ttlErr
+	}
+	if ttl >= 0 {
+		mv.readAt = time.Now() // here: the values that follow may take long to come
 	}
 	dump, err := w.src.answer()
 	switch {

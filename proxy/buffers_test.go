@@ -25,7 +25,7 @@ func TestInputInPieces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = nc.SetDeadline(time.Now().Add(time.Minute))
+		_ = nc.SetDeadline(time.Now().Add(5 * hangBound))
 		var in, want []byte
 		for i := range 600 {
 			value := bytes.Repeat([]byte{byte('a' + i%26)}, someSize(rng))

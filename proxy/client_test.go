@@ -42,7 +42,7 @@ func (c *lineClient) send(text string) {
 // line is the next line, without its end.
 func (c *lineClient) line() string {
 	c.t.Helper()
-	_ = c.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.c.SetReadDeadline(time.Now().Add(hangBound))
 	s, err := c.r.ReadString('\n')
 	if err != nil {
 		c.t.Fatalf("read: %q %v", s, err)
@@ -62,7 +62,7 @@ func (c *lineClient) expect(lines ...string) {
 // closed waits for the other side's end.
 func (c *lineClient) closed() {
 	c.t.Helper()
-	_ = c.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.c.SetReadDeadline(time.Now().Add(hangBound))
 	if b, err := c.r.ReadByte(); err == nil {
 		c.t.Errorf("more to read: %q", b)
 	}
@@ -105,7 +105,7 @@ func TestClientReply(t *testing.T) {
 		c := dialLine(t, to)
 		c.send(script)
 		var all strings.Builder
-		_ = c.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = c.c.SetReadDeadline(time.Now().Add(hangBound))
 		for {
 			line, err := c.r.ReadString('\n')
 			all.WriteString(line)
@@ -214,8 +214,8 @@ func TestClientPause(t *testing.T) {
 		}
 	}
 	// ALL holds up reads as well, and ends by itself; a shorter one does not make it end sooner.
-	boss.send("CLIENT PAUSE 300\nCLIENT PAUSE 1 WRITE\nGET n\n")
 	start := time.Now()
+	boss.send("CLIENT PAUSE 300\nCLIENT PAUSE 1 WRITE\nGET n\n")
 	boss.expect("+OK", "+OK", "$1", "4")
 	if d := time.Since(start); d < 250*time.Millisecond {
 		t.Errorf("paused for %v", d)

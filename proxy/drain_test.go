@@ -62,7 +62,7 @@ func TestBlockedElsewhereHoldsUpNoJob(t *testing.T) {
 	}
 	select {
 	case <-drained:
-	case <-time.After(20 * time.Second):
+	case <-time.After(hangBound):
 		t.Fatal("the job waits for a client that blocks on a slot that does not move")
 	}
 	c := testredis.NewClient(addr, "", 0)

@@ -45,7 +45,7 @@ func TestLargeValuesToABusyServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer nc.Close()
-		_ = nc.SetDeadline(time.Now().Add(time.Minute))
+		_ = nc.SetDeadline(time.Now().Add(5 * hangBound))
 		conns = append(conns, nc)
 	}
 	for round := range rounds {
@@ -66,7 +66,7 @@ func TestLargeValuesToABusyServer(t *testing.T) {
 			wg.Go(func() { _, _ = nc.Write(frame) })
 		}
 		wg.Wait()
-		for end := time.Now().Add(20 * time.Second); pendingToServers(ctx, s) < 4<<20; {
+		for end := time.Now().Add(hangBound); pendingToServers(ctx, s) < 4<<20; {
 			if time.Now().After(end) {
 				t.Fatalf("only %d bytes wait for the server", pendingToServers(ctx, s))
 			}
@@ -128,7 +128,7 @@ func TestLentMemoryComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	_ = nc.SetDeadline(time.Now().Add(5 * hangBound))
 	ctx := t.Context()
 	connectToServer(t, addr)
 	spares := func() (n int) {
@@ -145,7 +145,7 @@ func TestLentMemoryComesBack(t *testing.T) {
 		frame = resp.AppendRequest(frame, []byte("SET"), []byte("k"+strconv.Itoa(i)), someValue(1, 1_000_000))
 	}
 	go func() { _, _ = nc.Write(frame) }()
-	for end := time.Now().Add(20 * time.Second); pendingToServers(ctx, s) < 2<<20; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(hangBound); pendingToServers(ctx, s) < 2<<20; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("only %d bytes wait for the server", pendingToServers(ctx, s))
 		}
@@ -163,7 +163,7 @@ func TestLentMemoryComesBack(t *testing.T) {
 	if err := server.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); spares() < before+1<<20; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(hangBound); spares() < before+1<<20; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d bytes of spare buffers before and %d after", before, spares())
 		}
@@ -199,7 +199,7 @@ func TestDeclaredLengthTakesNoMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		have, room := 0, 0
-		for end := time.Now().Add(20 * time.Second); have < sent+len(head); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(hangBound); have < sent+len(head); time.Sleep(time.Millisecond) {
 			for _, l := range s.allLoops() {
 				_ = l.call(t.Context(), func() {
 					for x := range l.sessions {

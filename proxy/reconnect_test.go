@@ -154,7 +154,7 @@ func fencedBy(t *testing.T, s *Server, p *upstream.Pipe, g topology.Group) {
 	if _, err := s.Apply(ctx, table); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); !drained(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(hangBound); !drained(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it is still asked")
 		}

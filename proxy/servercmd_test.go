@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
 	"keyferry/internal/upstream"
@@ -69,8 +67,7 @@ func TestACLLog(t *testing.T) {
 	srv := testredis.StartT(t)
 	_, addr := startProxy(t, srv)
 	read := func(at string) string {
-		c := redis.NewClient(&redis.Options{Addr: at, PoolSize: 1, DisableIdentity: true, Protocol: 2})
-		defer c.Close()
+		c := dialOne(t, at, 2)
 		if _, err := do(c, "CONFIG", "SET", "requirepass", "p"); err != nil {
 			t.Fatal(err)
 		}
@@ -194,7 +191,7 @@ func TestMonitorOfEveryLoop(t *testing.T) {
 	for _, x := range monitors {
 		_ = x.c.Close()
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(hangBound); ; time.Sleep(time.Millisecond) {
 		left := 0
 		s.each(context.Background(), func(l *loop) { left += len(l.monitorsAt) + len(l.monitors) })
 		if left == 0 {
@@ -218,7 +215,7 @@ func TestMonitorThatDoesNotRead(t *testing.T) {
 	m.send("MONITOR\n")
 	m.expect("+OK")
 	big := strings.Repeat("x", 10<<10)
-	for deadline := time.Now().Add(60 * time.Second); s.Stats().LimitCloses == 0; {
+	for deadline := time.Now().Add(hangBound); s.Stats().LimitCloses == 0; {
 		for range 100 {
 			if err := c.Set(context.Background(), "k", big, 0).Err(); err != nil {
 				t.Fatal(err)

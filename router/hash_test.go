@@ -6,65 +6,30 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tidwall/redcon"
+
+	"keyferry/internal/testredis"
 )
 
-func freePort(t *testing.T) string {
+// clusterRedis connects to a real redis-server in cluster mode.
+func clusterRedis(t *testing.T) net.Conn {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	bus, err := testredis.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-}
-
-// clusterRedis connects to a real redis-server in cluster mode. Another process
-// may take a port between our finding it free and the server's binding it, so
-// it tries a few.
-func clusterRedis(t *testing.T) net.Conn {
-	t.Helper()
-	var log bytes.Buffer
-	for range 5 {
-		port := freePort(t)
-		cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--save", "",
-			"--cluster-enabled", "yes", "--cluster-port", freePort(t))
-		cmd.Stdout, cmd.Stderr = &log, &log
-		if err := cmd.Start(); err != nil {
-			t.Fatalf("redis-server is needed for this test: %v", err)
-		}
-		exited := make(chan struct{})
-		go func() {
-			_ = cmd.Wait()
-			close(exited)
-		}()
-		t.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			<-exited
-		})
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			select {
-			case <-exited:
-				end = time.Time{}
-				continue
-			default:
-			}
-			if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
-				t.Cleanup(func() { _ = c.Close() })
-				return c
-			}
-		}
-		_ = cmd.Process.Kill()
-		<-exited // before its log is read
+	server := testredis.StartT(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus))
+	c, err := net.Dial("tcp", server.Addr)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("redis-server does not start:\n%s", log.String())
-	return nil
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 func randomKey(r *rand.Rand) []byte {
@@ -94,7 +59,7 @@ func TestRedisSlotIsClusterKeyslot(t *testing.T) {
 		keys = append(keys, randomKey(r))
 	}
 	c := clusterRedis(t)
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	go func() {
 		var out []byte
 		for _, k := range keys {

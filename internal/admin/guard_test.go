@@ -26,7 +26,7 @@ func startAdmin(t *testing.T) *Server {
 // say sends bytes and gives what is answered until the end, or n lines.
 func say(t *testing.T, c net.Conn, text string, n int) string {
 	t.Helper()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	go func() { _, _ = io.WriteString(c, text) }()
 	r, out := bufio.NewReader(c), ""
 	for range n {

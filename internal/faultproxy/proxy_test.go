@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,7 +81,7 @@ func say(t *testing.T, nc net.Conn, text string) {
 
 func hear(t *testing.T, nc net.Conn, text string) {
 	t.Helper()
-	_ = nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = nc.SetReadDeadline(time.Now().Add(time.Minute))
 	got := make([]byte, len(text))
 	if _, err := io.ReadFull(nc, got); err != nil || string(got) != text {
 		t.Fatalf("heard %q, %v; want %q", got, err, text)
@@ -144,17 +145,18 @@ func TestReset(t *testing.T) {
 // TestDelayIsOfLatency: many chunks that are late together are not late one by one.
 func TestDelayIsOfLatency(t *testing.T) {
 	p := start(t, echo(t))
-	p.SetBoth(Fault{Delay: 40 * time.Millisecond, Jitter: 20 * time.Millisecond})
+	const delay, lines = 200 * time.Millisecond, 100
+	p.SetBoth(Fault{Delay: delay, Jitter: delay / 2})
 	nc := connect(t, p)
 	begun := time.Now()
 	var want strings.Builder
-	for i := range 100 {
+	for i := range lines {
 		line := fmt.Sprintf("%d,", i)
 		say(t, nc, line)
 		want.WriteString(line)
 	}
 	hear(t, nc, want.String())
-	if took := time.Since(begun); took < 80*time.Millisecond || took > 100*40*time.Millisecond {
+	if took := time.Since(begun); took < 2*delay || took > lines*delay {
 		t.Errorf("took %v", took)
 	}
 }
@@ -170,13 +172,18 @@ func TestThrottle(t *testing.T) {
 	if took := time.Since(begun); took < 200*time.Millisecond {
 		t.Errorf("30 kB at 100 kB/s took %v", took)
 	}
+	begun = time.Now()
 	p.Set(ToClient, Fault{BytesPerS: 1})
 	say(t, nc, text)
 	hear(t, nc, "x")
-	silent(t, nc)
+	_ = nc.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	more, err := io.ReadFull(nc, make([]byte, len(text)))
+	if took := time.Since(begun); !errors.Is(err, os.ErrDeadlineExceeded) || more > int(took/time.Second) {
+		t.Errorf("%d bytes in %v, %v", 1+more, took, err)
+	}
 	p.Set(ToClient, Fault{}) // a change is felt by what is under way
-	_ = nc.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if n, err := io.CopyN(io.Discard, nc, int64(len(text)-1)); err != nil {
+	_ = nc.SetReadDeadline(time.Now().Add(time.Minute))
+	if n, err := io.CopyN(io.Discard, nc, int64(len(text)-1-more)); err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
@@ -197,13 +204,11 @@ func TestHalfClose(t *testing.T) {
 
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for range 1000 {
-		if cond() {
-			return
+	for end := time.Now().Add(time.Minute); !cond(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("waited in vain for %s", what)
 }
 
 func TestRefuse(t *testing.T) {

@@ -39,7 +39,7 @@ func newOracle(t testing.TB) *oracle {
 
 func (o *oracle) do(t fatalf, args ...string) any {
 	t.Helper()
-	_ = o.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = o.conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := o.conn.Write(AppendRequest(nil, argv(args)...)); err != nil {
 		t.Fatalf("%q: %v", args, err)
 	}

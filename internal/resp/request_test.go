@@ -42,7 +42,7 @@ func redisAt(t testing.TB, args ...string) (socket string) {
 		_ = cmd.Wait()
 		_ = os.RemoveAll(dir)
 	})
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("unix", socket); err == nil {
 			_ = c.Close()
 			return socket
@@ -80,7 +80,7 @@ func exchange(t fatalf, socket string, input []byte, written func(*net.UnixConn)
 		t.Fatalf("dial: %v", err)
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	wrote := make(chan struct{})
 	go func() {
 		defer close(wrote)

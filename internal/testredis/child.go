@@ -56,6 +56,16 @@ func (c *Child) PID() int { return c.process.Pid }
 // Done is closed when the process has ended and been reaped.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
+// ended reports whether Done is closed.
+func (c *Child) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Signal sends sig. A process that has already ended is no error.
 func (c *Child) Signal(sig syscall.Signal) error {
 	err := c.process.Signal(sig)

@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	startBound = 20 * time.Second // until a fresh server answers; loading an AOF included
-	stopBound  = 5 * time.Second  // between SIGTERM and SIGKILL
-	portTries  = 5                // other processes look for free ports too
+	startBound = time.Minute     // until a fresh server answers; loading an AOF included
+	stopBound  = 5 * time.Second // between SIGTERM and SIGKILL
+	portTries  = 5               // other processes look for free ports too
 )
 
 var (
@@ -164,6 +164,13 @@ func (s *Server) awaitReady(child *Child) error {
 	defer cancel()
 	client := NewClient(s.Addr, s.Password, 0)
 	defer client.Close()
+	go func() { // whoever else listens there may be silent
+		select {
+		case <-child.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	ready := "process_id:" + strconv.Itoa(child.PID()) + "\r\n"
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -180,6 +187,9 @@ func (s *Server) awaitReady(child *Child) error {
 		case <-child.Done():
 			return errEnded
 		case <-ctx.Done():
+			if child.ended() {
+				return errEnded
+			}
 			return fmt.Errorf("testredis: %s did not answer within %v (%v)", s.Addr, startBound, err)
 		case <-tick.C:
 		}
@@ -189,7 +199,7 @@ func (s *Server) awaitReady(child *Child) error {
 // listening tells whether anyone accepts connections at addr. go-redis writes a
 // line to stderr for every refused one, so it is asked only after this.
 func listening(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
 	if err != nil {
 		return err
 	}
@@ -278,7 +288,7 @@ func (s *Server) ClientDB(db int) *redis.Client {
 
 // NewClient makes a client of any address, which the caller closes. It sends what
 // it is told and nothing else: no HELLO 3, no CLIENT SETINFO, no retries that would
-// hide an error from a test.
+// hide an error from a test. Its time-outs end a hang; they are no expectation of speed.
 func NewClient(addr, password string, db int) *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr:                  addr,
@@ -288,9 +298,9 @@ func NewClient(addr, password string, db int) *redis.Client {
 		DisableIdentity:       true,
 		MaxRetries:            -1,
 		DialerRetries:         1,
-		DialTimeout:           time.Second,
-		ReadTimeout:           5 * time.Second,
-		WriteTimeout:          5 * time.Second,
+		DialTimeout:           10 * time.Second,
+		ReadTimeout:           30 * time.Second,
+		WriteTimeout:          30 * time.Second,
 		ContextTimeoutEnabled: true,
 		MaintNotificationsConfig: &maintnotifications.Config{
 			Mode: maintnotifications.ModeDisabled,

@@ -169,7 +169,7 @@ func (r *Rig) KeepMoving() (stop func() int) {
 func (r *Rig) moveUntil(ctx context.Context, rounds *int) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for ctx.Err() == nil {
+	for *rounds == 0 || ctx.Err() == nil { // one at least, also when who asked is done first
 		to := fmt.Sprintf("g%d", 2-*rounds%2)
 		for _, slots := range []string{"0-8191", "8192-16383"} {
 			if _, err := r.ProxyErr("MIGRATE", slots, "TO", to); err != nil {

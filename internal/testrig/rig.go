@@ -142,8 +142,15 @@ func (r *Rig) Start(failpoints string) {
 			r.T.Logf("gateway log:\n%s", Tail(log.String(), 6000))
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), awaitBound)
 	defer cancel()
+	go func() { // who has ended is not waited for
+		defer cancel()
+		select {
+		case <-child.Done():
+		case <-ctx.Done():
+		}
+	}()
 	if err := bench.AwaitPort(ctx, r.Admin); err != nil {
 		r.T.Fatalf("gateway: %v\n%s", err, log)
 	}
@@ -163,7 +170,7 @@ func (r *Rig) Client() *redis.Client {
 	short := testredis.NewClient(r.Listen, "", 0)
 	opt := *short.Options()
 	_ = short.Close()
-	opt.ReadTimeout = time.Minute
+	opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = time.Minute, time.Minute, 2*time.Minute
 	opt.MaxRetries = -1 // 0, which the options of a client say, would mean 3
 	c := redis.NewClient(&opt)
 	r.T.Cleanup(func() { _ = c.Close() })

@@ -55,7 +55,7 @@ func TestBoltLocked(t *testing.T) {
 	before := time.Now()
 	_, err := OpenBolt(dir)
 	wantErr(t, "second open", err, ErrLocked)
-	if took := time.Since(before); took > 5*lockWait {
+	if took := time.Since(before); took > lockWait+time.Minute { // it does not wait for ever, however slow the machine
 		t.Errorf("refused after %v", took)
 	}
 	must(t, s.Close())

@@ -98,7 +98,7 @@ func receive(t *testing.T, ch <-chan State) (State, bool) {
 	select {
 	case s, ok := <-ch:
 		return s, ok
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing came from the watch")
 		return State{}, false
 	}

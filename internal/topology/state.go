@@ -139,13 +139,16 @@ type Job struct {
 	Parallel      int     `json:"parallel"`                   // mover workers
 	MaxP99Ms      int     `json:"max_p99_ms,omitempty"`       // the mover yields when clients wait longer; 0: as configured; -1: it does not look; -2: than 1.3 times what they do without it
 
+	Slice  Slice `json:"slice,omitzero"`   // it works and rests by turns; zero: it doesn't rest
+	Slices int64 `json:"slices,omitempty"` // that came to their end
+
 	Durability  string  `json:"durability,omitempty"`   // before the source gives a key up: none, replica, aof; "": as the target can
 	VerifyShare float64 `json:"verify_share,omitempty"` // of the keys that are compared before the source gives them up
 	Purge       bool    `json:"purge,omitempty"`        // keys of the slots that the target holds are removed by preflight
 
 	Attempt     int       `json:"attempt"`                  // failed attempts in a row
 	MaxAttempts int       `json:"max_attempts"`             // then Failed
-	NextTryAtMs int64     `json:"next_try_at_ms,omitempty"` // Unix time; in Backoff
+	NextTryAtMs int64     `json:"next_try_at_ms,omitempty"` // Unix time; in Backoff, and while Paused between slices
 	FirstError  *JobError `json:"first_error,omitempty"`    // of the present run of attempts
 	LastError   *JobError `json:"last_error,omitempty"`
 

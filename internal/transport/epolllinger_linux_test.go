@@ -13,7 +13,20 @@ import (
 
 // startLingering runs an engine that writes the farewell to a client that sends something,
 // and much more if that is a 'd', and closes it then if it is a 'd' or a 'q', or at its end.
+// It is stopped when its clients, which are ended first, are waited for no longer.
 func startLingering(t *testing.T, farewell []byte, set func(*lingerers)) (*epollEngine, string, *atomic.Int64) {
+	t.Helper()
+	e, addr, closed := openLingering(t, farewell, set)
+	t.Cleanup(func() {
+		if err := e.Stop(hangBound); err != nil {
+			t.Error(err)
+		}
+	})
+	return e, addr, closed
+}
+
+// openLingering is startLingering of what the test stops.
+func openLingering(t *testing.T, farewell []byte, set func(*lingerers)) (*epollEngine, string, *atomic.Int64) {
 	t.Helper()
 	var closed atomic.Int64
 	addr := freeAddr(t)
@@ -39,7 +52,7 @@ func startLingering(t *testing.T, farewell []byte, set func(*lingerers)) (*epoll
 
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(hangBound); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for %s", what)
 		}
@@ -57,7 +70,6 @@ func (g *lingerers) count() int {
 func TestLingerReaches(t *testing.T) {
 	farewell := bytes.Repeat([]byte("farewell"), 16<<10)
 	e, addr, _ := startLingering(t, farewell, func(g *lingerers) { g.limit = time.Hour })
-	defer func() { _ = e.Stop(5 * time.Second) }()
 	for range 4 {
 		c := dial(t, addr)
 		_, _ = c.Write([]byte("q"))
@@ -77,7 +89,6 @@ func TestLingerReaches(t *testing.T) {
 // read from. It is read from until the end has been seen, and looked at each tick.
 func TestLingerDoesNotSpin(t *testing.T) {
 	e, addr, _ := startLingering(t, make([]byte, 8<<20), func(g *lingerers) { g.limit = time.Hour })
-	defer func() { _ = e.Stop(time.Millisecond) }()
 	begin := time.Now()
 	c := dial(t, addr)
 	_, _ = c.Write([]byte("q"))
@@ -99,7 +110,6 @@ func TestLingerDoesNotSpin(t *testing.T) {
 // tick than the bounds allow.
 func TestLingerReadsAreBounded(t *testing.T) {
 	e, addr, _ := startLingering(t, make([]byte, 8<<20), func(g *lingerers) { g.limit = time.Hour })
-	defer func() { _ = e.Stop(time.Millisecond) }()
 	const clients = 3 * lingerReadsMaxAll / lingerReadsMax
 	var sent [clients]atomic.Int64
 	for i := range clients {
@@ -129,7 +139,6 @@ func TestLingerIsBounded(t *testing.T) {
 	const bound, clients = 3, 10
 	farewell := make([]byte, 1<<20)
 	e, addr, closed := startLingering(t, farewell, func(g *lingerers) { g.limit, g.max = time.Hour, bound })
-	defer func() { _ = e.Stop(5 * time.Second) }()
 	var all []*net.TCPConn
 	for range clients {
 		c := dial(t, addr)
@@ -169,7 +178,6 @@ func TestLingerEnds(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			e, addr, closed := startLingering(t, make([]byte, 8<<20), func(g *lingerers) { g.limit = tc.limit })
-			defer func() { _ = e.Stop(time.Millisecond) }()
 			c := dial(t, addr)
 			_, _ = c.Write([]byte("q"))
 			await(t, "a look at it", func() bool { return closed.Load() == 1 && e.linger.looks.Load() > 0 })
@@ -179,28 +187,41 @@ func TestLingerEnds(t *testing.T) {
 	}
 }
 
-// TestStopEndsLingering: a peer that never reads does not keep an engine from stopping; one
-// that begins to read while it stops gets all.
+// TestStopEndsLingering: who begins to read while an engine stops gets all.
 func TestStopEndsLingering(t *testing.T) {
 	farewell := bytes.Repeat([]byte("farewell"), 16<<10)
-	e, addr, closed := startLingering(t, farewell, func(g *lingerers) { g.limit = time.Hour })
+	e, addr, closed := openLingering(t, farewell, func(g *lingerers) { g.limit = time.Hour })
 	reader, deaf := dial(t, addr), dial(t, addr)
 	_, _ = reader.Write(append([]byte("q"), make([]byte, 8<<20)...))
 	_, _ = deaf.Write([]byte("d"))
 	await(t, "the ends", func() bool { return closed.Load() == 2 })
+	stopped := make(chan error)
+	go func() { stopped <- e.Stop(time.Hour) }()
 	got := make([]byte, len(farewell))
-	read := make(chan error)
-	go func() {
-		_, err := io.ReadFull(reader, got)
-		read <- err
-	}()
-	if err := e.Stop(time.Second); err != nil {
+	if _, err := io.ReadFull(reader, got); err != nil || !bytes.Equal(got, farewell) {
+		t.Errorf("the one that reads did not get all: %v", err)
+	}
+	await(t, "the one that reads to be done with", func() bool { return e.linger.count() == 1 })
+	_ = deaf.Close()
+	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
 	if n := e.linger.count(); n != 0 {
 		t.Errorf("%d sockets are left", n)
 	}
-	if err := <-read; err != nil || !bytes.Equal(got, farewell) {
-		t.Errorf("the one that reads did not get all: %v", err)
+}
+
+// TestStopDoesNotWaitForTheDeaf: a peer that never reads does not keep an engine from stopping.
+func TestStopDoesNotWaitForTheDeaf(t *testing.T) {
+	e, addr, closed := openLingering(t, make([]byte, 8<<20), func(g *lingerers) { g.limit = time.Hour })
+	deaf := dial(t, addr)
+	_, _ = deaf.Write([]byte("d"))
+	await(t, "the end", func() bool { return closed.Load() == 1 })
+	e.linger.stop(10 * time.Millisecond) // of the engine's own time limit the loops may need some
+	if n := e.linger.count(); n != 0 {
+		t.Errorf("%d sockets are left", n)
+	}
+	if err := e.Stop(hangBound); err != nil {
+		t.Error(err)
 	}
 }

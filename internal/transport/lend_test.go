@@ -73,7 +73,7 @@ func TestWriteLent(t *testing.T) {
 				_ = c.Close()
 				select {
 				case <-closed:
-				case <-time.After(20 * time.Second):
+				case <-time.After(hangBound):
 					t.Fatal("the connection did not end")
 				}
 				if l, b := lent.Load(), back.Load(); l != b {

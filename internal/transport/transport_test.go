@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+
+	"keyferry/internal/testredis"
 )
 
 func TestMain(m *testing.M) {
@@ -19,6 +21,9 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
 		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1")) // gnet's pool lives as long as the process
 }
+
+// hangBound is no expectation of speed: it ends a hang.
+const hangBound = 2 * time.Minute
 
 // spy is a Handler made of functions; what is nil does nothing.
 type spy struct {
@@ -45,12 +50,11 @@ func (s *spy) Turn(l Loop) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testredis.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // onEach runs a test on every transport of this system.
@@ -68,7 +72,7 @@ func onEach(t *testing.T, test func(t *testing.T, start func(h Handler) (addr st
 					t.Fatal(err)
 				}
 				t.Cleanup(func() {
-					if err := e.Stop(5 * time.Second); err != nil {
+					if err := e.Stop(hangBound); err != nil {
 						t.Error(err)
 					}
 				})
@@ -85,7 +89,7 @@ func dial(t *testing.T, addr string) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(hangBound))
 	return c.(*net.TCPConn)
 }
 
@@ -249,7 +253,7 @@ func TestCloses(t *testing.T) {
 					return
 				}
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(hangBound))
 				_, _ = c.Write([]byte(string("qfeh"[i%4]) + "ello"))
 				if i%4 < 2 {
 					_, _ = io.ReadAll(c)
@@ -261,7 +265,7 @@ func TestCloses(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(hangBound)
 		for closed.Load() != clients && time.Now().Before(deadline) {
 			time.Sleep(5 * time.Millisecond)
 		}
@@ -311,7 +315,7 @@ func TestEnroll(t *testing.T) {
 		if err := l.Enroll(nc, "server"); err != nil {
 			t.Fatal(err)
 		}
-		_ = peer.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = peer.SetDeadline(time.Now().Add(hangBound))
 		buf := make([]byte, 12)
 		if _, err := io.ReadFull(peer, buf); err != nil || string(buf) != "hello server" {
 			t.Errorf("the peer got %q, %v", buf, err)
@@ -353,7 +357,7 @@ func TestWake(t *testing.T) {
 		}
 		select {
 		case <-all:
-		case <-time.After(20 * time.Second):
+		case <-time.After(hangBound):
 			t.Errorf("%d of %d letters were seen", seen.Load(), mailed.Load())
 		}
 	})
@@ -395,7 +399,7 @@ func TestHoldReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = e.Stop(5 * time.Second) }()
+	defer func() { _ = e.Stop(hangBound) }()
 	c := dial(t, addr)
 	const total = 64 << 20
 	var sent atomic.Int64
@@ -419,7 +423,7 @@ func TestHoldReads(t *testing.T) {
 	resumed.Store(1)
 	l.Wake()
 	<-done
-	for deadline := time.Now().Add(20 * time.Second); received.Load() < total && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(hangBound); received.Load() < total && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if received.Load() != total {
@@ -474,7 +478,7 @@ func TestReadInto(t *testing.T) {
 				t.Error("other bytes")
 			}
 			t.Logf("%d reads went to memory of the owner's", st.direct)
-		case <-time.After(20 * time.Second):
+		case <-time.After(hangBound):
 			t.Fatal("bytes are missing")
 		}
 	})
