@@ -48,7 +48,7 @@ func TestCancelWithoutStore(t *testing.T) {
 	r.said("failpoint job.bulk.persist.before")
 	said := make(chan error, 1)
 	go func() { _, err := r.ProxyErr("MIGRATION", "CANCEL", id); said <- err }()
-	r.said("failpoint job.cancelled.persist.before")
+	r.said("job could not be stored")
 	stop := r.writeOn("{tag}")
 	if err := <-said; err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("CANCEL: %v", err)
