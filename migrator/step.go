@@ -52,13 +52,20 @@ type Event struct {
 	Bytes    int64
 }
 
-// Why a job is paused: ReasonSlice until NextTryAtMs, ReasonTargetOOM until there is room,
-// ReasonOperator until it is resumed.
+// Why a job is paused: ReasonSlice until NextTryAtMs, ReasonTargetOOM and, on the way back,
+// ReasonSourceOOM until there is room, ReasonOperator until it is resumed.
 const (
 	ReasonTargetOOM = "target-oom"
+	ReasonSourceOOM = "source-oom"
 	ReasonOperator  = "operator"
 	ReasonSlice     = "slice"
 )
+
+// waitsForRoom reports that a job goes on by itself when the server has room to which its keys
+// go.
+func waitsForRoom(j topology.Job) bool {
+	return j.Phase == topology.Paused && (j.Reason == ReasonTargetOOM || j.Reason == ReasonSourceOOM)
+}
 
 // Step is the job machine: the job after the event. It has no clock and does nothing; the
 // caller stores what it returns and then acts by the new phase (see runner.act). An
@@ -109,7 +116,7 @@ func Step(j topology.Job, e Event) (topology.Job, error) {
 		j.Reason, j.ResumeTo = "", ""
 	case j.Phase == topology.Backoff && e.Kind == Due:
 		j.Phase, j.ResumeTo, j.NextTryAtMs = j.ResumeTo, "", 0
-	case j.Phase == topology.Paused && j.Reason == ReasonTargetOOM && e.Kind == Room:
+	case waitsForRoom(j) && e.Kind == Room:
 		j.Phase, j.ResumeTo, j.Reason = j.ResumeTo, "", ""
 	case e.Kind == SliceEnd && (j.Phase == topology.Bulk || j.Phase == topology.Tail || j.Phase == topology.Reverting && j.Back):
 		j = sliceEnd(j, e)
