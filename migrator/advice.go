@@ -74,7 +74,7 @@ func (r *runner) advice(s *Stall) string {
 	}
 	switch e := r.job.FirstError; {
 	case e == nil:
-	case r.job.Phase == topology.Backoff, r.job.Phase == topology.Failed, waitsForRoom(r.job):
+	case r.job.Phase == topology.Backoff, r.job.Phase == topology.Failed, waitsForRoom(&r.job):
 		return advise(e)
 	}
 	return ""

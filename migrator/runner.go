@@ -178,12 +178,12 @@ func (r *runner) act(ctx context.Context) *Event {
 		case <-ctx.Done():
 		}
 	case topology.Paused, topology.Failed:
-		if resting(r.job) {
+		if resting(&r.job) {
 			ev = r.rest(ctx)
 			break
 		}
 		r.serveAsFound()
-		if waitsForRoom(r.job) {
+		if waitsForRoom(&r.job) {
 			return r.awaitRoom(ctx)
 		}
 		<-ctx.Done()
