@@ -218,7 +218,7 @@ func TestRevert(t *testing.T) {
 	b.sure(`#job-m1 [data-verb=REVERT]`)
 	b.await("the way back", `document.querySelector("#job-m1 .phases").innerText.includes("revert")`)
 	b.do("limit", chromedp.Click(`#job-m1 [data-verb=LIMIT]`, chromedp.ByQuery), chromedp.WaitVisible(`#ask[open]`, chromedp.ByQuery),
-		chromedp.SetValue(`#ask-body input`, "0", chromedp.ByQuery), chromedp.SetValue(`#ask-body input:last-child`, "900", chromedp.ByQuery))
+		chromedp.SetValue(`#ask-body [aria-label^="Keys"]`, "0", chromedp.ByQuery), chromedp.SetValue(`#ask-body [aria-label^="Clients"]`, "900", chromedp.ByQuery))
 	b.picture("limit", false)
 	b.do("set it", chromedp.Click(`#ask-yes`, chromedp.ByQuery))
 	r.Await("the limits to be set", func() bool { j := r.Jobs()[0]; return j.RateKeysPerS == 0 && j.MaxP99Ms == 900 })

@@ -57,14 +57,17 @@ func (w *world) failOver(i int) error {
 	}
 	// Redis itself gives a failover up when the replica has not caught up by the time-out, for
 	// which clients wait. Then the old one is a primary still; else there is no way back.
-	over := await(fresh, syncBound, "master_link_status:up") && await(old, syncBound, "state=online") &&
+	begun := await(fresh, syncBound, "master_link_status:up") && await(old, syncBound, "state=online") &&
 		old.Client().Do(ctx, "FAILOVER", "TO", "127.0.0.1", fresh.Port, "TIMEOUT", "3000").Err() == nil
-	if over && !await(old, time.Minute, "master_failover_state:no-failover") {
+	if begun && !await(old, time.Minute, "master_failover_state:no-failover") {
 		return errors.New("a failover neither ends nor is given up")
 	}
-	if !over || is(old, "role:master") || !await(fresh, time.Minute, "role:master") {
+	if !begun || is(old, "role:master") {
 		w.note("the failover came to nothing")
 		return fresh.Stop()
+	}
+	if !await(fresh, time.Minute, "role:master") {
+		return errors.New("a failover has ended without a primary")
 	}
 	link := w.links[i]
 	w.must(link.Refuse(true)) // nobody reads from the one while another writes to the other
