@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,11 +53,16 @@ type rig struct {
 	links []*faultproxy.Proxy
 }
 
-// quick makes the gateway give up early, so that a fault is felt in less than a second.
+// quick makes the gateway give up early, so that a fault is felt soon, and yet not when the
+// machine lets a server wait for half a second.
 var quick = []string{
-	"migration.call-timeout=700ms", "migration.backoff-min=50ms", "migration.backoff-max=300ms",
-	"servers.connect-timeout=700ms", "servers.reconnect-max=200ms", "servers.request-timeout=2s",
+	"migration.call-timeout=1500ms", "migration.backoff-min=50ms", "migration.backoff-max=300ms",
+	"servers.connect-timeout=1500ms", "servers.reconnect-max=200ms", "servers.request-timeout=5s",
 }
+
+// patient is for tests in which no client may be told to try again: how long the machine lets
+// the mover wait is not the gateway's doing.
+const patient = "locks.wait-deadline=30s"
 
 func newRig(t *testing.T, n int, settings ...string) *rig {
 	t.Helper()
@@ -80,6 +86,15 @@ func newRig(t *testing.T, n int, settings ...string) *rig {
 	}
 	r.Proxy("SLOT", "ASSIGN", "0-16383", "g1")
 	return r
+}
+
+// hold is the action of a failpoint that lasts until release is called.
+func (r *rig) hold() (action string, release func()) {
+	file := filepath.Join(r.T.TempDir(), "release")
+	return "hold:" + file, func() {
+		r.T.Helper()
+		r.must(os.WriteFile(file, nil, 0o600))
+	}
 }
 
 // fill writes keys through the gateway, each with its number in front of its value.
