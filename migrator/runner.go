@@ -76,8 +76,12 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 	for {
 		select {
 		case ev := <-result:
-			if ev != nil {
-				_ = r.step(ctx, *ev)
+			if ev == nil {
+				return
+			}
+			if err := r.step(ctx, *ev); err != nil && r.frozen && ctx.Err() == nil {
+				r.unfreeze(ctx) // before the failure is stored: that takes as long as the store's trouble
+				_ = r.step(ctx, *r.failed(err))
 			}
 			return
 		case c := <-r.cmds:

@@ -44,7 +44,7 @@ type Event struct {
 	Err      *topology.JobError // Failure, Hopeless, TargetFull: the last of the attempt
 	First    *topology.JobError // … and the first; nil: the same
 	Counts   map[string]int64   // errors since the last event, by origin and code
-	RunID    string             // Checked, Turned: the process from which keys move
+	RunID    string             // Checked, Turned: of the server from which keys move; see serverInfo.life
 	Clean    bool               // CancelBy
 	Revert   bool               // CancelBy
 	Limits   *Limits            // LimitBy
