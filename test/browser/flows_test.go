@@ -218,10 +218,15 @@ func TestRevert(t *testing.T) {
 	b.sure(`#job-m1 [data-verb=REVERT]`)
 	b.await("the way back", `document.querySelector("#job-m1 .phases").innerText.includes("revert")`)
 	b.do("limit", chromedp.Click(`#job-m1 [data-verb=LIMIT]`, chromedp.ByQuery), chromedp.WaitVisible(`#ask[open]`, chromedp.ByQuery),
-		chromedp.SetValue(`#ask-body [aria-label^="Keys"]`, "0", chromedp.ByQuery), chromedp.SetValue(`#ask-body [aria-label^="Clients"]`, "900", chromedp.ByQuery))
+		chromedp.SetValue(`#ask-body input`, "0", chromedp.ByQuery), chromedp.SetValue(`#ask-body input[aria-label^="Clients"]`, "900", chromedp.ByQuery),
+		chromedp.SetValue(`#ask-body input[aria-label^="Slice"]`, "100ms/200ms", chromedp.ByQuery))
 	b.picture("limit", false)
 	b.do("set it", chromedp.Click(`#ask-yes`, chromedp.ByQuery))
-	r.Await("the limits to be set", func() bool { j := r.Jobs()[0]; return j.RateKeysPerS == 0 && j.MaxP99Ms == 900 })
+	r.Await("the limits to be set", func() bool {
+		j := r.Jobs()[0]
+		return j.RateKeysPerS == 0 && j.MaxP99Ms == 900 && j.Slice.String() == "100ms/200ms"
+	})
+	b.await("the slices", `document.querySelector("#job-m1 .numbers").innerText.includes("of 100ms/200ms")`)
 	b.await("the end", `document.querySelector("#job-m1 .badge").textContent === "reverted" && document.querySelector("#job-m1 .progress b").textContent === "100%"`)
 	b.page("/slots")
 	b.await("the former owner", `slotMap.colourAt(0) === "g1" && slotMap.state.slots[9000].state === "stable"`)
