@@ -30,6 +30,7 @@ type runner struct {
 	cmds       chan command
 	relimited  chan struct{} // capacity 1: the limits have changed, while the action goes on
 	proof      proof         // of the tail phase, between its slices
+	cut        bool          // the last pass was ended by a slice
 	atLast     int64         // keys moved at the last failure
 	errs       *errorLog
 	talk       *talk
@@ -55,6 +56,7 @@ func (r *runner) run(ctx context.Context) {
 			r.m.mu.Lock()
 			r.mover = mv
 			r.m.mu.Unlock()
+			r.cut = false
 			mv.start()
 		}
 		actx, cancel := context.WithCancel(ctx)
@@ -310,9 +312,14 @@ func (r *runner) saveCheckpoint(ctx context.Context, p place) error {
 		RunID: p.runID, KeysMoved: s.firstKeys + s.keys.Load(), BytesMoved: s.firstBytes + s.bytes.Load(), SavedAtMs: time.Now().UnixMilli()})
 }
 
-func (r *runner) pass(ctx context.Context, from place, checkpoint func(place)) (int64, error) {
-	r.mover.stats.pass.Add(1)
-	return r.mover.pass(ctx, from, checkpoint)
+// pass is one pass, or what a slice lets it be: the next goes on with it.
+func (r *runner) pass(ctx context.Context, from place, checkpoint func(place)) (found int64, err error) {
+	if !r.cut {
+		r.mover.stats.pass.Add(1)
+	}
+	found, err = r.mover.pass(ctx, from, checkpoint)
+	r.cut = errors.Is(err, errSliceOver)
+	return found, err
 }
 
 // tail makes one full pass, in as many slices as it takes, during which nothing new can
