@@ -20,8 +20,8 @@ var advices = map[string]string{
 	"MISCONF":    "the %s can't write its snapshot: see its disk and its log; the job goes on by itself",
 	"NOREPLICAS": "the %s has too few replicas: see min-replicas-to-write; the job goes on by itself",
 	"NOPERM":     "let the user of the %s's group use the command (ACL SETUSER), then MIGRATION RESUME",
-	"NOAUTH":     "give the %s's group its password, then MIGRATION RESUME",
-	"WRONGPASS":  "give the %s's group its password, then MIGRATION RESUME",
+	"NOAUTH":     "let the %s's server take the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",
+	"WRONGPASS":  "let the %s's server take the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",
 	"PREFLIGHT":  "mend what it says of the %s, then MIGRATION RESUME; MIGRATE … DRYRUN looks without a job",
 }
 
@@ -67,15 +67,20 @@ func (s *Stall) advise() {
 	}
 }
 
-// advice is for a job that waits, has failed or is stalled; else "". Manager.mu is held.
+// advice is for a job that waits, has failed or is stalled, or that has met an error and made
+// no progress since; else "". Manager.mu is held.
 func (r *runner) advice(s *Stall) string {
 	if s != nil {
 		return s.Advice
 	}
-	switch e := r.job.FirstError; {
-	case e == nil:
-	case r.job.Phase == topology.Backoff, r.job.Phase == topology.Failed, r.job.Phase == topology.Paused && r.job.Reason == ReasonTargetOOM:
-		return advise(e)
+	j := &r.job
+	waits := j.Phase == topology.Backoff || j.Phase == topology.Failed || waitsForRoom(j)
+	if waits && j.FirstError != nil {
+		return advise(j.FirstError)
 	}
-	return ""
+	_, last, _ := r.errs.peek()
+	if last == nil || j.Phase.Ended() || r.mover != nil && r.mover.stats.lastProgress.Load() > last.AtMs {
+		return ""
+	}
+	return advise(last)
 }

@@ -49,7 +49,7 @@ func (c *check) trial(ctx context.Context) error {
 		case strings.Contains(err.Error(), "OOM ") && s.l == c.src:
 			// Why it is to give keys away. Those that it has are tried below.
 			c.add(Info, "memory", c.src, "", "it is full: %v", err)
-			c.runID = c.src.info.runID
+			c.life = c.src.info.life()
 			return nil
 		case strings.Contains(err.Error(), "OOM "):
 			c.fatal("memory", fromTarget, c.dst.group, "raise its maxmemory, or free some", explain(s.name, err))
@@ -59,7 +59,7 @@ func (c *check) trial(ctx context.Context) error {
 			return errStop
 		}
 	}
-	c.runID = c.src.info.runID
+	c.life = c.src.info.life()
 	return nil
 }
 
@@ -86,12 +86,16 @@ const (
 func (c *check) types(ctx context.Context) error {
 	seen := make(map[string]bool)
 	slots := topology.NewSlotSet(c.job.Slots)
+	scan, err := c.m.newScanner(ctx, c.src)
+	if err != nil {
+		return at(fromSource, err)
+	}
 	for db := range c.m.databases {
 		if err := c.src.use(ctx, db); err != nil {
 			return at(fromSource, err)
 		}
 		for cursor, n := uint64(0), 0; n < sampledPages; n++ {
-			names, next, err := c.src.conn.Scan(ctx, cursor, "", c.m.cfg.ScanCount).Result()
+			names, next, err := scan.page(ctx, cursor)
 			if err != nil {
 				return at(fromSource, err)
 			}
@@ -236,17 +240,29 @@ func (c *check) strangers(ctx context.Context) error {
 	return nil
 }
 
+// fence sees to it that nothing comes to the target that was sent before this.
+func (c *check) fence(ctx context.Context) error {
+	if !c.act {
+		return nil
+	}
+	return c.m.fenceChangers(ctx, c.dst.group)
+}
+
 // targetFree looks for keys of the slots at the target. There must be none: what the
 // target holds wins over the source. PURGE removes them.
 func (c *check) targetFree(ctx context.Context) error {
 	slots := topology.NewSlotSet(c.job.Slots)
 	inWay := 0
+	scan, err := c.m.newScanner(ctx, c.dst)
+	if err != nil {
+		return at(fromTarget, err)
+	}
 	for db := range c.m.databases {
 		if err := c.dst.use(ctx, db); err != nil {
 			return at(fromTarget, err)
 		}
 		for cursor := uint64(0); ; {
-			names, next, err := c.dst.conn.Scan(ctx, cursor, "", c.m.cfg.ScanCount).Result()
+			names, next, err := scan.page(ctx, cursor)
 			if err != nil {
 				return at(fromTarget, err)
 			}

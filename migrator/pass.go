@@ -63,7 +63,7 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 	defer src.close()
 	s := &sweep{m: m, src: src, pool: m.newPool(ctx, false)}
 	defer s.pool.close()
-	if from.runID != src.info.runID {
+	if from.runID != src.info.life() {
 		from = place{}
 	}
 	if !m.sweeping.Load() {
@@ -92,8 +92,8 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 		return s.found, at(fromSource, err)
 	}
 	defer end.close()
-	if end.info.runID != src.info.runID {
-		return s.found, at(fromSource, errors.New("the server was restarted during the pass"))
+	if end.info.life() != src.info.life() {
+		return s.found, at(fromSource, errors.New("the server was restarted, or began a replication history anew, during the pass"))
 	}
 	m.stats.farthest = 0
 	return s.found, nil
@@ -107,7 +107,7 @@ func (s *sweep) run(ctx context.Context, from place, checkpoint func(place)) err
 			if err != nil {
 				return err
 			}
-			p := &page{next: place{db: db, cursor: next, runID: s.src.info.runID}, uncut: len(keys)}
+			p := &page{next: place{db: db, cursor: next, runID: s.src.info.life()}, uncut: len(keys)}
 			if next == 0 {
 				p.next.db++
 			}

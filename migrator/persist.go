@@ -75,10 +75,12 @@ func (r *runner) storing() (done func()) {
 }
 
 // persist stores the job, and the flip with it when it is done. While the store fails it
-// tries again.
+// tries again, but not for long while clients are held meanwhile: then it gives up when it is
+// certain that nothing has been stored.
 func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
 	defer r.storing()()
 	failpoint.Hit("job." + string(next.Phase) + ".persist.before")
+	begun := time.Now()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err = r.update(ctx, next)
 		if err == nil || ctx.Err() != nil {
@@ -86,12 +88,20 @@ func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
 		}
 		r.errs.add(at(fromStore, err))
 		r.m.log.Error("job could not be stored; will try again", zap.String("job", r.job.ID), zap.Error(err))
+		if (r.frozen || r.held) && time.Since(begun) > turnPatience {
+			if st, e := r.m.store.Load(ctx); e == nil {
+				if j := st.Job(next.ID); j != nil && j.Phase == next.Phase && j.Back == next.Back {
+					return nil
+				}
+				return at(fromStore, fmt.Errorf("the job's slots can't be held until the store works again, and it goes on as before: %w", err))
+			}
+		}
 		sleep(ctx, pause)
 	}
 }
 
 func (r *runner) update(ctx context.Context, next topology.Job) error {
-	if failpoint.Fails("store") {
+	if failpoint.Fails("store") || failpoint.Fails("store."+string(next.Phase)) || next.Back && !r.job.Back && failpoint.Fails("store.turn") {
 		return errPlanted
 	}
 	_, err := topology.Update(ctx, r.m.store, func(s *topology.State) error {

@@ -155,7 +155,7 @@ type Job struct {
 	Attempts    []Attempt        `json:"attempts,omitempty"`     // that failed; see MaxAttemptsKept
 	ErrorCounts map[string]int64 `json:"error_counts,omitempty"` // by origin and code: "target OOM"
 
-	SourceRunID string `json:"source_run_id,omitempty"` // the source's process when the job began to move
+	SourceRunID string `json:"source_run_id,omitempty"` // the source's process and replication id when the job began to move
 
 	CreatedAtMs int64 `json:"created_at_ms"`
 	StartedAtMs int64 `json:"started_at_ms,omitempty"`
@@ -174,7 +174,7 @@ type Checkpoint struct {
 	Pass       int    `json:"pass"`
 	DB         int    `json:"db"`
 	Cursor     uint64 `json:"cursor"`
-	RunID      string `json:"run_id"` // a cursor is trusted only for this process of the source
+	RunID      string `json:"run_id"` // a cursor is trusted only for this process and replication id of the source
 	KeysMoved  int64  `json:"keys_moved"`
 	BytesMoved int64  `json:"bytes_moved"`
 	SavedAtMs  int64  `json:"saved_at_ms"`

@@ -4,11 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"strings"
 	"testing"
 
-	"keyferry/internal/testredis"
 	"keyferry/migrator"
 )
 
@@ -84,29 +81,5 @@ func TestOrphans(t *testing.T) {
 	r.placesRight()
 	if _, err := r.proxyErr("SLOT", "CHECK", "FIX", "ALL"); err == nil {
 		t.Error("SLOT CHECK FIX ALL is taken")
-	}
-}
-
-// TestOrphansOfOneServer: where two groups are one server by two addresses, what the one has is
-// no leftover of the other's.
-func TestOrphansOfOneServer(t *testing.T) {
-	ctx := context.Background()
-	r := newRig(t, 1)
-	_, port, _ := net.SplitHostPort(r.servers[0].Addr)
-	r.proxy("GROUP", "ADD", "again", "localhost:"+port)
-	r.proxy("GROUP", "ADD", "free", testredis.StartT(t).Addr)
-	r.proxy("MIGRATE", "0-8191", "TO", "free")
-	r.awaitDone()
-	r.proxy("MIGRATE", "0-8191", "TO", "again")
-	r.awaitDone()
-	const keys = 100
-	r.fill(keys, 10)
-	for _, fix := range [][]any{nil, {"FIX"}, {"FIX", "DROP"}, {"FIX", "ADOPT"}} {
-		if _, err := r.proxyErr(append([]any{"SLOT", "CHECK"}, fix...)...); err == nil || !strings.Contains(err.Error(), "are the same server") {
-			t.Errorf("SLOT CHECK %v: %v", fix, err)
-		}
-	}
-	if n := r.servers[0].Client().DBSize(ctx).Val(); n != keys {
-		t.Errorf("%d keys are left of %d", n, keys)
 	}
 }
