@@ -212,11 +212,18 @@ func (d *drain) underLoad(ctx context.Context, r *DrainRound) error {
 		result LoadResult
 		err    error
 	}
-	ended := make(chan loaded, 1)
+	ended, begun := make(chan loaded, 1), make(chan struct{})
+	load := d.cfg.load(0)
+	load.begun = func() { close(begun) }
 	go func() {
-		result, err := Load(run, d.cfg.load(0))
+		result, err := Load(run, load)
 		ended <- loaded{result, err}
 	}()
+	select {
+	case <-begun:
+	case l := <-ended: // nobody could connect
+		return l.err
+	}
 	var err error
 	r.Loaded, err = d.job(ctx)
 	stop()

@@ -39,10 +39,14 @@ func TestDrain(t *testing.T) {
 			ends := [2]Peer{{Name: "one", Addr: one.Addr, PID: one.PID()}, {Name: "two", Addr: two.Addr, PID: two.PID()}}
 			moves := 0
 			cfg := DrainConfig{Gateway: Peer{Name: "front", Addr: front.Addr, PID: front.PID()}, Ends: ends, Keys: 5000, Fields: test.fields, ValueBytes: 20,
-				Clients: 3, Rate: 2000, Baseline: 0.2, Rounds: 2, TryKeys: 1000, Ways: []BareWay{{1, 16, 100}, {3, 200, 500}},
+				Clients: 3, Rate: 2000, Baseline: 0.5, Rounds: 2, TryKeys: 1000, Ways: []BareWay{{1, 16, 100}, {3, 200, 500}},
 				Move: func(ctx context.Context, to int) error {
 					moves++
 					_, err := bareDrain(ctx, ends[1-to].Addr, ends[to].Addr, BareWay{2, 10, 50}, math.MaxInt64)
+					if moves%2 == 0 { // the one of a round that clients are to feel
+						get := map[bool]string{false: "get", true: "hget"}[test.fields > 0]
+						awaitCalls(t, front, get, commandCalls(t, front.Client())[get]+20)
+					}
 					return err
 				}}
 			r, err := Drain(context.Background(), cfg, func(string) {})

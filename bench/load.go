@@ -45,6 +45,8 @@ type LoadConfig struct {
 	Prefix     string        // of the keys, "bench:"
 	Seed       uint64        // of the choice of keys
 	Fill       bool          // first write every key once, unmeasured, so that reads hit
+
+	begun func() // called when all clients are connected, unless it is nil
 }
 
 // LoadResult is what a load measured. Latency counts from the intended send
@@ -148,6 +150,9 @@ func Load(ctx context.Context, cfg LoadConfig) (LoadResult, error) {
 	if err != nil {
 		return LoadResult{}, fmt.Errorf("bench: connect: %w", err)
 	}
+	if cfg.begun != nil {
+		cfg.begun()
+	}
 	l.start = time.Now()
 	if cfg.Duration > 0 {
 		var cancel context.CancelFunc
@@ -210,8 +215,15 @@ func (l *load) fail(n int, reason string) {
 	}
 }
 
-// fillKeys writes every key of the key space once.
+// fillKeys writes every key of the key space once. An error of one whose ctx is done is that of ctx.
 func fillKeys(ctx context.Context, cfg LoadConfig) error {
+	if err := writeKeys(ctx, cfg); err != nil {
+		return cmp.Or(ctx.Err(), err)
+	}
+	return nil
+}
+
+func writeKeys(ctx context.Context, cfg LoadConfig) error {
 	conn, err := dial(ctx, cfg.Addr, cfg.Password, cfg.DB, dialTimeout)
 	if err != nil {
 		return err

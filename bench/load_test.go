@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -79,30 +81,113 @@ func TestLoadFillsTheKeySpace(t *testing.T) {
 	}
 }
 
-// TestLoadNamesItsWorstMoments: a pause of the server is found where it was.
-func TestLoadNamesItsWorstMoments(t *testing.T) {
-	server := testredis.StartT(t)
-	time.AfterFunc(500*time.Millisecond, func() { _ = server.Pause() })
-	time.AfterFunc(900*time.Millisecond, func() { _ = server.Continue() })
-	got, err := Load(context.Background(), LoadConfig{Addr: server.Addr, Clients: 2, Rate: 1000, Duration: 1500 * time.Millisecond, Ops: "get"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got.Worst) != worstKept || got.Worst[0].MaxMS < 200 || got.Worst[0].MaxMS > got.Latency.MaxMS+1 || got.Worst[0].AtS < 0.5 {
-		t.Errorf("%+v", got)
+// startLoad makes load until end is called, which gives what was measured.
+func startLoad(t *testing.T, cfg LoadConfig) (end func() LoadResult) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	var got LoadResult
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		got, err = Load(ctx, cfg)
+	}()
+	return func() LoadResult {
+		t.Helper()
+		cancel()
+		<-done
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
 	}
 }
 
-func TestLoadKeepsItsRate(t *testing.T) {
+// await polls until cond holds. Its bound is no expectation of speed: it ends a hang.
+func await(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// awaitCalls waits until the server has run a command so often.
+func awaitCalls(t *testing.T, server *testredis.Server, command string, n int64) {
+	t.Helper()
+	await(t, fmt.Sprintf("%d times %s", n, command), func() bool { return commandCalls(t, server.Client())[command] >= n })
+}
+
+// freeze pauses the server for d or longer; it did nothing between the two times.
+func freeze(t *testing.T, server *testredis.Server, d time.Duration) (from, to time.Time) {
+	t.Helper()
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	from = time.Now()
+	time.Sleep(d)
+	to = time.Now()
+	if err := server.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	return from, to
+}
+
+// TestLoadNamesItsWorstMoments: a pause of the server is found where it was.
+func TestLoadNamesItsWorstMoments(t *testing.T) {
+	server := testredis.StartT(t)
+	before := time.Now()
+	end := startLoad(t, LoadConfig{Addr: server.Addr, Clients: 2, Rate: 200, Ops: "get"})
+	awaitCalls(t, server, "get", 1)
+	begun := time.Now() // the load's own beginning is between the two
+	from, to := freeze(t, server, 500*time.Millisecond)
+	time.Sleep(worstKept * momentSpan)
+	awaitCalls(t, server, "get", commandCalls(t, server.Client())["get"]+10)
+	got, ended := end(), time.Now()
+	least := 0.9 * milliseconds(to.Sub(from))
+	if len(got.Worst) != worstKept || got.Worst[0].MaxMS < least || got.Worst[0].MaxMS > got.Latency.MaxMS+1 {
+		t.Errorf("%v of silence: %+v of %+v", to.Sub(from), got.Worst, got.Latency)
+	}
+	if !slices.ContainsFunc(got.Worst, func(m Moment) bool {
+		return m.MaxMS >= least && m.AtS+momentSpan.Seconds() > to.Sub(begun).Seconds() && m.AtS < ended.Sub(before).Seconds()
+	}) {
+		t.Errorf("the server fell silent %v after the load began, and went on after %v: %+v", from.Sub(begun), to.Sub(begun), got.Worst)
+	}
+}
+
+func TestLoadIsNoFasterThanItsRate(t *testing.T) {
 	server := testredis.StartT(t)
 	got, err := Load(context.Background(), LoadConfig{
-		Addr: server.Addr, Clients: 4, Pipeline: 2, Rate: 2000, Duration: time.Second, Ops: "set",
+		Addr: server.Addr, Clients: 4, Pipeline: 2, Rate: 2000, Requests: 1000, Ops: "set",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Ops < 1800 || got.Ops > 2100 {
-		t.Errorf("%d requests in a second, want about 2000", got.Ops)
+	if got.Ops != 1000 || got.Seconds < 0.49 {
+		t.Errorf("%d requests in %g s, want 1000 in half a second", got.Ops, got.Seconds)
+	}
+}
+
+// TestPacerKeepsItsRate: nothing is sent early, and what was late once moves nothing behind it.
+func TestPacerKeepsItsRate(t *testing.T) {
+	const clients, rounds = 4, 50
+	start := time.Now()
+	for i := range clients {
+		p := newPacer(start, 2000, 2, i, clients)
+		for n := range rounds {
+			intended := start.Add(time.Duration(i)*time.Millisecond + time.Duration(n)*4*time.Millisecond)
+			if !p.next.Equal(intended) {
+				t.Fatalf("client %d is to send batch %d %v after the start, want %v", i, n, p.next.Sub(start), intended.Sub(start))
+			}
+			if since := p.wait(context.Background()); since.Before(intended) || time.Now().Before(intended) {
+				t.Fatalf("client %d sends batch %d %v early", i, n, intended.Sub(since))
+			}
+			if n == rounds/2 {
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
 	}
 }
 
@@ -110,25 +195,20 @@ func TestLoadKeepsItsRate(t *testing.T) {
 // and measures one slow request per client. With a rate, the requests that should
 // have been sent meanwhile are slow too.
 func TestLoadCorrectsCoordinatedOmission(t *testing.T) {
+	const rate = 400
 	server := testredis.StartT(t)
-	go func() {
-		time.Sleep(200 * time.Millisecond)
-		_ = server.Pause()
-		time.Sleep(500 * time.Millisecond)
-		_ = server.Continue()
-	}()
-	got, err := Load(context.Background(), LoadConfig{
-		Addr: server.Addr, Clients: 2, Rate: 1000, Duration: 1200 * time.Millisecond, Ops: "set",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	// 500 of 1200 requests fell into the pause and waited 250 ms on average.
-	if got.Latency.MaxMS < 400 || got.Latency.MeanMS < 50 {
-		t.Errorf("the pause is missing from %+v", got.Latency)
-	}
-	if got.Ops < 1000 {
-		t.Errorf("%d requests: those due during the pause were not made up for", got.Ops)
+	before := time.Now()
+	end := startLoad(t, LoadConfig{Addr: server.Addr, Clients: 2, Rate: rate, Ops: "set"})
+	awaitCalls(t, server, "set", 1)
+	from, to := freeze(t, server, 500*time.Millisecond)
+	awaitCalls(t, server, "set", int64(rate*to.Sub(before).Seconds())+2) // all that were due by then
+	got := end()
+	// Of the requests that fell into the pause the first waited for all of it, the last not at
+	// all, and each that was made up for is as late as it was due early.
+	pause := to.Sub(from)
+	waited, want := got.Latency.MeanMS*float64(got.Ops), rate*pause.Seconds()*milliseconds(pause)/2
+	if got.Latency.MaxMS < 0.9*milliseconds(pause) || waited < 0.8*want {
+		t.Errorf("%v of silence: all together have waited for %.0f ms, want %.0f; %+v", pause, waited, want, got.Latency)
 	}
 }
 
@@ -143,15 +223,14 @@ func TestLoadCountsErrorsAndReconnects(t *testing.T) {
 	}
 
 	server = testredis.StartT(t)
-	go func() {
-		time.Sleep(200 * time.Millisecond)
-		server.Client().ClientKillByFilter(context.Background(), "TYPE", "normal")
-	}()
-	got, err = Load(context.Background(), LoadConfig{Addr: server.Addr, Clients: 3, Rate: 1000, Duration: 700 * time.Millisecond, Ops: "get"})
-	if err != nil {
-		t.Fatal(err)
+	end := startLoad(t, LoadConfig{Addr: server.Addr, Clients: 3, Rate: 1000, Ops: "get"})
+	awaitCalls(t, server, "get", 30)
+	if n := server.Client().ClientKillByFilter(context.Background(), "TYPE", "normal").Val(); n != 3 {
+		t.Fatalf("%d connections killed, want the clients' 3", n)
 	}
-	if got.Ops < 500 || got.FirstError != "" && got.Errors > 3 {
+	before := commandCalls(t, server.Client())["get"]
+	awaitCalls(t, server, "get", before+300)
+	if got := end(); got.Ops < before+300-3 || got.Errors > 3 {
 		t.Errorf("%+v, want at most one lost request per client and the rest answered", got)
 	}
 }

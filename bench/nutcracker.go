@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	nutcrackerStartBound = 5 * time.Second
+	nutcrackerStartBound = 30 * time.Second
 	nutcrackerStopBound  = 2 * time.Second
 )
 

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,37 @@ func runFor(t *testing.T, o *Oracle, d time.Duration) {
 	}
 }
 
+// start runs the oracle until end is called.
+func start(t *testing.T, o *Oracle) (end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	done := make(chan error, 1)
+	go func() { done <- o.Run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// runUntil runs the oracle for d or longer, until enough has come of it.
+func runUntil(t *testing.T, o *Oracle, d time.Duration, enough func(OracleStats) bool) {
+	t.Helper()
+	end, begun := start(t, o), time.Now()
+	await(t, "enough to come of a run", func() bool { return time.Since(begun) >= d && enough(o.Snapshot()) })
+	end()
+}
+
+// awaitOps waits until n more commands have been answered.
+func awaitOps(t *testing.T, o *Oracle, n int64) {
+	t.Helper()
+	before := o.Snapshot().Ops
+	await(t, fmt.Sprintf("%d more commands", n), func() bool { return o.Snapshot().Ops >= before+n })
+}
+
 func TestOracleFindsNothingWrongWithARedis(t *testing.T) {
 	server := testredis.StartT(t)
 	for name, cfg := range map[string]OracleConfig{
@@ -49,7 +81,8 @@ func TestOracleFindsNothingWrongWithARedis(t *testing.T) {
 			o := NewOracle(cfg)
 			mustPreload(t, o)
 			o.Phase("before")
-			runFor(t, o, 3500*time.Millisecond) // past many a short TTL
+			// Past many a short TTL.
+			runUntil(t, o, 3500*time.Millisecond, func(s OracleStats) bool { return s.Reads >= 1000 && s.Writes >= 1000 })
 			stats, verdict := o.Snapshot(), verify(t, o)
 			if !verdict.OK() || verdict.InDoubt != 0 || verdict.KeysChecked != cfg.Keys+cfg.BigKeys {
 				t.Errorf("verdict: %v", verdict)
@@ -81,36 +114,43 @@ func TestOracleOfSomeTypesWithoutPreload(t *testing.T) {
 	}
 }
 
+// TestPhasesMeasureApart: while the server is frozen clients wait for longer than the phases
+// before and after have lasted. What these have measured is within their own time.
 func TestPhasesMeasureApart(t *testing.T) {
+	const rate = 500
 	server := testredis.StartT(t)
-	o := NewOracle(OracleConfig{Addr: server.Addr, Clients: 2, Keys: 100, Seconds: 1, Rate: 1000})
-	done := make(chan error)
+	o := NewOracle(OracleConfig{Addr: server.Addr, Clients: 1, Keys: 100, Rate: rate})
 	o.Phase("quiet")
-	go func() { done <- o.Run(context.Background()) }()
-	time.Sleep(300 * time.Millisecond)
+	begun := time.Now()
+	end := start(t, o)
+	awaitOps(t, o, 20)
 	o.Phase("frozen")
+	quiet := time.Since(begun)
 	if err := server.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
-	if stall := o.Snapshot().LongestStallMS; stall < 150 {
-		t.Errorf("clients have been waiting for 300 ms, and the snapshot says %v", stall)
-	}
+	seen := 0.0
+	await(t, "the wait of clients to show", func() bool { seen = o.Snapshot().LongestStallMS; return seen >= 500 })
+	thawed := time.Now()
 	if err := server.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(100 * time.Millisecond)
+	due := int64(rate*thawed.Sub(begun).Seconds()) + 1
+	await(t, "all that was due until then", func() bool { return o.Snapshot().Ops >= due })
 	o.Phase("after")
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	awaitOps(t, o, 20)
+	end()
+	after := time.Since(thawed)
 	phases := o.Phases()
 	if len(phases) != 3 {
 		t.Fatalf("%+v", phases)
 	}
-	for i, slow := range []bool{false, true, false} {
-		if got := phases[i].LongestStallMS > 200 && phases[i].Latency.MaxMS > 200; got != slow {
-			t.Errorf("phase %+v: slow is %v, want %v", phases[i], got, slow)
+	if p := phases[1]; p.LongestStallMS < seen || p.Latency.MaxMS < 0.99*seen {
+		t.Errorf("somebody has waited for %g ms, and the phase has %+v", seen, p)
+	}
+	for i, most := range map[int]time.Duration{0: quiet, 2: after} {
+		if p := phases[i]; p.LongestStallMS > milliseconds(most) || p.Latency.MaxMS > 1.01*milliseconds(most) {
+			t.Errorf("within %v: %+v", most, p)
 		}
 	}
 	if v := verify(t, o); !v.OK() {
@@ -129,11 +169,14 @@ func TestOracleSurvivesKillsOfADurableServer(t *testing.T) {
 		IncludeDeletes: true, ReconnectOnError: true,
 	})
 	mustPreload(t, o)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- o.Run(ctx) }()
+	end := start(t, o)
 	for range 2 {
-		time.Sleep(700 * time.Millisecond)
+		await(t, "all clients to be connected", func() bool {
+			info := server.Client().Info(context.Background(), "clients").Val()
+			return strings.Contains(info, "connected_clients:9\r\n") // one is the test's
+		})
+		awaitOps(t, o, 500)
+		time.Sleep(300 * time.Millisecond)
 		if err := server.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -142,11 +185,9 @@ func TestOracleSurvivesKillsOfADurableServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(700 * time.Millisecond)
-	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	awaitOps(t, o, 500)
+	await(t, "all clients to have noticed", func() bool { return o.Snapshot().ConnErrors >= 16 })
+	end()
 	stats, v := o.Snapshot(), verify(t, o)
 	if !v.OK() {
 		t.Error(v)
@@ -162,25 +203,16 @@ func TestOracleFindsAForgetfulServer(t *testing.T) {
 	server := testredis.StartT(t)
 	o := NewOracle(OracleConfig{Addr: server.Addr, Clients: 2, Keys: 100, ReconnectOnError: true, Types: []string{"string", "hash"}})
 	mustPreload(t, o)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- o.Run(ctx) }()
-	time.Sleep(200 * time.Millisecond)
+	end := start(t, o)
+	awaitOps(t, o, 200)
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); o.Snapshot().Lost == 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("a server without persistence was restarted, and nothing is lost")
-		}
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	await(t, "the loss that a restart without persistence is", func() bool { return o.Snapshot().Lost > 0 })
+	end()
 	if v := verify(t, o); v.Lost < 40 || v.WhileRunning == 0 || v.WhileRunning < o.Snapshot().Lost {
 		t.Errorf("%v; %+v", v, o.Snapshot())
 	}
@@ -193,7 +225,7 @@ func TestRefusalsLeaveTheModelAsItWas(t *testing.T) {
 	if err := server.Client().ConfigSet(context.Background(), "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
-	runFor(t, o, 300*time.Millisecond)
+	runUntil(t, o, 300*time.Millisecond, func(s OracleStats) bool { return s.Errors > 0 })
 	if stats := o.Snapshot(); stats.Errors == 0 || !strings.HasPrefix(stats.FirstError, "OOM ") || stats.InDoubt != 0 || stats.ConnErrors != 0 {
 		t.Errorf("%+v", stats)
 	}
@@ -205,10 +237,11 @@ func TestRefusalsLeaveTheModelAsItWas(t *testing.T) {
 func TestRunEndsWithTheConnectionUnlessToldToReconnect(t *testing.T) {
 	server := testredis.StartT(t)
 	o := NewOracle(OracleConfig{Addr: server.Addr, Clients: 4, Keys: 40})
-	time.AfterFunc(100*time.Millisecond, func() {
-		server.Client().ClientKillByFilter(context.Background(), "TYPE", "normal", "SKIPME", "yes")
-	})
-	if err := o.Run(context.Background()); err == nil {
+	done := make(chan error, 1)
+	go func() { done <- o.Run(context.Background()) }()
+	awaitOps(t, o, 1)
+	server.Client().ClientKillByFilter(context.Background(), "TYPE", "normal", "SKIPME", "yes")
+	if err := <-done; err == nil {
 		t.Error("Run lost its connections and returned no error")
 	}
 	if v := verify(t, o); !v.OK() {

@@ -4,9 +4,12 @@ package conf
 
 import (
 	_ "embed"
+	"encoding"
 	"fmt"
 	"os"
 	"reflect"
+
+	"keyferry/internal/topology"
 )
 
 //go:embed keyferry.toml
@@ -83,20 +86,21 @@ type Config struct {
 		MoverPatience  Duration `toml:"mover-patience"`
 	} `toml:"locks"`
 	Migration struct {
-		Parallel        int      `toml:"parallel"`
-		GroupParallel   int      `toml:"group-parallel"`
-		BatchMaxKeys    int      `toml:"batch-max-keys"`
-		LockHoldTarget  Duration `toml:"lock-hold-target"`
-		MaxP99          string   `toml:"max-p99"`
-		BigKeyBytes     Size     `toml:"big-key-bytes"`
-		MemoryLimit     Size     `toml:"memory-limit"`
-		ScanCount       int      `toml:"scan-count"`
-		CheckpointEvery Duration `toml:"checkpoint-every"`
-		MaxAttempts     int      `toml:"max-attempts"`
-		BackoffMin      Duration `toml:"backoff-min"`
-		BackoffMax      Duration `toml:"backoff-max"`
-		CallTimeout     Duration `toml:"call-timeout"`
-		StalledAfter    Duration `toml:"stalled-after"`
+		Parallel        int            `toml:"parallel"`
+		GroupParallel   int            `toml:"group-parallel"`
+		BatchMaxKeys    int            `toml:"batch-max-keys"`
+		LockHoldTarget  Duration       `toml:"lock-hold-target"`
+		MaxP99          string         `toml:"max-p99"`
+		Slice           topology.Slice `toml:"slice"`
+		BigKeyBytes     Size           `toml:"big-key-bytes"`
+		MemoryLimit     Size           `toml:"memory-limit"`
+		ScanCount       int            `toml:"scan-count"`
+		CheckpointEvery Duration       `toml:"checkpoint-every"`
+		MaxAttempts     int            `toml:"max-attempts"`
+		BackoffMin      Duration       `toml:"backoff-min"`
+		BackoffMax      Duration       `toml:"backoff-max"`
+		CallTimeout     Duration       `toml:"call-timeout"`
+		StalledAfter    Duration       `toml:"stalled-after"`
 	} `toml:"migration"`
 }
 
@@ -159,7 +163,8 @@ func collect(v reflect.Value, prefix string, out map[string]reflect.Value) {
 			continue
 		}
 		key := prefix + tag
-		if f := v.Field(i); f.Kind() == reflect.Struct {
+		f := v.Field(i)
+		if _, text := f.Addr().Interface().(encoding.TextUnmarshaler); f.Kind() == reflect.Struct && !text {
 			collect(f, key+".", out)
 		} else {
 			out[key] = f

@@ -31,7 +31,7 @@ var documented = map[string]string{
 	"servers.connect-timeout": "2s", "servers.request-timeout": "1m0s", "servers.reconnect-min": "50ms", "servers.reconnect-max": "2s",
 	"servers.in-flight-bytes": "64mb", "servers.max-dedicated": "8000",
 	"locks.wait-deadline": "2s", "locks.max-parked": "100000", "locks.max-keys-waiting": "100000", "locks.mover-patience": "5ms",
-	"migration.parallel": "2", "migration.group-parallel": "16", "migration.batch-max-keys": "512", "migration.lock-hold-target": "5ms", "migration.max-p99": "auto", "migration.big-key-bytes": "1mb",
+	"migration.parallel": "2", "migration.group-parallel": "16", "migration.batch-max-keys": "512", "migration.lock-hold-target": "5ms", "migration.max-p99": "auto", "migration.slice": "off", "migration.big-key-bytes": "1mb",
 	"migration.memory-limit": "64mb", "migration.stalled-after": "10s",
 	"migration.scan-count": "1000", "migration.checkpoint-every": "1s", "migration.max-attempts": "100",
 	"migration.backoff-min": "100ms", "migration.backoff-max": "10s", "migration.call-timeout": "5s",
@@ -205,7 +205,7 @@ func unwrap(err error) error {
 // nothing else.
 func TestEnvAndFlagsReachEveryKey(t *testing.T) {
 	other := map[string]string{ // where the default is not next to another valid value
-		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "http.listen": "127.0.0.3:1", "http.hosts": "a,b", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis", "loops.transport": "gnet", "migration.max-p99": "off",
+		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "http.listen": "127.0.0.3:1", "http.hosts": "a,b", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis", "loops.transport": "gnet", "migration.max-p99": "off", "migration.slice": "1s/4s",
 		"cluster-facade": "on", "advertise": "a:1,b:2",
 		"passthrough": "A.B 2 readonly keys=1,1,1; A.C 2 write keys=1,1,1",
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"keyferry/internal/topology"
 )
 
 // A file, the environment and flags all become settings and end in apply:
@@ -111,6 +113,11 @@ func assign(f reflect.Value, v any) error {
 	case *Duration:
 		if !isText {
 			return errDuration
+		}
+		return p.UnmarshalText([]byte(text))
+	case *topology.Slice:
+		if !isText {
+			text = fmt.Sprint(v)
 		}
 		return p.UnmarshalText([]byte(text))
 	case *List:

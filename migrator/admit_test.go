@@ -14,7 +14,7 @@ import (
 // weighedMover is a mover without servers whose target is looked at as often as it is asked for,
 // and has room each time.
 func weighedMover(t *testing.T, room func() int64) *mover {
-	m := &mover{cfg: &Config{CallTimeout: 10 * time.Second, BatchMaxKeys: 512}, gov: newGovernor(3072, 64<<20, 5*time.Millisecond),
+	m := &mover{cfg: &Config{CallTimeout: time.Minute, BatchMaxKeys: 512}, gov: newGovernor(3072, 64<<20, 5*time.Millisecond),
 		limit: rate.NewLimiter(rate.Inf, 512), byteLimit: rate.NewLimiter(rate.Inf, byteBurst)}
 	m.memory.Store(&fullError{})
 	m.gov.blind()

@@ -20,8 +20,8 @@ var advices = map[string]string{
 	"MISCONF":    "the %s can't write its snapshot: see its disk and its log; the job goes on by itself",
 	"NOREPLICAS": "the %s has too few replicas: see min-replicas-to-write; the job goes on by itself",
 	"NOPERM":     "let the user of the %s's group use the command (ACL SETUSER), then MIGRATION RESUME",
-	"NOAUTH":     "give the %s's group its password, then MIGRATION RESUME",
-	"WRONGPASS":  "give the %s's group its password, then MIGRATION RESUME",
+	"NOAUTH":     "let the %s's server take the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",
+	"WRONGPASS":  "let the %s's server take the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",
 	"PREFLIGHT":  "mend what it says of the %s, then MIGRATION RESUME; MIGRATE … DRYRUN looks without a job",
 }
 

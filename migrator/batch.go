@@ -21,6 +21,9 @@ type keyMove struct {
 	fence  string
 	batch  *batch // nil for those of the resolvers
 
+	seenBy  string // the connection over which the target has last said that it has the key
+	wroteBy string // … and that has written it, or something since; see cover
+
 	doubted  bool // among mover.doubts
 	restored bool // by us, and not yet compared
 }
@@ -159,7 +162,7 @@ func (w *worker) round(ctx context.Context, db int, moves []*keyMove) (stop bool
 	dstErr := w.askTarget(ctx, db)
 	srcErr := w.askSource(ctx, db)
 	if srcErr == nil {
-		srcErr = w.hearSource()
+		srcErr = w.hearSource(ctx)
 	}
 	if dstErr == nil {
 		dstErr = w.hearTarget(ctx)

@@ -42,7 +42,8 @@ type Report struct {
 //
 //	reachable, role, same server ─► databases ─► rights ─► trial with a key of our own
 //	─► a payload of each type ─► memory, eviction, persistence ─► clients that come
-//	past the gateway ─► target free of the slots ─► functions ─► events
+//	past the gateway ─► nothing on its way to the target from before ─► target free of the
+//	slots ─► functions ─► events
 //
 // Each step is bounded and can be done again. With act set, what the operator has agreed to
 // is done: keys in the way are purged, functions are brought, events are told of.
@@ -52,7 +53,7 @@ type check struct {
 	act      bool
 	bytes    int64 // thought to move; 0: not known
 	src, dst *link
-	runID    string // of the source
+	life     string // of the source
 	found    []Finding
 }
 
@@ -79,8 +80,8 @@ func where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
 
 // run makes all checks; what it found is in found. Errors: ctx has ended.
 func (c *check) run(ctx context.Context, source, target topology.Group) error {
-	defer func() { c.src.close(); c.dst.close() }()
-	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.durable, c.strangers, c.targetFree, c.functions, c.events}
+	defer func() { c.m.hangUp(c.src); c.m.hangUp(c.dst) }()
+	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.durable, c.strangers, c.fence, c.targetFree, c.functions, c.events}
 	if !c.dial(ctx, source, target) {
 		return ctx.Err()
 	}
@@ -111,14 +112,14 @@ func (c *check) dial(ctx context.Context, source, target topology.Group) bool {
 		group  topology.Group
 		origin string
 	}{{&c.src, source, fromSource}, {&c.dst, target, fromTarget}} {
-		l, err := dial(ctx, end.group, c.m.connName(), c.m.cfg.CallTimeout)
+		l, err := c.m.dialChanger(ctx, end.group)
 		if err == nil {
 			*end.to = l
 			continue
 		}
 		what, advice := "reachable", "start the server, or mend the address with PROXY GROUP"
 		if refused(err) {
-			what, advice = "auth", "give the group the right password: PROXY GROUP DEL and ADD … PASSWORD"
+			what, advice = "auth", "let the server take the password that the group has (ACL SETUSER default >…); that of a group without slots can be changed by PROXY GROUP DEL and ADD … PASSWORD"
 			if strings.Contains(err.Error(), "LOADING") {
 				what, advice = "loading", "wait until it has loaded its data"
 			}
@@ -241,7 +242,7 @@ func (r *runner) preflight(ctx context.Context) (*Event, error) {
 	if err := c.firstFatal(); err != nil {
 		return nil, err
 	}
-	return &Event{Kind: Checked, RunID: c.runID}, nil
+	return &Event{Kind: Checked, RunID: c.life}, nil
 }
 
 func (r *runner) setFindings(found []Finding) {

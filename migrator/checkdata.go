@@ -49,7 +49,7 @@ func (c *check) trial(ctx context.Context) error {
 		case strings.Contains(err.Error(), "OOM ") && s.l == c.src:
 			// Why it is to give keys away. Those that it has are tried below.
 			c.add(Info, "memory", c.src, "", "it is full: %v", err)
-			c.runID = c.src.info.runID
+			c.life = c.src.info.life()
 			return nil
 		case strings.Contains(err.Error(), "OOM "):
 			c.fatal("memory", fromTarget, c.dst.group, "raise its maxmemory, or free some", explain(s.name, err))
@@ -59,7 +59,7 @@ func (c *check) trial(ctx context.Context) error {
 			return errStop
 		}
 	}
-	c.runID = c.src.info.runID
+	c.life = c.src.info.life()
 	return nil
 }
 
@@ -234,6 +234,14 @@ func (c *check) strangers(ctx context.Context) error {
 			"%d clients are connected past the gateway: %s", n, strings.Join(addrs[:min(n, 3)], ", "))
 	}
 	return nil
+}
+
+// fence sees to it that nothing comes to the target that was sent before this.
+func (c *check) fence(ctx context.Context) error {
+	if !c.act {
+		return nil
+	}
+	return c.m.fenceChangers(ctx, c.dst.group)
 }
 
 // targetFree looks for keys of the slots at the target. There must be none: what the

@@ -85,7 +85,7 @@ func (m *mover) demands(ctx context.Context) {
 
 func (m *mover) serveDemands(ctx context.Context, slots []int) error {
 	begun := time.Now()
-	err := m.inOnePiece(ctx, slots, m.emptySlot)
+	err := m.inOnePiece(ctx, slots, func() bool { return false }, m.emptySlot)
 	if err == nil {
 		m.log.Info("slots were moved in one piece for scripts", zap.String("job", m.job), zap.Ints("slots", slots), zap.Duration("in", time.Since(begun)))
 	}

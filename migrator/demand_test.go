@@ -29,17 +29,20 @@ func TestCancelDuringDemand(t *testing.T) {
 		src.Set(ctx, fmt.Sprintf("{r}%d", i), "x", 0)
 	}
 	<-f.ready
-	dst.Do(ctx, "CLIENT", "PAUSE", 300, "WRITE")
+	dst.Do(ctx, "CLIENT", "PAUSE", 600_000, "WRITE")
 	f.startDemands()
 	r := &runner{locks: f.locks, mover: f.mover, complete: true}
-	for _, s := range []int{slot, other} {
+	for i, s := range []int{slot, other} {
 		if st := f.whole.Enter(s, true, nobody{}); st != slotlock.Closed {
 			t.Fatalf("slot %d is %v for a script, not waited for", s, st)
 		}
 		if r.holdUntouched() {
 			t.Fatal("a slot is being moved, and the job is taken for untouched")
 		}
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if i == 0 {
+			dst.Do(ctx, "CLIENT", "UNPAUSE")
+		}
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 			if st, _ := f.whole.State(s); st == slotlock.Moved {
 				break
 			} else if st == slotlock.PerKey || time.Now().After(end) {
@@ -61,7 +64,8 @@ func TestDemandsAfterStop(t *testing.T) {
 	f.settled = func(context.Context, string) error { return nil }
 	f.src.Client().Set(ctx, "{q}1", "x", 0)
 	<-f.ready
-	f.dst.Client().Do(ctx, "CLIENT", "PAUSE", 3000, "WRITE") // longer than stopGrace
+	f.dst.Client().Do(ctx, "CLIENT", "PAUSE", 600_000, "WRITE") // longer than stopGrace
+	defer f.dst.Client().Do(ctx, "CLIENT", "UNPAUSE")
 	f.startDemands()
 	if st := f.whole.Enter(slot, true, nobody{}); st != slotlock.Closed {
 		t.Fatalf("%v for a script, not waited for", st)

@@ -3,9 +3,11 @@ package migrator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"keyferry/internal/topology"
+	"keyferry/router"
 )
 
 // Durability is what the target must have done with a key before the source gives it up.
@@ -58,6 +60,9 @@ func durabilityText(durability string, i serverInfo) string {
 // persist waits until what was restored is as durable as the job asks for, once for all of
 // the keys: it counts what the connection has written.
 func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
+	if moves = w.seen(moves); len(moves) == 0 {
+		return nil
+	}
 	if err := w.m.comparer.compare(ctx, moves); err != nil {
 		return err
 	}
@@ -65,6 +70,9 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 	if mode == DurabilityNone {
 		advance(moves, OK)
 		return nil
+	}
+	if err := w.cover(ctx, moves); err != nil {
+		return at(fromTarget, err)
 	}
 	w.dst.begin(ctx)
 	patience := w.m.cfg.CallTimeout.Milliseconds() / 2
@@ -96,6 +104,59 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 		w.lostTarget()
 	}
 	return at(fromTarget, err)
+}
+
+// seen are the keys that this connection has seen at the target. The others are looked for
+// again: where one server has died and another has its address, what was heard from the first
+// says nothing of the second.
+func (w *worker) seen(moves []*keyMove) (out []*keyMove) {
+	for _, mv := range moves {
+		if mv.seenBy == w.dst.name {
+			out = append(out, mv)
+		} else {
+			mv.step = mv.step.Next(Unknown)
+		}
+	}
+	return out
+}
+
+// coverDump is the DUMP of a string of one byte, of version 10 (Redis 7.0).
+const coverDump = "\x00\x01x\n\x00\"\x80\x86_\xbd\xe8H\xd0"
+
+// cover writes something over this connection where it has not written the keys itself: WAIT
+// and WAITAOF are about what their connection has written last, and of one that has written
+// nothing newer servers say that all is well.
+func (w *worker) cover(ctx context.Context, moves []*keyMove) error {
+	if !slices.ContainsFunc(moves, func(mv *keyMove) bool { return mv.wroteBy != w.dst.name }) {
+		return nil
+	}
+	key := router.InternalPrefix + w.m.job
+	w.dst.begin(ctx)
+	w.dst.command("RESTORE", 4)
+	w.dst.arg(key)
+	w.dst.argInt(1)
+	w.dst.arg(coverDump)
+	w.dst.arg("REPLACE")
+	w.dst.command("UNLINK", 1)
+	w.dst.arg(key)
+	err := w.dst.flush()
+	if err == nil {
+		_, err = w.dst.answer()
+	}
+	if err == nil || refused(err) {
+		if _, e := w.dst.answer(); err == nil || e != nil && !refused(e) {
+			err = e
+		}
+	}
+	switch {
+	case err == nil:
+		for _, mv := range moves {
+			mv.wroteBy = w.dst.name
+		}
+	case !refused(err):
+		w.lostTarget()
+	}
+	return err
 }
 
 // acknowledged reads the reply of WAIT, or the first of the two numbers of WAITAOF.

@@ -120,6 +120,11 @@ func (m *Manager) record(ctx context.Context, e topology.JobEvent) {
 	if err := m.store.AppendEvent(ctx, e); err != nil && ctx.Err() == nil {
 		m.log.Warn("a job's history could not be written", zap.String("job", e.Job), zap.Error(err))
 	}
+	m.announce(e)
+}
+
+// announce tells the subscribers.
+func (m *Manager) announce(e topology.JobEvent) {
 	if s, ok := m.JobStatus(e.Job); ok {
 		m.feed.send(Notice{Kind: "event", Job: s, Event: &e})
 	}

@@ -18,6 +18,7 @@ type Limits struct {
 	BytesPerS *float64 // 0: none
 	Parallel  *int     // 0: the default
 	MaxP99Ms  *int     // 0: as configured; or MaxP99Off, MaxP99Auto
+	Slice     *topology.Slice
 }
 
 const (
@@ -49,6 +50,7 @@ func (l *Limits) Apply(j *topology.Job) {
 	set(&j.RateBytesPerS, l.BytesPerS)
 	set(&j.Parallel, l.Parallel)
 	set(&j.MaxP99Ms, l.MaxP99Ms)
+	set(&j.Slice, l.Slice)
 }
 
 func set[T any](to *T, from *T) {
@@ -59,7 +61,7 @@ func set[T any](to *T, from *T) {
 
 // text is the limits as the history tells them.
 func limitsText(j topology.Job) string {
-	return fmt.Sprintf("RATE %g BYTES %g PARALLEL %d MAXP99 %s", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, MaxP99Text(j.MaxP99Ms))
+	return fmt.Sprintf("RATE %g BYTES %g PARALLEL %d MAXP99 %s SLICE %v", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, MaxP99Text(j.MaxP99Ms), j.Slice)
 }
 
 // MaxP99Text is a job's MAXP99 as it is said.
@@ -102,6 +104,7 @@ func (m *mover) bound(j topology.Job) {
 		most = -1 // nobody will ever tell of them
 	}
 	m.wantClients.Store(most >= 0)
+	m.slice.lasts(j.Slice.Work)
 	m.gov.bound(workers*flowDepth*m.cfg.BatchMaxKeys, most)
 	m.mu.Lock()
 	p := m.pool
@@ -146,9 +149,16 @@ func (r *runner) limit(ctx context.Context, ev Event) error {
 	}
 	r.m.mu.Lock()
 	r.job.RateKeysPerS, r.job.RateBytesPerS = next.RateKeysPerS, next.RateBytesPerS
-	r.job.Parallel, r.job.MaxP99Ms = next.Parallel, next.MaxP99Ms
+	r.job.Parallel, r.job.MaxP99Ms, r.job.Slice = next.Parallel, next.MaxP99Ms, next.Slice
+	if resting(next) {
+		r.job.NextTryAtMs = next.NextTryAtMs
+	}
 	mv := r.mover
 	r.m.mu.Unlock()
+	select {
+	case r.relimited <- struct{}{}:
+	default:
+	}
 	if mv != nil {
 		mv.bound(next)
 	}

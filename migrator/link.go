@@ -33,6 +33,7 @@ type link struct {
 // serverInfo is what a job needs to know of a server's process.
 type serverInfo struct {
 	runID     string
+	replID    string
 	version   string
 	role      string
 	policy    string // maxmemory-policy
@@ -42,6 +43,10 @@ type serverInfo struct {
 	usedBytes int64
 	maxBytes  int64 // 0: no limit
 }
+
+// life tells one course of a server's data from another. A process that was made a replica and
+// a primary again has another's data and its own run_id; its replication id is new then.
+func (i serverInfo) life() string { return i.runID + "/" + i.replID }
 
 // dial connects and reads INFO; when it returns, the server knows the connection's name.
 // The connection is closed when ctx ends.
@@ -74,7 +79,7 @@ func parseInfo(text string) serverInfo {
 	}
 	num := func(k string) int64 { n, _ := strconv.ParseInt(f[k], 10, 64); return n }
 	return serverInfo{
-		runID: f["run_id"], version: f["redis_version"], role: f["role"], policy: f["maxmemory_policy"],
+		runID: f["run_id"], replID: f["master_replid"], version: f["redis_version"], role: f["role"], policy: f["maxmemory_policy"],
 		replicas: int(num("connected_slaves")), loading: f["loading"] == "1", aof: f["aof_enabled"] == "1",
 		usedBytes: num("used_memory"), maxBytes: num("maxmemory"),
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"keyferry/internal/topology"
-	"keyferry/internal/upstream"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -25,9 +23,10 @@ type Config struct {
 	Parallel        int                                             // workers of a pass, unless the job says otherwise
 	GroupParallel   int                                             // … of all jobs together at one group; 0: no bound
 	BatchMaxKeys    int
-	LockHoldTarget  time.Duration // batches are sized so that a lock is held about this long
-	MoverPatience   time.Duration // how long newcomers wait behind the mover's wish for a key in use
-	MaxP99Auto      bool          // jobs make way for clients that wait longer than before, unless they say otherwise
+	LockHoldTarget  time.Duration  // batches are sized so that a lock is held about this long
+	MoverPatience   time.Duration  // how long newcomers wait behind the mover's wish for a key in use
+	MaxP99Auto      bool           // jobs make way for clients that wait longer than before, unless they say otherwise
+	Slice           topology.Slice // of jobs that say nothing else when they begin
 	BigKeyBytes     int64
 	MemoryLimit     int64 // bytes of keys in flight, per job
 	ScanCount       int64
@@ -58,15 +57,16 @@ type Manager struct {
 	clients     ClientLatency
 	settled     func(ctx context.Context, group string) error
 
-	mu      sync.Mutex // protects what follows
-	locks   map[string]*slotlock.Table
-	wholes  map[string]*slotlock.Whole
-	drains  map[string]<-chan struct{} // by published job: closed when none of its commands is unlocked
-	runners map[string]*runner
-	state   topology.State // newest seen
-	acked   uint64         // epoch that every loop routes by
-	news    chan struct{}  // closed and replaced when acked or state change
-	wg      sync.WaitGroup
+	mu       sync.Mutex // protects what follows
+	locks    map[string]*slotlock.Table
+	wholes   map[string]*slotlock.Whole
+	drains   map[string]<-chan struct{} // by published job: closed when none of its commands is unlocked
+	runners  map[string]*runner
+	state    topology.State  // newest seen
+	acked    uint64          // epoch that every loop routes by
+	news     chan struct{}   // closed and replaced when acked or state change
+	changers map[string]bool // names of the connections of dialChanger that stand
+	wg       sync.WaitGroup
 
 	feed feed // who wants to hear of jobs
 }
@@ -83,7 +83,7 @@ func Open(ctx context.Context, store topology.Store, cfg Config, create topology
 		return nil, err
 	}
 	m := &Manager{cfg: cfg, log: log, store: store, locks: make(map[string]*slotlock.Table), drains: make(map[string]<-chan struct{}),
-		runners: make(map[string]*runner), wholes: make(map[string]*slotlock.Whole), old: make(map[string]bool), news: make(chan struct{})}
+		runners: make(map[string]*runner), wholes: make(map[string]*slotlock.Whole), changers: make(map[string]bool), old: make(map[string]bool), news: make(chan struct{})}
 	st, err := topology.Update(ctx, store, func(s *topology.State) error {
 		m.incarnation = s.SetGateway(cfg.Gateway)
 		return nil
@@ -234,7 +234,7 @@ func (m *Manager) startRunners(ctx context.Context, st topology.State) {
 			continue
 		}
 		r := &runner{m: m, job: j, locks: m.locks[j.ID], complete: !m.old[j.ID], recovered: m.old[j.ID],
-			cmds: make(chan command), done: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
+			cmds: make(chan command), relimited: make(chan struct{}, 1), done: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
 		r.progressMs.Store(time.Now().UnixMilli())
 		m.runners[j.ID] = r
 		m.wg.Go(func() { r.run(ctx) })
@@ -319,21 +319,4 @@ func (m *Manager) newMover(r *runner) *mover {
 		mv.stats.firstKeys, mv.stats.firstBytes = max(j.KeysMoved, cp.KeysMoved), max(j.BytesMoved, cp.BytesMoved)
 	}
 	return mv
-}
-
-// fenceFormer kills every connection of this gateway's earlier incarnations at both ends:
-// what they had sent may otherwise still be executed.
-func (m *Manager) fenceFormer(ctx context.Context, groups ...topology.Group) error {
-	mine := m.cfg.ConnPrefix(m.cfg.Gateway, m.incarnation)
-	all := strings.TrimSuffix(mine, fmt.Sprintf("%d:", m.incarnation))
-	for i, g := range groups {
-		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
-		err := upstream.Fence(c, upstream.Target{Addr: g.Addr, Password: g.Password, Name: m.connName()},
-			func(name string) bool { return strings.HasPrefix(name, all) && !strings.HasPrefix(name, mine) })
-		cancel()
-		if err != nil {
-			return at([]string{fromSource, fromTarget}[i], fmt.Errorf("fencing the gateway's former connections: %w", err))
-		}
-	}
-	return nil
 }

@@ -11,7 +11,9 @@ package migrator
 //	 │ └ no answer: Released        └► Stays
 //	 └ absent: Committed (nothing to move: it is at the target or nowhere)
 //
-// Persist leads to Stays as well: a copy that was compared and found wrong is taken back.
+// Persist leads to Stays as well: a copy that was compared and found wrong is taken back. And
+// back to Probe, when another connection is to go on: it may lead to another server, by the
+// same address, that never had the key.
 //
 // Even a refused RESTORE is followed by a look at the target: OOM is said before BUSYKEY
 // would be, and an earlier self of the gateway may have brought the key there.
@@ -52,8 +54,8 @@ func (o Outcome) String() string { return outcomeNames[o] }
 
 // Next is the whole protocol of one key. It panics on an outcome that a step can't have.
 //
-// Stale is said by the reader of a source that was restarted during the job (another
-// run_id) about a key that has been committed before: the source came back from an older
+// Stale is said by the reader of a source that was restarted during the job, or was a replica
+// for a while (see serverInfo.life), about a key that has been committed before: the source came back from an older
 // dump. The target has had the key since, so its word stands, also if that word is that
 // the key was deleted: the source's copy is dropped and never restored.
 func (s MoveStep) Next(o Outcome) MoveStep {
@@ -98,8 +100,10 @@ func (s MoveStep) Next(o Outcome) MoveStep {
 		switch o {
 		case OK:
 			return Unlink
-		case Refused, Unknown: // not durable yet: the source keeps its copy
+		case Refused: // not durable yet: the source keeps its copy
 			return Persist
+		case Unknown: // who said that the target has it can't be asked any more
+			return Probe
 		case Absent: // the copy was not right, and has been removed again
 			return Stays
 		}

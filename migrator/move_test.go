@@ -12,7 +12,7 @@ func TestMoveTable(t *testing.T) {
 		Restore:     {OK: Persist, Busy: Persist, Refused: Probe, Unknown: FenceTarget},
 		FenceTarget: {OK: Probe, Refused: FenceTarget, Unknown: FenceTarget},
 		Probe:       {OK: Persist, Absent: Stays, Refused: Probe, Unknown: Probe},
-		Persist:     {OK: Unlink, Refused: Persist, Unknown: Persist, Absent: Stays},
+		Persist:     {OK: Unlink, Refused: Persist, Unknown: Probe, Absent: Stays},
 		Unlink:      {OK: Committed, Refused: Unlink, Unknown: FenceSource},
 		FenceSource: {OK: Unlink, Refused: FenceSource, Unknown: FenceSource},
 		Committed:   {}, Stays: {}, Released: {},

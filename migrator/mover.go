@@ -42,6 +42,7 @@ type mover struct {
 	limit       *rate.Limiter   // keys per second
 	byteLimit   *rate.Limiter   // bytes of DUMPs per second
 	gov         *governor       // how much may be in flight
+	slice       slicer          // when passes end before they are through
 	clients     ClientLatency
 	wantClients atomic.Bool               // MAXP99 is not off, and there is somebody to ask
 	memory      atomic.Pointer[fullError] // of the target, as last seen

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -59,15 +61,18 @@ func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topo
 	links := make(map[string]*link)
 	defer func() {
 		for _, l := range links {
-			l.close()
+			m.hangUp(l)
 		}
 	}()
 	for _, g := range st.Groups {
-		l, err := dial(ctx, g, m.connName(), m.cfg.CallTimeout)
+		l, err := m.dialChanger(ctx, g)
 		if err != nil {
 			return nil, fmt.Errorf("group %s: %w", g.ID, err)
 		}
 		links[g.ID] = l
+	}
+	if err := differentPrimaries(links); err != nil {
+		return nil, err
 	}
 	var out []Orphans
 	for _, g := range st.Groups {
@@ -76,11 +81,46 @@ func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topo
 		}
 		s := &orphanSearch{m: m, links: links, slots: set, fix: fix, found: Orphans{Group: g.ID}}
 		if err := s.run(ctx, links[g.ID]); err != nil {
-			return nil, fmt.Errorf("group %s: %w", g.ID, err)
+			err = fmt.Errorf("group %s: %w", g.ID, err)
+			if fix != FixNothing && !refused(err) {
+				err = errors.Join(err, m.fenceAfter(links))
+			}
+			return nil, err
 		}
 		out = append(out, s.found)
 	}
 	return out, nil
+}
+
+// differentPrimaries checks that no server is reached as two groups, whose every key would be
+// an orphan of the other and a twin of itself, and that none is a replica.
+func differentPrimaries(links map[string]*link) error {
+	by := make(map[string]*link)
+	for _, id := range slices.Sorted(maps.Keys(links)) {
+		l := links[id]
+		if l.info.role != "master" {
+			return fmt.Errorf("group %s is a %s: a group's address must be its primary", where(l.group), l.info.role)
+		}
+		if other := by[l.info.runID]; other != nil {
+			return fmt.Errorf("groups %s and %s are the same server", where(other.group), where(l.group))
+		}
+		by[l.info.runID] = l
+	}
+	return nil
+}
+
+// fenceAfter sees to it that nothing which was sent over these links is executed any more:
+// who was told that something failed may do anything next.
+func (m *Manager) fenceAfter(links map[string]*link) (err error) {
+	for _, id := range slices.Sorted(maps.Keys(links)) {
+		l := links[id]
+		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.CallTimeout)
+		if e := fence(ctx, l.group, m.connName(), l.name); e != nil {
+			err = errors.Join(err, fmt.Errorf("what was sent to group %s may yet be executed: %w", id, e))
+		}
+		cancel()
+	}
+	return err
 }
 
 // orphanSearch goes through one group.
@@ -214,8 +254,13 @@ func (s *orphanSearch) mend(ctx context.Context, in *link, o *orphan) error {
 	return in.conn.Unlink(ctx, o.name).Err()
 }
 
-// adopt copies an orphan to its owner. That the owner has one by now is as good.
+// adopt copies an orphan to its owner. That the owner has one by now is as good. One that
+// expires between the two questions is gone when it is asked for its value.
 func (s *orphanSearch) adopt(ctx context.Context, in *link, o *orphan) error {
+	ttl, err := in.conn.PTTL(ctx, o.name).Result()
+	if err != nil {
+		return err
+	}
 	dump, err := in.conn.Dump(ctx, o.name).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil
@@ -223,11 +268,12 @@ func (s *orphanSearch) adopt(ctx context.Context, in *link, o *orphan) error {
 	if err != nil {
 		return err
 	}
-	ttl, err := in.conn.PTTL(ctx, o.name).Result()
-	if err != nil {
-		return err
+	if ttl < 0 { // it does not expire
+		ttl = 0
+	} else {
+		ttl = max(ttl, time.Millisecond) // 0 would mean that as well
 	}
-	err = s.links[o.owner].conn.Restore(ctx, o.name, max(ttl, 0), dump).Err()
+	err = s.links[o.owner].conn.Restore(ctx, o.name, ttl, dump).Err()
 	if err != nil && strings.HasPrefix(err.Error(), "BUSYKEY") {
 		return nil
 	}

@@ -36,6 +36,10 @@ type sweep struct {
 	pages []*page    // not known to be done, oldest first
 	done  int        // pages that are
 	err   error
+	due   bool // the slice's time is over
+	moved bool // a batch is done
+	over  bool // nothing new is begun any more, because the slice is over
+	left  bool // … and a batch was not
 }
 
 // page is what one SCAN gave.
@@ -46,8 +50,8 @@ type page struct {
 }
 
 // pass scans the source from a cursor and moves every key of the slots that it sees.
-// found is how many it saw, with repetitions. checkpoint is called now and then with a
-// place up to which all is done.
+// found is how many it saw, with repetitions. checkpoint is called now and then, and in the
+// end, with a place up to which all is done. errSliceOver: that is not yet all.
 func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (found int64, err error) {
 	if err := m.awaitReady(ctx); err != nil {
 		return 0, err
@@ -59,16 +63,25 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 	defer src.close()
 	s := &sweep{m: m, src: src, pool: m.newPool(ctx, false)}
 	defer s.pool.close()
-	if from.runID != src.info.runID {
+	if from.runID != src.info.life() {
 		from = place{}
+	}
+	if !m.sweeping.Load() {
+		m.slice.begin(s.sliceOver)
+		defer m.slice.end()
 	}
 	err = s.run(ctx, from, checkpoint)
 	s.wg.Wait()
-	if err == nil {
-		err = s.failed()
-	}
-	if ctx.Err() != nil {
+	if err = s.verdict(err); ctx.Err() != nil {
 		err = ctx.Err() // the rest follows from it
+	}
+	if err == nil || errors.Is(err, errSliceOver) {
+		if at := s.reached(); at != (place{}) {
+			checkpoint(at)
+		}
+	}
+	if errors.Is(err, errSliceOver) && s.done > 0 {
+		m.stats.farthest = 0 // what comes behind the checkpoint is further than any before
 	}
 	if err != nil {
 		return s.found, err
@@ -79,8 +92,8 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 		return s.found, at(fromSource, err)
 	}
 	defer end.close()
-	if end.info.runID != src.info.runID {
-		return s.found, at(fromSource, errors.New("the server was restarted during the pass"))
+	if end.info.life() != src.info.life() {
+		return s.found, at(fromSource, errors.New("the server was restarted, or began a replication history anew, during the pass"))
 	}
 	m.stats.farthest = 0
 	return s.found, nil
@@ -94,7 +107,7 @@ func (s *sweep) run(ctx context.Context, from place, checkpoint func(place)) err
 			if err != nil {
 				return err
 			}
-			p := &page{next: place{db: db, cursor: next, runID: s.src.info.runID}, uncut: len(keys)}
+			p := &page{next: place{db: db, cursor: next, runID: s.src.info.life()}, uncut: len(keys)}
 			if next == 0 {
 				p.next.db++
 			}
@@ -105,6 +118,9 @@ func (s *sweep) run(ctx context.Context, from place, checkpoint func(place)) err
 			if at := s.reached(); at != reached && at != (place{}) {
 				reached = at
 				checkpoint(at)
+			}
+			if s.mayEnd() {
+				return errSliceOver
 			}
 			if cursor = next; cursor == 0 {
 				break
@@ -156,17 +172,67 @@ func (s *sweep) give(n int) {
 	s.mu.Unlock()
 	s.wg.Add(1)
 	b.done = func(err error) {
-		s.mu.Lock()
-		for _, p := range of {
-			p.open--
-		}
-		if s.err == nil {
-			s.err = err
-		}
-		s.mu.Unlock()
+		s.batchDone(of, err)
 		s.wg.Done()
 	}
 	s.pool.give(b)
+}
+
+// batchDone notes what came of a batch with keys of some pages. One that was not begun
+// because the slice is over leaves them open: the next slice comes by there again.
+func (s *sweep) batchDone(of []*page, err error) {
+	s.mu.Lock()
+	if errors.Is(err, errSliceOver) {
+		s.left = true
+		s.mu.Unlock()
+		return
+	}
+	for _, p := range of {
+		p.open--
+	}
+	if s.err == nil {
+		s.err = err
+	}
+	s.moved = true
+	s.mu.Unlock()
+	s.mayEnd()
+}
+
+// sliceOver tells that the time of the slice is over.
+func (s *sweep) sliceOver() {
+	s.mu.Lock()
+	s.due = true
+	s.mu.Unlock()
+	s.mayEnd()
+}
+
+// mayEnd reports that the slice is over and something has been done in it. Batches that are
+// not begun by then are left.
+func (s *sweep) mayEnd() bool {
+	s.mu.Lock()
+	s.over = s.over || s.due && (s.moved || s.done > 0)
+	over := s.over
+	s.mu.Unlock()
+	if over {
+		s.pool.fail(errSliceOver)
+	}
+	return over
+}
+
+// verdict is what came of the pass: what has gone wrong comes before the end of a slice.
+func (s *sweep) verdict(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && !errors.Is(err, errSliceOver) {
+		return err
+	}
+	if s.err != nil {
+		return s.err
+	}
+	if s.left {
+		return errSliceOver
+	}
+	return err
 }
 
 // failed is the first error of a batch.

@@ -31,7 +31,7 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 	t.Helper()
 	src, dst := testredis.StartT(t), testredis.StartT(t)
 	cfg := &Config{BatchMaxKeys: 300, LockHoldTarget: 5 * time.Millisecond, MoverPatience: 5 * time.Millisecond, BigKeyBytes: 100_000,
-		ScanCount: 500, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond, CallTimeout: 5 * time.Second, MemoryLimit: 64 << 20}
+		ScanCount: 500, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond, CallTimeout: 30 * time.Second, MemoryLimit: 64 << 20}
 	if change != nil {
 		change(cfg)
 	}
@@ -39,10 +39,10 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := src.Client().Info(context.Background(), "server").Val()
+	text := src.Client().Info(context.Background()).Val()
 	var names atomic.Int64
 	m := &mover{cfg: cfg, gate: &gate{}, log: zap.NewNop(), job: "j", source: topology.Group{ID: "a", Addr: src.Addr}, target: topology.Group{ID: "b", Addr: dst.Addr},
-		sourceRunID: parseInfo(text).runID, slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
+		sourceRunID: parseInfo(text).life(), slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
 		locks: slotlock.New(slotlock.Options{MaxWaiting: 100}), limit: rate.NewLimiter(rate.Inf, cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
 		comparer: &comparer{}, gov: newGovernor(cfg.BatchMaxKeys, cfg.MemoryLimit, cfg.LockHoldTarget), batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}),
 		name: func() string { return fmt.Sprint("ferry:", names.Add(1)) }, fenceFirst: func(context.Context) error { return nil },
@@ -180,7 +180,8 @@ func TestPassMovesEverything(t *testing.T) {
 func TestPassWithLostConnections(t *testing.T) {
 	f := newFerry(t, nil)
 	want := f.fill(6000)
-	ctx, stop := context.WithTimeout(context.Background(), 60*time.Second)
+	f.limit.SetLimit(1500) // so that none passes unharmed
+	ctx, stop := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer stop()
 	killed := make(chan struct{})
 	killing, enough := context.WithCancel(ctx)
@@ -204,6 +205,7 @@ func TestPassWithLostConnections(t *testing.T) {
 		found, err := f.pass(ctx, place{}, func(place) {})
 		if err != nil {
 			failures++
+			f.limit.SetLimit(rate.Inf)
 			continue
 		}
 		if found == 0 && len(f.inDoubt()) == 0 {
@@ -251,15 +253,14 @@ func TestPassStops(t *testing.T) {
 	want := f.fill(4000)
 	ctx, stop := context.WithCancel(context.Background())
 	var at place
-	begin := time.Now()
 	_, err := f.pass(ctx, place{}, func(p place) {
 		at = p
 		if f.stats.keys.Load() > 500 {
 			stop()
 		}
 	})
-	if !errors.Is(err, context.Canceled) || time.Since(begin) > 5*time.Second {
-		t.Fatalf("%v after %v", err, time.Since(begin))
+	if moved := f.stats.keys.Load(); !errors.Is(err, context.Canceled) || moved >= int64(len(want)) {
+		t.Fatalf("%v after %d of %d keys", err, moved, len(want))
 	}
 	if len(f.inDoubt()) > 0 {
 		t.Errorf("a planned stop left keys in doubt: %q", f.inDoubt())
@@ -306,14 +307,14 @@ func TestPassLeavesHeldKeysAlone(t *testing.T) {
 // TestPassWaitsForReplicas: with a replica that acknowledges, everything goes; with one
 // that is silent no key is unlinked at the source before it is safe.
 func TestPassWaitsForReplicas(t *testing.T) {
-	f := newFerry(t, func(c *Config) { c.CallTimeout = 500 * time.Millisecond })
+	f := newFerry(t, func(c *Config) { c.CallTimeout = time.Second })
 	ctx := context.Background()
 	replica, err := testredis.Start(testredis.Options{Args: []string{"--replicaof", fmt.Sprintf("127.0.0.1 %d", f.dst.Port), "--repl-diskless-sync-delay", "0"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = replica.Stop() })
-	for end := time.Now().Add(20 * time.Second); f.dst.Client().Do(ctx, "WAIT", 1, 500).Val() != int64(1); {
+	for end := time.Now().Add(time.Minute); f.dst.Client().Do(ctx, "WAIT", 1, 500).Val() != int64(1); {
 		if time.Now().After(end) {
 			t.Fatal("the replica does not come up")
 		}
@@ -331,7 +332,7 @@ func TestPassWaitsForReplicas(t *testing.T) {
 	if err := replica.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		found, err := f.pass(ctx, place{}, func(place) {})
 		if err == nil && found == 0 && len(f.inDoubt()) == 0 {
 			break

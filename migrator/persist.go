@@ -3,6 +3,7 @@ package migrator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,13 +35,37 @@ func (r *runner) step(ctx context.Context, ev Event) error {
 	if next.Phase != r.job.Phase {
 		r.logPhase(next, ev)
 	}
-	if ev.Kind != Failure && ev.Kind != Due {
-		r.progressMs.Store(ev.AtMs)
+	r.noteProgress(ev)
+	if ev.Kind != SliceEnd && ev.Kind != SliceBegin {
+		r.proof = proof{} // something may appear at the source from here on
+	}
+	if ev.Kind != PassEnd && r.mover != nil {
+		r.mover.slice.anew()
 	}
 	from := r.job.Phase
 	r.setJob(next)
-	r.m.record(ctx, jobEvent(from, next, ev))
+	e := jobEvent(from, next, ev)
+	if ev.Kind == SliceEnd || ev.Kind == SliceBegin {
+		e.Reason = fmt.Sprintf("slice %d", next.Slices)
+		if !toldSlice(next.Slices) {
+			r.m.announce(e)
+			return nil
+		}
+	}
+	r.m.record(ctx, e)
 	return nil
+}
+
+// noteProgress is for the watchdog.
+func (r *runner) noteProgress(ev Event) {
+	switch ev.Kind {
+	case Failure, Due, SliceEnd:
+	case SliceBegin:
+		last := max(r.progressMs.Load(), r.mover.stats.lastProgress.Load())
+		r.progressMs.Store(progressAfterRest(r.job, last, ev.AtMs))
+	default:
+		r.progressMs.Store(ev.AtMs)
+	}
 }
 
 // storing notes that the store is at work, for the watchdog; done when it no longer is.
@@ -50,10 +75,12 @@ func (r *runner) storing() (done func()) {
 }
 
 // persist stores the job, and the flip with it when it is done. While the store fails it
-// tries again.
+// tries again, but not for long while clients are held meanwhile: then it gives up when it is
+// certain that nothing has been stored.
 func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
 	defer r.storing()()
 	failpoint.Hit("job." + string(next.Phase) + ".persist.before")
+	begun := time.Now()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err = r.update(ctx, next)
 		if err == nil || ctx.Err() != nil {
@@ -61,12 +88,20 @@ func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
 		}
 		r.errs.add(at(fromStore, err))
 		r.m.log.Error("job could not be stored; will try again", zap.String("job", r.job.ID), zap.Error(err))
+		if (r.frozen || r.held) && time.Since(begun) > turnPatience {
+			if st, e := r.m.store.Load(ctx); e == nil {
+				if j := st.Job(next.ID); j != nil && j.Phase == next.Phase && j.Back == next.Back {
+					return nil
+				}
+				return at(fromStore, fmt.Errorf("the job's slots can't be held until the store works again, and it goes on as before: %w", err))
+			}
+		}
 		sleep(ctx, pause)
 	}
 }
 
 func (r *runner) update(ctx context.Context, next topology.Job) error {
-	if failpoint.Fails("store") {
+	if failpoint.Fails("store") || failpoint.Fails("store."+string(next.Phase)) || next.Back && !r.job.Back && failpoint.Fails("store.turn") {
 		return errPlanted
 	}
 	_, err := topology.Update(ctx, r.m.store, func(s *topology.State) error {
@@ -107,6 +142,10 @@ func (r *runner) logPhase(next topology.Job, ev Event) {
 			f = append(f, zap.String("first_origin", ev.First.Origin), zap.String("first_error", ev.First.Text))
 		}
 		r.m.log.Warn("job phase", f...)
+		return
+	}
+	if ev.Kind == SliceEnd || ev.Kind == SliceBegin { // as planned, and often
+		r.m.log.Debug("job phase", f...)
 		return
 	}
 	r.m.log.Info("job phase", f...)

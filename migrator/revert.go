@@ -114,7 +114,7 @@ func (r *runner) turn(ctx context.Context) (ev *Event, err error) {
 	if err != nil {
 		return nil, at(fromTarget, err)
 	}
-	runID := dst.info.runID
+	life := dst.info.life()
 	dst.close()
 	frozenAt := time.Now()
 	r.freeze()
@@ -145,7 +145,7 @@ func (r *runner) turn(ctx context.Context) (ev *Event, err error) {
 	}
 	r.mover.close() // its resolvers have nothing to do, and nothing comes before the thaw
 	r.m.log.Info("the slots are held for the turn", zap.String("job", r.job.ID), zap.Duration("after", time.Since(frozenAt)))
-	return &Event{Kind: Turned, RunID: runID}, nil
+	return &Event{Kind: Turned, RunID: life}, nil
 }
 
 func (r *runner) freeze() {
@@ -210,6 +210,9 @@ func (r *runner) home(ctx context.Context) (*Event, error) {
 		ev, err := r.tail(ctx)
 		if err != nil {
 			return nil, err
+		}
+		if ev.Kind == SliceEnd {
+			return ev, nil
 		}
 		if ev.Found == 0 {
 			break

@@ -72,7 +72,7 @@ func TestSweepOfAFullTarget(t *testing.T) {
 		f.mustWeigh.Store(true)
 		short, _, _ = f.gov.room(1)
 	}
-	c, cancel := context.WithTimeout(ctx, 10*time.Second)
+	c, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := f.sweep(c); err != nil {
 		t.Fatal(err)

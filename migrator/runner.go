@@ -2,6 +2,7 @@ package migrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -27,7 +28,9 @@ type runner struct {
 	progressMs atomic.Int64 // Unix time of the last step forward of the job, its keys apart
 	storingMs  atomic.Int64 // Unix time at which the store was asked for what it has not done yet; 0: nothing
 	cmds       chan command
-	atLast     int64 // keys moved at the last failure
+	relimited  chan struct{} // capacity 1: the limits have changed, while the action goes on
+	proof      proof         // of the tail phase, between its slices
+	atLast     int64         // keys moved at the last failure
 	errs       *errorLog
 	talk       *talk
 	frozen     bool      // the slots are held for a turn
@@ -71,8 +74,12 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 	for {
 		select {
 		case ev := <-result:
-			if ev != nil {
-				_ = r.step(ctx, *ev)
+			if ev == nil {
+				return
+			}
+			if err := r.step(ctx, *ev); err != nil && r.frozen && ctx.Err() == nil {
+				r.unfreeze(ctx) // before the failure is stored: that takes as long as the store's trouble
+				_ = r.step(ctx, *r.failed(err))
 			}
 			return
 		case c := <-r.cmds:
@@ -171,6 +178,10 @@ func (r *runner) act(ctx context.Context) *Event {
 		case <-ctx.Done():
 		}
 	case topology.Paused, topology.Failed:
+		if resting(r.job) {
+			ev = r.rest(ctx)
+			break
+		}
 		r.serveAsFound()
 		if r.job.Reason == ReasonTargetOOM {
 			return r.awaitRoom(ctx)
@@ -264,25 +275,33 @@ func (r *runner) bulk(ctx context.Context) (*Event, error) {
 	}
 	var saved time.Time
 	found, err := r.pass(ctx, from, func(p place) {
-		if time.Since(saved) < r.m.cfg.CheckpointEvery {
-			return
+		from = p
+		if time.Since(saved) >= r.m.cfg.CheckpointEvery {
+			saved = time.Now()
+			_ = r.saveCheckpoint(ctx, p)
 		}
-		saved = time.Now()
-		s := &r.mover.stats
-		defer r.storing()()
-		_ = r.m.store.SaveCheckpoint(ctx, topology.Checkpoint{Job: r.job.ID, Pass: int(s.pass.Load()), DB: p.db, Cursor: p.cursor,
-			RunID: p.runID, KeysMoved: s.firstKeys + s.keys.Load(), BytesMoved: s.firstBytes + s.bytes.Load(), SavedAtMs: time.Now().UnixMilli()})
 	})
+	if err == nil {
+		if err := r.m.store.DropCheckpoint(ctx, r.job.ID); err != nil {
+			return nil, at(fromStore, err)
+		}
+		err = r.mover.moveWhole(ctx)
+	}
+	if errors.Is(err, errSliceOver) {
+		return &Event{Kind: SliceEnd}, at(fromStore, r.saveCheckpoint(ctx, from))
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := r.m.store.DropCheckpoint(ctx, r.job.ID); err != nil {
-		return nil, at(fromStore, err)
-	}
-	if err := r.mover.moveWhole(ctx); err != nil {
-		return nil, err
-	}
 	return &Event{Kind: PassEnd, Found: found}, nil
+}
+
+// saveCheckpoint stores up to where all of the pass is done.
+func (r *runner) saveCheckpoint(ctx context.Context, p place) error {
+	s := &r.mover.stats
+	defer r.storing()()
+	return r.m.store.SaveCheckpoint(ctx, topology.Checkpoint{Job: r.job.ID, Pass: int(s.pass.Load()), DB: p.db, Cursor: p.cursor,
+		RunID: p.runID, KeysMoved: s.firstKeys + s.keys.Load(), BytesMoved: s.firstBytes + s.bytes.Load(), SavedAtMs: time.Now().UnixMilli()})
 }
 
 func (r *runner) pass(ctx context.Context, from place, checkpoint func(place)) (int64, error) {
@@ -290,22 +309,31 @@ func (r *runner) pass(ctx context.Context, from place, checkpoint func(place)) (
 	return r.mover.pass(ctx, from, checkpoint)
 }
 
-// tail makes one full pass during which nothing new can appear at the source. One that
-// finds no key is the proof.
+// tail makes one full pass, in as many slices as it takes, during which nothing new can
+// appear at the source. One that finds no key is the proof.
 func (r *runner) tail(ctx context.Context) (*Event, error) {
 	r.locks.SetMode(slotlock.Resolve)
-	if err := r.awaitHolds(ctx); err != nil {
-		return nil, err
+	p := &r.proof
+	if !p.begun {
+		if err := r.awaitHolds(ctx); err != nil {
+			return nil, err
+		}
+		*p = proof{begun: true, grants: r.locks.Stats().Grants}
 	}
-	grants := r.locks.Stats().Grants
-	found, err := r.pass(ctx, place{}, func(place) {})
+	found, err := r.pass(ctx, p.at, func(at place) { p.at = at })
+	p.found += found
+	if errors.Is(err, errSliceOver) {
+		return &Event{Kind: SliceEnd}, nil
+	}
+	whole := *p
+	*p = proof{}
 	if err != nil {
 		return nil, err
 	}
-	if found == 0 && (r.locks.Stats().Grants != grants || len(r.mover.inDoubt()) > 0) {
-		found = 1 // somebody was let run at the source, or a key is in doubt: not a proof
+	if whole.found == 0 && (r.locks.Stats().Grants != whole.grants || len(r.mover.inDoubt()) > 0) {
+		whole.found = 1 // somebody was let run at the source, or a key is in doubt: not a proof
 	}
-	return &Event{Kind: PassEnd, Found: found}, nil
+	return &Event{Kind: PassEnd, Found: whole.found}, nil
 }
 
 // awaitHolds waits until the commands that were sent to the source before the tail phase

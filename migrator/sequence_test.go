@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"keyferry/internal/topology"
 )
@@ -24,11 +25,13 @@ func possible(j topology.Job) []Event {
 		events := append(fail, Event{Kind: TargetFull, Err: err}, Event{Kind: PassEnd}, Event{Kind: PassEnd, Found: 3})
 		if j.Phase == topology.Verifying {
 			events = append(events, Event{Kind: Verified})
+		} else {
+			events = append(events, Event{Kind: SliceEnd})
 		}
 		return events
 	case topology.Reverting:
 		if j.Back {
-			return append(fail, Event{Kind: TargetFull, Err: err}, Event{Kind: Home})
+			return append(fail, Event{Kind: TargetFull, Err: err}, Event{Kind: SliceEnd}, Event{Kind: Home})
 		}
 		return append(fail, Event{Kind: Turned, RunID: "b"})
 	case topology.Backoff:
@@ -36,6 +39,9 @@ func possible(j topology.Job) []Event {
 	case topology.Paused:
 		if j.Reason == ReasonTargetOOM {
 			return []Event{{Kind: Room}}
+		}
+		if j.Reason == ReasonSlice {
+			return []Event{{Kind: SliceBegin}}
 		}
 	}
 	return nil
@@ -52,7 +58,8 @@ func TestRandomSequences(t *testing.T) {
 		var said []string
 		for range steps {
 			events := possible(j)
-			operator := []Event{{Kind: PauseBy}, {Kind: ResumeBy}, {Kind: CancelBy, Clean: rnd.IntN(20) == 0}, {Kind: CancelBy, Revert: rnd.IntN(3) == 0}, {Kind: LimitBy, Limits: &Limits{}}}
+			operator := []Event{{Kind: PauseBy}, {Kind: ResumeBy}, {Kind: CancelBy, Clean: rnd.IntN(20) == 0}, {Kind: CancelBy, Revert: rnd.IntN(3) == 0}, {Kind: LimitBy, Limits: &Limits{}},
+				{Kind: LimitBy, Limits: &Limits{Slice: &topology.Slice{Work: time.Second, Rest: time.Duration(rnd.IntN(3)) * time.Second}}}, {Kind: LimitBy, Limits: &Limits{Slice: &topology.Slice{}}}}
 			var ev Event
 			if len(events) == 0 || rnd.IntN(5) == 0 {
 				ev = operator[rnd.IntN(len(operator))]
@@ -81,7 +88,7 @@ func TestRandomSequences(t *testing.T) {
 			events := possible(j)
 			ev := Event{Kind: ResumeBy}
 			for _, e := range events {
-				if e.Err == nil && e.Found == 0 {
+				if e.Err == nil && e.Found == 0 && e.Kind != SliceEnd {
 					ev = e
 				}
 			}

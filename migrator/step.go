@@ -26,9 +26,11 @@ const (
 	LimitBy                     // operator; Limits
 	Turned                      // a reverting job holds its slots and may turn round
 	Home                        // … and every key is back: the proof stands
+	SliceEnd                    // the job has worked for as long as its Slice says
+	SliceBegin                  // … and has rested
 )
 
-var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "room", "due", "pause", "resume", "cancel", "limit", "turned", "home"}
+var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "room", "due", "pause", "resume", "cancel", "limit", "turned", "home", "slice-end", "slice-begin"}
 
 func (k EventKind) String() string { return eventNames[k] }
 
@@ -42,7 +44,7 @@ type Event struct {
 	Err      *topology.JobError // Failure, Hopeless, TargetFull: the last of the attempt
 	First    *topology.JobError // … and the first; nil: the same
 	Counts   map[string]int64   // errors since the last event, by origin and code
-	RunID    string             // Checked, Turned: the process from which keys move
+	RunID    string             // Checked, Turned: of the server from which keys move; see serverInfo.life
 	Clean    bool               // CancelBy
 	Revert   bool               // CancelBy
 	Limits   *Limits            // LimitBy
@@ -50,10 +52,12 @@ type Event struct {
 	Bytes    int64
 }
 
-// ReasonTargetOOM and ReasonOperator are why a job is paused.
+// Why a job is paused: ReasonSlice until NextTryAtMs, ReasonTargetOOM until there is room,
+// ReasonOperator until it is resumed.
 const (
 	ReasonTargetOOM = "target-oom"
 	ReasonOperator  = "operator"
+	ReasonSlice     = "slice"
 )
 
 // Step is the job machine: the job after the event. It has no clock and does nothing; the
@@ -107,6 +111,10 @@ func Step(j topology.Job, e Event) (topology.Job, error) {
 		j.Phase, j.ResumeTo, j.NextTryAtMs = j.ResumeTo, "", 0
 	case j.Phase == topology.Paused && j.Reason == ReasonTargetOOM && e.Kind == Room:
 		j.Phase, j.ResumeTo, j.Reason = j.ResumeTo, "", ""
+	case e.Kind == SliceEnd && (j.Phase == topology.Bulk || j.Phase == topology.Tail || j.Phase == topology.Reverting && j.Back):
+		j = sliceEnd(j, e)
+	case resting(j) && e.Kind == SliceBegin:
+		j.Phase, j.ResumeTo, j.Reason, j.NextTryAtMs = j.ResumeTo, "", "", 0
 	default:
 		panic(fmt.Sprintf("migrator: %s in phase %s", e.Kind, j.Phase))
 	}
@@ -117,20 +125,42 @@ func limit(j topology.Job, e Event) (topology.Job, error) {
 	if j.Phase.Ended() {
 		return j, fmt.Errorf("job %s is %s", j.ID, j.Phase)
 	}
+	before := j.Slice.Rest
 	e.Limits.Apply(&j)
+	if resting(j) { // it has begun when it has; an end in the past is one at once
+		j.NextTryAtMs += (j.Slice.Rest - before).Milliseconds()
+	}
 	return j, nil
 }
+
+// sliceEnd counts a slice. It is as good as progress: a job whose slices end is not one that
+// fails again and again. With no rest to take it goes on as it is.
+func sliceEnd(j topology.Job, e Event) topology.Job {
+	j.Slices++
+	j.Attempt = 0
+	if j.Slice.Rest > 0 {
+		j.ResumeTo = j.Phase
+		j.Phase, j.Reason, j.NextTryAtMs = topology.Paused, ReasonSlice, e.AtMs+j.Slice.Rest.Milliseconds()
+	}
+	return j
+}
+
+// resting reports a job between two slices.
+func resting(j topology.Job) bool { return j.Phase == topology.Paused && j.Reason == ReasonSlice }
 
 // goOnAt is where a job that was stopped in its present phase goes on. Whatever it was
 // doing at the source is done again from a pass, but never what comes before Published.
 func goOnAt(j topology.Job) topology.Phase {
-	switch j.Phase {
+	at := j.Phase
+	switch at {
 	case topology.Backoff, topology.Paused, topology.Failed:
-		return j.ResumeTo
+		at = j.ResumeTo // of a rest it may be the tail phase
+	}
+	switch at {
 	case topology.Tail, topology.Verifying:
 		return topology.Bulk
 	}
-	return j.Phase
+	return at
 }
 
 func pause(j topology.Job) (topology.Job, error) {

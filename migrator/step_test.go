@@ -89,6 +89,12 @@ func parseEvent(t *testing.T, text string) Event {
 			ev.Clean = true
 		case "revert":
 			ev.Revert = true
+		case "slice":
+			s, err := topology.ParseSlice(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ev.Limits = &Limits{Slice: &s}
 		case "run":
 			ev.RunID = v
 		case "err":
@@ -115,6 +121,12 @@ func describe(j topology.Job) string {
 	if j.Back {
 		s += " back"
 	}
+	if j.Slices > 0 {
+		s += fmt.Sprintf(" slices %d", j.Slices)
+	}
+	if resting(j) {
+		s += fmt.Sprintf(" next %d", j.NextTryAtMs)
+	}
 	if j.Attempt > 0 {
 		s += fmt.Sprintf(" attempt %d/%d next %d first %s last %s", j.Attempt, j.MaxAttempts, j.NextTryAtMs, j.FirstError.Code, j.LastError.Code)
 	}
@@ -126,7 +138,8 @@ func TestIllegalEventsPanic(t *testing.T) {
 	for _, c := range []struct {
 		phase topology.Phase
 		kind  EventKind
-	}{{topology.Queued, Acked}, {topology.Bulk, Verified}, {topology.Done, Start}, {topology.Preflight, PassEnd}, {topology.Paused, Due}} {
+	}{{topology.Queued, Acked}, {topology.Bulk, Verified}, {topology.Done, Start}, {topology.Preflight, PassEnd}, {topology.Paused, Due},
+		{topology.Paused, SliceBegin}, {topology.Verifying, SliceEnd}, {topology.Reverting, SliceEnd}, {topology.Backoff, SliceEnd}} {
 		func() {
 			defer func() {
 				if recover() == nil {

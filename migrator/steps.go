@@ -106,14 +106,14 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		case err == nil:
 			w.sizes = append(w.sizes, len(mv.dump))
 			w.m.stats.met(mv)
-			mv.restored = true
+			mv.restored, mv.seenBy, mv.wroteBy = true, w.dst.name, w.dst.name
 		case !refused(err):
 			w.lostRestores(w.restores[i:])
 			hit(w.restores, "move.restore.after")
 			w.m.errs.add(at(fromTarget, first)) // what was answered before the connection broke
 			return err
 		case strings.HasPrefix(err.Error(), "BUSYKEY"):
-			o = Busy
+			o, mv.seenBy = Busy, w.dst.name
 		default:
 			o = Refused
 			if first == nil {
@@ -224,7 +224,7 @@ func (w *worker) lostExchange(unlinks, reads []*keyMove) {
 }
 
 // hearSource reads the replies to UNLINK and to the reads.
-func (w *worker) hearSource() error {
+func (w *worker) hearSource(ctx context.Context) error {
 	var first error
 	if len(w.unlinks) > 0 {
 		o := OK
@@ -239,7 +239,8 @@ func (w *worker) hearSource() error {
 		advance(w.unlinks, o)
 		hit(w.unlinks, "move.unlink.after")
 	}
-	stale := w.src.info.runID != w.m.sourceRunID
+	stale := w.stale()
+	var back []*keyMove
 	big := false
 	for i, mv := range w.reads {
 		o, err := w.hearRead(mv)
@@ -250,9 +251,12 @@ func (w *worker) hearSource() error {
 			w.lostExchange(nil, w.reads[i:])
 			break
 		}
-		if o == OK && stale && w.m.locks.Moved(mv.key) {
-			o, mv.dump = Stale, nil
-			w.m.stats.stale.Add(1)
+		if o == OK && w.m.locks.Moved(mv.key) {
+			if stale {
+				o = w.dropStale(mv)
+			} else {
+				back = append(back, mv)
+			}
 		}
 		big = big || int64(len(mv.dump)) >= w.m.cfg.BigKeyBytes
 		mv.step = mv.step.Next(o)
@@ -261,7 +265,46 @@ func (w *worker) hearSource() error {
 		w.src.giveAway() // big values are kept for longer than until the next exchange
 	}
 	hit(w.reads, "move.read.after")
+	if err := w.distrust(ctx, back); err != nil {
+		return err
+	}
 	return first
+}
+
+// stale reports that the source may have come back with keys that had left.
+func (w *worker) stale() bool { return w.src.info.life() != w.m.sourceRunID }
+
+func (w *worker) dropStale(mv *keyMove) Outcome {
+	mv.dump = nil
+	w.m.stats.stale.Add(1)
+	return Stale
+}
+
+// distrust asks the source once more who it is when it shows keys that had left: since this
+// connection was made, its process may have been a replica.
+func (w *worker) distrust(ctx context.Context, back []*keyMove) error {
+	if len(back) == 0 || w.src == nil {
+		return nil
+	}
+	w.src.giveAway() // what has been read is needed still
+	w.src.begin(ctx)
+	w.src.command("INFO", 0)
+	err := w.src.flush()
+	if err == nil {
+		var info reply
+		info, err = w.src.answer()
+		w.src.info = parseInfo(string(info.text))
+	}
+	if err != nil {
+		w.lostSource()
+		return err
+	}
+	if w.stale() {
+		for _, mv := range back {
+			mv.step = Read.Next(w.dropStale(mv))
+		}
+	}
+	return nil
 }
 
 // hearRead reads what the source says of one key.
@@ -374,7 +417,7 @@ func (w *worker) probe(ctx context.Context, db int, moves []*keyMove) error {
 				first = err
 			}
 		case n == 1:
-			mv.step = mv.step.Next(OK)
+			mv.step, mv.seenBy = mv.step.Next(OK), w.dst.name
 		default:
 			mv.step = mv.step.Next(Absent)
 		}

@@ -79,6 +79,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 		for _, p := range plans {
 			j := topology.Job{Slots: p.Slots, Source: p.Source, Target: p.Target, Phase: topology.Queued,
 				MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
+			j.Slice = m.cfg.Slice
 			q.Limits.Apply(&j)
 			j.Purge, j.Durability, j.VerifyShare = q.Purge, q.Durability, q.VerifyShare
 			id, err := s.AddJob(j)
@@ -264,6 +265,9 @@ func (m *Manager) status(j topology.Job) Status {
 	if s.Flow = mv.gov.status(); s.Live {
 		s.Throttle = mv.throttle(s.Flow)
 	}
+	if resting(s.Job) {
+		s.Throttle = restText(s.Job)
+	}
 	s.Verified, s.Differing = st.verified.Load(), st.differing.Load()
 	if text := mv.durableNow.Load(); text != nil {
 		s.DurableNow = *text
@@ -273,6 +277,9 @@ func (m *Manager) status(j topology.Job) Status {
 		s.KeysLeft = max(0, est-st.keys.Load())
 		if s.RateNow > 0 {
 			s.EtaS = s.KeysLeft / s.RateNow
+		}
+		if d, ok := mv.slice.eta(s.Slice.Rest, s.KeysLeft, st.keys.Load()); ok {
+			s.EtaS = int64(d.Seconds())
 		}
 	}
 	st.mu.Lock()

@@ -65,7 +65,7 @@ func (m *mover) moveWhole(ctx context.Context) error {
 	if err := m.awaitReady(ctx); err != nil {
 		return err
 	}
-	return m.inOnePiece(ctx, open, m.moveSlot)
+	return m.inOnePiece(ctx, open, m.slice.isOver, m.moveSlot)
 }
 
 // closedKeys gives all keys that a closed slot has at the source, by database. It is for when
@@ -73,20 +73,26 @@ func (m *mover) moveWhole(ctx context.Context) error {
 type closedKeys func(context.Context) (map[int][]slotlock.Key, error)
 
 // inOnePiece closes slots one after the other and has each moved; after an error the slot is
-// in the state to which move has set it.
-func (m *mover) inOnePiece(ctx context.Context, slots []int, move func(ctx context.Context, p *pool, slot int, keys closedKeys) error) error {
+// in the state to which move has set it. It ends with errSliceOver when over says so, if it
+// has moved slots for as long as it took to list their keys, which is to be done again.
+func (m *mover) inOnePiece(ctx context.Context, slots []int, over func() bool, move func(ctx context.Context, p *pool, slot int, keys closedKeys) error) error {
 	w, err := m.watchWrites(ctx, slots)
 	if err != nil {
 		return at(fromSource, err)
 	}
 	defer w.close()
+	begun := time.Now()
 	listed, err := m.listKeys(ctx, slots)
 	if err != nil {
 		return err
 	}
+	listing, since := time.Since(begun), time.Now()
 	p := m.newPool(ctx, true)
 	defer p.close()
-	for _, slot := range slots {
+	for i, slot := range slots {
+		if i > 0 && over() && time.Since(since) >= listing {
+			return errSliceOver
+		}
 		m.whole.Set(slot, slotlock.Closed)
 		err := move(ctx, p, slot, func(ctx context.Context) (map[int][]slotlock.Key, error) {
 			written, err := w.of(ctx, slot)

@@ -18,7 +18,7 @@ import (
 
 func wireTo(t *testing.T, s *testredis.Server) *wire {
 	t.Helper()
-	w, err := dialWire(context.Background(), topology.Group{Addr: s.Addr, Password: s.Password}, "test", 5*time.Second)
+	w, err := dialWire(context.Background(), topology.Group{Addr: s.Addr, Password: s.Password}, "test", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestWireGreets(t *testing.T) {
 	if len(w.info.runID) != 40 || w.info.role != "master" || w.info.policy != "noeviction" {
 		t.Errorf("%+v", w.info)
 	}
-	_, err = dialWire(context.Background(), topology.Group{Addr: s.Addr, Password: "wrong"}, "test", time.Second)
+	_, err = dialWire(context.Background(), topology.Group{Addr: s.Addr, Password: "wrong"}, "test", time.Minute)
 	if !refused(err) || jobError(fromSource, err).Code != "WRONGPASS" {
 		t.Errorf("wrong password: %v", err)
 	}
@@ -137,7 +137,7 @@ func TestWireInPieces(t *testing.T) {
 	text := "+OK\r\n:12\r\n:-2\r\n$-1\r\n*-1\r\n$0\r\n\r\n$5\r\na\r\nb\n\r\n-ERR no\r\n*2\r\n$1\r\n0\r\n*0\r\n" + fmt.Sprintf("$%d\r\n%s\r\n", len(big), big) + ":9223372036854775807\r\n"
 	want := []string{"+ 0 OK", ": 12 ", ": -2 ", "\x00 0 ", "\x00 0 ", "$ 0 ", "$ 0 a\r\nb\n", "ERR no", "* 2 ", "$ 0 0", "* 0 ", "$ 0 " + big, ": 9223372036854775807 "}
 	for seed := range uint64(20) {
-		w, far := pipeWire(t, 10*time.Second)
+		w, far := pipeWire(t, time.Minute)
 		rng := rand.New(rand.NewPCG(seed, 0))
 		go func() {
 			for rest := []byte(text); len(rest) > 0; {
@@ -175,7 +175,7 @@ func TestWireHostile(t *testing.T) {
 		"\r\n", "\n", "x\r\n", "HTTP/1.1 400\r\n", ":\r\n", ":1x\r\n", "$x\r\n", "$\r\n", "$1099511627777\r\n", "$3\r\nabcde", "+OK\n",
 		":99999999999999999999999\r\n", "+" + strings.Repeat("x", replyLineMax+2), "$5\r\nab\r\n\x00\x00\x00\x00",
 	} {
-		w, far := pipeWire(t, 5*time.Second)
+		w, far := pipeWire(t, time.Minute)
 		go func() { _, _ = far.Write([]byte(text)) }()
 		if _, err := w.answer(); !errors.Is(err, errProtocol) || refused(err) {
 			t.Errorf("%.20q: %v", text, err)
@@ -210,7 +210,7 @@ func FuzzWire(f *testing.F) {
 func TestWireEndsWithItsContext(t *testing.T) {
 	s := testredis.StartT(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	w, err := dialWire(ctx, topology.Group{Addr: s.Addr}, "test", time.Minute)
+	w, err := dialWire(ctx, topology.Group{Addr: s.Addr}, "test", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

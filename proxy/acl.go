@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -143,9 +142,9 @@ func aclCat(w *resp.Writer, args [][]byte) {
 func aclGenPass(w *resp.Writer, args [][]byte) {
 	bits := int64(256)
 	if len(args) > 0 {
-		var err error
-		if bits, err = strconv.ParseInt(string(args[0]), 10, 64); err != nil {
-			w.Err("ERR value is not an integer or out of range")
+		var ok bool
+		if bits, ok = resp.Integer(args[0]); !ok {
+			w.Err(notAnInteger)
 			return
 		}
 	}
@@ -232,9 +231,9 @@ func (s *session) aclLog(w *resp.Writer, args [][]byte) {
 		return
 	}
 	if len(args) > 0 {
-		var err error
-		if n, err = strconv.ParseInt(string(args[0]), 10, 64); err != nil {
-			w.Err("ERR value is not an integer or out of range")
+		var ok bool
+		if n, ok = resp.Integer(args[0]); !ok {
+			w.Err(notAnInteger)
 			return
 		}
 	}

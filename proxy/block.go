@@ -171,7 +171,8 @@ func (q *lastID) Reply(b []byte, last bool) {
 func (q *lastID) Fail(err error, _ bool) { q.done([]byte("0-0"), err) }
 
 func (x *blocking) reply(r *request, b []byte, last bool) bool {
-	if !last || r.started || r.reply != nil || !isNull(b) {
+	ended := isNull(b) || x.userError && !x.keyed() && b[0] != '-' // WAIT says how many there are by then
+	if !last || r.started || r.reply != nil || !ended {
 		if last {
 			x.end(r)
 		}
@@ -185,7 +186,7 @@ func (x *blocking) reply(r *request, b []byte, last bool) bool {
 			r.flying = false
 			l.releaseHoldsOf(r)
 			r.op = nil
-			r.finish([]byte("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"))
+			r.finish(unblockedReply)
 			return false
 		}
 		return true
@@ -211,10 +212,16 @@ func (x *blocking) patient(now time.Time) bool {
 	return x.timeout > 0 && (x.deadline.IsZero() || now.Before(x.deadline))
 }
 
-// expire ends the wait of a parked client in due time.
+var unblockedReply = []byte("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")
+
+// expire ends the wait of a client that was parked: in due time, or by CLIENT UNBLOCK.
 func (x *blocking) expire(r *request) {
 	x.end(r)
 	r.op = nil
+	if x.userError {
+		r.finish(unblockedReply)
+		return
+	}
 	out := r.s.reply()
 	out.NullArray()
 	r.finish(out.B)
@@ -349,9 +356,9 @@ func (s *session) clientUnblock(request [][]byte) {
 			return
 		}
 	}
-	id, err := strconv.ParseInt(string(args[0]), 10, 64)
-	if err != nil {
-		s.reject("ERR value is not an integer or out of range")
+	id, ok := resp.Integer(args[0])
+	if !ok {
+		s.reject(notAnInteger)
 		return
 	}
 	srv := s.l.srv
@@ -373,6 +380,9 @@ func (l *loop) unblockClient(id int64, asError bool) bool {
 			x.userEnd, x.userError = true, asError
 			if x.on != nil {
 				l.unblock(x)
+			} else if m := x.r.motion; m != nil && m.parked { // it waits for keys that are being moved, at no server
+				l.unpark(x.r)
+				x.expire(x.r)
 			}
 			return true
 		}

@@ -54,7 +54,7 @@ func (s *session) client(sub string, args [][]byte) bool {
 	case "kill":
 		s.clientKill(args[2:])
 	case "pause":
-		s.clientPause(args[2:])
+		s.clientPause(args)
 	case "unpause":
 		srv := s.l.srv
 		s.laterHeld(func(w *resp.Writer) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -153,8 +152,8 @@ func (s *session) listClients(opts [][]byte) {
 		why = f.setKind(opts[1])
 	case len(opts) >= 2 && strings.EqualFold(string(opts[0]), "id"):
 		for _, o := range opts[1:] {
-			id, err := strconv.ParseInt(string(o), 10, 64)
-			if err != nil {
+			id, ok := resp.Integer(o)
+			if !ok {
 				why = "ERR Invalid client ID"
 			}
 			f.ids = append(f.ids, id)
@@ -227,9 +226,9 @@ func (s *session) killFilter(opts [][]byte) (f clientFilter, why string) {
 			return f, "ERR syntax error"
 		}
 		arg := string(opts[1])
-		switch n, err := strconv.ParseInt(arg, 10, 64); strings.ToLower(string(opts[0])) {
+		switch n, ok := resp.Integer(opts[1]); strings.ToLower(string(opts[0])) {
 		case "id":
-			if err != nil || n < 1 {
+			if !ok || n < 1 {
 				return f, "ERR client-id should be greater than 0"
 			}
 			f.ids = []int64{n}
@@ -247,7 +246,7 @@ func (s *session) killFilter(opts [][]byte) (f clientFilter, why string) {
 			}
 		case "maxage":
 			switch {
-			case err != nil:
+			case !ok:
 				return f, "ERR maxage is not an integer or out of range"
 			case n < 1:
 				return f, "ERR maxage should be greater than 0"

@@ -28,6 +28,9 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) (taken bool)
 			bad = text
 		}
 		s.rejectCommand(args, bad)
+		if s.tracking != nil {
+			s.endCaching(nil)
+		}
 		return true
 	}
 	if s.quiet != quietNot {
@@ -64,6 +67,9 @@ func (s *session) command(args [][]byte, frame []byte, inline bool) (taken bool)
 	l.t.executing, l.t.frame = nil, nil
 	s.commands++
 	l.n.total++
+	if s.tracking != nil {
+		s.endCaching(cmd)
+	}
 	if s.quiet != quietNot {
 		s.unmute()
 	}
@@ -101,11 +107,8 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 		r := l.begin(s, cmd)
 		p := l.pipe(l.table.Slots[slot].Owner, s.db, s.proto)
 		s.lastPipe = p
-		if cmd.Flags&resp.Write != 0 {
-			s.lastWrite = p
-			if l.srv.awaited.n.Load() > 0 {
-				r.op = l.srv.awaited.waker(s.db, args, keys)
-			}
+		if cmd.Flags&resp.Write != 0 && l.srv.awaited.n.Load() > 0 {
+			r.op = l.srv.awaited.waker(s.db, args, keys)
 		}
 		l.send(r, p, frame)
 	case router.Resolve:
@@ -177,9 +180,6 @@ type plain struct {
 func (plain) send(l *loop, r *request, group int16, frame []byte) {
 	p := l.pipe(group, r.motionDB(), r.s.proto)
 	r.s.lastPipe = p
-	if r.cmd.Flags&resp.Write != 0 {
-		r.s.lastWrite = p
-	}
 	l.send(r, p, frame)
 }
 
@@ -216,5 +216,8 @@ func (s *session) rejectCommand(args [][]byte, text string) {
 
 func (l *loop) send(r *request, p *upstream.Pipe, frame []byte) {
 	r.flying, r.pipe, r.sent = true, p, l.ns
+	if r.cmd.Flags&resp.Write != 0 {
+		r.s.lastWrite = p
+	}
 	p.Send(r, frame)
 }

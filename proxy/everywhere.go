@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 
 	"github.com/tidwall/redcon"
@@ -214,12 +213,12 @@ func (s *session) flushData(frame []byte) bool {
 // badSwap is what Redis says of the arguments of SWAPDB before it does anything.
 func (l *loop) badSwap(args [][]byte) string {
 	for i, which := range []string{"first", "second"} {
-		if _, err := strconv.ParseInt(string(args[1+i]), 10, 32); err != nil {
+		if n, ok := resp.Integer(args[1+i]); !ok || n != int64(int32(n)) {
 			return "ERR invalid " + which + " DB index"
 		}
 	}
 	for _, a := range args[1:3] {
-		if n, _ := strconv.Atoi(string(a)); n < 0 || n >= l.table.Databases {
+		if n, _ := resp.Integer(a); n < 0 || n >= int64(l.table.Databases) {
 			return "ERR DB index is out of range"
 		}
 	}

@@ -41,7 +41,6 @@ func (s *session) ended() bool {
 func (s *session) leave() {
 	s.gone = true
 	s.conn = nil
-	s.readAgain()
 	l := s.l
 	delete(l.sessions, s)
 	l.srv.clients.Add(-1)

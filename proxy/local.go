@@ -54,25 +54,33 @@ func (s *session) local(cmd *resp.Command, args [][]byte) bool {
 }
 
 func (s *session) ping(args [][]byte) {
-	switch len(args) {
-	case 1:
-		s.answer([]byte("+PONG\r\n"))
-	case 2:
+	switch {
+	case len(args) > 2:
+		s.reject("ERR wrong number of arguments for 'ping' command")
+	case s.nsubs > 0 && s.proto == 2: // in the form of a message, which is what its reader expects
+		said := []byte{}
+		if len(args) == 2 {
+			said = args[1]
+		}
+		s.answer(redcon.AppendBulk(redcon.AppendBulkString(redcon.AppendArray(nil, 2), "pong"), said))
+	case len(args) == 2:
 		s.answer(redcon.AppendBulk(nil, args[1]))
 	default:
-		s.reject("ERR wrong number of arguments for 'ping' command")
+		s.answer([]byte("+PONG\r\n"))
 	}
 }
 
 func (s *session) selectDB(arg []byte) {
-	n, err := strconv.Atoi(string(arg))
+	n, ok := resp.Integer(arg)
 	switch {
-	case err != nil:
-		s.reject("ERR value is not an integer or out of range")
-	case n < 0 || n >= s.l.table.Databases:
+	case !ok:
+		s.reject(notAnInteger)
+	case n != int64(int32(n)):
+		s.reject("ERR value is out of range, value must between -2147483648 and 2147483647")
+	case n < 0 || n >= int64(s.l.table.Databases):
 		s.reject("ERR DB index is out of range")
 	default:
-		s.db = n
+		s.db = int(n)
 		s.answer(okReply)
 	}
 }
@@ -113,8 +121,8 @@ func (s *session) passes(cred [][]byte) bool {
 func (s *session) hello(args [][]byte) bool {
 	proto := s.proto
 	if len(args) > 1 {
-		v, err := strconv.ParseInt(string(args[1]), 10, 64)
-		if err != nil {
+		v, ok := resp.Integer(args[1])
+		if !ok {
 			s.reject("ERR Protocol version is not an integer or out of range")
 			return true
 		}
@@ -230,7 +238,7 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 			if c := findCommand(a); c != nil {
 				w.CommandInfo(c)
 			} else {
-				w.NullArray()
+				w.Null()
 			}
 		}
 		s.answer(w.B)

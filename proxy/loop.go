@@ -64,7 +64,6 @@ type loop struct {
 	dirtyPipes    []*upstream.Pipe
 	dirtySessions []*session
 	resumable     []*session // may go on parsing what they have
-	outPaused     int        // sessions that wait for their client to read
 
 	parked   map[slotlock.Key]*keyQueue
 	parkedBy map[*slotlock.Table]int
@@ -239,7 +238,7 @@ func (l *loop) flush() {
 // tick is run each second, and every 20 ms while wantTick is set.
 func (l *loop) tick() {
 	l.expireParked()
-	again := l.outPaused > 0 || l.unblockAgain()
+	again := l.unblockAgain()
 	again = l.lookAtAwaited() || again
 	for c := range l.sessions {
 		c.check()

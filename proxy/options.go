@@ -74,7 +74,6 @@ type OutputLimit struct {
 	SoftFor    time.Duration
 }
 
-// outputPause is how much a client may leave unread before its further commands wait.
-// It bounds what a client that does not read can make the gateway hold: the replies of
-// the commands already in flight, not those of everything that it sends.
-const outputPause = 1 << 20
+// heldMax is how many bytes of a client's replies may wait for an earlier one, of a slower server,
+// before its further commands wait.
+const heldMax = 1 << 20

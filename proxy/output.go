@@ -53,12 +53,28 @@ func (s *session) flushOut() {
 	s.l.buffers.put(out)
 }
 
+// idle reports that the client has said nothing for longer than it may, and been told nothing
+// either: one that waits for a reply, has just had it or still reads it is not silent.
+func (s *session) idle() bool {
+	limit := s.l.opt.IdleTimeout
+	if limit <= 0 {
+		return false
+	}
+	n := s.pendingOut()
+	if n < s.unreadAt {
+		s.active = s.l.now
+	}
+	s.unreadAt = n
+	return s.queue.n == 0 && s.nsubs == 0 && !s.monitor && s.l.pause == pauseNone && s.l.now.Sub(s.active) > limit
+}
+
 // flush writes the turn's replies and holds the client to its output limits.
 func (s *session) flush() {
 	s.dirty = false
 	if s.gone {
 		return
 	}
+	s.active = s.l.now
 	s.flushOut()
 	if s.gone {
 		return
@@ -111,19 +127,4 @@ func (s *session) checkOutput() {
 	}
 }
 
-func (s *session) draining() bool { return s.unread || !s.softSince.IsZero() || !s.endsBy.IsZero() }
-
-// checkStuck ends a client that goes on sending commands and does not read a byte of their
-// replies for as long as it may stay beyond the soft limit: back-pressure keeps it from
-// ever reaching one.
-func (s *session) checkStuck() {
-	n := s.pendingOut()
-	switch limit := s.l.opt.Output.SoftFor; {
-	case !s.unread || !s.heldReads:
-		s.stuckSince = time.Time{}
-	case s.stuckSince.IsZero() || n < s.stuckAt:
-		s.stuckSince, s.stuckAt = s.l.now, n
-	case s.l.now.Sub(s.stuckSince) > limit:
-		s.closeFor(fmt.Sprintf("%d bytes of output unread for %v while more commands wait, which is over the soft client-output-buffer-limit's time", n, limit))
-	}
-}
+func (s *session) draining() bool { return !s.softSince.IsZero() || !s.endsBy.IsZero() }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,12 +29,13 @@ type clientsPaused struct {
 // pauseMax bounds a pause: beyond it a timer could not count.
 const pauseMax = math.MaxInt64 / int64(time.Millisecond) / 2
 
-func (s *session) clientPause(args [][]byte) {
-	ms, err := strconv.ParseInt(string(args[0]), 10, 64)
+func (s *session) clientPause(request [][]byte) {
+	args := request[2:]
+	ms, ok := resp.Integer(args[0])
 	mode := pauseAll
 	switch {
 	case len(args) > 2:
-		s.reject("ERR syntax error")
+		s.badSubcommand(request)
 		return
 	case len(args) == 2:
 		switch strings.ToLower(string(args[1])) {
@@ -48,7 +48,7 @@ func (s *session) clientPause(args [][]byte) {
 		}
 	}
 	switch {
-	case err != nil:
+	case !ok:
 		s.reject("ERR timeout is not an integer or out of range")
 		return
 	case ms < 0:

@@ -59,15 +59,13 @@ type session struct {
 	paused    bool // has input that waits
 	aimed     bool // the next read goes to in; see aim
 	heldReads bool // … so much that no more is read
-	unread    bool // … because the client does not read its replies
 	alone     bool // … because its next command has to be alone in the queue
 
-	since      time.Time
-	active     time.Time
-	endsBy     time.Time // when a client that is to be ended is, whatever it has not read
-	stuckSince time.Time // it has not read since, though it sends; see checkStuck
-	stuckAt    int       // … when it had so many bytes to read
-	softSince  time.Time // output has been over the soft limit since
+	since     time.Time
+	active    time.Time
+	endsBy    time.Time // when a client that is to be ended is, whatever it has not read
+	unreadAt  int       // bytes that it had to read at the last tick; see idle
+	softSince time.Time // output has been over the soft limit since
 }
 
 func (l *loop) accept(c transport.Conn) {
@@ -281,32 +279,15 @@ func (l *loop) putScanner(sc *resp.RequestScanner) {
 	}
 }
 
-// mustWait reports whether the client's next command has to wait: for its own replies,
-// for it to read them, or for a server that can't keep up.
+// mustWait reports whether the client's next command has to wait: for its own replies, or for
+// a server that can't keep up. It never waits for the client to read: many send all that they
+// have to say before they do, and how much one may leave unread is limited elsewhere.
 func (s *session) mustWait() bool {
-	if s.hold != nil || s.queue.n >= s.l.opt.MaxInFlight || s.alone && s.queue.n > 0 {
+	if s.hold != nil || s.queue.n >= s.l.opt.MaxInFlight || s.held > heldMax || s.alone && s.queue.n > 0 {
 		return true
 	}
 	s.alone = false
-	if s.unread || len(s.out)+s.held > outputPause {
-		if s.pendingOut() > outputPause {
-			if !s.unread {
-				s.unread = true
-				s.l.outPaused++
-				s.l.wantTick.Store(true)
-			}
-			return true
-		}
-		s.readAgain()
-	}
 	return s.lastPipe != nil && s.lastPipe.Pending() > s.l.opt.PipeBytes
-}
-
-func (s *session) readAgain() {
-	if s.unread {
-		s.unread = false
-		s.l.outPaused--
-	}
 }
 
 // pendingOut is the number of bytes of replies that the client has not taken.
@@ -409,19 +390,13 @@ func (s *session) check() {
 		return
 	}
 	s.checkOutput()
-	if !s.gone {
-		s.checkStuck()
-	}
 	if s.gone {
 		return
-	}
-	if s.unread && s.pendingOut() <= outputPause/2 {
-		s.readAgain()
 	}
 	if s.paused {
 		s.wantResume()
 	}
-	if idle := s.l.opt.IdleTimeout; idle > 0 && s.queue.n == 0 && s.nsubs == 0 && !s.monitor && s.l.pause == pauseNone && s.l.now.Sub(s.active) > idle {
+	if s.idle() {
 		s.kill("idle timeout")
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"keyferry/internal/resp"
 )
 
 // setting is one name of CONFIG GET and CONFIG SET. The names are Redis's where Redis has
@@ -111,9 +113,9 @@ func number(name, key string, low, high int, field func(*Options) *int) *setting
 	return &setting{name, []string{key},
 		func(_ *Server, o *Options) string { return strconv.Itoa(*field(o)) },
 		func(o *Options, v string) string {
-			n, err := strconv.ParseInt(v, 10, 64)
+			n, ok := resp.Integer([]byte(v))
 			switch {
-			case err != nil:
+			case !ok:
 				return notInteger
 			case n < int64(low) || n > int64(high):
 				return notWithin(low, high)
@@ -168,9 +170,9 @@ func span(name, key string, unit, low, high time.Duration, field func(*Options) 
 				*field(o) = d
 				return ""
 			}
-			n, err := strconv.ParseInt(v, 10, 64)
+			n, ok := resp.Integer([]byte(v))
 			switch {
-			case err != nil:
+			case !ok:
 				return notInteger
 			case n < int64(low/unit) || n > int64(high/unit):
 				return notWithin(int64(low/unit), int64(high/unit))
@@ -189,9 +191,9 @@ func slowerThan(_ *Server, o *Options) string {
 }
 
 func setSlowerThan(o *Options, v string) string {
-	n, err := strconv.ParseInt(v, 10, 64)
+	n, ok := resp.Integer([]byte(v))
 	switch {
-	case err != nil:
+	case !ok:
 		return notInteger
 	case n < -1 || n > time.Hour.Microseconds():
 		return notWithin(-1, time.Hour.Microseconds())

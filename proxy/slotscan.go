@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"time"
 
 	"keyferry/internal/resp"
@@ -27,11 +26,11 @@ const notAnInteger = "ERR value is not an integer or out of range"
 
 // keysInSlot answers CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT for the client's database.
 func (s *session) keysInSlot(list bool, args [][]byte) {
-	slot, ok := strictInt(args[2])
+	slot, ok := resp.Integer(args[2])
 	limit, ok2 := int64(-1), true
 	bad := "ERR Invalid slot"
 	if list {
-		limit, ok2 = strictInt(args[3])
+		limit, ok2 = resp.Integer(args[3])
 		bad = "ERR Invalid slot or number of keys"
 	}
 	switch {
@@ -58,12 +57,6 @@ func (s *session) keysInSlot(list bool, args [][]byte) {
 		}
 		return w.B
 	})
-}
-
-// strictInt reads a number in Redis's own form.
-func strictInt(arg []byte) (int64, bool) {
-	n, err := strconv.ParseInt(string(arg), 10, 64)
-	return n, err == nil && strconv.FormatInt(n, 10) == string(arg)
 }
 
 // slotHome is where the keys of a slot can be.

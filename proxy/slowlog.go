@@ -209,8 +209,8 @@ func (s *session) slowlogGet(args [][]byte) {
 		return
 	}
 	if len(args) == 3 {
-		v, err := strconv.ParseInt(string(args[2]), 10, 64)
-		if err != nil || v < -1 {
+		v, ok := resp.Integer(args[2])
+		if !ok || v < -1 {
 			s.reject("ERR count should be greater than or equal to -1")
 			return
 		}

@@ -180,9 +180,6 @@ func (x *takeFirst) askOne() {
 func (x *takeFirst) answered(parts [][]byte) []byte {
 	b := parts[0]
 	s := x.r.s
-	if p := x.part.pipe; p != nil {
-		s.lastPipe, s.lastWrite = p, p
-	}
 	x.part = nil
 	q := &x.asks[x.at]
 	switch {

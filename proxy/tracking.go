@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"keyferry/internal/resp"
@@ -16,7 +17,7 @@ import (
 // commands in flight, so a client never gets the news of a change before the old value.
 type tracking struct {
 	bcast    bool
-	prefixes [][]byte
+	prefixes [][]byte // with bcast: none overlaps another
 	optIn    bool
 	optOut   bool
 	noLoop   bool
@@ -29,7 +30,7 @@ type tracking struct {
 const trackedMax = 1 << 20
 
 func (s *session) clientTracking(args [][]byte) bool {
-	t, why := parseTracking(args[2:])
+	t, why := parseTracking(args[2:], s.tracking)
 	if why != "" {
 		s.reject(why)
 		return true
@@ -40,12 +41,8 @@ func (s *session) clientTracking(args [][]byte) bool {
 		return true
 	}
 	if old := s.tracking; old != nil {
-		if old.bcast != t.bcast {
-			s.reject("ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.")
-			return true
-		}
 		t.prefixes = append(old.prefixes, t.prefixes...)
-		t.read = old.read
+		t.read, t.caching = old.read, old.caching
 		s.tracking = t
 		s.answer(okReply)
 		return true
@@ -59,8 +56,8 @@ func (s *session) clientTracking(args [][]byte) bool {
 	return true
 }
 
-// parseTracking reads ON|OFF and the options; nil: off.
-func parseTracking(args [][]byte) (t *tracking, why string) {
+// parseTracking reads ON|OFF and the options, for a client that has old; nil: off.
+func parseTracking(args [][]byte, old *tracking) (t *tracking, why string) {
 	t = &tracking{read: make(map[string]struct{})}
 	for i := 1; i < len(args); i++ {
 		switch strings.ToLower(string(args[i])) {
@@ -90,22 +87,45 @@ func parseTracking(args [][]byte) (t *tracking, why string) {
 	default:
 		return nil, "ERR syntax error"
 	}
+	if old == nil {
+		old = &tracking{bcast: t.bcast}
+	}
 	switch {
 	case !t.bcast && len(t.prefixes) > 0:
 		return nil, "ERR PREFIX option requires BCAST mode to be enabled"
-	case t.optIn && t.optOut:
-		return nil, "ERR You can't use both OPTIN and OPTOUT"
+	case old.bcast != t.bcast:
+		return nil, "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode."
 	case t.bcast && (t.optIn || t.optOut):
 		return nil, "ERR OPTIN and OPTOUT are not compatible with BCAST"
+	case t.optIn && t.optOut:
+		return nil, "ERR You can't specify both OPTIN mode and OPTOUT mode"
+	case t.optIn && old.optOut, t.optOut && old.optIn:
+		return nil, "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode."
 	}
-	for i, p := range t.prefixes {
-		for _, q := range t.prefixes[:i] {
-			if bytes.HasPrefix(p, q) || bytes.HasPrefix(q, p) {
-				return nil, "ERR Prefix '" + string(p) + "' overlaps with another provided prefix '" + string(q) + "'. Prefixes for a single client must not overlap."
-			}
-		}
+	if why := overlap(t.prefixes, old.prefixes); why != "" {
+		return nil, why
+	}
+	if t.bcast && len(t.prefixes) == 0 && !old.matches(nil) {
+		t.prefixes = [][]byte{{}} // of every key
 	}
 	return t, ""
+}
+
+// overlap says which of the prefixes, if any, a key could have together with another one.
+func overlap(prefixes, old [][]byte) (why string) {
+	for i, p := range prefixes {
+		for j, q := range slices.Concat(old, prefixes[i+1:]) {
+			if !bytes.HasPrefix(p, q) && !bytes.HasPrefix(q, p) {
+				continue
+			}
+			kind := "another provided"
+			if j < len(old) {
+				kind = "an existing"
+			}
+			return "ERR Prefix '" + string(p) + "' overlaps with " + kind + " prefix '" + string(q) + "'. Prefixes for a single client must not overlap."
+		}
+	}
+	return ""
 }
 
 func (s *session) stopTracking() {
@@ -157,7 +177,14 @@ func (s *session) trackCommand(cmd *resp.Command, args [][]byte, keys []int) {
 			s.remember(string(args[k]))
 		}
 	}
-	t.caching = false
+}
+
+// endCaching ends what CLIENT CACHING said when a command has been run: it is about the next
+// one, whatever that is, or the next transaction. cmd is nil for one that there is not.
+func (s *session) endCaching(cmd *resp.Command) {
+	if s.tx == nil && (cmd == nil || !strings.HasPrefix(cmd.Name, "client")) {
+		s.tracking.caching = false
+	}
 }
 
 // wants reports whether what the command reads is to be remembered. CLIENT CACHING in front
@@ -241,7 +268,7 @@ func (t *tracking) matches(key []byte) bool {
 			return true
 		}
 	}
-	return len(t.prefixes) == 0
+	return false
 }
 
 // tellInvalid pushes one invalidation; nil keys mean all. RESP2 has no way to say it.
@@ -293,7 +320,7 @@ func (s *session) trackingInfo() {
 		out.Array(0)
 	} else {
 		out.Array(len(t.prefixes))
-		for _, p := range t.prefixes {
+		for _, p := range slices.SortedFunc(slices.Values(t.prefixes), bytes.Compare) {
 			out.Bulk(p)
 		}
 	}

@@ -68,8 +68,8 @@ func (s *session) enqueue(cmd *resp.Command, args [][]byte, frame []byte, inline
 		frame = s.l.scratch
 	}
 	if cmd.Name == "select" {
-		if n, err := strconv.Atoi(string(args[1])); err == nil && n >= 0 && n < s.l.table.Databases {
-			tx.db = n
+		if n, ok := resp.Integer(args[1]); ok && n >= 0 && n < int64(s.l.table.Databases) {
+			tx.db = int(n)
 		}
 	}
 	tx.frames = append(tx.frames, frame...)
@@ -234,7 +234,6 @@ func (s *session) exec() bool {
 		for _, k := range tx.reads {
 			s.remember(k)
 		}
-		s.tracking.caching = false
 	}
 	frame := append([]byte("*1\r\n$5\r\nMULTI\r\n"), tx.frames...)
 	frame = append(frame, "*1\r\n$4\r\nEXEC\r\n"...)

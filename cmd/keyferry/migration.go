@@ -69,19 +69,20 @@ func cancelCommand(r *remote) *cobra.Command {
 }
 
 // limitFlags are the ceilings of a job.
-type limitFlags struct{ rate, bytes, parallel, maxP99 string }
+type limitFlags struct{ rate, bytes, parallel, maxP99, slice string }
 
 func (l *limitFlags) flags(c *cobra.Command) {
 	c.Flags().StringVar(&l.rate, "rate", "", "ceiling, keys per second (0: none)")
 	c.Flags().StringVar(&l.bytes, "bytes", "", "ceiling, bytes per second, as 20mb (0: none)")
 	c.Flags().StringVar(&l.parallel, "parallel", "", "workers (0: as configured)")
 	c.Flags().StringVar(&l.maxP99, "max-p99", "", "yield while the clients' p99 is above so many milliseconds; auto: 1.3 times what it is without the job; off: don't look")
+	c.Flags().StringVar(&l.slice, "slice", "", "work and rest by turns, as 1s/4s; 500ms: end a slice so often and go on; off: work until it is done")
 }
 
 // args are the words of PROXY for the flags that were given.
 func (l *limitFlags) args(cmd *cobra.Command) (words []string) {
 	for _, f := range []struct{ flag, word, value string }{{"rate", "RATE", l.rate}, {"bytes", "BYTES", l.bytes},
-		{"parallel", "PARALLEL", l.parallel}, {"max-p99", "MAXP99", l.maxP99}} {
+		{"parallel", "PARALLEL", l.parallel}, {"max-p99", "MAXP99", l.maxP99}, {"slice", "SLICE", l.slice}} {
 		if cmd.Flags().Changed(f.flag) {
 			words = append(words, f.word, f.value)
 		}
@@ -95,7 +96,7 @@ func limitCommand(r *remote) *cobra.Command {
 		RunE: func(cmd *cobra.Command, a []string) error {
 			words := l.args(cmd)
 			if len(words) == 0 {
-				return errUsage{errors.New("which limit? --rate, --bytes, --parallel or --max-p99")}
+				return errUsage{errors.New("which limit? --rate, --bytes, --parallel, --max-p99 or --slice")}
 			}
 			return r.say(cmd, append([]string{"MIGRATION", "LIMIT", a[0]}, words...)...)
 		}}
@@ -212,7 +213,10 @@ func progressLine(j migrator.Status) string {
 	if j.EtaS > 0 {
 		line += fmt.Sprintf("  eta %s", time.Duration(j.EtaS)*time.Second)
 	}
-	if j.Reason != "" {
+	switch {
+	case j.Reason == migrator.ReasonSlice:
+		line += "  " + j.Throttle
+	case j.Reason != "":
 		line += "  " + j.Reason
 	}
 	if e := j.LastError; e != nil && !j.Phase.Ended() && j.Attempt > 0 {

@@ -34,8 +34,12 @@ func (s *Server) migration(ctx context.Context, args []string) any {
 			if j.Stalled != nil {
 				stalled = j.Stalled.String()
 			}
-			out = append(out, []any{"id", j.ID, "phase", string(j.Phase), "source", j.Source, "target", j.Target,
-				"slots", j.SlotsText, "keys_moved", j.KeysMoved, "reason", j.Reason, "stalled", stalled})
+			row := []any{"id", j.ID, "phase", string(j.Phase), "source", j.Source, "target", j.Target,
+				"slots", j.SlotsText, "keys_moved", j.KeysMoved, "reason", j.Reason, "stalled", stalled}
+			if j.Slices > 0 {
+				row = append(row, "slices", j.Slices)
+			}
+			out = append(out, row)
 		}
 		return out
 	case verb == "status" && len(args) <= 2:
@@ -123,7 +127,11 @@ func statusFields(j migrator.Status) []any {
 	}
 	f = append(f, "attempt", fmt.Sprintf("%d/%d", j.Attempt, j.MaxAttempts))
 	if j.NextTryAtMs > 0 {
-		f = append(f, "next_try_in_ms", max(0, time.Until(time.UnixMilli(j.NextTryAtMs)).Milliseconds()))
+		name := "next_try_in_ms"
+		if j.Reason == migrator.ReasonSlice {
+			name = "rests_for_ms"
+		}
+		f = append(f, name, max(0, time.Until(time.UnixMilli(j.NextTryAtMs)).Milliseconds()))
 	}
 	f = append(f, "first_error", errText(j.FirstError), "last_error", errText(j.LastError),
 		"attempt_first_error", errText(j.NowFirstErr), "attempt_last_error", errText(j.NowLastErr),
@@ -145,7 +153,10 @@ func statusFields(j migrator.Status) []any {
 func flowFields(j migrator.Status) []any {
 	x := j.Flow
 	probe := func(now, base int64) string { return fmt.Sprintf("%d us, baseline %d us", now, base) }
-	f := []any{"limits", fmt.Sprintf("rate %g keys/s, %g bytes/s, parallel %d (0: none, or as configured), MAXP99 %s", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, migrator.MaxP99Text(j.MaxP99Ms))}
+	f := []any{"limits", fmt.Sprintf("rate %g keys/s, %g bytes/s, parallel %d (0: none, or as configured), MAXP99 %s, SLICE %v", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, migrator.MaxP99Text(j.MaxP99Ms), j.Slice)}
+	if j.Slice.Work > 0 || j.Slices > 0 {
+		f = append(f, "slices", j.Slices)
+	}
 	if !j.Live {
 		return f
 	}

@@ -6,10 +6,11 @@ import (
 	"strconv"
 	"strings"
 
+	"keyferry/internal/topology"
 	"keyferry/migrator"
 )
 
-const limitsUsage = "[RATE <keys/s>] [BYTES <bytes/s>] [PARALLEL <n>] [MAXP99 <ms>|auto|off]"
+const limitsUsage = "[RATE <keys/s>] [BYTES <bytes/s>] [PARALLEL <n>] [MAXP99 <ms>|auto|off] [SLICE <work>[/<rest>]|off]"
 
 // takeLimit reads one limit at args[i], if there is one: it returns the index of its value,
 // or i when this is another word.
@@ -27,6 +28,12 @@ func takeLimit(l *migrator.Limits, args []string, i int) (next int, err error) {
 		l.Parallel, err = countUpTo("PARALLEL", v, 64)
 	case "maxp99":
 		l.MaxP99Ms, err = maxP99(v)
+	case "slice":
+		var s topology.Slice
+		if s, err = topology.ParseSlice(v); err != nil {
+			return i, fmt.Errorf("SLICE %q: %w", v, err)
+		}
+		l.Slice = &s
 	default:
 		return i, nil
 	}

@@ -31,6 +31,8 @@ var proxyHelp = []any{
 	status("    Limits: " + limitsUsage + "."),
 	status("    MAXP99 makes the mover yield while the clients' p99 is above that; auto is 1.3 times"),
 	status("    what it is without the job, and the default (migration.max-p99)."),
+	status("    SLICE 1s/4s has the job work for a second and rest for four, by turns; clients don't"),
+	status("    notice. What a slice ends with is stored: the next goes on from there."),
 	status(rebalanceUsage),
 	status("    Move slots so that every group has its share, by weights (1 where none is given; 0 empties"),
 	status("    a group). Answers the ids of the jobs."),

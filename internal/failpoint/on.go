@@ -16,8 +16,9 @@ type point struct {
 	kill  bool
 	on    bool
 	sleep time.Duration
-	at    int // acts when reached for this time, counted from 1
-	fails int // so many times it fails
+	until string // the file that ends the wait
+	at    int    // acts when reached for this time, counted from 1
+	fails int    // so many times it fails
 	hits  int
 }
 
@@ -40,6 +41,8 @@ func parse(env string) map[string]*point {
 		}
 		if d, ok := strings.CutPrefix(act, "sleep:"); ok {
 			p.sleep, _ = time.ParseDuration(d)
+		} else if file, ok := strings.CutPrefix(act, "hold:"); ok {
+			p.until = file
 		} else if n, ok := strings.CutPrefix(act, "fail:"); ok {
 			p.fails, _ = strconv.Atoi(n)
 		} else {
@@ -70,6 +73,12 @@ func Hit(name string) {
 		select {}
 	}
 	time.Sleep(p.sleep)
+	for p.until != "" {
+		if _, err := os.Stat(p.until); err == nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // On reports whether a planted mistake is to be made.

@@ -214,7 +214,7 @@ func (g *Gateway) sections() map[string]string {
 		if j.Published {
 			moving += j.SlotCount
 		}
-		fmt.Fprintf(&jobs, "job_%s:phase=%s,source=%s,target=%s,slots=%d,keys_moved=%d,keys_per_s=%d\r\n", j.ID, j.Phase, j.Source, j.Target, j.SlotCount, j.KeysMoved, j.RateNow)
+		fmt.Fprintf(&jobs, "job_%s:phase=%s,source=%s,target=%s,slots=%d,keys_moved=%d,keys_per_s=%d,slices=%d\r\n", j.ID, j.Phase, j.Source, j.Target, j.SlotCount, j.KeysMoved, j.RateNow, j.Slices)
 	}
 	fmt.Fprintf(&slots, "scheme:%s\r\nslots:%d\r\nslots_unassigned:%d\r\nslots_moving:%d\r\nepoch:%d\r\nepoch_acknowledged:%d\r\n",
 		st.Scheme, st.SlotCount, topology.CountSlots(st.Unassigned()), moving, st.Epoch, g.Manager.Epoch())
@@ -244,7 +244,7 @@ func migratorConfig(c conf.Config, name string) migrator.Config {
 	return migrator.Config{
 		Gateway: name, ConnPrefix: proxy.ConnPrefix, Parallel: c.Migration.Parallel, GroupParallel: c.Migration.GroupParallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
 		LockHoldTarget: d(c.Migration.LockHoldTarget), MoverPatience: d(c.Locks.MoverPatience), BigKeyBytes: int64(c.Migration.BigKeyBytes),
-		MemoryLimit: int64(c.Migration.MemoryLimit), MaxP99Auto: c.Migration.MaxP99 == "auto", StalledAfter: d(c.Migration.StalledAfter),
+		MemoryLimit: int64(c.Migration.MemoryLimit), MaxP99Auto: c.Migration.MaxP99 == "auto", Slice: c.Migration.Slice, StalledAfter: d(c.Migration.StalledAfter),
 		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,
 		BackoffMin: d(c.Migration.BackoffMin), BackoffMax: d(c.Migration.BackoffMax), CallTimeout: d(c.Migration.CallTimeout),
 		MaxWaiting: c.Locks.MaxKeysWaiting,

@@ -94,6 +94,7 @@ var (
 	JobKeysLeft      = series(Gauge, "migration_keys_left", "", "Keys thought to be left; absent while not known", "migration")
 	JobRate          = series(Gauge, "migration_keys_per_second", "", "Keys moved per second, now", "migration")
 	JobRateLimit     = series(Gauge, "migration_rate_limit", "", "The operator's ceiling in keys per second; 0: none", "migration")
+	JobSlices        = series(Counter, "migration_slices_total", "", "Slices that came to their planned end; absent where the job has none", "migration")
 	JobHold          = series(Gauge, "migration_lock_hold_seconds", "seconds", "How long keys were locked: p50, p99, max", "migration", "stat")
 	JobWaiting       = series(Gauge, "migration_keys_waited_for", "", "Keys that clients wait for", "migration")
 	JobInDoubt       = series(Gauge, "migration_keys_in_doubt", "", "Keys whose outcome is not known; they stay locked until it is", "migration")

@@ -146,6 +146,9 @@ func (v *values) job(j *migrator.Status) {
 	v.put(metrics.JobRateLimit, j.RateKeysPerS, j.ID)
 	v.put(metrics.JobRate, flag(j.Live)*float64(j.RateNow), j.ID)
 	v.put(metrics.JobStalled, flag(j.Stalled != nil), j.ID)
+	if j.Slice.Work > 0 || j.Slices > 0 {
+		v.put(metrics.JobSlices, float64(j.Slices), j.ID)
+	}
 	if j.Live {
 		v.put(metrics.JobSpeed, j.Flow.Share, j.ID)
 		v.put(metrics.JobPace, j.Flow.WorkPerS, j.ID)

@@ -3,6 +3,7 @@ package resp
 import (
 	"bytes"
 	"math"
+	"strconv"
 
 	"github.com/tidwall/redcon"
 )
@@ -30,6 +31,13 @@ func ParseInt(reply []byte) (int64, bool) {
 		return 0, false
 	}
 	return parseInt(line)
+}
+
+// Integer reads an argument that is a number as Redis does: "01", "+1", "-0" and " 1" are
+// none.
+func Integer(arg []byte) (int64, bool) {
+	n, err := strconv.ParseInt(string(arg), 10, 64)
+	return n, err == nil && strconv.FormatInt(n, 10) == string(arg)
 }
 
 // BulkBody is the value of a complete bulk reply, aliasing it. It is false for

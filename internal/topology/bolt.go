@@ -66,6 +66,9 @@ func OpenBolt(dir string) (Store, error) {
 }
 
 func openBoltFile(path string, bucket []byte) (*bbolt.DB, error) {
+	if err := checkPages(path); err != nil {
+		return nil, fmt.Errorf("topology: open %s: %w", path, err)
+	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, NoFreelistSync: true})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w (%s)", ErrLocked, path)
@@ -87,7 +90,7 @@ func openBoltFile(path string, bucket []byte) (*bbolt.DB, error) {
 // and a gateway that does not start for want of them would be the worse loss.
 func openPoints(path string) (*bbolt.DB, error) {
 	db, err := openBoltFile(path, pointBucket)
-	for _, damage := range []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
+	for _, damage := range []error{errDamaged, bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
 		if errors.Is(err, damage) {
 			if err := os.Remove(path); err != nil {
 				return nil, fmt.Errorf("topology: damaged checkpoints: %w", err)

@@ -139,20 +139,23 @@ type Job struct {
 	Parallel      int     `json:"parallel"`                   // mover workers
 	MaxP99Ms      int     `json:"max_p99_ms,omitempty"`       // the mover yields when clients wait longer; 0: as configured; -1: it does not look; -2: than 1.3 times what they do without it
 
+	Slice  Slice `json:"slice,omitzero"`   // it works and rests by turns; zero: it doesn't rest
+	Slices int64 `json:"slices,omitempty"` // that came to their end
+
 	Durability  string  `json:"durability,omitempty"`   // before the source gives a key up: none, replica, aof; "": as the target can
 	VerifyShare float64 `json:"verify_share,omitempty"` // of the keys that are compared before the source gives them up
 	Purge       bool    `json:"purge,omitempty"`        // keys of the slots that the target holds are removed by preflight
 
 	Attempt     int       `json:"attempt"`                  // failed attempts in a row
 	MaxAttempts int       `json:"max_attempts"`             // then Failed
-	NextTryAtMs int64     `json:"next_try_at_ms,omitempty"` // Unix time; in Backoff
+	NextTryAtMs int64     `json:"next_try_at_ms,omitempty"` // Unix time; in Backoff, and while Paused between slices
 	FirstError  *JobError `json:"first_error,omitempty"`    // of the present run of attempts
 	LastError   *JobError `json:"last_error,omitempty"`
 
 	Attempts    []Attempt        `json:"attempts,omitempty"`     // that failed; see MaxAttemptsKept
 	ErrorCounts map[string]int64 `json:"error_counts,omitempty"` // by origin and code: "target OOM"
 
-	SourceRunID string `json:"source_run_id,omitempty"` // the source's process when the job began to move
+	SourceRunID string `json:"source_run_id,omitempty"` // the source's process and replication id when the job began to move
 
 	CreatedAtMs int64 `json:"created_at_ms"`
 	StartedAtMs int64 `json:"started_at_ms,omitempty"`
@@ -171,7 +174,7 @@ type Checkpoint struct {
 	Pass       int    `json:"pass"`
 	DB         int    `json:"db"`
 	Cursor     uint64 `json:"cursor"`
-	RunID      string `json:"run_id"` // a cursor is trusted only for this process of the source
+	RunID      string `json:"run_id"` // a cursor is trusted only for this process and replication id of the source
 	KeysMoved  int64  `json:"keys_moved"`
 	BytesMoved int64  `json:"bytes_moved"`
 	SavedAtMs  int64  `json:"saved_at_ms"`

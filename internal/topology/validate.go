@@ -138,6 +138,9 @@ func (s *State) validateOpenJob(j Job, owner, taken []string) error {
 	if j.Parallel < 0 || j.MaxAttempts < 0 || j.MaxP99Ms < -2 {
 		return fmt.Errorf("parallel %d, max attempts %d, max p99 %d ms: want 0 or more, or -1 or -2 ms", j.Parallel, j.MaxAttempts, j.MaxP99Ms)
 	}
+	if err := j.Slice.check(); err != nil {
+		return err
+	}
 	if len(j.Slots) == 0 {
 		return errors.New("has no slots")
 	}

@@ -31,8 +31,9 @@ func TestDurability(t *testing.T) {
 	if _, err := r.proxyErr("MIGRATE", "0-16383", "TO", "g2", "DURABILITY", "full"); err == nil {
 		t.Error("DURABILITY full is taken")
 	}
-	r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "2000")
+	r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "100")
 	r.await("the status to say what is had", func() bool { return strings.Contains(r.job().DurableNow, "no replica") })
+	r.unlimited()
 	r.awaitOpenJobs()
 
 	replica := testredis.StartT(t)
@@ -42,8 +43,8 @@ func TestDurability(t *testing.T) {
 	r.await("the replica", func() bool {
 		return strings.Contains(r.servers[1].Client().Info(ctx, "replication").Val(), "state=online")
 	})
-	id := r.proxy("MIGRATE", "8192-16383", "TO", "g2", "RATE", "500", "DURABILITY", "replica").(string)
-	r.await("some keys to move", func() bool { j := r.job(); return j.KeysMoved > 100 && j.DurableNow == "replica" })
+	id := r.proxy("MIGRATE", "8192-16383", "TO", "g2", "RATE", "100", "DURABILITY", "replica").(string)
+	r.await("some keys to move", func() bool { j := r.job(); return j.KeysMoved > 50 && j.DurableNow == "replica" })
 	if err := replica.Pause(); err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +52,7 @@ func TestDurability(t *testing.T) {
 	if err := replica.Continue(); err != nil {
 		t.Fatal(err)
 	}
+	r.unlimited()
 	r.awaitOpenJobs()
 	r.never(id, topology.Failed)
 	if n := replica.Client().DBSize(ctx).Val(); n != keys {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -33,10 +34,30 @@ type rig struct {
 	exited  <-chan struct{}
 }
 
-// newRig starts servers g1, g2 … and a gateway with all slots on g1.
+// newRig starts servers g1, g2 … and a gateway with all slots on g1. Clients wait long for what a
+// machine that is busy with tests does slowly, unless args say otherwise: what they are told when
+// that takes too long is what other tests are about.
 func newRig(t *testing.T, servers int, args ...string) *rig {
 	t.Helper()
-	return wrap(testrig.New(t, servers, args...))
+	return wrap(testrig.New(t, servers, append([]string{"--set", "locks.wait-deadline=20s", "--set", "servers.connect-timeout=20s"}, args...)...))
+}
+
+// gate is a place at which the gateway waits (a failpoint) until it is opened.
+type gate struct {
+	t    *testing.T
+	file string
+}
+
+func newGate(t *testing.T) gate { return gate{t, filepath.Join(t.TempDir(), "open")} }
+
+// at is the failpoint at that place.
+func (g gate) at(point string) string { return point + "=hold:" + g.file }
+
+func (g gate) open() {
+	g.t.Helper()
+	if err := os.WriteFile(g.file, nil, 0o600); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 // wrap gives a rig made otherwise this package's names.

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator"
 	"keyferry/router"
 )
 
@@ -69,7 +70,7 @@ func lessonStarvedTarget(t *testing.T) {
 	r.awaitDone()
 	stop := r.traffic(4, keys, 100, func(slot int) bool { return slot >= 12000 })
 	id := r.proxy("MIGRATE", "0-11999", "TO", "g2", "RATE", "2500").(string)
-	r.await("keys to move at full speed", func() bool { j := r.job(); return j.KeysMoved > 5000 && j.Flow.Share == 1 })
+	r.await("keys to move at full speed", func() bool { j := r.job(); return j.KeysMoved > 1000 && j.Flow.Share == 1 })
 	over := func() {
 		t.Helper()
 		if f := r.job().Flow; f.Bytes > f.BytesMax && f.Keys > 1 {
@@ -132,8 +133,8 @@ func lessonFullTarget(t *testing.T) {
 	}
 	stop := r.traffic(4, keys, size, func(int) bool { return true })
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2").(string)
-	r.await("the job to pause", func() bool { j := r.job(); return j.Phase == topology.Paused && j.Reason == "target-oom" })
-	j := r.job()
+	var j migrator.Status
+	r.await("the job to pause", func() bool { j = r.job(); return j.Phase == topology.Paused && j.Reason == "target-oom" })
 	if j.KeysMoved == 0 || j.KeysMoved >= keys {
 		t.Errorf("%d of %d keys had moved when it paused", j.KeysMoved, keys)
 	}

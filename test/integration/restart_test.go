@@ -24,7 +24,7 @@ func TestTargetAwayAtRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "200")
+	r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "50")
 	r.awaitMoved(50)
 	r.kill()
 	if err := r.servers[1].Kill(); err != nil {
@@ -72,7 +72,7 @@ func TestHalfClosedClient(t *testing.T) {
 	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	_ = nc.SetReadDeadline(time.Now().Add(time.Minute))
+	_ = nc.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	out, err := io.ReadAll(nc)
 	if err != nil {
 		t.Fatal(err)

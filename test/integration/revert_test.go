@@ -26,8 +26,9 @@ func TestRevert(t *testing.T) {
 	r := newRig(t, 2, "--set", "migration.batch-max-keys=32")
 	_, finish := r.oracle(bench.OracleConfig{Keys: 4000, DBs: []int{0, 1}, Clients: 4, Pipeline: 3, Rate: 2000})
 	for _, paused := range []bool{false, true} {
-		id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "1000").(string)
+		id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "500").(string)
 		r.awaitMoved(500)
+		r.proxy("MIGRATION", "LIMIT", id, "RATE", "50") // neither way is at its end before what follows
 		if paused {
 			r.proxy("MIGRATION", "PAUSE", id)
 		}
@@ -57,7 +58,7 @@ func TestRevertKilled(t *testing.T) {
 			r.kill()
 			r.start(point)
 			_, finish := r.oracle(bench.OracleConfig{Keys: 1500, Clients: 4, Pipeline: 3, Rate: 2000})
-			id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "1000").(string)
+			id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "120").(string)
 			r.awaitMoved(200)
 			_, _ = r.proxyErr("MIGRATION", "CANCEL", id, "REVERT") // it may die before it can answer
 			r.awaitDeath()
@@ -67,6 +68,7 @@ func TestRevertKilled(t *testing.T) {
 				_, err := r.proxyErr("MIGRATION", "CANCEL", id, "REVERT")
 				return err == nil || r.job().Phase.Ended() // it may have ended by now
 			})
+			r.unlimited()
 			r.awaitReverted()
 			finish()
 			r.placesRight()

@@ -26,8 +26,8 @@ func TestServerKilledMidJob(t *testing.T) {
 			r.proxy("MIGRATE", "12000-16383", "TO", "g3")
 			r.awaitDone()
 			_, finish := r.oracle(bench.OracleConfig{Keys: 3000, Clients: 4, Pipeline: 3, Rate: 2000})
-			r.proxy("MIGRATE", "0-6000", "TO", "g2", "RATE", "700")
-			r.awaitMoved(300)
+			r.proxy("MIGRATE", "0-6000", "TO", "g2", "RATE", "100")
+			r.awaitMoved(100)
 			if err := r.servers[victim].Kill(); err != nil {
 				t.Fatal(err)
 			}
@@ -48,6 +48,7 @@ func TestServerKilledMidJob(t *testing.T) {
 			if err := r.servers[victim].Restart(); err != nil {
 				t.Fatal(err)
 			}
+			r.unlimited()
 			r.awaitDone()
 			finish()
 			r.placesRight()
@@ -76,8 +77,9 @@ func TestSourceFromOlderDump(t *testing.T) {
 	if err := src.Save(ctx).Err(); err != nil {
 		t.Fatal(err)
 	}
-	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "400")
-	r.awaitMoved(n / 2)
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "300")
+	r.awaitMoved(n / 4)
+	r.proxy("MIGRATION", "LIMIT", "m1", "RATE", "1") // it outlasts what follows
 	dst := r.servers[1].Client()
 	want := map[int]string{}
 	for i := range n {

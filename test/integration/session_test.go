@@ -42,7 +42,7 @@ func (w *wire) expect(send, want string) {
 			w.t.Fatal(err)
 		}
 	}
-	_ = w.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = w.c.SetReadDeadline(time.Now().Add(time.Minute))
 	got := make([]byte, len(want))
 	for n := 0; n < len(got); {
 		m, err := w.r.Read(got[n:])
@@ -118,7 +118,41 @@ func TestTracking(t *testing.T) {
 	w.expect("EXEC", "*1\r\n$1\r\n1\r\n")
 	r.restartServer(1)
 	w.expect("", allInvalid)
-	w.expect("CLIENT TRACKING ON REDIRECT 1 BCAST", "-ERR REDIRECT is not supported through the gateway")
+	if got := w.replyBehindNews("CLIENT TRACKING ON REDIRECT 1 BCAST"); !strings.HasPrefix(got, "-ERR REDIRECT is not supported through the gateway") {
+		t.Errorf("REDIRECT: %q", got)
+	}
+}
+
+// replyBehindNews sends a command and gives the first line that is not of an invalidation: a
+// server that starts may be asked before it has loaded its file, and tells of what that writes.
+func (w *wire) replyBehindNews(send string) string {
+	w.t.Helper()
+	if _, err := w.c.Write([]byte(send + "\r\n")); err != nil {
+		w.t.Fatal(err)
+	}
+	line := func() string {
+		w.t.Helper()
+		_ = w.c.SetReadDeadline(time.Now().Add(time.Minute))
+		s, err := w.r.ReadString('\n')
+		if err != nil {
+			w.t.Fatalf("%s: %q, %v", send, s, err)
+		}
+		return strings.TrimSuffix(s, "\r\n")
+	}
+	for {
+		first := line()
+		if first != ">2" {
+			return first
+		}
+		w.expect("", "$10\r\ninvalidate\r\n")
+		n := 0
+		if _, err := fmt.Sscanf(line(), "*%d", &n); err != nil {
+			continue // null: of all
+		}
+		for range 2 * n {
+			line()
+		}
+	}
 }
 
 // TestScripts: loaded once, run everywhere: on every group, on one that was added later,
@@ -360,8 +394,8 @@ func TestSortByPatterns(t *testing.T) {
 		}
 		return nil
 	}
-	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
-	r.awaitMoved(500)
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "200")
+	r.awaitMoved(200)
 	for n := range lists / 2 {
 		if err := sorted(n); err != nil {
 			t.Fatal(err)

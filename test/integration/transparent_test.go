@@ -326,8 +326,8 @@ func TestFirstScriptsWhileSlotsMove(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "1500")
-	r.awaitMoved(1000)
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "400")
+	r.awaitMoved(400)
 	run(0)
 	if j := r.jobs()[0]; j.Phase != topology.Bulk {
 		t.Fatalf("the scripts came in phase %s: that shows nothing", j.Phase)

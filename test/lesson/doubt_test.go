@@ -47,18 +47,19 @@ func keyInDoubt(t *testing.T) {
 	const n, size = 100, 10
 	r := newRig(t, 2, append(quick, "migration.batch-max-keys=1", "migration.parallel=1", "locks.wait-deadline=300ms")...)
 	r.fill(n, size)
-	var victim string
-	r.links[1].SetTraps(faultproxy.Trap{Action: faultproxy.DropReply, Times: 1, Skip: n / 2, Match: func(args [][]byte) bool {
-		if !all("restore")(args) {
+	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "20").(string)
+	r.AwaitMoved(0)
+	r.must(r.links[1].Refuse(true)) // the mover's own connection stands
+	victim := make(chan string, 1)
+	r.links[1].SetTraps(faultproxy.Trap{Action: faultproxy.DropReply, Times: 1, Match: func(args [][]byte) bool {
+		if !all("restore")(args) || len(victim) > 0 {
 			return false
 		}
-		victim = string(args[1]) // the last one seen is the one that is trapped
+		victim <- string(args[1])
 		return true
 	}})
-	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2").(string)
 	r.Await("the reply to be lost", func() bool { return r.links[1].Sprung() > 0 })
-	key := victim
-	r.must(r.links[1].Refuse(true))
+	key := <-victim
 	r.Await("the key to be listed", func() bool { return strings.Contains(strings.Join(r.Job().InDoubt, " "), key) })
 	fenced := func(when string) {
 		t.Helper()
@@ -81,6 +82,7 @@ func keyInDoubt(t *testing.T) {
 	fenced("started again, target away")
 	r.heal(1)
 	r.Proxy("MIGRATION", "RESUME", id)
+	r.Unlimited()
 	r.AwaitDone()
 	if j := r.Job(); len(j.InDoubt) > 0 || j.Phase != topology.Done {
 		t.Errorf("in the end %s, in doubt %v", j.Phase, j.InDoubt)

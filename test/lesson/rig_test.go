@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,6 +31,10 @@ func TestLesson(t *testing.T) {
 		{"S3.3", crossingJobs},
 		{"S3.4", anyBytes},
 		{"S4.1", timeSlices},
+		{"S4.1/small", smallSlices},
+		{"S4.1/long rest", longRest},
+		{"S4.1/revert", slicesBack},
+		{"S4.1/operator", pausesByOperator},
 		{"S4.2", checkpoints},
 		{"S4.3", scanCutShort},
 		{"S5.1", everyPreparationReplyLost},
@@ -48,11 +53,16 @@ type rig struct {
 	links []*faultproxy.Proxy
 }
 
-// quick makes the gateway give up early, so that a fault is felt in less than a second.
+// quick makes the gateway give up early, so that a fault is felt soon, and yet not when the
+// machine lets a server wait for half a second.
 var quick = []string{
-	"migration.call-timeout=700ms", "migration.backoff-min=50ms", "migration.backoff-max=300ms",
-	"servers.connect-timeout=700ms", "servers.reconnect-max=200ms", "servers.request-timeout=2s",
+	"migration.call-timeout=1500ms", "migration.backoff-min=50ms", "migration.backoff-max=300ms",
+	"servers.connect-timeout=1500ms", "servers.reconnect-max=200ms", "servers.request-timeout=5s",
 }
+
+// patient is for tests in which no client may be told to try again: how long the machine lets
+// the mover wait is not the gateway's doing.
+const patient = "locks.wait-deadline=30s"
 
 func newRig(t *testing.T, n int, settings ...string) *rig {
 	t.Helper()
@@ -76,6 +86,15 @@ func newRig(t *testing.T, n int, settings ...string) *rig {
 	}
 	r.Proxy("SLOT", "ASSIGN", "0-16383", "g1")
 	return r
+}
+
+// hold is the action of a failpoint that lasts until release is called.
+func (r *rig) hold() (action string, release func()) {
+	file := filepath.Join(r.T.TempDir(), "release")
+	return "hold:" + file, func() {
+		r.T.Helper()
+		r.must(os.WriteFile(file, nil, 0o600))
+	}
 }
 
 // fill writes keys through the gateway, each with its number in front of its value.
@@ -111,6 +130,13 @@ func all(name string) func([][]byte) bool {
 // allThere demands that every filled key has its value, and every key its one place.
 func (r *rig) allThere(n, size int) {
 	r.T.Helper()
+	r.allRead(n, size)
+	r.PlacesRight()
+}
+
+// allRead demands that every filled key has its value.
+func (r *rig) allRead(n, size int) {
+	r.T.Helper()
 	p := r.Client().Pipeline()
 	for i := range n {
 		p.Get(context.Background(), fill(i))
@@ -124,7 +150,6 @@ func (r *rig) allThere(n, size int) {
 			r.T.Errorf("%s is %.20q", fill(i), got)
 		}
 	}
-	r.PlacesRight()
 }
 
 func (r *rig) heal(i int) {

@@ -72,7 +72,7 @@ func lockHeldForLong(t *testing.T) {
 // crossingJobs: S3.3. Sixteen sets of slots move at once between three groups, in all
 // directions, while clients write.
 func crossingJobs(t *testing.T) {
-	r := newRig(t, 3, "migration.group-parallel=1", "migration.batch-max-keys=32") // no more than that goes before the rate is heeded
+	r := newRig(t, 3, patient, "migration.group-parallel=1", "migration.batch-max-keys=32") // no more than that goes before the rate is heeded
 	r.Proxy("MIGRATE", "5461-10922", "TO", "g2")
 	r.Proxy("MIGRATE", "10923-16383", "TO", "g3")
 	r.AwaitDone()

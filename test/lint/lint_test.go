@@ -34,8 +34,8 @@ var mayImport = map[string][]string{
 	"internal/testrig":      {"bench", "internal/admin", "internal/testredis", "internal/topology", "migrator", "router"},
 	"internal/faultproxy":   {"internal/resp", "internal/testredis"},
 	"slotlock":              {},
-	"conf":                  {"internal/resp"},      // the declared commands are its grammar
-	"bench":                 {"internal/testredis"}, // black box: the endpoint may be anything
+	"conf":                  {"internal/resp", "internal/topology"}, // the grammars of declared commands and of slices
+	"bench":                 {"internal/testredis"},                 // black box: the endpoint may be anything
 	"test/chaos":            {},
 	"test/sim":              {"migrator", "slotlock"},
 	"test/lesson":           {},

@@ -3,6 +3,9 @@ import { h } from "./ui.js";
 
 export const ended = (j) => ["done", "cancelled", "reverted"].includes(j.phase);
 
+/** rests says that a job is between two slices: it goes on by itself. */
+export const rests = (j) => j.phase === "paused" && j.reason === "slice";
+
 /** fraction of a job that is done, 0 to 1. It is 1 only when the job is done. */
 export function fraction(j) {
   if (j.phase === "done" || j.phase === "reverted") return 1;
@@ -15,8 +18,8 @@ export function fraction(j) {
 const kinds = { done: "good", reverted: "good", cancelled: "", queued: "", paused: "warn", backoff: "warn", failed: "bad" };
 
 export function badge(j) {
-  const kind = kinds[j.phase];
-  return h("span", { class: "badge " + (kind === undefined ? "busy" : kind) }, j.phase);
+  const kind = rests(j) ? "busy" : kinds[j.phase];
+  return h("span", { class: "badge " + (kind === undefined ? "busy" : kind) }, rests(j) ? "resting" : j.phase);
 }
 
 export function errorNote(title, e) {

@@ -1,7 +1,7 @@
 import { $, act, ask, bytes, clock, colour, command, get, h, int, short, span, text, us } from "./ui.js";
 import { connect, on, state } from "./live.js";
 import { chart } from "./chart.js";
-import { badge, ended, errorNote, fraction } from "./job.js";
+import { badge, ended, errorNote, fraction, rests } from "./job.js";
 import { findingNotes, moveForm } from "./plan.js";
 
 let verbs = new Set(["PAUSE", "RESUME", "CANCEL"]); // and what else this gateway knows
@@ -17,7 +17,7 @@ function phaseBar(j) {
   const list = back ? ["bulk", "reverting", "reverted"] : phases;
   const now = back ? (j.phase === "reverted" ? "reverted" : "reverting") : at(j);
   const held = ["paused", "backoff"].includes(j.phase) ? " held" : j.phase === "failed" ? " stuck" : "";
-  return list.map((p, i) => h("span", { class: p === now ? "now" + held : i < list.indexOf(now) ? "past" : "" }, p === now && held ? p + " · " + j.phase : p));
+  return list.map((p, i) => h("span", { class: p === now ? "now" + held : i < list.indexOf(now) ? "past" : "" }, p === now && held ? p + " · " + (rests(j) ? "resting" : j.phase) : p));
 }
 
 class Card {
@@ -46,9 +46,9 @@ class Card {
     const p = Math.floor(fraction(j) * 100);
     this.fill.style.width = p + "%";
     this.meter.setAttribute("aria-valuenow", p);
-    this.meter.className = "meter" + ({ done: " good", paused: " warn", backoff: " warn", failed: " bad" }[j.phase] || "");
+    this.meter.className = "meter" + ({ done: " good", paused: " warn", backoff: " warn", failed: " bad" }[rests(j) ? "" : j.phase] || "");
     text(this.percent, p + "%");
-    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.advice, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.back, j.published, j.findings, verbs.size]);
+    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.advice, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.slice, j.back, j.published, j.findings, verbs.size]);
     if (key !== this.key) {
       this.key = key;
       this.heading(j);
@@ -74,7 +74,7 @@ class Card {
     const out = [];
     const held = ["paused", "failed", "backoff"].includes(j.phase);
     if (held) out.push(b("Resume", "Resume " + j.id + "?", "Resume", "It goes on where it was.", false, "RESUME"));
-    if (j.phase !== "paused" && j.phase !== "failed") out.push(b("Pause", "Pause " + j.id + "?", "Pause", "Keys that have moved stay at the target, the others at the source; clients are served from both.", false, "PAUSE"));
+    if ((j.phase !== "paused" || rests(j)) && j.phase !== "failed") out.push(b("Pause", "Pause " + j.id + "?", "Pause", "Keys that have moved stay at the target, the others at the source; clients are served from both.", false, "PAUSE"));
     if (verbs.has("LIMIT")) out.push(this.limit(j));
     if (verbs.has("REVERT") && j.published && !j.back && j.phase !== "reverting") out.push(b("Revert", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, "CANCEL", "REVERT"));
     if (!j.back && j.phase !== "reverting") out.push(b("Cancel", "Cancel " + j.id + "?", "Cancel it", "A job that has moved nothing ends. Another is left paused as it is: nothing is lost either way.", true, "CANCEL"));
@@ -85,9 +85,11 @@ class Card {
     return h("button", { type: "button", "data-verb": "LIMIT", onclick: async (e) => {
       const input = h("input", { inputmode: "numeric", value: j.rate_keys_per_s || "", placeholder: "no limit", "aria-label": "Keys per second" });
       const p99 = h("input", { value: j.max_p99_ms > 0 ? j.max_p99_ms : { "-1": "off", "-2": "auto" }[j.max_p99_ms] || "", placeholder: "as configured", "aria-label": "Clients' p99 in milliseconds, auto or off" });
+      const slice = h("input", { value: j.slice || "", placeholder: "off", "aria-label": "Slice: how long to work and to rest" });
       if (!await ask("Limit " + j.id, "Set", [h("p", {}, "At most so many keys per second; empty for no limit."), input,
-        h("p", {}, "Make way while the clients' p99 is above so many milliseconds; auto: above 1.3 times what it is without the job; off: never."), p99])) return;
-      act(e.target, "Limit of " + j.id, "MIGRATION", "LIMIT", j.id, "RATE", input.value.trim() || "0", "MAXP99", p99.value.trim() || "0");
+        h("p", {}, "Make way while the clients' p99 is above so many milliseconds; auto: above 1.3 times what it is without the job; off: never."), p99,
+        h("p", {}, "Work and rest by turns, as 1s/4s; empty: work until it is done."), slice])) return;
+      act(e.target, "Limit of " + j.id, "MIGRATION", "LIMIT", j.id, "RATE", input.value.trim() || "0", "MAXP99", p99.value.trim() || "0", "SLICE", slice.value.trim() || "off");
     } }, "Limit");
   }
 
@@ -96,7 +98,7 @@ class Card {
     if (j.stalled) notes.push(h("div", { class: "note bad" }, h("b", {}, "Stalled: "), "no key has moved for " + span(j.stalled.for_ms / 1000) +
       (j.stalled.silent ? "; the " + j.stalled.silent + " does not answer" : "") + (j.stalled.oldest_lock ? "; key " + j.stalled.oldest_lock + " is locked longest" : "")));
     if (j.throttle && !ended(j)) notes.push(h("div", { class: "note" }, h("b", {}, "Held back: "), j.throttle));
-    if (j.reason) notes.push(h("div", { class: "note " + (j.phase === "failed" ? "bad" : j.phase === "done" ? "" : "warn") }, h("b", {}, j.phase + ": "), j.reason));
+    if (j.reason && !rests(j)) notes.push(h("div", { class: "note " + (j.phase === "failed" ? "bad" : j.phase === "done" ? "" : "warn") }, h("b", {}, j.phase + ": "), j.reason));
     if (j.phase !== "done") {
       if (first) notes.push(errorNote(last && last.at_ms !== first.at_ms ? "First error" : "Error", first));
       if (last && first && last.at_ms !== first.at_ms) notes.push(errorNote("Last error", last));
@@ -115,7 +117,7 @@ class Card {
     const all = [["Keys moved", int(j.keys_moved)], ["Left", j.estimated_keys_left >= 0 ? "≈ " + int(j.estimated_keys_left) : "–"], ["Bytes", bytes(j.bytes_moved)],
       ["Rate", ended(j) ? "–" : short(j.keys_per_s) + " keys/s"], ["Limit", j.rate_keys_per_s ? short(j.rate_keys_per_s) + " keys/s" : "none"], ["Speed", j.live && j.flow ? (j.flow.work_per_s ? "≤ " + short(j.flow.work_per_s) + "/s" : Math.round(j.flow.share * 100) + "%") : "–"],
       ["Time left", j.eta_s >= 0 && !ended(j) ? span(j.eta_s) : "–"], ["Pass", j.pass || "–"], ["Key lock p99", j.lock_hold_p99_us ? us(j.lock_hold_p99_us) : "–"], ["Longest", j.lock_hold_max_us ? us(j.lock_hold_max_us) : "–"],
-      ["Waited for", int(j.keys_waited_for)], ["On touch", int(j.keys_moved_on_touch)], ["Big keys", int(j.big_keys)], ["Attempts", (j.attempt || 0) + (j.max_attempts ? " of " + j.max_attempts : "")]];
+      ["Waited for", int(j.keys_waited_for)], ["On touch", int(j.keys_moved_on_touch)], ["Big keys", int(j.big_keys)], ["Attempts", (j.attempt || 0) + (j.max_attempts ? " of " + j.max_attempts : "")], ...(j.slice || j.slices ? [["Slices", int(j.slices || 0) + (j.slice ? " of " + j.slice : "")]] : [])];
     if (this.numbers.children.length !== all.length) this.numbers.replaceChildren(...all.map(([k]) => h("div", {}, h("span", {}, k), h("b"))));
     all.forEach(([, v], i) => text(this.numbers.children[i].lastChild, String(v)));
   }

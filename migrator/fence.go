@@ -1,0 +1,100 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
+)
+
+// What was sent to a server and not answered may still be executed, long after its sender has
+// given up or died. Before anything is decided that this could undo, its connection is killed
+// at the server.
+
+// former says whose connections those of this gateway's former selves are: of whatever name,
+// since a gateway that has its own store and another name than before is the same gateway.
+func (m *Manager) former() func(name string) bool {
+	mine := m.cfg.ConnPrefix(m.cfg.Gateway, m.incarnation)
+	var selves []string
+	for _, g := range m.State().Gateways {
+		one := m.cfg.ConnPrefix(g.Name, g.Incarnation)
+		selves = append(selves, strings.TrimSuffix(one, fmt.Sprintf("%d:", g.Incarnation)))
+	}
+	return func(name string) bool {
+		if strings.HasPrefix(name, mine) {
+			return false
+		}
+		for _, p := range selves {
+			if strings.HasPrefix(name, p) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// fenceFormer kills every connection of this gateway's earlier incarnations at both ends.
+func (m *Manager) fenceFormer(ctx context.Context, groups ...topology.Group) error {
+	former := m.former()
+	for i, g := range groups {
+		if err := m.fenceAt(ctx, g, former); err != nil {
+			return at([]string{fromSource, fromTarget}[i], fmt.Errorf("fencing the gateway's former connections: %w", err))
+		}
+	}
+	return nil
+}
+
+func (m *Manager) fenceAt(ctx context.Context, g topology.Group, match func(name string) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
+	defer cancel()
+	return upstream.Fence(ctx, upstream.Target{Addr: g.Addr, Password: g.Password, Name: m.connName()}, match)
+}
+
+// dialChanger connects for what changes keys without a lock: a preflight that purges, and the
+// mending of orphans. hangUp must follow.
+func (m *Manager) dialChanger(ctx context.Context, g topology.Group) (*link, error) {
+	name := fmt.Sprintf("%s%d", m.changerPrefix(), m.nextConn.Add(1))
+	m.mu.Lock()
+	m.changers[name] = true
+	m.mu.Unlock()
+	l, err := dial(ctx, g, name, m.cfg.CallTimeout)
+	if err != nil {
+		m.forget(name)
+	}
+	return l, err
+}
+
+func (m *Manager) changerPrefix() string { return m.cfg.ConnPrefix(m.cfg.Gateway, m.incarnation) + "c" }
+
+func (m *Manager) hangUp(l *link) {
+	if l != nil {
+		l.close()
+		m.forget(l.name)
+	}
+}
+
+func (m *Manager) forget(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.changers, name)
+}
+
+// fenceChangers kills at a server what is left of those, and of former selves: an UNLINK of
+// theirs that is still on its way would delete what a job is about to bring there.
+func (m *Manager) fenceChangers(ctx context.Context, g topology.Group) error {
+	former, mine := m.former(), m.changerPrefix()
+	err := m.fenceAt(ctx, g, func(name string) bool {
+		if !strings.HasPrefix(name, mine) {
+			return former(name)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return !m.changers[name]
+	})
+	if err != nil {
+		return at(fromTarget, fmt.Errorf("fencing what was sent to it before: %w", err))
+	}
+	return nil
+}
