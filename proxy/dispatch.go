@@ -87,6 +87,10 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 			return s.elsewhere(router.Any, cmd, args, nil)
 		}
 		l.keyIndex = keys
+		if (cmd == copyCommand || cmd == moveCommand) && l.outside(cmd, args) {
+			s.rejectCommand(args, outsideText)
+			return true
+		}
 		if s.tracking != nil && len(keys) > 0 {
 			s.trackCommand(cmd, args, keys)
 		}
