@@ -67,15 +67,20 @@ func (s *Stall) advise() {
 	}
 }
 
-// advice is for a job that waits, has failed or is stalled; else "". Manager.mu is held.
+// advice is for a job that waits, has failed or is stalled, or that has met an error and made
+// no progress since; else "". Manager.mu is held.
 func (r *runner) advice(s *Stall) string {
 	if s != nil {
 		return s.Advice
 	}
-	switch e := r.job.FirstError; {
-	case e == nil:
-	case r.job.Phase == topology.Backoff, r.job.Phase == topology.Failed, r.job.Phase == topology.Paused && r.job.Reason == ReasonTargetOOM:
-		return advise(e)
+	j := &r.job
+	waits := j.Phase == topology.Backoff || j.Phase == topology.Failed || waitsForRoom(j)
+	if waits && j.FirstError != nil {
+		return advise(j.FirstError)
 	}
-	return ""
+	_, last, _ := r.errs.peek()
+	if last == nil || j.Phase.Ended() || r.mover != nil && r.mover.stats.lastProgress.Load() > last.AtMs {
+		return ""
+	}
+	return advise(last)
 }

@@ -86,12 +86,16 @@ const (
 func (c *check) types(ctx context.Context) error {
 	seen := make(map[string]bool)
 	slots := topology.NewSlotSet(c.job.Slots)
+	scan, err := c.m.newScanner(ctx, c.src)
+	if err != nil {
+		return at(fromSource, err)
+	}
 	for db := range c.m.databases {
 		if err := c.src.use(ctx, db); err != nil {
 			return at(fromSource, err)
 		}
 		for cursor, n := uint64(0), 0; n < sampledPages; n++ {
-			names, next, err := c.src.conn.Scan(ctx, cursor, "", c.m.cfg.ScanCount).Result()
+			names, next, err := scan.page(ctx, cursor)
 			if err != nil {
 				return at(fromSource, err)
 			}
@@ -249,12 +253,16 @@ func (c *check) fence(ctx context.Context) error {
 func (c *check) targetFree(ctx context.Context) error {
 	slots := topology.NewSlotSet(c.job.Slots)
 	inWay := 0
+	scan, err := c.m.newScanner(ctx, c.dst)
+	if err != nil {
+		return at(fromTarget, err)
+	}
 	for db := range c.m.databases {
 		if err := c.dst.use(ctx, db); err != nil {
 			return at(fromTarget, err)
 		}
 		for cursor := uint64(0); ; {
-			names, next, err := c.dst.conn.Scan(ctx, cursor, "", c.m.cfg.ScanCount).Result()
+			names, next, err := scan.page(ctx, cursor)
 			if err != nil {
 				return at(fromTarget, err)
 			}

@@ -133,6 +133,10 @@ type orphanSearch struct {
 }
 
 func (s *orphanSearch) run(ctx context.Context, in *link) error {
+	scan, err := s.m.newScanner(ctx, in)
+	if err != nil {
+		return err
+	}
 	for db := range s.m.databases {
 		for _, l := range s.links {
 			if err := l.use(ctx, db); err != nil {
@@ -140,7 +144,7 @@ func (s *orphanSearch) run(ctx context.Context, in *link) error {
 			}
 		}
 		for cursor := uint64(0); ; {
-			names, next, err := in.conn.Scan(ctx, cursor, "", s.m.cfg.ScanCount).Result()
+			names, next, err := scan.page(ctx, cursor)
 			if err != nil {
 				return err
 			}

@@ -30,6 +30,7 @@ type runner struct {
 	cmds       chan command
 	relimited  chan struct{} // capacity 1: the limits have changed, while the action goes on
 	proof      proof         // of the tail phase, between its slices
+	cut        bool          // the last pass was ended by a slice
 	atLast     int64         // keys moved at the last failure
 	errs       *errorLog
 	talk       *talk
@@ -55,6 +56,7 @@ func (r *runner) run(ctx context.Context) {
 			r.m.mu.Lock()
 			r.mover = mv
 			r.m.mu.Unlock()
+			r.cut = false
 			mv.start()
 		}
 		actx, cancel := context.WithCancel(ctx)
@@ -170,7 +172,7 @@ func (r *runner) act(ctx context.Context) *Event {
 	case topology.Reverting:
 		ev, err = r.revert(ctx)
 	case topology.Backoff:
-		t := time.NewTimer(time.Until(time.UnixMilli(r.job.NextTryAtMs)))
+		t := time.NewTimer(untilDue(r.job.NextTryAtMs, r.m.cfg.BackoffMax))
 		defer t.Stop()
 		select {
 		case <-t.C:
@@ -178,12 +180,12 @@ func (r *runner) act(ctx context.Context) *Event {
 		case <-ctx.Done():
 		}
 	case topology.Paused, topology.Failed:
-		if resting(r.job) {
+		if resting(&r.job) {
 			ev = r.rest(ctx)
 			break
 		}
 		r.serveAsFound()
-		if r.job.Reason == ReasonTargetOOM {
+		if waitsForRoom(&r.job) {
 			return r.awaitRoom(ctx)
 		}
 		<-ctx.Done()
@@ -197,10 +199,16 @@ func (r *runner) act(ctx context.Context) *Event {
 	return ev
 }
 
+// untilDue is the time until then, and no more than a job ever waits: when the clock has been set
+// back since, what was soon may be far away.
+func untilDue(atMs int64, most time.Duration) time.Duration {
+	return min(time.Until(time.UnixMilli(atMs)), most)
+}
+
 // failed makes an event of an error.
 func (r *runner) failed(err error) *Event {
 	r.errs.add(err)
-	e := asJobError(err)
+	e := r.errs.tell(err)
 	kind := judge(err, r.job.Published)
 	if kind != Failure {
 		return &Event{Kind: kind, Err: e}
@@ -304,9 +312,14 @@ func (r *runner) saveCheckpoint(ctx context.Context, p place) error {
 		RunID: p.runID, KeysMoved: s.firstKeys + s.keys.Load(), BytesMoved: s.firstBytes + s.bytes.Load(), SavedAtMs: time.Now().UnixMilli()})
 }
 
-func (r *runner) pass(ctx context.Context, from place, checkpoint func(place)) (int64, error) {
-	r.mover.stats.pass.Add(1)
-	return r.mover.pass(ctx, from, checkpoint)
+// pass is one pass, or what a slice lets it be: the next goes on with it.
+func (r *runner) pass(ctx context.Context, from place, checkpoint func(place)) (found int64, err error) {
+	if !r.cut {
+		r.mover.stats.pass.Add(1)
+	}
+	found, err = r.mover.pass(ctx, from, checkpoint)
+	r.cut = errors.Is(err, errSliceOver)
+	return found, err
 }
 
 // tail makes one full pass, in as many slices as it takes, during which nothing new can

@@ -174,15 +174,16 @@ func TestLimits(t *testing.T) {
 	r.fill(20_000, 100)
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "20", "PARALLEL", "1").(string)
 	r.awaitMoved(0)
-	for _, bad := range [][]any{{"RATE", "-1"}, {"RATE", "x"}, {"BYTES", "NaN"}, {"PARALLEL", "65"}, {"MAXP99", "1.5"}, {"SPEED", "1"}, {"RATE"}, {}} {
+	for _, bad := range [][]any{{"RATE", "-1"}, {"RATE", "x"}, {"BYTES", "NaN"}, {"PARALLEL", "65"}, {"MAXP99", "1.5"}, {"SPEED", "1"}, {"RATE"}, {},
+		{"SLICE", "5"}, {"SLICE", "50ms"}, {"SLICE", "1s/"}, {"SLICE", "0/4s"}, {"SLICE"}} {
 		if v, err := r.proxyErr(append([]any{"MIGRATION", "LIMIT", id}, bad...)...); err == nil {
 			t.Errorf("LIMIT %v: %v", bad, v)
 		}
 	}
-	r.proxy("MIGRATION", "LIMIT", id, "RATE", "200", "BYTES", "64kb", "PARALLEL", "3", "MAXP99", "1000")
+	r.proxy("MIGRATION", "LIMIT", id, "RATE", "200", "BYTES", "64kb", "PARALLEL", "3", "MAXP99", "1000", "SLICE", "1m/2s")
 	check := func() {
 		t.Helper()
-		if j := r.job(); j.RateKeysPerS != 200 || j.RateBytesPerS != 64<<10 || j.Parallel != 3 || j.MaxP99Ms != 1000 {
+		if j := r.job(); j.RateKeysPerS != 200 || j.RateBytesPerS != 64<<10 || j.Parallel != 3 || j.MaxP99Ms != 1000 || j.Slice != (topology.Slice{Work: time.Minute, Rest: 2 * time.Second}) {
 			t.Errorf("limits of the job: %+v", j.Job)
 		}
 	}
@@ -196,7 +197,7 @@ func TestLimits(t *testing.T) {
 	r.start("")
 	r.await("the job to be there", func() bool { return len(r.jobs()) == 1 })
 	check()
-	r.proxy("MIGRATION", "LIMIT", id, "RATE", "0", "BYTES", "0", "PARALLEL", "0", "MAXP99", "0")
+	r.proxy("MIGRATION", "LIMIT", id, "RATE", "0", "BYTES", "0", "PARALLEL", "0", "MAXP99", "0", "SLICE", "0")
 	r.awaitDone()
 	if _, err := r.proxyErr("MIGRATION", "LIMIT", id, "RATE", "1"); err == nil {
 		t.Error("a job that is done takes limits")

@@ -1,0 +1,34 @@
+package migrator
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"keyferry/internal/topology"
+)
+
+// TestAdviceAtOnce: an error of an attempt under way comes with what to do about it, until
+// the job gets on again; one that it has ended with, for as long as it waits.
+func TestAdviceAtOnce(t *testing.T) {
+	r := &runner{errs: &errorLog{}, mover: &mover{}, job: topology.Job{Phase: topology.Bulk}}
+	says := func(when, want string) {
+		t.Helper()
+		if got := r.advice(nil); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	says("nothing has happened", "")
+	before := time.Now().UnixMilli()
+	r.mover.stats.lastProgress.Store(before)
+	r.errs.add(at(fromSource, serverError("LOADING Redis is loading the dataset in memory")))
+	r.errs.add(at(fromTarget, serverError("READONLY You can't write against a read only replica.")))
+	says("two errors", "the target has become a replica")
+	r.job.Phase = topology.Done
+	says("it has ended", "")
+	r.job.Phase = topology.Bulk
+	r.mover.stats.lastProgress.Store(before + time.Hour.Milliseconds())
+	says("it gets on", "")
+	r.job.Phase, r.job.FirstError = topology.Backoff, &topology.JobError{Origin: fromSource, Code: "LOADING"}
+	says("it waits", "until the source has loaded")
+}
