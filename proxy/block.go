@@ -387,5 +387,11 @@ func (l *loop) unblockClient(id int64, asError bool) bool {
 			return true
 		}
 	}
+	for x := range l.takers {
+		if x.r.s.id == id && x.blocks {
+			x.unblock(asError)
+			return true
+		}
+	}
 	return false
 }

@@ -40,6 +40,11 @@ type loop struct {
 	lents   map[*lent]struct{} // every connection of one client alone
 	spare   map[lentKey][]*lent
 	blocked map[*blocking]struct{}
+	takers  map[*takeFirst]struct{}
+
+	awaited map[slotlock.Key][]*takeFirst // who stands in line for a key
+	looks   map[*upstream.Pipe]int        // questions under way whether awaited keys are there
+	lookIn  int                           // ticks
 
 	loadedBy map[*upstream.Pipe]*loadedSet
 
@@ -124,6 +129,7 @@ func newLoop(s *Server, el transport.Loop, id int) *loop {
 		srv: s, id: id, el: el,
 		pipes: make(map[pipeKey]*upstream.Pipe), sessions: make(map[*session]struct{}),
 		lents: make(map[*lent]struct{}), spare: make(map[lentKey][]*lent), blocked: make(map[*blocking]struct{}),
+		takers: make(map[*takeFirst]struct{}), awaited: make(map[slotlock.Key][]*takeFirst), looks: make(map[*upstream.Pipe]int),
 		loadedBy:  make(map[*upstream.Pipe]*loadedSet),
 		listeners: make(map[channelKey]map[*session]struct{}), readers: make(map[string]map[*session]struct{}), trackers: make(map[*session]struct{}), monitors: make(map[*session]struct{}),
 		parked: make(map[slotlock.Key]*keyQueue), parkedBy: make(map[*slotlock.Table]int),
@@ -233,6 +239,7 @@ func (l *loop) flush() {
 func (l *loop) tick() {
 	l.expireParked()
 	again := l.unblockAgain()
+	again = l.lookAtAwaited() || again
 	for c := range l.sessions {
 		c.check()
 		again = again || c.draining()
