@@ -16,7 +16,7 @@ import (
 )
 
 // awaitBound is no expectation of speed: it ends a hang.
-const awaitBound = 90 * time.Second
+const awaitBound = 4 * time.Minute
 
 // ProxyErr says PROXY … to the gateway's admin address.
 func (r *Rig) ProxyErr(args ...any) (any, error) {

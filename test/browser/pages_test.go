@@ -64,7 +64,7 @@ func TestPages(t *testing.T) {
 	r.Proxy("MIGRATE", "8192-16383", "TO", "g2")
 	r.AwaitDone()
 	traffic(r, 20000, 6, 2*time.Millisecond)
-	r.Proxy("MIGRATE", "0-3000", "TO", "g3", "RATE", "30")
+	r.Proxy("MIGRATE", "0-3000", "TO", "g3", "RATE", "10")
 	b := open(t, r.Web)
 	b.look(1440, 900, false)
 	b.page("/")

@@ -152,7 +152,7 @@ func (w *world) checkKeys(ks *keyspace, round int) {
 	w.finalReads(keys)
 	undecided := 0
 	for _, k := range keys {
-		switch linearizable(k.history, 20*time.Second) {
+		switch linearizable(k.history, time.Minute) {
 		case porcupine.Illegal:
 			from := k.history[0].call - time.Second
 			w.fail("round %d: %s: no single server could have answered so:\n%s\nmeanwhile:\n%s", round, k.name, transcript(k.history), w.between(from, w.since()))

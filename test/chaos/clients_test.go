@@ -105,7 +105,7 @@ func execute(c *redis.Client, k *tracked, o *op) (err error) {
 // what the clients find.
 func (w *world) finalReads(keys []*tracked) {
 	w.t.Helper()
-	c := w.dial(w.Listen, 10*time.Second)
+	c := w.well()
 	defer c.Close()
 	for _, k := range keys {
 		o := op{client: -1, verb: vGet}
@@ -128,7 +128,7 @@ func (w *world) finalReads(keys []*tracked) {
 func (w *world) fill(n int) {
 	w.t.Helper()
 	ctx := context.Background()
-	c := w.dial(w.Listen, 10*time.Second)
+	c := w.well()
 	defer c.Close()
 	p := c.Pipeline()
 	for i := range n {
@@ -143,7 +143,7 @@ func (w *world) fill(n int) {
 func (w *world) checkFiller(n int) {
 	w.t.Helper()
 	ctx := context.Background()
-	c := w.dial(w.Listen, 10*time.Second)
+	c := w.well()
 	defer c.Close()
 	p := c.Pipeline()
 	got := make([]*redis.StringCmd, n)

@@ -2,11 +2,14 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"keyferry/internal/topology"
 )
 
 // oldDumpKind says who is killed when the source restarts from an old dump.
@@ -26,24 +29,15 @@ const (
 func (w *world) oldDump(n int, kind oldDumpKind) {
 	w.t.Helper()
 	w.note("old dump, round %d", n)
-	w.gather("g1")
 	ks := newKeyspace("old"+string(rune('a'+n%26)), 20)
 	if kind == oldDumpAndKill {
 		ks.keepAll = true
 	}
-	w.work(ks, 8, 300*time.Millisecond)
-	w.touchAll(ks)
-	keep := filepath.Join(w.t.TempDir(), "aof")
 	src := filepath.Join(w.Servers[0].Dir, "appendonlydir")
-	w.must(os.CopyFS(keep, os.DirFS(src)))
-	w.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500")
-	id := ""
-	for id == "" || !w.moved(ks) {
-		jobs := w.Jobs()
-		id = jobs[len(jobs)-1].ID
-		time.Sleep(2 * time.Millisecond)
+	keep, id := "", ""
+	for id == "" { // until a job stands still with all of these keys moved, and not all others
+		keep, id = w.halfMoved(ks, src)
 	}
-	w.order("MIGRATION", "PAUSE", id)
 	w.work(ks, 8, 300*time.Millisecond) // at the target, where all of these keys are
 	if kind == oldDumpAndKill {
 		w.Kill()
@@ -64,6 +58,26 @@ func (w *world) oldDump(n int, kind oldDumpKind) {
 	if w.failpoints == "" {
 		w.PlacesRight()
 	}
+}
+
+// halfMoved copies what the source has on disk, and moves everything until the keys of ks have
+// arrived. There is no id when the job has come to its end before it could be stopped.
+func (w *world) halfMoved(ks *keyspace, src string) (keep, id string) {
+	w.t.Helper()
+	w.gather("g1")
+	w.work(ks, 8, 300*time.Millisecond)
+	w.touchAll(ks)
+	keep = filepath.Join(w.t.TempDir(), "aof")
+	w.must(os.CopyFS(keep, os.DirFS(src)))
+	id = fmt.Sprint(w.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500"))
+	w.Await("the keys to move", func() bool { return w.moved(ks) })
+	w.order("MIGRATION", "PAUSE", id)
+	w.Await("the job to stand still", func() bool { p := w.Job().Phase; return p == topology.Paused || p.Ended() })
+	if w.Job().Phase.Ended() {
+		w.note("it was too late for a pause")
+		return "", ""
+	}
+	return keep, id
 }
 
 func (w *world) must(err error) {
@@ -97,7 +111,7 @@ func (w *world) work(ks *keyspace, clients int, d time.Duration) {
 // in the middle of the job, and be lost with what the source forgets.
 func (w *world) touchAll(ks *keyspace) {
 	w.t.Helper()
-	c := w.dial(w.Listen, 10*time.Second)
+	c := w.well()
 	defer c.Close()
 	for _, k := range ks.live {
 		o := op{client: -3, verb: map[kind]verb{kString: vAppend, kCounter: vIncr, kScript: vScriptIncr, kHash: vHSet}[k.kind], arg: "here"}

@@ -44,7 +44,7 @@ func newQueues(w *world, round, n int) *queues {
 		delivered: map[string]int{}, pending: map[string]bool{}, numbers: map[string]map[int64]int{}, openIncrs: map[string]int{},
 		lastFrom: map[string]int{},
 	}
-	c := w.dial(w.Listen, 10*time.Second)
+	c := w.well()
 	defer c.Close()
 	for i := range n {
 		name := fmt.Sprintf("q%d.%d", round, i)
@@ -177,7 +177,7 @@ func (q *queues) read(c *redis.Client, id int, name string) fate {
 // check empties everything when all is well again, and counts.
 func (q *queues) check() {
 	ctx := context.Background()
-	c := q.w.dial(q.w.Listen, 10*time.Second)
+	c := q.w.well()
 	defer c.Close()
 	for _, name := range q.names {
 		q.drain(ctx, c, name)

@@ -194,6 +194,15 @@ func (w *world) dial(addr string, timeout time.Duration) *redis.Client {
 	return redis.NewClient(&opt)
 }
 
+// well is a client when no fault is left, of which the way to every server stands: each loop of
+// the gateway connects again in its own time.
+func (w *world) well() *redis.Client {
+	w.t.Helper()
+	c := w.dial(w.Listen, 10*time.Second)
+	w.Await("the gateway to reach every server", func() bool { return c.DBSize(context.Background()).Err() == nil })
+	return c
+}
+
 // heal ends all faults of links; servers and the gateway are the nemesis's to revive.
 func (w *world) heal() {
 	for _, l := range append([]*faultproxy.Proxy{w.front}, w.links...) {

@@ -36,7 +36,7 @@ func TestRedisBenchmark(t *testing.T) {
 	for end := time.Now().Add(*runFor); (rounds == 0 || time.Now().Before(end)) && !t.Failed(); rounds++ {
 		for name, args := range modes {
 			t.Run(name, func(t *testing.T) {
-				benchmark(t, run(t, 3*time.Minute, "", "redis-benchmark", append(append(address(r), "--csv"), strings.Fields(args)...)...))
+				benchmark(t, run(t, 2*cliBound, "", "redis-benchmark", append(append(address(r), "--csv"), strings.Fields(args)...)...))
 			})
 		}
 	}

@@ -74,8 +74,7 @@ func (f *fleet) queues() {
 			}
 		}
 		var put atomic.Int64
-		var over atomic.Bool
-		f.work("put "+name, func(i int) error {
+		over := f.work("put "+name, func(i int) error {
 			if err := q.put(f.c, key, fmt.Sprint(i)); err != nil {
 				return err
 			}
@@ -83,12 +82,11 @@ func (f *fleet) queues() {
 			time.Sleep(2 * time.Millisecond)
 			return nil
 		})
-		context.AfterFunc(f.until, func() { over.Store(true) })
 		var mu sync.Mutex
 		taken := map[string]int{}
 		for range 3 {
 			f.wg.Go(func() {
-				if err := takeAll(f.c, q, key, &mu, taken, func() bool { return over.Load() && len(taken) >= int(put.Load()) }); err != nil {
+				if err := takeAll(f.c, q, key, &mu, taken, func() bool { return ended(over) && len(taken) >= int(put.Load()) }); err != nil {
 					f.t.Errorf("%s: take %s: %v", f.name, name, err)
 				}
 			})
@@ -101,6 +99,15 @@ func (f *fleet) queues() {
 			}
 			return want(name+": items taken", len(taken), put.Load(), nil)
 		})
+	}
+}
+
+func ended(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -169,7 +176,7 @@ func (f *fleet) pubsub() {
 	sent := &atomic.Int64{}
 	f.done["publish"] = sent
 	f.wg.Go(func() {
-		for f.until.Err() == nil {
+		for sent.Load() == 0 || f.until.Err() == nil {
 			if err := publish(fmt.Sprint(sent.Load())); err != nil {
 				f.t.Errorf("%s: message %d: %v", f.name, sent.Load(), err)
 				return

@@ -21,13 +21,14 @@ func TestGoRedis(t *testing.T) {
 	r := newRig(t)
 	ballast(t, r, 5000)
 	single := func(protocol int) redis.UniversalClient {
-		return redis.NewClient(&redis.Options{Addr: r.Listen, Protocol: protocol, MaxRetries: -1, PoolSize: 100, ReadTimeout: time.Minute})
+		return redis.NewClient(&redis.Options{Addr: r.Listen, Protocol: protocol, MaxRetries: -1, PoolSize: 100,
+			DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 	}
 	fleets := []*fleet{
 		{name: "resp3", c: single(3)},
 		{name: "resp2", c: single(2)},
 		{name: "cluster", c: redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{r.Listen}, MaxRedirects: -1, MaxRetries: -1,
-			PoolSize: 100, ReadTimeout: time.Minute})},
+			PoolSize: 100, DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute})},
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *runFor)
 	defer cancel()
@@ -69,12 +70,15 @@ type fleet struct {
 
 var bg = context.Background()
 
-// work repeats round until the time is over, or until it fails.
-func (f *fleet) work(what string, round func(i int) error) {
+// work repeats round until the time is over, but once at least, or until it fails. What is
+// returned is closed at its end.
+func (f *fleet) work(what string, round func(i int) error) (ended <-chan struct{}) {
 	n := &atomic.Int64{}
 	f.done[what] = n
+	over := make(chan struct{})
 	f.wg.Go(func() {
-		for i := 0; f.until.Err() == nil; i++ {
+		defer close(over)
+		for i := 0; i == 0 || f.until.Err() == nil; i++ {
 			if err := round(i); err != nil {
 				f.t.Errorf("%s: %s, round %d: %v", f.name, what, i, err)
 				return
@@ -82,6 +86,7 @@ func (f *fleet) work(what string, round func(i int) error) {
 			n.Add(1)
 		}
 	})
+	return over
 }
 
 // key is a key of this fleet's own.

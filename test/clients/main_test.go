@@ -39,12 +39,13 @@ var runFor = flag.Duration("clients.for", 12*time.Second, "how long each client 
 func TestMain(m *testing.M) { os.Exit(testrig.Main(m)) }
 
 // newRig starts two servers and a gateway that is also a cluster of two nodes: the same
-// gateway at two addresses, which is why it listens at all of them.
+// gateway at two addresses, which is why it listens at all of them. How long the machine lets
+// the mover wait is not the gateway's doing: no command is told to try again for that.
 func newRig(t *testing.T) *testrig.Rig {
 	t.Helper()
 	r := testrig.Bare(t)
 	_, port, _ := strings.Cut(r.Listen, ":")
-	r.Args = []string{"--listen", ":" + port, "--set", "cluster-facade=on", "--set", fmt.Sprintf("advertise=127.0.0.1:%s,127.0.0.2:%s", port, port)}
+	r.Args = []string{"--listen", ":" + port, "--set", "cluster-facade=on", "--set", "locks.wait-deadline=30s", "--set", fmt.Sprintf("advertise=127.0.0.1:%s,127.0.0.2:%s", port, port)}
 	r.Servers = []*testredis.Server{testredis.StartT(t), testredis.StartT(t)}
 	r.Start("")
 	r.Assign()

@@ -45,7 +45,7 @@ func runScript(t *testing.T, r *testrig.Rig, dir string, argv ...string) string 
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	hung := time.AfterFunc(*runFor+3*time.Minute, func() { _ = cmd.Process.Kill() })
+	hung := time.AfterFunc(*runFor+2*cliBound, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	hung.Stop()
 	if err != nil {

@@ -89,7 +89,7 @@ func (s *screen) end() string {
 	s.t.Helper()
 	select {
 	case <-s.ended:
-	case <-time.After(time.Minute):
+	case <-time.After(cliBound):
 		_ = s.cmd.Process.Kill()
 		s.t.Errorf("%v does not end; the screen:\n%s", s.cmd, s.shown.String())
 	}

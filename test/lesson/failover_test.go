@@ -77,7 +77,7 @@ func TestSourceThatWasAReplica(t *testing.T) {
 	r.follow(older, source.Addr)
 	r.promote(older)
 
-	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "100").(string)
+	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "30").(string)
 	r.AwaitMoved(50)
 	r.Proxy("MIGRATION", "PAUSE", id)
 	c := r.Client()

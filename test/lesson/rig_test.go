@@ -138,7 +138,10 @@ func (r *rig) allThere(n, size int) {
 // allRead demands that every filled key has its value.
 func (r *rig) allRead(n, size int) {
 	r.T.Helper()
-	p := r.Client().Pipeline()
+	client := r.Client()
+	// After a fault each loop of the gateway connects again in its own time.
+	r.Await("the gateway to reach every server", func() bool { return client.DBSize(context.Background()).Err() == nil })
+	p := client.Pipeline()
 	for i := range n {
 		p.Get(context.Background(), fill(i))
 	}

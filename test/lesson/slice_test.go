@@ -92,7 +92,7 @@ func smallSlices(t *testing.T) {
 	if j := r.Job(); j.Slice.String() != "100ms" || j.Phase == topology.Paused {
 		t.Errorf("slices of %v, %s", j.Slice, j.Phase)
 	}
-	r.Proxy("MIGRATION", "LIMIT", id, "RATE", "200")
+	r.Proxy("MIGRATION", "LIMIT", id, "RATE", "60") // seconds more, of which a few slices are to be seen
 	slices := r.Job().Slices
 	r.Await("more of them", func() bool { return r.Job().Slices >= slices+3 || r.Job().Phase.Ended() })
 	r.Proxy("MIGRATION", "LIMIT", id, "SLICE", "off", "RATE", "0")
@@ -111,7 +111,7 @@ func smallSlices(t *testing.T) {
 func longRest(t *testing.T) {
 	const n, size = 500, 10
 	ctx := context.Background()
-	r := newRig(t, 2, append(quick, "migration.batch-max-keys=4", "migration.scan-count=20", "migration.stalled-after=100ms")...)
+	r := newRig(t, 2, append(quick, "migration.batch-max-keys=4", "migration.scan-count=20", "migration.stalled-after=1s", patient)...)
 	r.fill(n, size)
 	sent := r.restores(1)
 	resting := func() migrator.Status {
@@ -120,13 +120,14 @@ func longRest(t *testing.T) {
 		r.Await("a rest", func() bool { j = r.Job(); return j.Phase == topology.Paused && j.Reason == migrator.ReasonSlice })
 		return j
 	}
-	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "SLICE", "100ms/1h", "RATE", "200").(string)
-	first := resting()
+	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "SLICE", "100ms/1h", "RATE", "100").(string)
+	first, since := resting(), time.Now()
 	if first.Slices != 1 || !strings.HasPrefix(first.Throttle, "resting until ") || first.Advice != "" || first.KeysMoved == 0 || first.KeysMoved >= n {
 		t.Errorf("resting: %d slices, %q, %q, %d keys", first.Slices, first.Throttle, first.Advice, first.KeysMoved)
 	}
 	r.must(r.Client().Set(ctx, fill(n), value(n, size), 0).Err())
 	r.allRead(n+1, size)
+	time.Sleep(time.Until(since.Add(1500 * time.Millisecond))) // a job that does not rest is stalled by now
 	r.Kill()
 	r.Start("")
 	if j := resting(); j.Slices != 1 || j.NextTryAtMs != first.NextTryAtMs {
@@ -143,10 +144,12 @@ func longRest(t *testing.T) {
 	r.Await("more slices", func() bool { return r.Job().Slices >= 4 })
 	r.Proxy("MIGRATION", "LIMIT", id, "SLICE", "off", "RATE", "0")
 	r.AwaitDone()
+	rests := false
 	for _, e := range r.History(id) {
-		if e.Event == "stalled" || e.Error != nil {
+		if e.Event == "stalled" && rests || e.Error != nil { // at work the machine may hold it up
 			t.Errorf("%+v", e)
 		}
+		rests = e.Event == "slice-end" || rests && e.Event == "stalled"
 	}
 	if got := sent(); got > n+1 { // those that the SET and the restart brought about are of these
 		t.Errorf("%d RESTOREs of %d keys", got, n+1)
@@ -226,7 +229,7 @@ func pausesByOperator(t *testing.T) {
 	pauses := 0
 	for !r.Job().Phase.Ended() {
 		before := r.Job().KeysMoved
-		r.Await("progress between two pauses", func() bool { j := r.Job(); return j.KeysMoved >= before+n/6 || j.Phase.Ended() })
+		r.Await("progress between two pauses", func() bool { j := r.Job(); return j.KeysMoved >= before+n/20 || j.Phase.Ended() })
 		if _, err := r.ProxyErr("MIGRATION", "PAUSE", id); err != nil {
 			continue // it has just ended
 		}

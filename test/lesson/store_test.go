@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"keyferry/internal/faultproxy"
 	"keyferry/internal/topology"
 	"keyferry/router"
 )
@@ -34,18 +36,19 @@ func (r *rig) writeOn(key string) (stop func() error) {
 // is stored. When the store fails, clients are let go, and the operator is told.
 func TestCancelWithoutStore(t *testing.T) {
 	ctx := context.Background()
-	r := newRig(t, 2, append(quick, "locks.wait-deadline=5s")...)
+	r := newRig(t, 2, append(quick, "locks.wait-deadline=5s", "migration.scan-count=100")...)
 	pipe := r.Client().Pipeline()
-	for i := range 20_000 { // a pass that takes a while and finds nothing of the slot that moves
+	for i := range 20_000 { // two hundred pages, in which there is nothing of the slot that moves
 		pipe.Set(ctx, fmt.Sprintf("{other}%d", i), "x", 0)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		t.Fatal(err)
 	}
 	r.Kill()
-	r.Start("store.cancelled=fail:1000000;job.bulk.persist.before=sleep:300ms")
+	r.Start("store.cancelled=fail:1000000")
+	r.links[0].Set(faultproxy.ToClient, faultproxy.Fault{Delay: 40 * time.Millisecond}) // of each page
 	id := r.Proxy("MIGRATE", router.Redis.Slot([]byte("tag")), "TO", "g2").(string)
-	r.said("failpoint job.bulk.persist.before")
+	r.Await("the first pass", func() bool { return r.Job().Phase == topology.Bulk })
 	said := make(chan error, 1)
 	go func() { _, err := r.ProxyErr("MIGRATION", "CANCEL", id); said <- err }()
 	r.said("job could not be stored")
@@ -56,6 +59,7 @@ func TestCancelWithoutStore(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Errorf("a client of the slot: %v", err)
 	}
+	r.heal(0)
 	r.AwaitDone()
 	r.PlacesRight()
 }
@@ -68,7 +72,7 @@ func TestTurnWithoutStore(t *testing.T) {
 	r.fill(n, size)
 	r.Kill()
 	r.Start(fmt.Sprint("store.turn=fail:", times))
-	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "100").(string)
+	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "30").(string)
 	r.AwaitMoved(50)
 	stop := r.writeOn("other")
 	r.Proxy("MIGRATION", "CANCEL", id, "REVERT")

@@ -203,7 +203,7 @@ class Fleet {
       sent++;
       await sleep(2);
     });
-    for (let i = 0; i < 600 && (got.message < sent || got.pmessage < sent); i++) await sleep(100);
+    for (let i = 0; i < 2400 && (got.message < sent || got.pmessage < sent); i++) await sleep(100);
     assert.deepEqual(wrong.slice(0, 3), []);
     assert.deepEqual(got, { message: sent, pmessage: sent });
   }

@@ -50,6 +50,7 @@ class Fleet:
         t = threading.Thread(target=run)
         t.start()
         self.threads.append(t)
+        return t
 
     def work(self, what, round_):
         def body():
@@ -57,7 +58,7 @@ class Fleet:
                 round_(self.rounds[what])
                 self.rounds[what] += 1
 
-        self.thread(what, body)
+        return self.thread(what, body)
 
     def start(self):
         for what in ("values", "structures", "pipelines", "scripts", "scans"):
@@ -147,7 +148,7 @@ class Fleet:
 
         def take():
             idle = 0
-            while time.monotonic() < UNTIL or len(taken) < put[0]:
+            while giving.is_alive() or len(taken) < put[0]:
                 item = self.c.blpop(key, 1)
                 idle = 0 if item else idle + 1
                 if item:
@@ -155,7 +156,7 @@ class Fleet:
                 elif idle > 60:
                     raise AssertionError(f"{put[0]} items put, {len(taken)} taken, and nothing comes any more")
 
-        self.work("put", give)
+        giving = self.work("put", give)
         self.thread("take", take)
         self.thread("take", take)
         self.after_queue = lambda: same(taken, collections.Counter(str(i) for i in range(put[0])))
@@ -165,7 +166,7 @@ class Fleet:
         channel = self.key("news")
         sub = self.c.pubsub()
         sub.subscribe(channel)
-        same(sub.get_message(timeout=30)["type"], "subscribe")
+        same(sub.get_message(timeout=120)["type"], "subscribe")
         sent = [0]
 
         def publish(i):
@@ -176,17 +177,17 @@ class Fleet:
         def listen():
             heard = 0
             last = time.monotonic()
-            while time.monotonic() < UNTIL or heard < sent[0]:
+            while publishing.is_alive() or heard < sent[0]:
                 m = sub.get_message(timeout=1)
                 if m is not None:
                     last = time.monotonic()
-                elif heard < sent[0] and time.monotonic() > last + 30:
+                elif heard < sent[0] and time.monotonic() > last + 60:
                     raise AssertionError(f"heard {heard} of {sent[0]} messages")
                 if m is not None:
                     same(m["data"], str(heard))
                     heard += 1
 
-        self.work("publish", publish)
+        publishing = self.work("publish", publish)
         self.thread("listen", listen)
 
     def finish(self):
