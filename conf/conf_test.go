@@ -273,10 +273,18 @@ func TestEnv(t *testing.T) {
 		"KEYFERRY_SERVICE_HOST=10.0.0.1":    "", // Kubernetes, for a service called keyferry
 		"KEYFERRY_PORT=tcp://10.0.0.1:7380": "",
 		"KEYFERRY_PORT_7380_TCP_PROTO=tcp":  "",
-		"KEYFERRY=x":                        "",
-		"keyferry_listen=x":                 "",
-		"KEYFERRY_PASSWORD=a=b=c":           "",
-		"KEYFERRY_LOCKS_MAX_PARKED=010000":  "", // decimal
+		// … and for others
+		"KEYFERRY_ADMIN_SERVICE_HOST=10.0.0.1":          "",
+		"KEYFERRY_ADMIN_SERVICE_PORT=7381":              "",
+		"KEYFERRY_ADMIN_SERVICE_PORT_RESP=7381":         "",
+		"KEYFERRY_ADMIN_PORT=tcp://10.0.0.1:7381":       "",
+		"KEYFERRY_ADMIN_PORT_7381_TCP=tcp://10.0.0.1:1": "",
+		"KEYFERRY_ADMIN_PORT_7381_TCP_ADDR=10.0.0.1":    "",
+		"KEYFERRY_SERVICE_HOTS=10.0.0.1":                "KEYFERRY_SERVICE_HOTS: there is no such setting",
+		"KEYFERRY=x":                                    "",
+		"keyferry_listen=x":                             "",
+		"KEYFERRY_PASSWORD=a=b=c":                       "",
+		"KEYFERRY_LOCKS_MAX_PARKED=010000":              "", // decimal
 	} {
 		_, err := Load("", []string{env}, nil)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -235,11 +236,10 @@ const envPrefix = "KEYFERRY_"
 
 // foreign are variables with our prefix that are none of ours to read: the failpoints of
 // test builds, and what Kubernetes puts into every container's environment when there is
-// a service called "keyferry".
-func foreign(name string) bool {
-	return name == "KEYFERRY_FAILPOINTS" || name == "KEYFERRY_PORT" ||
-		strings.HasPrefix(name, "KEYFERRY_PORT_") || strings.HasPrefix(name, "KEYFERRY_SERVICE_")
-}
+// a service called "keyferry", or "keyferry-admin" or the like.
+func foreign(name string) bool { return name == "KEYFERRY_FAILPOINTS" || ofService.MatchString(name) }
+
+var ofService = regexp.MustCompile(`^KEYFERRY(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
 func envName(key string) string {
 	return envPrefix + strings.NewReplacer(".", "_", "-", "_").Replace(strings.ToUpper(key))

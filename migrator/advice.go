@@ -74,7 +74,7 @@ func (r *runner) advice(s *Stall) string {
 		return s.Advice
 	}
 	j := &r.job
-	waits := j.Phase == topology.Backoff || j.Phase == topology.Failed || j.Phase == topology.Paused && j.Reason == ReasonTargetOOM
+	waits := j.Phase == topology.Backoff || j.Phase == topology.Failed || waitsForRoom(j)
 	if waits && j.FirstError != nil {
 		return advise(j.FirstError)
 	}

@@ -94,6 +94,9 @@ func targetFull(j topology.Job, e Event) topology.Job {
 	j = remember(j, e)
 	j.ResumeTo = goOnAt(j)
 	j.Phase, j.Reason = topology.Paused, ReasonTargetOOM
+	if j.Back {
+		j.Reason = ReasonSourceOOM
+	}
 	return j
 }
 

@@ -15,6 +15,41 @@ type errorLog struct {
 	first  *topology.JobError
 	last   *topology.JobError
 	counts map[string]int64 // by origin and code, since the last take
+	back   bool             // the mover brings keys back: its source is the job's target
+}
+
+// turn says which way the mover goes from here on.
+func (l *errorLog) turn(back bool) {
+	l.mu.Lock()
+	l.back = back
+	l.mu.Unlock()
+}
+
+// tell describes an error as one of the job's ends.
+func (l *errorLog) tell(err error) *topology.JobError {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.describe(err)
+}
+
+// describe is tell with mu held.
+func (l *errorLog) describe(err error) *topology.JobError {
+	e := asJobError(err)
+	if l.back {
+		e.Origin = otherEnd(e.Origin)
+	}
+	return e
+}
+
+// otherEnd is the target of a source, and the other way about.
+func otherEnd(origin string) string {
+	switch origin {
+	case fromSource:
+		return fromTarget
+	case fromTarget:
+		return fromSource
+	}
+	return origin
 }
 
 // add notes an error, once however often it is passed.
@@ -30,7 +65,7 @@ func (l *errorLog) add(err error) {
 		}
 		o.noted = true
 	}
-	e := asJobError(err)
+	e := l.describe(err)
 	if l.first == nil {
 		l.first = e
 	}

@@ -43,6 +43,7 @@ type governor struct {
 	keyBytes float64 // of one key: what the next ones are thought to have
 	memory   memory  // of the target
 	names    scanSize
+	called   [2]string // what the job calls the ends
 	freed    chan struct{}
 }
 
@@ -99,8 +100,11 @@ func (e *endHealth) median() time.Duration {
 }
 
 func newGovernor(keysMax int, bytesMax int64, hold time.Duration) *governor {
-	return &governor{keysMax: max(keysMax, 1), bytesMax: max(bytesMax, 1), share: 1, hold: hold, memory: memory{room: -1}, freed: make(chan struct{}), pace: pace{most: -1}}
+	return &governor{keysMax: max(keysMax, 1), bytesMax: max(bytesMax, 1), share: 1, hold: hold, called: [2]string{fromSource, fromTarget}, memory: memory{room: -1}, freed: make(chan struct{}), pace: pace{most: -1}}
 }
+
+// back says that keys go from the job's target to its source. Before the governor is used.
+func (g *governor) back() { g.called = [2]string{fromTarget, fromSource} }
 
 // probed tells of an answered probe; probing that one has been sent.
 func (g *governor) probing(end int, now time.Time) {
@@ -178,7 +182,7 @@ func (g *governor) bound(keysMax int, maxP99 time.Duration) {
 
 // trouble names what suffers at the moment; "": nothing does.
 func (g *governor) trouble(now time.Time) string {
-	for i, name := range [...]string{fromSource, fromTarget} {
+	for i, name := range g.called {
 		e := &g.ends[i]
 		if !e.pending.IsZero() && now.Sub(e.pending) > silentFor {
 			return fmt.Sprintf("%s does not answer probes for %v", name, now.Sub(e.pending).Round(10*time.Millisecond))
@@ -188,7 +192,7 @@ func (g *governor) trouble(now time.Time) string {
 		}
 	}
 	if r := &g.restore; now.Sub(g.restoredAt) < staleNews && r.now > lateFactor*r.base && g.took > 3*g.hold {
-		return fmt.Sprintf("%s takes %v for the RESTORE of a small key, its baseline is %v", fromTarget, r.now.Round(time.Microsecond), r.base.Round(time.Microsecond))
+		return fmt.Sprintf("%s takes %v for the RESTORE of a small key, its baseline is %v", g.called[1], r.now.Round(time.Microsecond), r.base.Round(time.Microsecond))
 	}
 	return ""
 }
@@ -331,6 +335,9 @@ func (g *governor) status() Flow {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	src, dst := &g.ends[0], &g.ends[1]
+	if g.called[0] == fromTarget {
+		src, dst = dst, src
+	}
 	return Flow{Share: g.share, Reason: cmp.Or(g.reason, g.pace.reason()), RestMs: g.rest.Milliseconds(), Keys: g.keys, KeysMax: int(math.Max(1, g.share*float64(g.keysMax))),
 		Bytes: g.bytes, BytesMax: int64(g.share * float64(g.bytesMax)),
 		SourceUs: src.median().Microseconds(), SourceBase: src.base.Microseconds(), TargetUs: dst.median().Microseconds(), TargetBase: dst.base.Microseconds(),
@@ -342,7 +349,7 @@ func (g *governor) status() Flow {
 func (g *governor) silent(now time.Time) (end string, since time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i, name := range [...]string{fromSource, fromTarget} {
+	for i, name := range g.called {
 		if p := g.ends[i].pending; !p.IsZero() && now.Sub(p) > silentFor && (since.IsZero() || p.Before(since)) {
 			end, since = name, p
 		}

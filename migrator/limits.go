@@ -150,7 +150,7 @@ func (r *runner) limit(ctx context.Context, ev Event) error {
 	r.m.mu.Lock()
 	r.job.RateKeysPerS, r.job.RateBytesPerS = next.RateKeysPerS, next.RateBytesPerS
 	r.job.Parallel, r.job.MaxP99Ms, r.job.Slice = next.Parallel, next.MaxP99Ms, next.Slice
-	if resting(next) {
+	if resting(&next) {
 		r.job.NextTryAtMs = next.NextTryAtMs
 	}
 	mv := r.mover

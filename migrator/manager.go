@@ -303,6 +303,10 @@ func (m *Manager) newMover(r *runner) *mover {
 		limit: rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
 		gov:  newGovernor(m.cfg.BatchMaxKeys, m.cfg.MemoryLimit, m.cfg.LockHoldTarget),
 		errs: r.errs, talk: r.talk, name: m.connName, batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1), ready: make(chan struct{})}
+	r.errs.turn(j.Back)
+	if j.Back {
+		mv.gov.back()
+	}
 	mv.setProof(j)
 	mv.bound(j)
 	mv.drained, mv.settled = r.awaitDrained, m.settled

@@ -112,7 +112,7 @@ func (m *mover) close() {
 // note keeps an error that the resolvers go on after.
 func (m *mover) note(err error) {
 	m.errs.add(err)
-	m.stats.note(err)
+	m.stats.note(m.errs.tell(err))
 }
 
 // settle releases the keys whose move is over, and returns the others.

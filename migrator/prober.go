@@ -25,7 +25,7 @@ const (
 type fullError struct{ used, most int64 }
 
 func (e *fullError) Error() string {
-	return fmt.Sprintf("the target has %d of %d bytes in use (maxmemory): the mover leaves it the rest for its clients", e.used, e.most)
+	return fmt.Sprintf("it has %d of %d bytes in use (maxmemory): the mover leaves it the rest for its clients", e.used, e.most)
 }
 
 // reserve is how much of a target's memory the mover leaves free: for the clients' own

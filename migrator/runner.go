@@ -172,7 +172,7 @@ func (r *runner) act(ctx context.Context) *Event {
 	case topology.Reverting:
 		ev, err = r.revert(ctx)
 	case topology.Backoff:
-		t := time.NewTimer(time.Until(time.UnixMilli(r.job.NextTryAtMs)))
+		t := time.NewTimer(untilDue(r.job.NextTryAtMs, r.m.cfg.BackoffMax))
 		defer t.Stop()
 		select {
 		case <-t.C:
@@ -180,12 +180,12 @@ func (r *runner) act(ctx context.Context) *Event {
 		case <-ctx.Done():
 		}
 	case topology.Paused, topology.Failed:
-		if resting(r.job) {
+		if resting(&r.job) {
 			ev = r.rest(ctx)
 			break
 		}
 		r.serveAsFound()
-		if r.job.Reason == ReasonTargetOOM {
+		if waitsForRoom(&r.job) {
 			return r.awaitRoom(ctx)
 		}
 		<-ctx.Done()
@@ -199,10 +199,16 @@ func (r *runner) act(ctx context.Context) *Event {
 	return ev
 }
 
+// untilDue is the time until then, and no more than a job ever waits: when the clock has been set
+// back since, what was soon may be far away.
+func untilDue(atMs int64, most time.Duration) time.Duration {
+	return min(time.Until(time.UnixMilli(atMs)), most)
+}
+
 // failed makes an event of an error.
 func (r *runner) failed(err error) *Event {
 	r.errs.add(err)
-	e := asJobError(err)
+	e := r.errs.tell(err)
 	kind := judge(err, r.job.Published)
 	if kind != Failure {
 		return &Event{Kind: kind, Err: e}

@@ -37,7 +37,7 @@ func possible(j topology.Job) []Event {
 	case topology.Backoff:
 		return []Event{{Kind: Due}}
 	case topology.Paused:
-		if j.Reason == ReasonTargetOOM {
+		if waitsForRoom(&j) {
 			return []Event{{Kind: Room}}
 		}
 		if j.Reason == ReasonSlice {

@@ -115,7 +115,8 @@ func (r *runner) rest(ctx context.Context) *Event {
 		r.locks.SetMode(slotlock.Resolve)
 	}
 	for {
-		t := time.NewTimer(time.Until(time.UnixMilli(r.copyJob().NextTryAtMs)))
+		j := r.copyJob()
+		t := time.NewTimer(untilDue(j.NextTryAtMs, j.Slice.Rest))
 		select {
 		case <-t.C:
 			return &Event{Kind: SliceBegin}

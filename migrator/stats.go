@@ -97,9 +97,9 @@ func (s *moverStats) held(d time.Duration, n int64) {
 	s.mu.Unlock()
 }
 
-func (s *moverStats) note(err error) {
+func (s *moverStats) note(e *topology.JobError) {
 	s.mu.Lock()
-	s.lastErr = asJobError(err)
+	s.lastErr = e
 	s.mu.Unlock()
 }
 

@@ -52,13 +52,20 @@ type Event struct {
 	Bytes    int64
 }
 
-// Why a job is paused: ReasonSlice until NextTryAtMs, ReasonTargetOOM until there is room,
-// ReasonOperator until it is resumed.
+// Why a job is paused: ReasonSlice until NextTryAtMs, ReasonTargetOOM and, on the way back,
+// ReasonSourceOOM until there is room, ReasonOperator until it is resumed.
 const (
 	ReasonTargetOOM = "target-oom"
+	ReasonSourceOOM = "source-oom"
 	ReasonOperator  = "operator"
 	ReasonSlice     = "slice"
 )
+
+// waitsForRoom reports that a job goes on by itself when the server has room to which its keys
+// go. It reads nothing that may change beside an action.
+func waitsForRoom(j *topology.Job) bool {
+	return j.Phase == topology.Paused && (j.Reason == ReasonTargetOOM || j.Reason == ReasonSourceOOM)
+}
 
 // Step is the job machine: the job after the event. It has no clock and does nothing; the
 // caller stores what it returns and then acts by the new phase (see runner.act). An
@@ -109,11 +116,11 @@ func Step(j topology.Job, e Event) (topology.Job, error) {
 		j.Reason, j.ResumeTo = "", ""
 	case j.Phase == topology.Backoff && e.Kind == Due:
 		j.Phase, j.ResumeTo, j.NextTryAtMs = j.ResumeTo, "", 0
-	case j.Phase == topology.Paused && j.Reason == ReasonTargetOOM && e.Kind == Room:
+	case waitsForRoom(&j) && e.Kind == Room:
 		j.Phase, j.ResumeTo, j.Reason = j.ResumeTo, "", ""
 	case e.Kind == SliceEnd && (j.Phase == topology.Bulk || j.Phase == topology.Tail || j.Phase == topology.Reverting && j.Back):
 		j = sliceEnd(j, e)
-	case resting(j) && e.Kind == SliceBegin:
+	case resting(&j) && e.Kind == SliceBegin:
 		j.Phase, j.ResumeTo, j.Reason, j.NextTryAtMs = j.ResumeTo, "", "", 0
 	default:
 		panic(fmt.Sprintf("migrator: %s in phase %s", e.Kind, j.Phase))
@@ -127,7 +134,7 @@ func limit(j topology.Job, e Event) (topology.Job, error) {
 	}
 	before := j.Slice.Rest
 	e.Limits.Apply(&j)
-	if resting(j) { // it has begun when it has; an end in the past is one at once
+	if resting(&j) { // it has begun when it has; an end in the past is one at once
 		j.NextTryAtMs += (j.Slice.Rest - before).Milliseconds()
 	}
 	return j, nil
@@ -146,7 +153,7 @@ func sliceEnd(j topology.Job, e Event) topology.Job {
 }
 
 // resting reports a job between two slices.
-func resting(j topology.Job) bool { return j.Phase == topology.Paused && j.Reason == ReasonSlice }
+func resting(j *topology.Job) bool { return j.Phase == topology.Paused && j.Reason == ReasonSlice }
 
 // goOnAt is where a job that was stopped in its present phase goes on. Whatever it was
 // doing at the source is done again from a pass, but never what comes before Published.

@@ -265,7 +265,7 @@ func (m *Manager) status(j topology.Job) Status {
 	if s.Flow = mv.gov.status(); s.Live {
 		s.Throttle = mv.throttle(s.Flow)
 	}
-	if resting(s.Job) {
+	if resting(&s.Job) {
 		s.Throttle = restText(s.Job)
 	}
 	s.Verified, s.Differing = st.verified.Load(), st.differing.Load()

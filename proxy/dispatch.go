@@ -87,6 +87,10 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 			return s.elsewhere(router.Any, cmd, args, nil)
 		}
 		l.keyIndex = keys
+		if (cmd == copyCommand || cmd == moveCommand) && l.outside(cmd, args) {
+			s.rejectCommand(args, outsideText)
+			return true
+		}
 		if s.tracking != nil && len(keys) > 0 {
 			s.trackCommand(cmd, args, keys)
 		}
@@ -107,14 +111,22 @@ func (s *session) run(cmd *resp.Command, args [][]byte, frame []byte, inline boo
 		r := l.begin(s, cmd)
 		p := l.pipe(l.table.Slots[slot].Owner, s.db, s.proto)
 		s.lastPipe = p
+		if cmd.Flags&resp.Write != 0 && l.srv.awaited.n.Load() > 0 {
+			r.op = l.srv.awaited.waker(s.db, args, keys)
+		}
 		l.send(r, p, frame)
 	case router.Resolve:
 		r := l.begin(s, cmd)
+		if cmd.Flags&resp.Write != 0 && l.srv.awaited.n.Load() > 0 {
+			r.op = l.srv.awaited.waker(s.db, args, keys)
+		}
 		m := l.newMotion(slot, s.db)
 		m.keys = appendKeys(nil, s.db, cmd, args, keys)
 		l.move(r, m, frame)
 	case router.Split:
 		l.split(s, cmd, args, keys)
+	case router.TakeFirst:
+		return s.takeFirst(cmd, args, keys)
 	case router.CrossSlot:
 		l.n.crossSlot++
 		s.rejectCommand(args, crossSlotText)

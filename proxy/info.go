@@ -162,6 +162,10 @@ func (s *Server) census(ctx context.Context) (c census) {
 			c.blocked++
 			c.timed += boolBit(!b.deadline.IsZero())
 		}
+		for x := range l.takers {
+			c.blocked += boolBit(x.blocks)
+			c.timed += boolBit(!x.deadline.IsZero())
+		}
 		c.trackedKeys += len(l.readers)
 		for _, who := range l.readers {
 			c.trackedItems += len(who)

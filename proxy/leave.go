@@ -69,6 +69,10 @@ func (s *session) leave() {
 			behind = append(behind, l.dequeue(r)...)
 			l.free(r)
 		case r.op != nil:
+			if x, ok := r.op.(*takeFirst); ok {
+				behind = append(behind, x.left()...)
+				continue
+			}
 			if x, ok := r.op.(*blocking); ok && x.on != nil {
 				l.unblock(x) // the server would go on waiting for it
 			}
@@ -89,6 +93,20 @@ func (s *session) blocks() bool {
 	if s.hold == nil {
 		return false
 	}
-	_, yes := s.hold.op.(*blocking)
-	return yes
+	switch x := s.hold.op.(type) {
+	case *blocking:
+		return true
+	case *takeFirst:
+		return x.blocks
+	}
+	return false
+}
+
+// asks reports that the client waits for something that it may just have been given.
+func (s *session) asks() bool {
+	if s.hold == nil {
+		return false
+	}
+	x, yes := s.hold.op.(*takeFirst)
+	return yes && x.asking
 }

@@ -40,6 +40,11 @@ type loop struct {
 	lents   map[*lent]struct{} // every connection of one client alone
 	spare   map[lentKey][]*lent
 	blocked map[*blocking]struct{}
+	takers  map[*takeFirst]struct{}
+
+	awaited map[slotlock.Key][]*takeFirst // who stands in line for a key
+	looks   map[*upstream.Pipe]int        // questions under way whether awaited keys are there
+	lookIn  int                           // ticks
 
 	loadedBy map[*upstream.Pipe]*loadedSet
 
@@ -124,6 +129,7 @@ func newLoop(s *Server, el transport.Loop, id int) *loop {
 		srv: s, id: id, el: el,
 		pipes: make(map[pipeKey]*upstream.Pipe), sessions: make(map[*session]struct{}),
 		lents: make(map[*lent]struct{}), spare: make(map[lentKey][]*lent), blocked: make(map[*blocking]struct{}),
+		takers: make(map[*takeFirst]struct{}), awaited: make(map[slotlock.Key][]*takeFirst), looks: make(map[*upstream.Pipe]int),
 		loadedBy:  make(map[*upstream.Pipe]*loadedSet),
 		listeners: make(map[channelKey]map[*session]struct{}), readers: make(map[string]map[*session]struct{}), trackers: make(map[*session]struct{}), monitors: make(map[*session]struct{}),
 		parked: make(map[slotlock.Key]*keyQueue), parkedBy: make(map[*slotlock.Table]int),
@@ -233,16 +239,18 @@ func (l *loop) flush() {
 func (l *loop) tick() {
 	l.expireParked()
 	again := l.unblockAgain()
+	again = l.lookAtAwaited() || again
 	for c := range l.sessions {
 		c.check()
 		again = again || c.draining()
 	}
 	if limit := l.opt.RequestTimeout; limit > 0 {
 		for _, p := range l.pipes {
-			if p.Silent(l.now) > limit {
-				l.srv.log.Warn("server silent, connection dropped", zap.String("group", p.Group),
-					zap.String("addr", p.Addr), zap.Duration("silent_for", limit))
-				p.Close()
+			l.dropSilent(p, limit)
+		}
+		for x := range l.lents {
+			if !x.blocks {
+				l.dropSilent(x.pipe, limit)
 			}
 		}
 	}
@@ -251,6 +259,16 @@ func (l *loop) tick() {
 	l.cool()
 	l.wantTick.Store(l.nParked > 0 || again)
 	l.evict()
+}
+
+// dropSilent closes a connection on which nothing has come for too long while commands are in
+// flight.
+func (l *loop) dropSilent(p *upstream.Pipe, limit time.Duration) {
+	if p.Silent(l.now) > limit {
+		l.srv.log.Warn("server silent, connection dropped", zap.String("group", p.Group),
+			zap.String("addr", p.Addr), zap.Duration("silent_for", limit))
+		p.Close()
+	}
 }
 
 // pipe is the shared connection to a group of the present table. Clients of either

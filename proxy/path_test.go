@@ -18,7 +18,7 @@ import (
 )
 
 // hangBound is no expectation of speed: it ends a hang.
-const hangBound = time.Minute
+const hangBound = 3 * time.Minute
 
 // startProxy runs a data plane over servers, each with an equal run of slots.
 func startProxy(t testing.TB, servers ...*testredis.Server) (*Server, string) {
@@ -72,7 +72,7 @@ func startProxyWith(t testing.TB, change func(*Options), servers ...*testredis.S
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	opt := Options{Listen: addr, Loops: 2, ReadBuffer: 64 << 10, Name: "t", Incarnation: 1, MaxClients: 1000, MaxBulk: 512 << 20,
 		QueryLimit: 1 << 30, Output: OutputLimit{1 << 30, 1 << 28, time.Minute}, OutputPubSub: OutputLimit{1 << 25, 1 << 23, time.Minute}, MemoryTotal: 1 << 31, MaxInFlight: 8192,
-		ConnectTimeout: 30 * time.Second, ReconnectMin: 20 * time.Millisecond, ReconnectMax: time.Second, PipeBytes: 64 << 20,
+		ConnectTimeout: hangBound, ReconnectMin: 20 * time.Millisecond, ReconnectMax: time.Second, PipeBytes: 64 << 20,
 		SlowlogSlowerThan: 10 * time.Millisecond, SlowlogMaxLen: 128, SampleEvery: 4, BigValue: 50000,
 		LockDeadline: hangBound, MaxParked: 1000, MaxDedicated: 1000, Log: zap.NewNop()}
 	change(&opt)

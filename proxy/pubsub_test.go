@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"keyferry/internal/testredis"
 )
@@ -50,19 +51,29 @@ func first(i int) string {
 // TestSubscribeToVeryMany: the time that it takes is proportional to the number of channels.
 func TestSubscribeToVeryMany(t *testing.T) {
 	_, addr := startProxy(t, testredis.StartT(t))
-	const n = 200000
-	var b strings.Builder
-	fmt.Fprintf(&b, "*%d\r\n$9\r\nSUBSCRIBE\r\n", n+1)
-	for i := range n {
-		fmt.Fprintf(&b, "$8\r\nch%06d\r\n", i)
+	subscribe := func(n int) time.Duration {
+		var b strings.Builder
+		fmt.Fprintf(&b, "*%d\r\n$9\r\nSUBSCRIBE\r\n", n+1)
+		for i := range n {
+			fmt.Fprintf(&b, "$8\r\nch%06d\r\n", i)
+		}
+		c := dialLine(t, addr)
+		defer c.c.Close()
+		return costOf(t, func() {
+			c.send(b.String())
+			for i := range n {
+				c.expect("*3", "$9", "subscribe", "$8", fmt.Sprintf("ch%06d", i), fmt.Sprintf(":%d", i+1))
+			}
+			c.send("UNSUBSCRIBE\n")
+			for i := range n {
+				c.expect("*3", "$11", "unsubscribe", "$8", fmt.Sprintf("ch%06d", i), fmt.Sprintf(":%d", n-1-i))
+			}
+		})
 	}
-	c := dialLine(t, addr)
-	c.send(b.String())
-	for i := range n {
-		c.expect("*3", "$9", "subscribe", "$8", fmt.Sprintf("ch%06d", i), fmt.Sprintf(":%d", i+1))
-	}
-	c.send("UNSUBSCRIBE\n")
-	for i := range n {
-		c.expect("*3", "$11", "unsubscribe", "$8", fmt.Sprintf("ch%06d", i), fmt.Sprintf(":%d", n-1-i))
+	const n, times = 25_000, 8
+	few, many := subscribe(n), subscribe(n*times)
+	t.Logf("processor time for %d channels %v, for %d times as many %v", n, few, times, many)
+	if many > 3*times*few+time.Second {
+		t.Errorf("%v of processor time for %d channels, %v for %d times as many", few, n, many, times)
 	}
 }

@@ -120,7 +120,7 @@ func (l *loop) snapshot(out *Sample, cmds []commandStat) (add func()) {
 		}
 		mine[i] = st
 	}
-	waits, blocked, buffers := l.t.lockWaits, int64(len(l.blocked)), int64(l.memory)
+	waits, blocked, buffers := l.t.lockWaits, int64(len(l.blocked)+len(l.takers)), int64(l.memory)
 	errors := make(map[string]uint64, len(l.t.errors))
 	for code, n := range l.t.errors {
 		errors[code] = n

@@ -62,6 +62,7 @@ type Server struct {
 	scripts  *scripts
 	scripted slotSet
 	hub      *hub
+	awaited  awaitedKeys
 
 	ctx    context.Context // ends with the server: dials, fences, the ticker
 	cancel context.CancelFunc
@@ -134,7 +135,7 @@ func (s *Server) quiet(ctx context.Context) bool {
 	for _, l := range s.allLoops() {
 		_ = l.call(ctx, func() {
 			for c := range l.sessions {
-				busy = busy || !c.blocks() && (c.queue.n > 0 || c.pendingOut() > 0)
+				busy = busy || c.asks() || !c.blocks() && (c.queue.n > 0 || c.pendingOut() > 0)
 			}
 		})
 	}

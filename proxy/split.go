@@ -127,11 +127,12 @@ func (g *gather) part(r *request) {
 	if g.left--; g.left > 0 {
 		return
 	}
-	l := g.r.s.l
+	s := g.r.s
+	l := s.l
 	g.r.pipe, g.r.sent = r.pipe, r.sent // the last part is the one that took longest
-	reply := g.merge()
+	reply := g.merge()                  // join may end g.r by itself
 	for _, p := range g.parts {
-		g.r.s.held -= len(p.reply)
+		s.held -= len(p.reply)
 		l.free(p)
 	}
 	g.parts = nil

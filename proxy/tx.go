@@ -58,12 +58,16 @@ func (s *session) transact(cmd *resp.Command, args [][]byte, keys []int) bool {
 // enqueue takes a command into the open transaction, or refuses it, which ends it.
 func (s *session) enqueue(cmd *resp.Command, args [][]byte, frame []byte, inline bool) {
 	tx := s.tx
+	outside := s.l.outside(cmd, args)
+	if outside {
+		args = inNoDatabase(cmd, args)
+	}
 	if why := s.queueable(cmd, args); why != "" {
 		tx.broken = true
 		s.reject(why)
 		return
 	}
-	if inline || cmd.Serve == resp.Script {
+	if inline || outside || cmd.Serve == resp.Script {
 		s.l.scratch = resp.AppendRequest(s.l.scratch[:0], s.withBody(cmd, args)...)
 		frame = s.l.scratch
 	}
@@ -164,7 +168,7 @@ func runsAnywhere(cmd *resp.Command) bool {
 func appendKeys(dst []slotlock.Key, db int, cmd *resp.Command, args [][]byte, keys []int) []slotlock.Key {
 	for i, k := range keys {
 		key := slotlock.Key{DB: db, Name: string(args[k])}
-		if other, ok := otherDB(cmd, args); ok && (cmd.Name == "move" || i == 1) {
+		if other, ok := otherDB(cmd, args); ok && other <= maxDB && (cmd.Name == "move" || i == 1) {
 			if cmd.Name == "move" {
 				dst = append(dst, key)
 			}
@@ -173,24 +177,6 @@ func appendKeys(dst []slotlock.Key, db int, cmd *resp.Command, args [][]byte, ke
 		dst = append(dst, key)
 	}
 	return dst
-}
-
-// otherDB is the second database that MOVE and COPY … DB name.
-func otherDB(cmd *resp.Command, args [][]byte) (int, bool) {
-	var arg []byte
-	switch cmd.Name {
-	case "move":
-		arg = args[2]
-	case "copy":
-		for i := 3; i+1 < len(args); i++ {
-			if bytes.EqualFold(args[i], []byte("db")) {
-				arg = args[i+1]
-				i++
-			}
-		}
-	}
-	n, err := strconv.Atoi(string(arg))
-	return n, err == nil && n >= 0
 }
 
 const crossSlotText = "CROSSSLOT Keys in request don't hash to the same slot"

@@ -56,12 +56,22 @@ func TestExecOfVeryManyWatchedKeys(t *testing.T) {
 		}
 		return b.String()
 	}
-	const watched, used = 10000, 700000 // a server compares the former with each other
-	c := dialLine(t, addr)
-	c.send(fmt.Sprintf("*%d\r\n$5\r\nWATCH\r\n%s", watched+1, names(watched, "w")))
-	c.expect("+OK")
-	c.send(fmt.Sprintf("MULTI\r\n*%d\r\n$6\r\nEXISTS\r\n%sEXEC\r\n", used+1, names(used, "u")))
-	c.expect("+OK", "+QUEUED", "*1", ":0")
+	const used = 700000
+	exec := func(watched int) (cost time.Duration) {
+		c := dialLine(t, addr)
+		c.send(fmt.Sprintf("*%d\r\n$5\r\nWATCH\r\n%s", watched+1, names(watched, "w"))) // a server compares them with each other
+		c.expect("+OK")
+		frame := fmt.Sprintf("MULTI\r\n*%d\r\n$6\r\nEXISTS\r\n%sEXEC\r\n", used+1, names(used, "u"))
+		return costOf(t, func() {
+			c.send(frame)
+			c.expect("+OK", "+QUEUED", "*1", ":0")
+		})
+	}
+	one, many := exec(1), exec(10000)
+	t.Logf("processor time with one key watched %v, with many %v", one, many)
+	if many > 5*one+time.Second {
+		t.Errorf("%v of processor time with one key watched, %v with many", one, many)
+	}
 }
 
 // TestWatchingConnectionEndsAtExec: that shows when the transaction is written, which is at once,

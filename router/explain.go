@@ -10,7 +10,7 @@ import (
 
 // String names the outcome.
 func (o Outcome) String() string {
-	return [...]string{"serve", "resolve", "split", "crossslot", "unserved", "local", "refuse",
+	return [...]string{"serve", "resolve", "split", "take-first", "crossslot", "unserved", "local", "refuse",
 		"transact", "hub", "all", "any", "block", "script", "sort"}[o]
 }
 
@@ -86,6 +86,8 @@ func (t *Table) why(x *Explanation, o Outcome, c *resp.Command, args [][]byte) [
 		return []string{"it has no key: any one group that serves slots can answer"}
 	case Split:
 		return append([]string{"its keys are in several slots, and " + strings.ToUpper(c.Name) + " can be cut by slot and the replies merged; it is not atomic across slots"}, t.parts(x)...)
+	case TakeFirst:
+		return append([]string{"its keys are in several slots: they are asked one after the other, in the order of the keys, until one has something; who blocks waits in the gateway"}, t.parts(x)...)
 	case CrossSlot:
 		return append([]string{"its keys are in several slots, and " + strings.ToUpper(c.Name) + " can't be cut: it is answered with -CROSSSLOT; a hash tag {…} brings keys together"}, t.parts(x)...)
 	}

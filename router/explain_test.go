@@ -32,6 +32,8 @@ func TestExplain(t *testing.T) {
 		{"GET foo", "resolve", "a", "b", "moves from a to b (job m1)"},
 		{"GET x", "unserved", "", "", "CLUSTERDOWN"},
 		{"MGET foo bar", "split", "", "", "slot 5061 at a: 1 key(s)"},
+		{"BLPOP foo bar 0", "take-first", "", "", "one after the other"},
+		{"LMPOP 2 foo bar LEFT", "take-first", "", "", "slot 5061 at a: 1 key(s)"},
 		{"RENAME foo bar", "crossslot", "", "", "-CROSSSLOT"},
 		{"PING", "local", "", "", "by itself"},
 		{"EXEC", "transact", "", "", "one block"},

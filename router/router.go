@@ -72,6 +72,8 @@ const (
 	Resolve
 	// Split: the keys are in several slots, and the command can be cut and merged.
 	Split
+	// TakeFirst: the keys are in several slots, which are asked one after the other.
+	TakeFirst
 	// CrossSlot: the keys are in several slots and the command can't be cut.
 	CrossSlot
 	// Unserved: no group owns the slot.
@@ -109,6 +111,7 @@ const (
 //	Serve      one stable slot                    → its owner
 //	Resolve    one moving slot                    → lock table, then source or target
 //	Split      several slots, MGET MSET DEL UNLINK EXISTS TOUCH
+//	TakeFirst  several slots, BLPOP and its kin, LMPOP, ZMPOP
 //	CrossSlot  several slots, any other command
 //	Unserved   one slot that no group owns
 //
@@ -142,6 +145,9 @@ func (t *Table) Route(c *resp.Command, args [][]byte, keys []int) (o Outcome, sl
 		}
 		if c.Serve.Splits() {
 			return Split, -1
+		}
+		if c.TakesFirst() {
+			return TakeFirst, -1
 		}
 		return CrossSlot, -1
 	}

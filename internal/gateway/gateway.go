@@ -105,6 +105,7 @@ func (g *Gateway) start(c conf.Config) error {
 	if scheme := g.Manager.State().Scheme; c.ClusterFacade == "on" && scheme != router.Redis.String() {
 		return fmt.Errorf("cluster-facade = \"on\": the scheme stored in %s is %s: clients of a Redis Cluster would hash keys otherwise", c.DataDir, scheme)
 	}
+	g.fitFiles(&c)
 	opt := proxyOptions(c, name)
 	opt.Incarnation, opt.Log, opt.Sections, opt.Quiesce = g.Manager.Incarnation(), g.log, g.sections, g.Manager.Quiesce
 	configure(&opt, c)

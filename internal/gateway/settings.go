@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"path/filepath"
 
 	"keyferry/conf"
@@ -12,7 +13,7 @@ func configure(opt *proxy.Options, c conf.Config) {
 	opt.Settings = c.Texts()
 	opt.Check = func(o *proxy.Options) error {
 		now := withOptions(c, o)
-		return now.Validate()
+		return errors.Join(now.Validate(), checkFiles(filesMax(), &now))
 	}
 	if c.File != "" {
 		opt.ConfigFile, _ = filepath.Abs(c.File)

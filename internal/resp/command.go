@@ -212,6 +212,16 @@ func cString(b []byte, n int) []byte {
 	return b[:min(n, len(b))]
 }
 
+// TakesFirst reports that the command takes from the first of its keys that has anything, so
+// that its keys may be asked one after the other.
+func (c *Command) TakesFirst() bool {
+	switch c.Name {
+	case "blpop", "brpop", "bzpopmin", "bzpopmax", "blmpop", "bzmpop", "lmpop", "zmpop":
+		return true
+	}
+	return false
+}
+
 // BlocksNow reports whether this request may block its connection at the server.
 func BlocksNow(c *Command, args [][]byte) bool {
 	if c.Serve != Blocks {

@@ -83,7 +83,7 @@ func lessonNothingTwice(t *testing.T) {
 // lessonStalled: a target that says nothing makes the job stalled, by name.
 func lessonStalled(t *testing.T) {
 	const after = 5 * time.Second // much longer than a busy machine lets a process wait
-	r := newRig(t, 2, "--set", "migration.stalled-after="+after.String())
+	r := newRig(t, 2, "--set", "migration.stalled-after="+after.String(), "--set", "migration.call-timeout="+callTimeout.String())
 	r.fill(4000, 100)
 	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
 	r.awaitMoved(100)

@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"context"
+	"strings"
 	"testing"
 
 	"keyferry/bench"
@@ -74,4 +76,39 @@ func TestRevertKilled(t *testing.T) {
 			r.placesRight()
 		})
 	}
+}
+
+// TestRevertToFullSource: the source fills up while keys are brought back to it. The job waits
+// for room and says of which end, by the names that the operator knows.
+func TestRevertToFullSource(t *testing.T) {
+	ctx := context.Background()
+	const keys = 1000
+	r := newRig(t, 2)
+	r.fill(keys, 100)
+	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
+	r.awaitMoved(200)
+	source := r.servers[0].Client()
+	if err := source.ConfigSet(ctx, "maxmemory", "500kb").Err(); err != nil { // less than an empty server takes
+		t.Fatal(err)
+	}
+	r.proxy("MIGRATION", "CANCEL", id, "REVERT")
+	r.await("the job to wait for room", func() bool { return r.job().Phase == topology.Paused })
+	j := r.job()
+	if j.Reason != "source-oom" || j.FirstError == nil || j.FirstError.Origin != "source" || j.FirstError.Code != "OOM" || !strings.Contains(j.Advice, "the source's maxmemory") {
+		t.Errorf("reason %q, error %+v, advice %q", j.Reason, j.FirstError, j.Advice)
+	}
+	for kind, n := range j.ErrorCounts {
+		if kind == "target OOM" {
+			t.Errorf("%d errors are counted as %s", n, kind)
+		}
+	}
+	if err := source.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.unlimited()
+	r.awaitReverted()
+	if n := source.DBSize(ctx).Val(); n != keys {
+		t.Errorf("%d keys are at the source, of %d", n, keys)
+	}
+	r.placesRight()
 }

@@ -185,7 +185,10 @@ func limits(c *resp.Command, notes map[string]string) string {
 		out = append(out, sentence(proxy.Refusals()[c.Name]))
 	}
 	several := c.FirstKey != c.LastKey || c.Flags&resp.MovableKeys != 0
-	if several && c.Serve.ByKey() && !c.Serve.Splits() {
+	switch {
+	case c.TakesFirst():
+		out = append(out, "Keys of several slots are asked one after the other, from the first; in MULTI all in one slot.")
+	case several && c.Serve.ByKey() && !c.Serve.Splits():
 		out = append(out, "All keys in one slot.")
 	}
 	if c.Group == "cluster" && c.Serve == resp.Local && c.Name != "cluster|keyslot" {

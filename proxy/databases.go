@@ -1,0 +1,67 @@
+package proxy
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+
+	"keyferry/internal/resp"
+)
+
+// Servers may have more databases than the cluster. Nobody could read what is there, and no job
+// would move it: so commands get from the gateway what a server says that has only as many.
+
+var copyCommand, moveCommand = resp.Lookup([]byte("copy")), resp.Lookup([]byte("move"))
+
+const (
+	outsideText = "ERR DB index is out of range"
+	maxDB       = 1<<16 - 1 // no cluster has more
+	noDB        = 1<<31 - 1 // no server has it
+)
+
+// outside reports whether a command names a database that the cluster does not have.
+func (l *loop) outside(cmd *resp.Command, args [][]byte) bool {
+	if cmd != copyCommand && cmd != moveCommand && cmd.Name != "select" {
+		return false
+	}
+	n, ok := otherDB(cmd, args)
+	return ok && n >= l.table.Databases
+}
+
+// inNoDatabase makes any server refuse such a command, in the middle of a transaction.
+func inNoDatabase(cmd *resp.Command, args [][]byte) [][]byte {
+	args = slices.Clone(args)
+	args[whichDB(cmd, args)] = strconv.AppendInt(nil, noDB, 10)
+	return args
+}
+
+// otherDB is the database that SELECT, MOVE and COPY … DB name.
+func otherDB(cmd *resp.Command, args [][]byte) (int, bool) {
+	i := whichDB(cmd, args)
+	if i == 0 {
+		return 0, false
+	}
+	n, err := strconv.Atoi(string(args[i]))
+	return n, err == nil && n >= 0
+}
+
+// whichDB is the argument that names it; 0: there is none.
+func whichDB(cmd *resp.Command, args [][]byte) (at int) {
+	switch cmd.Name {
+	case "select":
+		at = 1
+	case "move":
+		at = 2
+	case "copy":
+		for i := 3; i+1 < len(args); i++ {
+			if bytes.EqualFold(args[i], []byte("db")) {
+				i++
+				at = i
+			}
+		}
+	}
+	if at >= len(args) {
+		return 0
+	}
+	return at
+}

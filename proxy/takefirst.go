@@ -1,0 +1,295 @@
+package proxy
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/tidwall/redcon"
+
+	"keyferry/internal/resp"
+	"keyferry/router"
+	"keyferry/slotlock"
+)
+
+// takeFirst is a command that takes from the first of its keys that has anything, BLPOP and
+// its like, with keys in more than one slot. No server can be asked that, so the slots are,
+// one after the other in the order of the keys, by the command's kin that does not block.
+// When none has anything a client that blocks waits here until one of its keys may have;
+// see awaited.
+//
+//	ask slot after slot ─► data ─► client; the next in line for that key asks
+//	  ▲            │ nothing
+//	  └── a key ── wait ── in due time ─► null ─► client
+//
+// Each question is an ordinary command on its slot: moves and locks are as for any other.
+type takeFirst struct {
+	r        *request // stands in the session's queue and holds it
+	db       int
+	asks     []question
+	at       int  // the question that is asked
+	asking   bool // from the first question to the last
+	again    bool // ask again: a key was written to meanwhile
+	asked    bool // all, once
+	loose    bool // ask is on the stack …
+	more     bool // … and is to go on
+	inLine   bool // for its keys
+	blocks   bool
+	deadline time.Time // zero: never
+	part     *request  // under way
+
+	userEnd, userError bool // CLIENT UNBLOCK
+}
+
+// question is what one slot is asked.
+type question struct {
+	slot  int
+	keys  []slotlock.Key
+	frame []byte
+}
+
+// kin are the commands that ask without blocking.
+var kin = map[string]string{
+	"blpop": "LPOP", "brpop": "RPOP", "bzpopmin": "ZPOPMIN", "bzpopmax": "ZPOPMAX",
+	"blmpop": "LMPOP", "bzmpop": "ZMPOP", "lmpop": "LMPOP", "zmpop": "ZMPOP",
+}
+
+// takeFirst runs such a command. False: not before the commands in front of it have been
+// answered.
+func (s *session) takeFirst(cmd *resp.Command, args [][]byte, keys []int) bool {
+	if s.queue.n > 0 {
+		return false
+	}
+	l := s.l
+	x := &takeFirst{db: s.db, blocks: cmd.Flags&resp.Blocking != 0}
+	if x.blocks {
+		at := len(args) - 1
+		if keys[0] > 1 {
+			at = 1 // BLMPOP and BZMPOP begin with it
+		}
+		wait, bad := parseTimeout(args[at])
+		if bad != "" {
+			s.rejectCommand(args, bad)
+			return true
+		}
+		if wait > 0 {
+			x.deadline = l.now.Add(wait)
+		}
+	}
+	name := kin[cmd.Name]
+	if last := keys[len(keys)-1]; last == len(args)-1 && takesMany(name) {
+		s.rejectCommand(args, "ERR syntax error") // LEFT, RIGHT, MIN or MAX is missing
+		return true
+	}
+	x.cut(l, name, args, keys)
+	x.r = l.begin(s, cmd)
+	s.hold = x.r
+	x.r.op = x
+	l.takers[x] = struct{}{}
+	x.ask()
+	return true
+}
+
+// takesMany reports that a command names several keys, and says what it takes from them.
+func takesMany(name string) bool { return name == "LMPOP" || name == "ZMPOP" }
+
+// timeoutMost is the longest time-out that is counted down, more than two centuries.
+const timeoutMost = float64(math.MaxInt64 / int64(time.Second) * 3 / 4)
+
+// parseTimeout reads a time-out in seconds as Redis does; 0: for ever.
+func parseTimeout(arg []byte) (wait time.Duration, bad string) {
+	f, err := strconv.ParseFloat(string(arg), 64)
+	switch {
+	case err != nil || math.IsNaN(f):
+		return 0, "ERR timeout is not a float or out of range"
+	case f*1000 > math.MaxInt64:
+		return 0, "ERR timeout is out of range"
+	case math.Ceil(f*1000) < 0:
+		return 0, "ERR timeout is negative"
+	case f > timeoutMost:
+		return 0, ""
+	}
+	return time.Duration(math.Ceil(f*1000)) * time.Millisecond, ""
+}
+
+// cut makes the questions: of LMPOP and ZMPOP one for keys of one slot that follow each
+// other, of others one for each key.
+func (x *takeFirst) cut(l *loop, name string, args [][]byte, keys []int) {
+	many := takesMany(name)
+	tail := args[keys[len(keys)-1]+1:]
+	for i := 0; i < len(keys); {
+		q := question{slot: l.table.Scheme.Slot(args[keys[i]])}
+		from := i
+		for i++; many && i < len(keys) && l.table.Scheme.Slot(args[keys[i]]) == q.slot; i++ {
+		}
+		request := [][]byte{[]byte(name)}
+		if many {
+			request = append(request, strconv.AppendInt(nil, int64(i-from), 10))
+		}
+		for _, k := range keys[from:i] {
+			q.keys = append(q.keys, slotlock.Key{DB: x.db, Name: string(args[k])})
+			request = append(request, args[k])
+		}
+		if many {
+			request = append(request, tail...)
+		}
+		q.frame = resp.AppendRequest(nil, request...)
+		x.asks = append(x.asks, q)
+	}
+}
+
+// ask asks from the question at hand on. What is answered at once, from within, does not
+// pile up on the stack.
+func (x *takeFirst) ask() {
+	x.asking = true
+	if x.loose {
+		x.more = true
+		return
+	}
+	x.loose = true
+	for x.more = true; x.more && x.r != nil; {
+		x.more = false
+		x.askOne()
+	}
+	x.loose = false
+}
+
+func (x *takeFirst) askOne() {
+	s := x.r.s
+	l := s.l
+	q := &x.asks[x.at]
+	route := l.table.RouteSlot(q.slot)
+	if route == router.Unserved {
+		x.end(resp.AppendErr(nil, unservedText(q.slot)))
+		return
+	}
+	x.part = l.newRequest(s, x.r.cmd)
+	x.part.g = &gather{r: x.r, join: x.answered, tolerant: true, left: 1, parts: []*request{x.part}}
+	if route == router.Resolve {
+		m := l.newMotion(q.slot, x.db)
+		m.keys = q.keys
+		l.move(x.part, m, q.frame)
+		return
+	}
+	l.send(x.part, l.pipe(l.table.Slots[q.slot].Owner, x.db, s.proto), q.frame)
+}
+
+// answered takes a server's answer. It is no reply of the client's yet, or the last thing
+// that happens to x.
+func (x *takeFirst) answered(parts [][]byte) []byte {
+	b := parts[0]
+	s := x.r.s
+	x.part = nil
+	q := &x.asks[x.at]
+	switch {
+	case isNull(b), string(b) == "*0\r\n", bytes.HasPrefix(b, []byte("-TRYAGAIN")):
+	case b[0] == '-' && (!x.asked || !bytes.HasPrefix(b, []byte("-WRONGTYPE"))):
+		x.end(bytes.Clone(b))
+		return nil
+	case b[0] == '-': // of another type since: as for a blocked client, not there
+	default:
+		l := s.l
+		x.end(x.form(q, b))
+		for _, k := range q.keys {
+			l.available(k) // to the next in line
+		}
+		return nil
+	}
+	if x.at++; x.at < len(x.asks) && !s.gone {
+		x.ask()
+		return nil
+	}
+	x.nothing()
+	return nil
+}
+
+// form makes the client's reply of the server's.
+func (x *takeFirst) form(q *question, b []byte) []byte {
+	n := 2
+	switch x.r.cmd.Name {
+	case "bzpopmin", "bzpopmax":
+		member, pair := bytes.CutPrefix(b, []byte("*2\r\n"))
+		if !pair {
+			return badPart()
+		}
+		n, b = 3, member
+	case "blpop", "brpop":
+	default: // it names the key by itself
+		return bytes.Clone(b)
+	}
+	out := redcon.AppendArray(make([]byte, 0, len(b)+len(q.keys[0].Name)+32), n)
+	out = redcon.AppendBulkString(out, q.keys[0].Name)
+	return append(out, b...)
+}
+
+// nothing is told that no key has anything.
+func (x *takeFirst) nothing() {
+	s := x.r.s
+	x.at, x.asking, x.asked = 0, false, true
+	switch {
+	case x.userError && !s.gone:
+		x.end([]byte("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"))
+	case !x.blocks || x.userEnd || s.gone || s.eof || x.late():
+		x.endEmpty()
+	case x.again:
+		x.again = false
+		x.ask()
+	default:
+		s.l.await(x)
+	}
+}
+
+func (x *takeFirst) late() bool { return !x.deadline.IsZero() && !x.r.s.l.now.Before(x.deadline) }
+
+func (x *takeFirst) endEmpty() {
+	out := x.r.s.reply()
+	out.NullArray()
+	x.end(out.B)
+}
+
+// end gives the client its reply.
+func (x *takeFirst) end(reply []byte) {
+	r := x.r
+	x.forget()
+	r.finish(reply)
+}
+
+// forget takes x out of everything.
+func (x *takeFirst) forget() {
+	l := x.r.s.l
+	delete(l.takers, x)
+	l.noLongerAwaited(x)
+	x.r.op, x.r = nil, nil
+}
+
+// left is told that the client has gone; what it returns others wait for. What a server
+// has been asked it will answer, as it would a client of its own that goes then.
+func (x *takeFirst) left() (behind []slotlock.Key) {
+	r, part := x.r, x.part
+	l := r.s.l
+	switch {
+	case !x.asking:
+	case part != nil && part.motion != nil && part.motion.parked:
+		behind = l.dequeue(part)
+		l.free(part)
+	default:
+		return nil
+	}
+	x.forget()
+	l.free(r)
+	return behind
+}
+
+// unblock is CLIENT UNBLOCK.
+func (x *takeFirst) unblock(asError bool) {
+	x.userEnd, x.userError = true, asError
+	if !x.asking {
+		x.nothing()
+	}
+}
+
+// send, reply and dropped implement operation: x is never on a server's connection itself.
+func (x *takeFirst) send(*loop, *request, int16, []byte) {}
+func (x *takeFirst) reply(*request, []byte, bool) bool   { return true }
+func (x *takeFirst) dropped(*request)                    {}
