@@ -12,9 +12,9 @@ import (
 type keyMove struct {
 	key    slotlock.Key
 	step   MoveStep
-	since  time.Time     // locked at
-	dump   []byte        // its DUMP; valid until the next exchange with the source unless it is big
-	ttl    time.Duration // remaining at readAt; < 0: none
+	since  time.Time // locked at
+	dump   []byte    // its DUMP; valid until the next exchange with the source unless it is big
+	ttl    int64     // ms remaining at readAt; < 0: none. Centuries are more than a Duration has
 	readAt time.Time
 	idleS  int64 // OBJECT IDLETIME, seconds; -1: not known
 	freq   int64 // OBJECT FREQ; -1: not known

@@ -214,15 +214,26 @@ func (c *check) policies(context.Context) error {
 	return nil
 }
 
-// strangers are clients of the source that did not come through a gateway: what they write
-// while their slot moves can be lost.
+// strangers are clients of either end that did not come through a gateway. What they write while
+// its slot moves can be lost, or what they write at the target wins over the key.
 func (c *check) strangers(ctx context.Context) error {
-	text, err := c.src.conn.ClientList(ctx).Result()
-	if err != nil {
-		return at(fromSource, err)
+	for _, l := range []*link{c.src, c.dst} {
+		text, err := l.conn.ClientList(ctx).Result()
+		if err != nil {
+			return at(c.origin(l), err)
+		}
+		addrs := strangersIn(text)
+		if n := len(addrs); n > 0 {
+			c.add(Warning, "clients", l, "let them connect to the gateway: what they write while its slot moves can be lost, or be taken for the key",
+				"%d clients are connected past the gateway: %s", n, strings.Join(addrs[:min(n, 3)], ", "))
+		}
 	}
-	var addrs []string
-	for line := range strings.Lines(text) {
+	return nil
+}
+
+// strangersIn are the addresses of those in a CLIENT LIST.
+func strangersIn(list string) (addrs []string) {
+	for line := range strings.Lines(list) {
 		f := make(map[string]string)
 		for _, word := range strings.Fields(line) {
 			k, v, _ := strings.Cut(word, "=")
@@ -233,11 +244,7 @@ func (c *check) strangers(ctx context.Context) error {
 		}
 		addrs = append(addrs, f["addr"])
 	}
-	if n := len(addrs); n > 0 {
-		c.add(Warning, "clients", c.src, "let them connect to the gateway: what they write while its slot moves can be lost",
-			"%d clients are connected past the gateway: %s", n, strings.Join(addrs[:min(n, 3)], ", "))
-	}
-	return nil
+	return addrs
 }
 
 // fence sees to it that nothing comes to the target that was sent before this.

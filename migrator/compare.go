@@ -166,11 +166,11 @@ func (c *comparer) differs(ctx context.Context, mv *keyMove) (why string, err er
 // lacking decides about a key that the target has no more: it may have expired there a
 // moment before it does at the source.
 func (c *comparer) lacking(ctx context.Context, k string) (string, error) {
-	left, err := c.src.conn.PTTL(ctx, k).Result()
+	left, err := pttl(ctx, c.src.conn, k)
 	if err != nil {
 		return "", at(fromSource, err)
 	}
-	if left == -2 || left >= 0 && left <= expiryTolerance {
+	if left == -2 || left >= 0 && left <= expiryTolerance.Milliseconds() {
 		return "", nil
 	}
 	return "the target does not have it", nil
@@ -181,18 +181,18 @@ func (c *comparer) lacking(ctx context.Context, k string) (string, error) {
 const expiryTolerance = 2 * time.Second
 
 func (c *comparer) expiry(ctx context.Context, k string) (string, error) {
-	a, err := c.src.conn.PTTL(ctx, k).Result()
+	a, err := pttl(ctx, c.src.conn, k)
 	if err != nil {
 		return "", at(fromSource, err)
 	}
-	b, err := c.dst.conn.PTTL(ctx, k).Result()
+	b, err := pttl(ctx, c.dst.conn, k)
 	if err != nil {
 		return "", at(fromTarget, err)
 	}
-	if a == -2 || b == -2 || a < 0 && b < 0 || a >= 0 && b >= 0 && (a-b).Abs() <= expiryTolerance {
+	if a == -2 || b == -2 || a < 0 && b < 0 || a >= 0 && b >= 0 && max(a-b, b-a) <= expiryTolerance.Milliseconds() {
 		return "", nil
 	}
-	return fmt.Sprintf("expires in %v at the source, in %v at the target", a, b), nil
+	return fmt.Sprintf("expires in %d ms at the source, in %d ms at the target; -1: never", a, b), nil
 }
 
 // values compares what the copies hold, by their type.

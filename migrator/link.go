@@ -106,6 +106,12 @@ func (l *link) use(ctx context.Context, db int) error {
 	return nil
 }
 
+// pttl is the time to live in ms, -1 for never, -2 where there is no key. A Duration has not
+// room for all that servers have.
+func pttl(ctx context.Context, c *redis.Conn, key string) (int64, error) {
+	return c.Do(ctx, "PTTL", key).Int64()
+}
+
 // fence kills the named connection at its server; nil is proof.
 func fence(ctx context.Context, g topology.Group, own, name string) error {
 	return upstream.Fence(ctx, upstream.Target{Addr: g.Addr, Password: g.Password, Name: own},

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -261,7 +260,7 @@ func (s *orphanSearch) mend(ctx context.Context, in *link, o *orphan) error {
 // adopt copies an orphan to its owner. That the owner has one by now is as good. One that
 // expires between the two questions is gone when it is asked for its value.
 func (s *orphanSearch) adopt(ctx context.Context, in *link, o *orphan) error {
-	ttl, err := in.conn.PTTL(ctx, o.name).Result()
+	ttl, err := pttl(ctx, in.conn, o.name)
 	if err != nil {
 		return err
 	}
@@ -275,9 +274,9 @@ func (s *orphanSearch) adopt(ctx context.Context, in *link, o *orphan) error {
 	if ttl < 0 { // it does not expire
 		ttl = 0
 	} else {
-		ttl = max(ttl, time.Millisecond) // 0 would mean that as well
+		ttl = max(ttl, 1) // 0 would mean that as well
 	}
-	err = s.links[o.owner].conn.Restore(ctx, o.name, ttl, dump).Err()
+	err = s.links[o.owner].conn.Do(ctx, "RESTORE", o.name, ttl, dump).Err()
 	if err != nil && strings.HasPrefix(err.Error(), "BUSYKEY") {
 		return nil
 	}

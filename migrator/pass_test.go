@@ -249,16 +249,18 @@ func TestPassIntoAFullTarget(t *testing.T) {
 // stopped. What the checkpoint says is done is done.
 func TestPassStops(t *testing.T) {
 	f := newFerry(t, func(c *Config) { c.ScanCount, c.BatchMaxKeys = 50, 20 })
-	f.limit = rate.NewLimiter(2000, 20)
+	f.limit = rate.NewLimiter(1000, 20)
 	want := f.fill(4000)
 	ctx, stop := context.WithCancel(context.Background())
 	var at place
-	_, err := f.pass(ctx, place{}, func(p place) {
-		at = p
-		if f.stats.keys.Load() > 500 {
-			stop()
+	go func() {
+		defer stop()
+		for f.stats.keys.Load() <= 500 && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
 		}
-	})
+	}()
+	_, err := f.pass(ctx, place{}, func(p place) { at = p })
+	stop()
 	if moved := f.stats.keys.Load(); !errors.Is(err, context.Canceled) || moved >= int64(len(want)) {
 		t.Fatalf("%v after %d of %d keys", err, moved, len(want))
 	}

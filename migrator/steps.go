@@ -77,7 +77,7 @@ func (mv *keyMove) ttlMs(now time.Time) int64 {
 	if mv.ttl < 0 {
 		return 0
 	}
-	return max((mv.ttl - now.Sub(mv.readAt)).Milliseconds(), 1)
+	return max(mv.ttl-now.Sub(mv.readAt).Milliseconds(), 1)
 }
 
 // lostRestores gives up the target's connection with RESTOREs on it whose fate is open.
@@ -343,7 +343,7 @@ func (w *worker) hearRead(mv *keyMove) (Outcome, error) {
 	case ttl == -2: // it has expired between the two
 		return Absent, nil
 	}
-	mv.dump, mv.ttl = dump.text, time.Duration(ttl)*time.Millisecond
+	mv.dump, mv.ttl = dump.text, ttl
 	return OK, nil
 }
 

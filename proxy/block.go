@@ -101,6 +101,7 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 		return
 	}
 	x.on, x.askedAt, x.sentAt = on, time.Time{}, l.now
+	on.blocks = true
 	x.grudging = r.motion != nil && (len(r.motion.held) > 0 || r.motion.inside)
 	if x.grudging {
 		l.wantTick.Store(true)

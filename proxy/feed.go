@@ -31,6 +31,7 @@ type feed struct {
 	out     []byte     // commands not yet sent
 	up      bool
 	sent    int // commands whose confirmation is awaited
+	gap     bool // clients may have cached, since it was up last, what it has heard no news of
 	waiters []chan struct{}
 }
 
@@ -119,7 +120,7 @@ func (f *feed) run() {
 		err := f.connectAndRead()
 		f.mu.Lock()
 		was := f.up
-		f.up, f.out = false, nil
+		f.up, f.out, f.gap = false, nil, true
 		f.mu.Unlock()
 		f.confirmed(-1) // nobody waits for a server that is away
 		if was && f.ctx.Err() == nil {
@@ -169,6 +170,8 @@ func (f *feed) begin() {
 	}
 	if track {
 		f.track(true)
+	} else {
+		f.closeGap() // nobody has cached anything
 	}
 	f.confirmed(1)
 }
@@ -234,6 +237,14 @@ func (f *feed) read(c net.Conn) error {
 	}
 }
 
+// closeGap says that the server tells of all changes from here on, and whether it did not before.
+func (f *feed) closeGap() (was bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was, f.gap = f.gap, false
+	return was
+}
+
 // parse makes a message of a frame, or notes a confirmation.
 func (f *feed) parse(frame []byte) (message, bool) {
 	if frame[0] != '>' {
@@ -245,7 +256,9 @@ func (f *feed) parse(frame []byte) (message, bool) {
 		if !bytes.HasPrefix(frame, []byte("+PONG")) {
 			f.confirmed(1)
 		}
-		return message{}, false
+		// What was read and then changed before it was heard of is stale: once more for all.
+		all := bytes.HasPrefix(frame, []byte("+OK")) && f.closeGap()
+		return message{all: all}, all
 	}
 	parts, ok := resp.SplitAggregate(frame)
 	if !ok || len(parts) < 2 {

@@ -17,6 +17,8 @@ type lent struct {
 	key   lentKey
 	db    int // selected, when all that was sent has been executed
 	since time.Time
+
+	blocks bool // what it was sent may wait for as long as it likes
 }
 
 type lentKey struct {
@@ -76,7 +78,7 @@ func (l *loop) giveBack(x *lent) {
 		l.discard(x)
 		return
 	}
-	x.since = l.now
+	x.since, x.blocks = l.now, false
 	l.spare[x.key] = append(l.spare[x.key], x)
 }
 

@@ -259,3 +259,20 @@ func TestIdleIsWhoIsSilent(t *testing.T) {
 	idleAfter(9*time.Second, false, "it goes on reading")
 	idleAfter(11*time.Second, true, "it has stopped to read")
 }
+
+// TestQueuedCommandsAreMemory: what a client has queued since MULTI counts as its memory.
+func TestQueuedCommandsAreMemory(t *testing.T) {
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.MemoryTotal = 1, 2<<20 }, testredis.StartT(t))
+	c := dialLine(t, addr)
+	c.send("MULTI\n")
+	c.expect("+OK")
+	set := string(resp.AppendRequest(nil, []byte("SET"), []byte("k"), []byte(strings.Repeat("x", 1<<20))))
+	for range 3 {
+		c.send(set)
+		c.expect("+QUEUED")
+	}
+	c.closed()
+	if n := s.Stats().Evicted; n != 1 {
+		t.Errorf("%d clients were closed for memory", n)
+	}
+}

@@ -246,10 +246,11 @@ func (l *loop) tick() {
 	}
 	if limit := l.opt.RequestTimeout; limit > 0 {
 		for _, p := range l.pipes {
-			if p.Silent(l.now) > limit {
-				l.srv.log.Warn("server silent, connection dropped", zap.String("group", p.Group),
-					zap.String("addr", p.Addr), zap.Duration("silent_for", limit))
-				p.Close()
+			l.dropSilent(p, limit)
+		}
+		for x := range l.lents {
+			if !x.blocks {
+				l.dropSilent(x.pipe, limit)
 			}
 		}
 	}
@@ -258,6 +259,16 @@ func (l *loop) tick() {
 	l.cool()
 	l.wantTick.Store(l.nParked > 0 || again)
 	l.evict()
+}
+
+// dropSilent closes a connection on which nothing has come for too long while commands are in
+// flight.
+func (l *loop) dropSilent(p *upstream.Pipe, limit time.Duration) {
+	if p.Silent(l.now) > limit {
+		l.srv.log.Warn("server silent, connection dropped", zap.String("group", p.Group),
+			zap.String("addr", p.Addr), zap.Duration("silent_for", limit))
+		p.Close()
+	}
 }
 
 // pipe is the shared connection to a group of the present table. Clients of either

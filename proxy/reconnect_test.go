@@ -209,3 +209,32 @@ func TestSentWhenAGroupGoes(t *testing.T) {
 	c.send("GET k\n")
 	c.expect("$-1")
 }
+
+// TestSilentServerOfAWatcher: the time that a server may say nothing holds for the connection on
+// which a client watches too, and not for one on which a client blocks.
+func TestSilentServerOfAWatcher(t *testing.T) {
+	server := testredis.StartT(t)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.RequestTimeout = 1, 50*time.Millisecond }, server)
+	blocked, c := dialLine(t, addr), dialLine(t, addr)
+	blocked.send("BLPOP list 0\n")
+	c.send("WATCH k\nMULTI\nSET k v\n")
+	c.expect("+OK", "+OK", "+QUEUED")
+	for blockedClients(s) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // a watcher may think
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	c.send("EXEC\n")
+	c.expect("-ERR connection to the server was lost (exec); the command may or may not have been executed")
+	if err := server.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	other := testredis.NewClient(server.Addr, "", 0)
+	defer other.Close()
+	if err := other.RPush(context.Background(), "list", "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	blocked.expect("*2", "$4", "list", "$1", "x")
+}

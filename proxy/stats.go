@@ -140,6 +140,9 @@ func (l *loop) evict() {
 	var largest *session
 	for s := range l.sessions {
 		n := cap(s.in) + s.pendingOut()
+		if s.tx != nil {
+			n += cap(s.tx.frames)
+		}
 		total += n
 		if n > most && !s.noEvict {
 			largest, most = s, n

@@ -289,7 +289,7 @@ func (r *remote) plansOrIDs(cmd *cobra.Command, args []string, dry bool) error {
 				n += s.Last - s.First + 1
 				parts = append(parts, fmt.Sprintf("%d-%d", s.First, s.Last))
 			}
-			rows = append(rows, []string{p.Source, p.Target, strconv.Itoa(n), strconv.FormatInt(p.Keys, 10), strconv.FormatInt(p.Bytes, 10), strconv.FormatInt(p.Seconds, 10), strings.Join(parts, ",")})
+			rows = append(rows, []string{p.Source, p.Target, strconv.Itoa(n), known(p.Keys), known(p.Bytes), known(p.Seconds), strings.Join(parts, ",")})
 		}
 		return table(cmd.OutOrStdout(), "FROM\tTO\tSLOTS\tKEYS (ESTIMATE)\tBYTES\tSECONDS\tRANGES", rows)
 	}

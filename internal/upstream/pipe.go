@@ -109,6 +109,8 @@ type Pipe struct {
 	since          time.Time // … which was then
 	unfenced       int       // dead connections whose last commands may still execute
 	heardAt        time.Time
+	rested         bool   // nothing was in flight when Silent was last asked
+	seen           uint64 // … and so many calls had been answered
 }
 
 // New makes an idle pipe.
@@ -376,13 +378,14 @@ func (p *Pipe) Mark() uint64 { return p.sent }
 // longer execute.
 func (p *Pipe) Drained(mark uint64) bool { return p.answered >= mark && p.unfenced == 0 }
 
-// Silent is how long the oldest call in flight has waited without a byte from the
-// server, at most; zero when nothing is in flight.
+// Silent is how long the oldest call in flight has waited without a byte from the server, as
+// far as that has been seen: a call that was not there when it was last asked counts from now.
 func (p *Pipe) Silent(now time.Time) time.Duration {
-	if p.state != Up || p.calls.n == 0 {
+	waits := p.state == Up && p.calls.n > 0
+	if !waits || p.rested || p.answered != p.seen {
 		p.heardAt = now
-		return 0
 	}
+	p.rested, p.seen = !waits, p.answered
 	return now.Sub(p.heardAt)
 }
 

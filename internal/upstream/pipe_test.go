@@ -142,3 +142,27 @@ func TestLossWithinALoss(t *testing.T) {
 		t.Errorf("%d and %d calls were failed, and %d losses have no end", ofOuter, ofInner, len(losing))
 	}
 }
+
+// TestSilenceCountsFromTheCall: what was sent just now has not waited since the server was last
+// heard, however long ago that is.
+func TestSilenceCountsFromTheCall(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	p := &Pipe{state: Up, heardAt: at}
+	look := func(after, want time.Duration, what string) {
+		t.Helper()
+		if at = at.Add(after); p.Silent(at) != want {
+			t.Errorf("%s: silent for %v, want %v", what, p.Silent(at), want)
+		}
+	}
+	look(time.Second, 0, "nothing in flight")
+	p.calls.n = 1
+	look(time.Second, 0, "a call that is new")
+	look(time.Second, time.Second, "the same call")
+	p.answered++ // and another one
+	look(time.Second, 0, "another call")
+	look(time.Second, time.Second, "that again")
+	p.heardAt = at // a piece of its reply
+	look(time.Second, time.Second, "that, in the midst of its reply")
+	p.calls.n = 0
+	look(time.Second, 0, "none")
+}

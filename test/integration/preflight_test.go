@@ -117,9 +117,15 @@ func TestCheckFindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	report := r.dryrun("0-16383", "TO", "g2", "PURGE")[0]
-	found := map[string]migrator.Severity{}
+	found, strangers := map[string]migrator.Severity{}, ""
 	for _, f := range report.Findings {
 		found[f.What] = f.Severity
+		if f.What == "clients" {
+			strangers += f.Where
+		}
+	}
+	if !strings.Contains(strangers, "g1") || !strings.Contains(strangers, "g2") { // this test's own
+		t.Errorf("clients past the gateway at %q", strangers)
 	}
 	want := map[string]migrator.Severity{"eviction": migrator.Info, "persistence": migrator.Warning, "clients": migrator.Warning, "functions": migrator.Info, "target-free": migrator.Warning}
 	for what, s := range want {

@@ -13,7 +13,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"keyferry/internal/faultproxy"
 	"keyferry/internal/testredis"
+	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
 )
 
@@ -121,6 +123,64 @@ func TestTracking(t *testing.T) {
 	if got := w.replyBehindNews("CLIENT TRACKING ON REDIRECT 1 BCAST"); !strings.HasPrefix(got, "-ERR REDIRECT is not supported through the gateway") {
 		t.Errorf("REDIRECT: %q", got)
 	}
+}
+
+// TestTrackingWhileAServerIsNotHeard: the news of a server stops while its commands go on. What a
+// client reads and caches meanwhile, and another changes, is stale: it hears of that when the
+// news come again.
+func TestTrackingWhileAServerIsNotHeard(t *testing.T) {
+	ctx := context.Background()
+	server := testredis.StartT(t)
+	way, err := faultproxy.New(server.Addr, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = way.Close() })
+	bare := testrig.Bare(t)
+	bare.Start("")
+	bare.Proxy("GROUP", "ADD", "g1", way.Addr)
+	bare.Proxy("SLOT", "ASSIGN", "0-16383", "g1")
+	r := wrap(bare)
+	c, w := r.client(), r.wire()
+	w.expect("HELLO 3", "%7\r\n")
+	w.r.Discard(w.r.Buffered())
+	w.expect("CLIENT TRACKING ON", "+OK\r\n")
+	if err := c.Set(ctx, "k", "1", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.expect("GET k", "$1\r\n1\r\n")
+	news := func() (id string) { // of the connection by which the server tells of changes
+		for line := range strings.Lines(server.Client().ClientList(ctx).Val()) {
+			f := strings.Fields(line)
+			for _, word := range f {
+				if flags, ok := strings.CutPrefix(word, "flags="); ok && strings.Contains(flags, "t") {
+					id = strings.TrimPrefix(f[0], "id=")
+				}
+			}
+		}
+		return id
+	}
+	if err := way.Refuse(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Client().Do(ctx, "CLIENT", "KILL", "ID", news()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.expect("", allInvalid)
+	w.expect("GET k", "$1\r\n1\r\n")
+	if err := c.Set(ctx, "k", "2", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := way.Refuse(false); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the news to come again", func() bool { return news() != "" })
+	w.expect("", allInvalid)
+	w.expect("GET k", "$1\r\n2\r\n")
+	if err := c.Set(ctx, "k", "3", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.expect("", invalid("k"))
 }
 
 // replyBehindNews sends a command and gives the first line that is not of an invalidation: a

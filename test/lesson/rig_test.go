@@ -33,6 +33,7 @@ func TestLesson(t *testing.T) {
 		{"S4.1", timeSlices},
 		{"S4.1/small", smallSlices},
 		{"S4.1/long rest", longRest},
+		{"S4.1/proof", slicesOfTheProof},
 		{"S4.1/revert", slicesBack},
 		{"S4.1/operator", pausesByOperator},
 		{"S4.2", checkpoints},

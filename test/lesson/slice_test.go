@@ -157,6 +157,38 @@ func longRest(t *testing.T) {
 	r.allThere(n+1, size)
 }
 
+// slicesOfTheProof: S4.1. A pass that proves the source to be free of the slots takes longer
+// than a slice. The next slice goes on with it, and clients who write meanwhile do it no harm.
+func slicesOfTheProof(t *testing.T) {
+	const n, size = 15_000, 10
+	ctx := context.Background()
+	r := newRig(t, 2, "migration.scan-count=10", "migration.max-p99=off")
+	r.fill(n, size)
+	r.links[0].Set(faultproxy.ToClient, faultproxy.Fault{Delay: time.Millisecond}) // of each of the 1500 SCANs of a pass
+	id := r.Proxy("MIGRATE", "0-99", "TO", "g2", "SLICE", "300ms/10ms").(string)
+	c := r.Client()
+	wrote := n
+	for ; !r.Job().Phase.Ended() && wrote < n+1000; wrote++ {
+		r.must(c.Set(ctx, fill(wrote), value(wrote, size), 0).Err())
+	}
+	r.AwaitDone()
+	r.heal(0)
+	if j := r.Job(); j.FirstError != nil || j.LastError != nil || len(j.ErrorCounts) != 0 {
+		t.Errorf("errors %v, %v, %v", j.FirstError, j.LastError, j.ErrorCounts)
+	}
+	r.calm(id)
+	tail := 0
+	for _, e := range r.History(id) {
+		if e.Event == "slice-begin" && e.To == topology.Tail {
+			tail++
+		}
+	}
+	if tail < 2 {
+		t.Errorf("%d slices began in the tail phase", tail)
+	}
+	r.allThere(wrote, size)
+}
+
 // slicesBack: S4.1. The way back of a revert is sliced as well.
 func slicesBack(t *testing.T) {
 	const n, size = 600, 10
