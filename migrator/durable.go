@@ -148,6 +148,14 @@ func (w *worker) cover(ctx context.Context, moves []*keyMove) error {
 			err = e
 		}
 	}
+	if isOOM(err) { // what is written without memory: two databases change places that are one
+		w.dst.command("SWAPDB", 2)
+		w.dst.arg("0")
+		w.dst.arg("0")
+		if err = w.dst.flush(); err == nil {
+			_, err = w.dst.answer()
+		}
+	}
 	switch {
 	case err == nil:
 		for _, mv := range moves {

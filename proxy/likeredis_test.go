@@ -21,7 +21,7 @@ func transcript(t *testing.T, addr, script string) string {
 	t.Helper()
 	c := dialLine(t, addr)
 	c.send(script)
-	_ = c.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.c.SetReadDeadline(time.Now().Add(hangBound))
 	all, err := io.ReadAll(c.r)
 	if err != nil {
 		t.Fatalf("%q: %v", all, err)
@@ -176,7 +176,7 @@ func TestWriteAllThenRead(t *testing.T) {
 		})
 	}
 	_ = slow.Continue()
-	_ = c.c.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	_ = c.c.SetWriteDeadline(time.Now().Add(hangBound))
 	set := string(resp.AppendRequest(nil, []byte("SET"), []byte("d"), []byte(value[:64<<10])))
 	for i := range writes {
 		if _, err := c.c.Write([]byte(set)); err != nil {
@@ -184,7 +184,7 @@ func TestWriteAllThenRead(t *testing.T) {
 		}
 	}
 	c.send("QUIT\n")
-	_ = c.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.c.SetReadDeadline(time.Now().Add(hangBound))
 	all, err := io.ReadAll(c.r)
 	if n := strings.Count(string(all), "+OK"); n != writes+1 || err != nil {
 		t.Errorf("%d replies of %d: %v", n, writes+1, err)

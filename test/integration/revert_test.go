@@ -7,6 +7,7 @@ import (
 
 	"keyferry/bench"
 	"keyferry/internal/topology"
+	"keyferry/migrator"
 )
 
 // awaitReverted waits until everything is back.
@@ -85,15 +86,15 @@ func TestRevertToFullSource(t *testing.T) {
 	const keys = 1000
 	r := newRig(t, 2)
 	r.fill(keys, 100)
-	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
+	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "100").(string)
 	r.awaitMoved(200)
 	source := r.servers[0].Client()
 	if err := source.ConfigSet(ctx, "maxmemory", "500kb").Err(); err != nil { // less than an empty server takes
 		t.Fatal(err)
 	}
 	r.proxy("MIGRATION", "CANCEL", id, "REVERT")
-	r.await("the job to wait for room", func() bool { return r.job().Phase == topology.Paused })
-	j := r.job()
+	var j migrator.Status
+	r.await("the job to wait for room", func() bool { j = r.job(); return j.Phase == topology.Paused })
 	if j.Reason != "source-oom" || j.FirstError == nil || j.FirstError.Origin != "source" || j.FirstError.Code != "OOM" || !strings.Contains(j.Advice, "the source's maxmemory") {
 		t.Errorf("reason %q, error %+v, advice %q", j.Reason, j.FirstError, j.Advice)
 	}

@@ -23,8 +23,8 @@ func TestTakeFirst(t *testing.T) {
 	r := newRig(t, 2)
 	direct := testredis.StartT(t)
 	for _, proto := range []int{2, 3} {
-		through := redis.NewClient(&redis.Options{Addr: r.Listen, Protocol: proto, DisableIdentity: true, MaxRetries: -1})
-		plain := redis.NewClient(&redis.Options{Addr: direct.Addr, Protocol: proto, DisableIdentity: true, MaxRetries: -1})
+		through := redis.NewClient(&redis.Options{Addr: r.Listen, Protocol: proto, DisableIdentity: true, MaxRetries: -1, ReadTimeout: time.Minute})
+		plain := redis.NewClient(&redis.Options{Addr: direct.Addr, Protocol: proto, DisableIdentity: true, MaxRetries: -1, ReadTimeout: time.Minute})
 		for _, words := range [][]any{
 			{"BLPOP", "a", "b", "c", "0.01"},
 			{"RPUSH", "c", "c1", "c2", "c3"}, {"RPUSH", "b", "b1"},
@@ -138,7 +138,10 @@ func TestTakeFirstWaits(t *testing.T) {
 		t.Errorf("CLIENT UNBLOCK: %d", n)
 	}
 	expect(waits, "<nil>redis: nil")
-	expect(wait(r.client(), "BLPOP", "a", "b", "1.5"), "<nil>redis: nil")
+	began := time.Now()
+	if v, err := r.client().Do(ctx, "BLPOP", "a", "b", "1.5").Result(); err != redis.Nil || time.Since(began) < 1400*time.Millisecond {
+		t.Errorf("BLPOP for 1.5 s: %v, %v after %v", v, err, time.Since(began))
+	}
 
 	// Who has gone takes nothing.
 	gone := r.client()

@@ -1,0 +1,60 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"keyferry/internal/testredis"
+	"keyferry/slotlock"
+)
+
+// TestDurableOverAnotherConnection: keys that the target has got over a connection that is lost
+// are given up when a replica has them, also by a target that has no memory for anything new.
+func TestDurableOverAnotherConnection(t *testing.T) {
+	ctx := context.Background()
+	f := newFerry(t, nil)
+	f.durability = DurabilityReplica
+	replica, err := testredis.Start(testredis.Options{Args: []string{"--replicaof", fmt.Sprintf("127.0.0.1 %d", f.dst.Port), "--repl-diskless-sync-delay", "0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = replica.Stop() })
+	dst := f.dst.Client()
+	for end := time.Now().Add(time.Minute); dst.Do(ctx, "WAIT", 1, 500).Val() != int64(1); {
+		if time.Now().After(end) {
+			t.Fatal("the replica does not come up")
+		}
+	}
+	for _, room := range []string{"0", "1"} {
+		k := slotlock.Key{Name: "room" + room}
+		for _, s := range []*testredis.Server{f.src, f.dst} {
+			if err := s.Client().Set(ctx, k.Name, "x", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := dst.ConfigSet(ctx, "maxmemory", room).Err(); err != nil {
+			t.Fatal(err)
+		}
+		w := &worker{m: f.mover}
+		if err := w.connect(ctx); err != nil {
+			t.Fatal(err)
+		}
+		f.locks.TryLock(k)
+		left, err := w.run(ctx, 0, []*keyMove{{key: k, step: Persist, since: time.Now(), seenBy: "lost", wroteBy: "lost"}})
+		w.close()
+		if err != nil || len(left) > 0 {
+			t.Errorf("maxmemory %s: %v, %v", room, left, err)
+		}
+		if n := f.src.Client().Exists(ctx, k.Name).Val(); n != 0 {
+			t.Errorf("maxmemory %s: the source has the key still", room)
+		}
+		if n := replica.Client().Exists(ctx, k.Name).Val(); n != 1 {
+			t.Errorf("maxmemory %s: the replica does not have the key", room)
+		}
+	}
+	if n := dst.DBSize(ctx).Val(); n != 2 {
+		t.Errorf("the target has %d keys", n)
+	}
+}
