@@ -163,6 +163,28 @@ func (m *Manager) Change(ctx context.Context, change func(*topology.State) error
 	return m.AwaitEpoch(ctx, st.Epoch)
 }
 
+// SetGroup changes the address or the password of a group's server, nil: not, and waits until
+// every loop routes by it. The server has to be a primary that takes the password.
+func (m *Manager) SetGroup(ctx context.Context, id string, addr, password *string) error {
+	st := m.State()
+	if err := st.SetGroup(id, addr, password); err != nil { // to a copy; it is said before anybody is asked
+		return err
+	}
+	g, _ := st.Group(id)
+	l, err := dial(ctx, g, m.connName(), m.cfg.CallTimeout)
+	if err != nil {
+		return fmt.Errorf("group %s was not changed: %s: %w", id, g.Addr, err)
+	}
+	defer l.close()
+	switch {
+	case l.info.role != "master":
+		return fmt.Errorf("group %s was not changed: %s is a %s: a group's address must be its primary", id, g.Addr, l.info.role)
+	case l.info.loading:
+		return fmt.Errorf("group %s was not changed: %s still loads its data", id, g.Addr)
+	}
+	return m.Change(ctx, func(st *topology.State) error { return st.SetGroup(id, addr, password) })
+}
+
 // Status is a job with its live numbers.
 type Status struct {
 	topology.Job

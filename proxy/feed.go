@@ -30,7 +30,7 @@ type feed struct {
 	mu      sync.Mutex // protects all below; never held across I/O
 	out     []byte     // commands not yet sent
 	up      bool
-	sent    int // commands whose confirmation is awaited
+	sent    int  // commands whose confirmation is awaited
 	gap     bool // clients may have cached, since it was up last, what it has heard no news of
 	waiters []chan struct{}
 }

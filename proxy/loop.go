@@ -292,10 +292,12 @@ func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
 	return p
 }
 
-// stays reports that the present table has the group that p leads to.
+// stays reports that the present table has the group that p leads to. By a new password it
+// connects from then on: the connection that stands is authenticated.
 func (l *loop) stays(p *upstream.Pipe) bool {
 	for i := range l.table.Groups {
-		if g := &l.table.Groups[i]; g.ID == p.Group && g.Addr == p.Addr && g.Password == p.Password {
+		if g := &l.table.Groups[i]; g.ID == p.Group && g.Addr == p.Addr {
+			p.Password = g.Password
 			return true
 		}
 	}

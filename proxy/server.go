@@ -361,10 +361,11 @@ func (d *dialed) closed(err error) {
 // dial connects p off the loop and enrols the connection.
 func (s *Server) dial(l *loop, p *upstream.Pipe) {
 	name := fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))
+	target := upstream.Target{Addr: p.Addr, Password: p.Password, DB: p.DB, Proto: p.Proto, Name: name}
 	s.dials.do(func(dials context.Context) {
 		ctx, cancel := context.WithTimeout(dials, s.opt.ConnectTimeout)
 		defer cancel()
-		c, id, err := upstream.Dial(ctx, upstream.Target{Addr: p.Addr, Password: p.Password, DB: p.DB, Proto: p.Proto, Name: name})
+		c, id, err := upstream.Dial(ctx, target)
 		if err != nil {
 			l.post(func() { p.DialFailed(err) })
 			return
@@ -397,12 +398,13 @@ func ConnPrefix(gateway string, incarnation uint64) string {
 // fence kills a lost connection at its server, however long that takes, then runs done
 // on the loop. What a server still executes to which no group leads any more concerns nobody.
 func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
+	last := p.Password
 	s.wg.Go(func() {
 		pause := s.opt.ReconnectMin
 		for {
 			password, led := s.passwordOf(p.Addr)
 			if !led {
-				password = p.Password
+				password = last
 			}
 			ctx, cancel := context.WithTimeout(s.ctx, s.opt.ConnectTimeout)
 			err := upstream.Fence(ctx, upstream.Target{Addr: p.Addr, Password: password,

@@ -101,7 +101,7 @@ func table(w io.Writer, head string, rows [][]string) error {
 
 func groupCommand() *cobra.Command {
 	r := &remote{}
-	c := &cobra.Command{Use: "group", Short: "List, add and remove groups"}
+	c := &cobra.Command{Use: "group", Short: "List, add, change and remove groups"}
 	r.flags(c)
 	var serverPassword string
 	add := &cobra.Command{Use: "add <id> <host:port>", Short: "Add a group without slots", Args: exactly(2),
@@ -113,7 +113,7 @@ func groupCommand() *cobra.Command {
 			return r.say(cmd, args...)
 		}}
 	add.Flags().StringVar(&serverPassword, "server-password", "", "password of the server")
-	c.AddCommand(add,
+	c.AddCommand(add, groupSetCommand(r),
 		&cobra.Command{Use: "del <id>", Short: "Remove a group that owns no slots", Args: exactly(1),
 			RunE: func(cmd *cobra.Command, a []string) error { return r.say(cmd, "GROUP", "DEL", a[0]) }},
 		&cobra.Command{Use: "list", Short: "Groups with their slots", Args: exactly(0),
@@ -128,6 +128,27 @@ func groupCommand() *cobra.Command {
 				}
 				return table(cmd.OutOrStdout(), "GROUP\tADDRESS\tSLOTS\tRANGES", rows)
 			}})
+	return c
+}
+
+func groupSetCommand(r *remote) *cobra.Command {
+	var addr, password string
+	c := &cobra.Command{Use: "set <id>", Short: "Change the address or the password of a group's server", Args: exactly(1)}
+	c.Flags().StringVar(&addr, "addr", "", "host:port of the primary that has the group's keys now")
+	c.Flags().StringVar(&password, "server-password", "", "password of the server; empty: none")
+	c.RunE = func(cmd *cobra.Command, a []string) error {
+		args := []string{"GROUP", "SET", a[0]}
+		if cmd.Flags().Changed("addr") {
+			args = append(args, "ADDR", addr)
+		}
+		switch {
+		case password != "":
+			args = append(args, "PASSWORD", password)
+		case cmd.Flags().Changed("server-password"):
+			args = append(args, "NOPASSWORD")
+		}
+		return r.say(cmd, args...)
+	}
 	return c
 }
 

@@ -15,8 +15,9 @@ import (
 
 var proxyHelp = []any{
 	status("PROXY <subcommand> [<arg> ...]. Every one that answers a list takes JSON as its last argument. Subcommands are:"),
-	status("GROUP LIST | ADD <id> <host:port> [PASSWORD <p>] | DEL <id>"),
-	status("    The groups: one primary each."),
+	status(groupUsage),
+	status("    The groups: one primary each. SET is for one that has another address, as after a failover,"),
+	status("    or password; what is there has to be a primary, and to have the group's keys."),
 	status("SLOT LIST | OF <key> | ASSIGN <first>-<last> <group> | CHECK [FIX [DROP|ADOPT]]"),
 	status("    Which group serves which slot. ASSIGN is for slots that nobody owns. CHECK looks through"),
 	status("    all keys for those that sit in a group that does not own them; FIX removes those that the"),
@@ -138,7 +139,7 @@ type GroupRow struct {
 	Ranges string `json:"ranges"`
 }
 
-const groupUsage = "GROUP LIST | ADD <id> <host:port> [PASSWORD <p>] | DEL <id>"
+const groupUsage = "GROUP LIST | ADD <id> <host:port> [PASSWORD <p>] | SET <id> [ADDR <host:port>] [PASSWORD <p>|NOPASSWORD] | DEL <id>"
 
 func (s *Server) group(ctx context.Context, args []string) any {
 	args, asJ := wantsJSON(args)
@@ -163,12 +164,31 @@ func (s *Server) group(ctx context.Context, args []string) any {
 			g.Password = args[4]
 		}
 		return done(s.Manager.Change(ctx, func(st *topology.State) error { return st.AddGroup(g) }))
+	case word(args, 0, "set") && len(args) > 2:
+		return s.setGroup(ctx, args[1], args[2:])
 	case word(args, 0, "del") && len(args) == 2:
 		return done(s.Manager.Change(ctx, func(st *topology.State) error { return st.DelGroup(args[1]) }))
 	case word(args, 0, "help"):
 		return []any{status("PROXY " + groupUsage)}
 	}
 	return usage(groupUsage)
+}
+
+func (s *Server) setGroup(ctx context.Context, id string, args []string) any {
+	var addr, password *string
+	for len(args) > 0 {
+		switch {
+		case word(args, 0, "addr") && len(args) > 1 && addr == nil:
+			addr, args = &args[1], args[2:]
+		case word(args, 0, "password") && len(args) > 1 && password == nil:
+			password, args = &args[1], args[2:]
+		case word(args, 0, "nopassword") && password == nil:
+			password, args = new(string), args[1:]
+		default:
+			return usage(groupUsage)
+		}
+	}
+	return done(s.Manager.SetGroup(ctx, id, addr, password))
 }
 
 func done(err error) any {

@@ -40,6 +40,45 @@ func (s *State) AddGroup(g Group) error {
 	return nil
 }
 
+// SetGroup changes the address or the password of a group's server; nil leaves it as it is. A job of
+// the group stands against it: what is still under way at the one address must not count
+// for the other. Cursors of SCAN do not outlive an address, as they do not a server.
+func (s *State) SetGroup(id string, addr, password *string) error {
+	i := slices.IndexFunc(s.Groups, func(g Group) bool { return g.ID == id })
+	if i < 0 {
+		return fmt.Errorf("no such group %q", id)
+	}
+	if err := s.unusedByJobs(id); err != nil {
+		return err
+	}
+	g := s.Groups[i]
+	if password != nil {
+		g.Password = *password
+	}
+	if addr == nil || *addr == g.Addr {
+		s.Groups[i] = g
+		return nil
+	}
+	g.Addr = *addr
+	before := slices.Clone(s.Groups)
+	s.Groups = slices.Delete(s.Groups, i, i+1)
+	err := s.AddGroup(g)
+	if err != nil {
+		s.Groups = before
+	}
+	return err
+}
+
+// unusedByJobs refuses a group that a job is about, until the job has ended.
+func (s *State) unusedByJobs(id string) error {
+	for _, j := range s.Jobs {
+		if !j.Phase.Ended() && (j.Source == id || j.Target == id) {
+			return fmt.Errorf("group %s is part of job %s (%s)", id, j.ID, j.Phase)
+		}
+	}
+	return nil
+}
+
 // freeNumber is a number that no group has, and that none has had for long.
 func (s *State) freeNumber() int {
 	for n := s.NextGroup; ; n = (n + 1) % (MaxGroupNumber + 1) {
@@ -57,10 +96,8 @@ func (s *State) DelGroup(id string) error {
 	if rs := s.SlotsOf(id); len(rs) > 0 {
 		return fmt.Errorf("group %s owns %d slots (%s): migrate them first", id, CountSlots(rs), firstRanges(rs))
 	}
-	for _, j := range s.Jobs {
-		if !j.Phase.Ended() && (j.Source == id || j.Target == id) {
-			return fmt.Errorf("group %s is part of job %s (%s)", id, j.ID, j.Phase)
-		}
+	if err := s.unusedByJobs(id); err != nil {
+		return err
 	}
 	s.Groups = slices.DeleteFunc(s.Groups, func(g Group) bool { return g.ID == id })
 	return nil

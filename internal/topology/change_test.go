@@ -288,3 +288,49 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// TestSetGroup: address and password change; what a job is about, or what two groups would
+// share, does not. A cursor of SCAN names a group by its number, which goes with the address.
+func TestSetGroup(t *testing.T) {
+	st := NewState("redis", 16384, 16)
+	for _, id := range []string{"a", "b"} {
+		if err := st.AddGroup(Group{ID: id, Addr: id + ":1", Password: "old"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := st.AssignSlots(Range{0, 16383}, "a"); err != nil {
+		t.Fatal(err)
+	}
+	was, _ := st.Group("a")
+	addr, taken, password := "a:2", "b:1", "new"
+	refused(t, st, "address b:1 is that of group b", func(s *State) error { return s.SetGroup("a", &taken, nil) })
+	refused(t, st, `no such group "c"`, func(s *State) error { return s.SetGroup("c", nil, &password) })
+	for _, x := range []struct {
+		addr, password *string
+		want           Group
+	}{
+		{nil, &password, Group{ID: "a", Addr: "a:1", Password: "new", Number: was.Number}},
+		{&was.Addr, nil, Group{ID: "a", Addr: "a:1", Password: "new", Number: was.Number}},
+		{&addr, nil, Group{ID: "a", Addr: "a:2", Password: "new", Number: 2}},
+	} {
+		if err := st.SetGroup("a", x.addr, x.password); err != nil {
+			t.Error(err)
+		}
+		if got, _ := st.Group("a"); got != x.want {
+			t.Errorf("%+v, want %+v", got, x.want)
+		}
+		if err := st.Validate(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, phase := range []Phase{Bulk, Failed} {
+		st.Jobs = []Job{{ID: "m1", Source: "a", Target: "b", Phase: phase}}
+		for _, id := range []string{"a", "b"} {
+			refused(t, st, "group "+id+" is part of job m1 ("+string(phase)+")", func(s *State) error { return s.SetGroup(id, nil, &password) })
+		}
+	}
+	st.Jobs[0].Phase = Done
+	if err := st.SetGroup("b", nil, &password); err != nil {
+		t.Error(err)
+	}
+}
