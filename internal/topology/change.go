@@ -60,8 +60,8 @@ func (s *State) SetGroup(id string, addr, password *string) error {
 		return nil
 	}
 	g.Addr = *addr
-	before := slices.Clone(s.Groups)
-	s.Groups = slices.Delete(s.Groups, i, i+1)
+	before := s.Groups
+	s.Groups = slices.Delete(slices.Clone(before), i, i+1)
 	err := s.AddGroup(g)
 	if err != nil {
 		s.Groups = before

@@ -18,7 +18,7 @@ func TestGroupSetAddress(t *testing.T) {
 	c := r.client()
 	replica := testredis.StartT(t)
 	old := r.Servers[0]
-	if err := replica.Client().SlaveOf(ctx, "127.0.0.1", strings.Split(old.Addr, ":")[1]).Err(); err != nil {
+	if err := replica.Client().ReplicaOf(ctx, "127.0.0.1", strings.Split(old.Addr, ":")[1]).Err(); err != nil {
 		t.Fatal(err)
 	}
 	key := keyInSlots(0, 8191) // of the first group
@@ -46,7 +46,7 @@ func TestGroupSetAddress(t *testing.T) {
 	refused("was not changed", "g1", "ADDR", "127.0.0.1:1")
 
 	old.Kill()
-	if err := replica.Client().SlaveOf(ctx, "NO", "ONE").Err(); err != nil {
+	if err := replica.Client().ReplicaOf(ctx, "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	r.proxy("GROUP", "SET", "g1", "ADDR", replica.Addr)
