@@ -2,9 +2,10 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
-
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -262,16 +263,22 @@ func TestIdleIsWhoIsSilent(t *testing.T) {
 
 // TestQueuedCommandsAreMemory: what a client has queued since MULTI counts as its memory.
 func TestQueuedCommandsAreMemory(t *testing.T) {
-	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.MemoryTotal = 1, 2<<20 }, testredis.StartT(t))
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.MemoryTotal = 1, 4<<20 }, testredis.StartT(t))
 	c := dialLine(t, addr)
 	c.send("MULTI\n")
 	c.expect("+OK")
 	set := string(resp.AppendRequest(nil, []byte("SET"), []byte("k"), []byte(strings.Repeat("x", 1<<20))))
-	for range 3 {
-		c.send(set)
-		c.expect("+QUEUED")
+	go func() { // until it is closed, which no reply needs to come before
+		for range 100 {
+			if _, err := c.c.Write([]byte(set)); err != nil {
+				return
+			}
+		}
+	}()
+	_ = c.c.SetReadDeadline(time.Now().Add(hangBound))
+	if n, err := io.Copy(io.Discard, c.r); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the client is not closed after %d bytes of replies", n)
 	}
-	c.closed()
 	if n := s.Stats().Evicted; n != 1 {
 		t.Errorf("%d clients were closed for memory", n)
 	}
