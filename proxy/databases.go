@@ -45,7 +45,8 @@ func otherDB(cmd *resp.Command, args [][]byte) (int, bool) {
 	return n, err == nil && n >= 0
 }
 
-// whichDB is the argument that names it; 0: there is none.
+// whichDB is the argument that names it; 0: there is none, or a server will refuse the
+// command for its form.
 func whichDB(cmd *resp.Command, args [][]byte) (at int) {
 	switch cmd.Name {
 	case "select":
@@ -53,10 +54,14 @@ func whichDB(cmd *resp.Command, args [][]byte) (at int) {
 	case "move":
 		at = 2
 	case "copy":
-		for i := 3; i+1 < len(args); i++ {
-			if bytes.EqualFold(args[i], []byte("db")) {
+		for i := 3; i < len(args); i++ {
+			switch {
+			case bytes.EqualFold(args[i], []byte("replace")):
+			case bytes.EqualFold(args[i], []byte("db")) && i+1 < len(args):
 				i++
 				at = i
+			default:
+				return 0
 			}
 		}
 	}
