@@ -64,6 +64,7 @@ func TestRevertKilled(t *testing.T) {
 			id := r.proxy("MIGRATE", "0-8191", "TO", "g2", "RATE", "120").(string)
 			r.awaitMoved(200)
 			_, _ = r.proxyErr("MIGRATION", "CANCEL", id, "REVERT") // it may die before it can answer
+			_, _ = r.proxyErr("MIGRATION", "LIMIT", id, "RATE", "0")
 			r.awaitDeath()
 			r.start("")
 			r.await("the job to be there", func() bool { return len(r.jobs()) == 1 })
@@ -93,6 +94,7 @@ func TestRevertToFullSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.proxy("MIGRATION", "CANCEL", id, "REVERT")
+	r.proxy("MIGRATION", "LIMIT", id, "RATE", "0")
 	var j migrator.Status
 	r.await("the job to wait for room", func() bool { j = r.job(); return j.Phase == topology.Paused })
 	if j.Reason != "source-oom" || j.FirstError == nil || j.FirstError.Origin != "source" || j.FirstError.Code != "OOM" || !strings.Contains(j.Advice, "the source's maxmemory") {
