@@ -117,9 +117,9 @@ func (c *check) dial(ctx context.Context, source, target topology.Group) bool {
 			*end.to = l
 			continue
 		}
-		what, advice := "reachable", "start the server, or mend the address with PROXY GROUP"
+		what, advice := "reachable", "start the server, or mend the address with PROXY GROUP SET while no job is about the group"
 		if refused(err) {
-			what, advice = "auth", "let the server take the password that the group has (ACL SETUSER default >…); that of a group without slots can be changed by PROXY GROUP DEL and ADD … PASSWORD"
+			what, advice = "auth", "let the server take the password that the group has (ACL SETUSER default >…), or, while no job is about the group, PROXY GROUP SET … PASSWORD"
 			if strings.Contains(err.Error(), "LOADING") {
 				what, advice = "loading", "wait until it has loaded its data"
 			}

@@ -101,7 +101,7 @@ func differentPrimaries(links map[string]*link) error {
 			return fmt.Errorf("group %s is a %s: a group's address must be its primary", where(l.group), l.info.role)
 		}
 		if other := by[l.info.runID]; other != nil {
-			return fmt.Errorf("groups %s and %s are the same server", where(other.group), where(l.group))
+			return fmt.Errorf("groups %s and %s are the same server: mend the address of one (PROXY GROUP SET), or remove it", where(other.group), where(l.group))
 		}
 		by[l.info.runID] = l
 	}

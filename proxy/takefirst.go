@@ -229,7 +229,7 @@ func (x *takeFirst) nothing() {
 	x.at, x.asking, x.asked = 0, false, true
 	switch {
 	case x.userError && !s.gone:
-		x.end([]byte("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"))
+		x.end(unblockedReply)
 	case !x.blocks || x.userEnd || s.gone || s.eof || x.late():
 		x.endEmpty()
 	case x.again:

@@ -73,7 +73,7 @@ func (s *State) SetGroup(id string, addr, password *string) error {
 func (s *State) unusedByJobs(id string) error {
 	for _, j := range s.Jobs {
 		if !j.Phase.Ended() && (j.Source == id || j.Target == id) {
-			return fmt.Errorf("group %s is part of job %s (%s)", id, j.ID, j.Phase)
+			return fmt.Errorf("group %s is part of job %s (%s): let the job end, or PROXY MIGRATION CANCEL it, first", id, j.ID, j.Phase)
 		}
 	}
 	return nil

@@ -87,7 +87,7 @@ func TestDelGroup(t *testing.T) {
 	refused(t, st, `no such group "x"`, func(s *State) error { return s.DelGroup("x") })
 	refused(t, st, `group a owns 512 slots (0-511): migrate them first`, func(s *State) error { return s.DelGroup("a") })
 	id := addJob(t, &st, "a", "c", Range{0, 511})
-	refused(t, st, `group c is part of job m1 (queued)`, func(s *State) error { return s.DelGroup("c") })
+	refused(t, st, `group c is part of job m1 (queued): let the job end, or PROXY MIGRATION CANCEL it, first`, func(s *State) error { return s.DelGroup("c") })
 
 	put(t, &st, id, Done, false)
 	must(t, st.FlipJob(id))
@@ -326,7 +326,7 @@ func TestSetGroup(t *testing.T) {
 	for _, phase := range []Phase{Bulk, Failed} {
 		st.Jobs = []Job{{ID: "m1", Source: "a", Target: "b", Phase: phase}}
 		for _, id := range []string{"a", "b"} {
-			refused(t, st, "group "+id+" is part of job m1 ("+string(phase)+")", func(s *State) error { return s.SetGroup(id, nil, &password) })
+			refused(t, st, "group "+id+" is part of job m1 ("+string(phase)+"): let the job end, or PROXY MIGRATION CANCEL it, first", func(s *State) error { return s.SetGroup(id, nil, &password) })
 		}
 	}
 	st.Jobs[0].Phase = Done

@@ -10,7 +10,7 @@ import (
 )
 
 // errDamaged is what becomes of a panic of bbolt's over a page that can't be one.
-var errDamaged = errors.New("the file is damaged")
+var errDamaged = errors.New("the file is damaged: put a copy of it back that is sound")
 
 // checkPages reads a file to its last page, because bbolt panics when it meets a damaged one,
 // on opening it for writing even in a goroutine of its own. Whatever else is wrong with the
