@@ -19,6 +19,7 @@ import (
 	"keyferry/internal/observe"
 	"keyferry/internal/resp"
 	"keyferry/internal/topology"
+	"keyferry/internal/topology/bolt"
 	"keyferry/internal/web"
 	"keyferry/migrator"
 	"keyferry/proxy"
@@ -50,7 +51,7 @@ func Start(c conf.Config, log *zap.Logger) (*Gateway, error) {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data-dir: %w", err)
 	}
-	store, err := topology.OpenBolt(c.DataDir)
+	store, err := bolt.Open(c.DataDir)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 // channel is closed, and Close itself, which does nothing twice. A call whose ctx has
 // ended returns its error.
 //
-// contract_test.go checks what is written here, for any implementation.
+// storetest.Contract checks what is written here, for any implementation.
 type Store interface {
 	// Load returns what is stored, or ErrNotFound when no cluster has been created. It
 	// sees every CompareAndSet that returned before it was called.

@@ -15,30 +15,32 @@ import (
 // mayImport is the house plan of ARCHITECTURE.md: each package and what of ours it may
 // import. An import that is not here points the wrong way.
 var mayImport = map[string][]string{
-	"cmd/keyferry":          {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "migrator"},
-	"internal/gateway":      {"conf", "internal/admin", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/web", "migrator", "proxy", "router"},
-	"internal/web":          {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "migrator", "proxy"},
-	"internal/admin":        {"internal/metrics", "internal/observe", "internal/resp", "internal/topology", "migrator", "proxy", "router"},
-	"internal/observe":      {"internal/metrics", "internal/topology", "migrator", "proxy", "router"},
-	"proxy":                 {"internal/metrics", "internal/resp", "internal/transport", "internal/upstream", "router", "slotlock"},
-	"migrator":              {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "router", "slotlock"},
-	"router":                {"internal/resp", "internal/topology", "slotlock"},
-	"internal/transport":    {},
-	"internal/upstream":     {"internal/resp"},
-	"internal/resp":         {},
-	"internal/resp/gendocs": {"internal/resp", "proxy"}, // a program
-	"internal/topology":     {},
-	"internal/failpoint":    {},
-	"internal/metrics":      {},
-	"internal/testredis":    {},
-	"internal/testrig":      {"bench", "internal/admin", "internal/testredis", "internal/topology", "migrator", "router"},
-	"internal/faultproxy":   {"internal/resp", "internal/testredis"},
-	"slotlock":              {},
-	"conf":                  {"internal/resp", "internal/topology"}, // the grammars of declared commands and of slices
-	"bench":                 {"internal/testredis"},                 // black box: the endpoint may be anything
-	"test/chaos":            {},
-	"test/sim":              {"migrator", "slotlock"},
-	"test/lesson":           {},
+	"cmd/keyferry":                {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "migrator"},
+	"internal/gateway":            {"conf", "internal/admin", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/topology/bolt", "internal/web", "migrator", "proxy", "router"},
+	"internal/web":                {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "migrator", "proxy"},
+	"internal/admin":              {"internal/metrics", "internal/observe", "internal/resp", "internal/topology", "migrator", "proxy", "router"},
+	"internal/observe":            {"internal/metrics", "internal/topology", "migrator", "proxy", "router"},
+	"proxy":                       {"internal/metrics", "internal/resp", "internal/transport", "internal/upstream", "router", "slotlock"},
+	"migrator":                    {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "router", "slotlock"},
+	"router":                      {"internal/resp", "internal/topology", "slotlock"},
+	"internal/transport":          {},
+	"internal/upstream":           {"internal/resp"},
+	"internal/resp":               {},
+	"internal/resp/gendocs":       {"internal/resp", "proxy"}, // a program
+	"internal/topology":           {},
+	"internal/topology/bolt":      {"internal/topology"},
+	"internal/topology/storetest": {"internal/topology"},
+	"internal/failpoint":          {},
+	"internal/metrics":            {},
+	"internal/testredis":          {},
+	"internal/testrig":            {"bench", "internal/admin", "internal/testredis", "internal/topology", "migrator", "router"},
+	"internal/faultproxy":         {"internal/resp", "internal/testredis"},
+	"slotlock":                    {},
+	"conf":                        {"internal/resp", "internal/topology"}, // the grammars of declared commands and of slices
+	"bench":                       {"internal/testredis"},                 // black box: the endpoint may be anything
+	"test/chaos":                  {},
+	"test/sim":                    {"migrator", "slotlock"},
+	"test/lesson":                 {},
 }
 
 const maxLines = 500

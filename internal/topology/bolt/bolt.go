@@ -1,4 +1,6 @@
-package topology
+// Package bolt keeps one cluster in two bbolt files of a data directory: the Store of a
+// gateway that is alone.
+package bolt
 
 import (
 	"context"
@@ -12,27 +14,29 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"keyferry/internal/topology"
 )
 
-// boltStore is the Store of a single gateway.
+// Store implements topology.Store for a single gateway, which owns it from Open to Close.
 //
 // There are two files, because a checkpoint must not queue behind the State nor the State
 // behind checkpoints. Both are synced with each commit: without that bbolt's pages may
 // reach the disk in any order, and a power cut would leave a file that can't be opened,
 // where all that is allowed to be lost is the last checkpoint.
-type boltStore struct {
+type Store struct {
 	db     *bbolt.DB
 	points *bbolt.DB
 
-	mu       sync.Mutex // protects what follows; not held across I/O
-	newest   State      // the newest that is known to be stored; epoch 0: none
+	mu       sync.Mutex     // protects what follows; not held across I/O
+	newest   topology.State // the newest that is known to be stored; epoch 0: none
 	watchers map[*watcher]struct{}
 	closed   bool
 }
 
 type watcher struct {
-	ch   chan State  // capacity one: the newest State that was not read yet
-	stop func() bool // of the context.AfterFunc that ends it
+	ch   chan topology.State // capacity one: the newest State that was not read yet
+	stop func() bool         // of the context.AfterFunc that ends it
 }
 
 var (
@@ -41,37 +45,37 @@ var (
 	pointBucket = []byte("checkpoints")
 )
 
-// lockWait is how long OpenBolt waits for a former process to let go of the files.
+// lockWait is how long Open waits for a former process to let go of the files.
 const lockWait = time.Second
 
-// OpenBolt opens or creates the store in dir, which must exist. ErrLocked when another
+// Open opens or creates the store in dir, which must exist. ErrLocked when another
 // process has it.
-func OpenBolt(dir string) (Store, error) {
-	db, err := openBoltFile(filepath.Join(dir, "topology.db"), stateBucket)
+func Open(dir string) (*Store, error) {
+	db, err := openFile(filepath.Join(dir, "topology.db"), stateBucket)
 	if err != nil {
 		return nil, err
 	}
-	b := &boltStore{db: db, watchers: make(map[*watcher]struct{})}
+	b := &Store{db: db, watchers: make(map[*watcher]struct{})}
 	if b.points, err = openPoints(filepath.Join(dir, "checkpoints.db")); err == nil {
 		err = syncDir(dir)
 	}
 	if err == nil {
 		b.newest, err = b.Load(context.Background())
 	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	if err != nil && !errors.Is(err, topology.ErrNotFound) {
 		_ = b.Close()
 		return nil, err
 	}
 	return b, nil
 }
 
-func openBoltFile(path string, bucket []byte) (*bbolt.DB, error) {
+func openFile(path string, bucket []byte) (*bbolt.DB, error) {
 	if err := checkPages(path); err != nil {
 		return nil, fmt.Errorf("topology: open %s: %w", path, err)
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, NoFreelistSync: true})
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w (%s)", ErrLocked, path)
+		return nil, fmt.Errorf("%w (%s)", topology.ErrLocked, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("topology: open %s: %w", path, err)
@@ -89,13 +93,13 @@ func openBoltFile(path string, bucket []byte) (*bbolt.DB, error) {
 // openPoints begins anew when the file is damaged: checkpoints save time and nothing else,
 // and a gateway that does not start for want of them would be the worse loss.
 func openPoints(path string) (*bbolt.DB, error) {
-	db, err := openBoltFile(path, pointBucket)
+	db, err := openFile(path, pointBucket)
 	for _, damage := range []error{errDamaged, bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
 		if errors.Is(err, damage) {
 			if err := os.Remove(path); err != nil {
 				return nil, fmt.Errorf("topology: damaged checkpoints: %w", err)
 			}
-			return openBoltFile(path, pointBucket)
+			return openFile(path, pointBucket)
 		}
 	}
 	return db, err
@@ -117,19 +121,19 @@ func syncDir(dir string) error {
 // own turns bbolt's error for a closed file into the Store's.
 func own(err error) error {
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return ErrClosed
+		return topology.ErrClosed
 	}
 	return err
 }
 
-func (b *boltStore) Load(ctx context.Context) (State, error) {
+func (b *Store) Load(ctx context.Context) (topology.State, error) {
 	if err := ctx.Err(); err != nil {
-		return State{}, err
+		return topology.State{}, err
 	}
-	var s State
+	var s topology.State
 	err := b.db.View(func(tx *bbolt.Tx) error { return decodeState(tx, &s) })
 	if err != nil {
-		return State{}, own(err)
+		return topology.State{}, own(err)
 	}
 	return s, nil
 }
@@ -138,7 +142,7 @@ func (b *boltStore) Load(ctx context.Context) (State, error) {
 func decodeState(tx *bbolt.Tx, v any) error {
 	text := tx.Bucket(stateBucket).Get(stateKey)
 	if text == nil {
-		return ErrNotFound
+		return topology.ErrNotFound
 	}
 	if err := json.Unmarshal(text, v); err != nil {
 		return fmt.Errorf("topology: stored state: %w", err)
@@ -146,27 +150,27 @@ func decodeState(tx *bbolt.Tx, v any) error {
 	return nil
 }
 
-func (b *boltStore) CompareAndSet(ctx context.Context, epoch uint64, next State) error {
+func (b *Store) CompareAndSet(ctx context.Context, epoch uint64, next topology.State) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if next.Epoch != epoch+1 {
-		return fmt.Errorf("%w: epoch %d does not follow %d", ErrInvalid, next.Epoch, epoch)
+		return fmt.Errorf("%w: epoch %d does not follow %d", topology.ErrInvalid, next.Epoch, epoch)
 	}
 	if err := next.Validate(); err != nil {
 		return err
 	}
 	text, err := json.Marshal(next)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
+		return fmt.Errorf("%w: %w", topology.ErrInvalid, err)
 	}
 	err = b.db.Update(func(tx *bbolt.Tx) error {
 		var have struct{ Epoch uint64 }
-		if err := decodeState(tx, &have); err != nil && !errors.Is(err, ErrNotFound) {
+		if err := decodeState(tx, &have); err != nil && !errors.Is(err, topology.ErrNotFound) {
 			return err
 		}
 		if have.Epoch != epoch {
-			return ErrConflict
+			return topology.ErrConflict
 		}
 		return tx.Bucket(stateBucket).Put(stateKey, text)
 	})
@@ -182,7 +186,7 @@ func (b *boltStore) CompareAndSet(ctx context.Context, epoch uint64, next State)
 //
 //	writer 1   stores epoch 7                               publishes 7: not newer, dropped
 //	writer 2                    stores 8     publishes 8
-func (b *boltStore) publish(s State) {
+func (b *Store) publish(s topology.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || s.Epoch <= b.newest.Epoch {
@@ -198,8 +202,8 @@ func (b *boltStore) publish(s State) {
 	}
 }
 
-func (b *boltStore) Watch(ctx context.Context) <-chan State {
-	w := &watcher{ch: make(chan State, 1)}
+func (b *Store) Watch(ctx context.Context) <-chan topology.State {
+	w := &watcher{ch: make(chan topology.State, 1)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -219,7 +223,7 @@ func (b *boltStore) Watch(ctx context.Context) <-chan State {
 }
 
 // end closes a watch, once. mu is held.
-func (b *boltStore) end(w *watcher) {
+func (b *Store) end(w *watcher) {
 	if _, ok := b.watchers[w]; ok {
 		delete(b.watchers, w)
 		close(w.ch)
@@ -227,12 +231,12 @@ func (b *boltStore) end(w *watcher) {
 	}
 }
 
-func (b *boltStore) SaveCheckpoint(ctx context.Context, c Checkpoint) error {
+func (b *Store) SaveCheckpoint(ctx context.Context, c topology.Checkpoint) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if c.Job == "" {
-		return fmt.Errorf("%w: checkpoint without a job", ErrInvalid)
+		return fmt.Errorf("%w: checkpoint without a job", topology.ErrInvalid)
 	}
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -243,9 +247,9 @@ func (b *boltStore) SaveCheckpoint(ctx context.Context, c Checkpoint) error {
 
 // LoadCheckpoint takes a checkpoint that it can't read, such as one written by another
 // version, for a lost one.
-func (b *boltStore) LoadCheckpoint(ctx context.Context, job string) (c Checkpoint, ok bool, err error) {
+func (b *Store) LoadCheckpoint(ctx context.Context, job string) (c topology.Checkpoint, ok bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return Checkpoint{}, false, err
+		return topology.Checkpoint{}, false, err
 	}
 	err = b.points.View(func(tx *bbolt.Tx) error {
 		text := tx.Bucket(pointBucket).Get([]byte(job))
@@ -253,19 +257,19 @@ func (b *boltStore) LoadCheckpoint(ctx context.Context, job string) (c Checkpoin
 		return nil
 	})
 	if err != nil || !ok {
-		return Checkpoint{}, false, own(err)
+		return topology.Checkpoint{}, false, own(err)
 	}
 	return c, true, nil
 }
 
-func (b *boltStore) DropCheckpoint(ctx context.Context, job string) error {
+func (b *Store) DropCheckpoint(ctx context.Context, job string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return own(b.points.Update(func(tx *bbolt.Tx) error { return tx.Bucket(pointBucket).Delete([]byte(job)) }))
 }
 
-func (b *boltStore) Close() error {
+func (b *Store) Close() error {
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
@@ -277,7 +281,7 @@ func (b *boltStore) Close() error {
 	}
 	b.mu.Unlock()
 	err := b.db.Close()
-	if b.points != nil { // nil when OpenBolt gave up half-way
+	if b.points != nil { // nil when Open gave up half-way
 		err = errors.Join(err, b.points.Close())
 	}
 	return err

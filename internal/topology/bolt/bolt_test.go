@@ -1,4 +1,4 @@
-package topology
+package bolt
 
 import (
 	"bufio"
@@ -11,18 +11,28 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"keyferry/internal/topology"
+	"keyferry/internal/topology/storetest"
 )
 
 func TestBolt(t *testing.T) {
-	testStore(t, func(t *testing.T) func() Store {
+	storetest.Contract(t, func(t *testing.T) func() topology.Store {
 		dir := t.TempDir()
-		return func() Store { return openBolt(t, dir) }
+		return func() topology.Store { return openBolt(t, dir) }
 	})
 }
 
-func openBolt(t fataler, dir string) Store {
+func must(t *testing.T, err error) {
 	t.Helper()
-	s, err := OpenBolt(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openBolt(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir)
 	must(t, err)
 	return s
 }
@@ -38,12 +48,12 @@ func TestBoltFiles(t *testing.T) {
 		}
 	}
 	// kill -9 leaves the page cache, so that no test here would miss an fsync.
-	if b := s.(*boltStore); b.db.NoSync || b.points.NoSync {
+	if s.db.NoSync || s.points.NoSync {
 		t.Error("commits are not synced")
 	}
 	must(t, s.Close())
 
-	_, err := OpenBolt(filepath.Join(dir, "missing"))
+	_, err := Open(filepath.Join(dir, "missing"))
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing directory: %v", err)
 	}
@@ -53,8 +63,10 @@ func TestBoltLocked(t *testing.T) {
 	dir := t.TempDir()
 	s := openBolt(t, dir)
 	before := time.Now()
-	_, err := OpenBolt(dir)
-	wantErr(t, "second open", err, ErrLocked)
+	_, err := Open(dir)
+	if !errors.Is(err, topology.ErrLocked) {
+		t.Fatalf("second open: %v", err)
+	}
 	if took := time.Since(before); took > lockWait+time.Minute { // it does not wait for ever, however slow the machine
 		t.Errorf("refused after %v", took)
 	}
@@ -65,10 +77,10 @@ func TestBoltLocked(t *testing.T) {
 func TestBoltDamage(t *testing.T) {
 	dir := t.TempDir()
 	s := openBolt(t, dir)
-	st := sample(t)
+	st := storetest.Sample(t)
 	st.Epoch = 1
 	must(t, s.CompareAndSet(t.Context(), 0, st))
-	must(t, s.SaveCheckpoint(t.Context(), Checkpoint{Job: "m1"}))
+	must(t, s.SaveCheckpoint(t.Context(), topology.Checkpoint{Job: "m1"}))
 	must(t, s.Close())
 
 	noise := make([]byte, 64<<10)
@@ -77,7 +89,7 @@ func TestBoltDamage(t *testing.T) {
 	if _, ok, err := s.LoadCheckpoint(t.Context(), "m1"); ok || err != nil {
 		t.Errorf("checkpoint out of a damaged file: %v, %v", ok, err)
 	}
-	must(t, s.SaveCheckpoint(t.Context(), Checkpoint{Job: "m1"}))
+	must(t, s.SaveCheckpoint(t.Context(), topology.Checkpoint{Job: "m1"}))
 	if got, err := s.Load(t.Context()); err != nil || got.Epoch != 1 {
 		t.Errorf("epoch %d, %v", got.Epoch, err)
 	}
@@ -85,11 +97,11 @@ func TestBoltDamage(t *testing.T) {
 
 	path := filepath.Join(dir, "topology.db")
 	must(t, os.WriteFile(path, noise, 0o600))
-	if _, err := OpenBolt(dir); err == nil {
-		t.Error("a damaged State was opened")
+	if _, err := Open(dir); err == nil {
+		t.Error("a damaged topology.State was opened")
 	}
 	if after, err := os.ReadFile(path); err != nil || string(after) != string(noise) {
-		t.Errorf("a damaged State was touched (%v)", err)
+		t.Errorf("a damaged topology.State was touched (%v)", err)
 	}
 }
 
@@ -104,11 +116,11 @@ func TestBoltCrashChild(t *testing.T) {
 	}
 	s := openBolt(t, dir)
 	for {
-		st, err := Update(t.Context(), s, func(st *State) error { st.SetGateway("child"); return nil })
+		st, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("child"); return nil })
 		must(t, err)
 		fmt.Printf("acked %d\n", st.Epoch)
 		// What is saved tells of itself whether it came back whole.
-		must(t, s.SaveCheckpoint(t.Context(), Checkpoint{Job: "m1", Cursor: st.Epoch, KeysMoved: int64(st.Epoch), RunID: strconv.FormatUint(st.Epoch, 10)}))
+		must(t, s.SaveCheckpoint(t.Context(), topology.Checkpoint{Job: "m1", Cursor: st.Epoch, KeysMoved: int64(st.Epoch), RunID: strconv.FormatUint(st.Epoch, 10)}))
 	}
 }
 
@@ -121,7 +133,7 @@ func TestBoltCrash(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	s := openBolt(t, dir)
-	st := sample(t)
+	st := storetest.Sample(t)
 	st.Epoch = 1
 	must(t, s.CompareAndSet(t.Context(), 0, st))
 	must(t, s.Close())

@@ -1,4 +1,4 @@
-package topology
+package bolt
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"keyferry/internal/topology"
 )
 
 // TestDamagedPages: pages of a file are lost, or noise, and its head is whole. Checkpoints begin
@@ -29,17 +31,17 @@ func TestDamagedPages(t *testing.T) {
 		for _, file := range []string{"checkpoints.db", "topology.db"} {
 			t.Run(file+" "+damage.name, func(t *testing.T) {
 				dir := t.TempDir()
-				s, err := OpenBolt(dir)
+				s, err := Open(dir)
 				if err != nil {
 					t.Fatal(err)
 				}
-				st := NewState("redis", 16384, 16)
+				st := topology.NewState("redis", 16384, 16)
 				st.Epoch = 1
 				if err := s.CompareAndSet(ctx, 0, st); err != nil {
 					t.Fatal(err)
 				}
 				for i := range 100 {
-					if err := s.SaveCheckpoint(ctx, Checkpoint{Job: fmt.Sprint("m", i)}); err != nil {
+					if err := s.SaveCheckpoint(ctx, topology.Checkpoint{Job: fmt.Sprint("m", i)}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -54,18 +56,18 @@ func TestDamagedPages(t *testing.T) {
 				if err := os.WriteFile(path, damage.do(b), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				s, err = OpenBolt(dir)
+				s, err = Open(dir)
 				if file == "topology.db" {
 					if err == nil {
 						_ = s.Close()
-						t.Error("a damaged State is taken")
+						t.Error("a damaged topology.State is taken")
 					}
 					return
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := s.SaveCheckpoint(ctx, Checkpoint{Job: "m1", Cursor: 7}); err != nil {
+				if err := s.SaveCheckpoint(ctx, topology.Checkpoint{Job: "m1", Cursor: 7}); err != nil {
 					t.Error(err)
 				}
 				if got, err := s.Load(ctx); err != nil || got.ClusterID != st.ClusterID {

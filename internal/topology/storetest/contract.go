@@ -1,4 +1,6 @@
-package topology
+// Package storetest checks that a store keeps what topology.Store promises. Each store's
+// own tests call Contract.
+package storetest
 
 import (
 	"context"
@@ -9,15 +11,17 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"keyferry/internal/topology"
 )
 
-// testStore is the contract of Store, for any implementation. fresh makes a new place to
-// store into and returns what opens the store there; a place may be opened again after
-// the Close of what opened it before.
-func testStore(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
+// Contract checks a store against topology.Store. fresh makes a new place to store into and
+// returns what opens the store there; a place may be opened again after the Close of what
+// opened it before.
+func Contract(t *testing.T, fresh func(t *testing.T) (open func() topology.Store)) {
 	for _, c := range []struct {
 		name string
-		test func(t *testing.T, open func() Store)
+		test func(t *testing.T, open func() topology.Store)
 	}{
 		{"empty", testEmpty},
 		{"compare and set", testCompareAndSet},
@@ -40,7 +44,7 @@ func testStore(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
 }
 
 // opened opens a store for one test.
-func opened(t *testing.T, open func() Store) Store {
+func opened(t *testing.T, open func() topology.Store) topology.Store {
 	t.Helper()
 	s := open()
 	t.Cleanup(func() {
@@ -52,40 +56,33 @@ func opened(t *testing.T, open func() Store) Store {
 }
 
 // created opens a store and puts a small cluster into it, at epoch 1.
-func created(t *testing.T, open func() Store) (Store, State) {
+func created(t *testing.T, open func() topology.Store) (topology.Store, topology.State) {
 	t.Helper()
-	s, st := opened(t, open), sample(t)
+	s, st := opened(t, open), Sample(t)
 	st.Epoch = 1
 	must(t, s.CompareAndSet(t.Context(), 0, st))
 	return s, st
 }
 
-// sample is a cluster of two groups that own half of the slots each.
-func sample(t *testing.T) State {
+// Sample is a cluster of two groups that own half of the slots each.
+func Sample(t testing.TB) topology.State {
 	t.Helper()
-	st := NewState("codis", 1024, 16)
-	must(t, st.AddGroup(Group{ID: "a", Addr: "127.0.0.1:7001", Password: "secret"}))
-	must(t, st.AddGroup(Group{ID: "b", Addr: "127.0.0.1:7002"}))
-	must(t, st.AssignSlots(Range{0, 511}, "a"))
-	must(t, st.AssignSlots(Range{512, 1023}, "b"))
+	st := topology.NewState("codis", 1024, 16)
+	must(t, st.AddGroup(topology.Group{ID: "a", Addr: "127.0.0.1:7001", Password: "secret"}))
+	must(t, st.AddGroup(topology.Group{ID: "b", Addr: "127.0.0.1:7002"}))
+	must(t, st.AssignSlots(topology.Range{First: 0, Last: 511}, "a"))
+	must(t, st.AssignSlots(topology.Range{First: 512, Last: 1023}, "b"))
 	return st
 }
 
-// fataler is what *testing.T, *testing.B and *rapid.T share.
-type fataler interface {
-	Helper()
-	Fatal(args ...any)
-	Fatalf(format string, args ...any)
-}
-
-func must(t fataler, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func wantErr(t fataler, what string, err, want error) {
+func wantErr(t testing.TB, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Fatalf("%s: got %v, want %v", what, err, want)
@@ -93,26 +90,26 @@ func wantErr(t fataler, what string, err, want error) {
 }
 
 // receive waits for one State; a test that hangs says where.
-func receive(t *testing.T, ch <-chan State) (State, bool) {
+func receive(t *testing.T, ch <-chan topology.State) (topology.State, bool) {
 	t.Helper()
 	select {
 	case s, ok := <-ch:
 		return s, ok
 	case <-time.After(time.Minute):
 		t.Fatal("nothing came from the watch")
-		return State{}, false
+		return topology.State{}, false
 	}
 }
 
-func testEmpty(t *testing.T, open func() Store) {
+func testEmpty(t *testing.T, open func() topology.Store) {
 	s := opened(t, open)
 	_, err := s.Load(t.Context())
-	wantErr(t, "Load", err, ErrNotFound)
-	_, err = Update(t.Context(), s, func(*State) error { return nil })
-	wantErr(t, "Update", err, ErrNotFound)
-	next := sample(t)
+	wantErr(t, "Load", err, topology.ErrNotFound)
+	_, err = topology.Update(t.Context(), s, func(*topology.State) error { return nil })
+	wantErr(t, "Update", err, topology.ErrNotFound)
+	next := Sample(t)
 	next.Epoch = 8
-	wantErr(t, "CompareAndSet(7)", s.CompareAndSet(t.Context(), 7, next), ErrConflict)
+	wantErr(t, "CompareAndSet(7)", s.CompareAndSet(t.Context(), 7, next), topology.ErrConflict)
 
 	ch := s.Watch(t.Context()) // says nothing until there is something
 	next.Epoch = 1
@@ -122,14 +119,14 @@ func testEmpty(t *testing.T, open func() Store) {
 	}
 }
 
-func testCompareAndSet(t *testing.T, open func() Store) {
+func testCompareAndSet(t *testing.T, open func() topology.Store) {
 	s, first := created(t, open)
 	second := first.Clone()
 	second.Epoch = 2
 	second.SetGateway("gw")
-	wantErr(t, "create again", s.CompareAndSet(t.Context(), 0, first), ErrConflict)
+	wantErr(t, "create again", s.CompareAndSet(t.Context(), 0, first), topology.ErrConflict)
 	must(t, s.CompareAndSet(t.Context(), 1, second))
-	wantErr(t, "old epoch", s.CompareAndSet(t.Context(), 1, second), ErrConflict)
+	wantErr(t, "old epoch", s.CompareAndSet(t.Context(), 1, second), topology.ErrConflict)
 	got, err := s.Load(t.Context())
 	must(t, err)
 	if d := cmp.Diff(second, got); d != "" {
@@ -137,16 +134,16 @@ func testCompareAndSet(t *testing.T, open func() Store) {
 	}
 }
 
-func testInvalid(t *testing.T, open func() Store) {
+func testInvalid(t *testing.T, open func() topology.Store) {
 	s, first := created(t, open)
 	for _, epoch := range []uint64{0, 1, 3} {
 		next := first.Clone()
 		next.Epoch = epoch
-		wantErr(t, fmt.Sprintf("epoch %d after 1", epoch), s.CompareAndSet(t.Context(), 1, next), ErrInvalid)
+		wantErr(t, fmt.Sprintf("epoch %d after 1", epoch), s.CompareAndSet(t.Context(), 1, next), topology.ErrInvalid)
 	}
 	next := first.Clone()
 	next.Epoch, next.Slots[0].Group = 2, "nobody"
-	wantErr(t, "unknown group", s.CompareAndSet(t.Context(), 1, next), ErrInvalid)
+	wantErr(t, "unknown group", s.CompareAndSet(t.Context(), 1, next), topology.ErrInvalid)
 	got, err := s.Load(t.Context())
 	must(t, err)
 	if d := cmp.Diff(first, got); d != "" {
@@ -156,14 +153,14 @@ func testInvalid(t *testing.T, open func() Store) {
 
 // testConcurrentUpdates has 8 goroutines count in the State. A lost update would leave
 // the count, or the epoch, behind the number of updates that returned without an error.
-func testConcurrentUpdates(t *testing.T, open func() Store) {
+func testConcurrentUpdates(t *testing.T, open func() topology.Store) {
 	const workers, each = 8, 25
 	s, _ := created(t, open)
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			for range each {
-				if _, err := Update(t.Context(), s, func(st *State) error {
+				if _, err := topology.Update(t.Context(), s, func(st *topology.State) error {
 					st.SetGateway("counter")
 					st.SetGateway(fmt.Sprintf("worker-%d", w))
 					return nil
@@ -191,25 +188,25 @@ func testConcurrentUpdates(t *testing.T, open func() Store) {
 	}
 }
 
-func testUpdate(t *testing.T, open func() Store) {
+func testUpdate(t *testing.T, open func() topology.Store) {
 	s, first := created(t, open)
-	got, err := Update(t.Context(), s, func(*State) error { return fmt.Errorf("as it is: %w", ErrUnchanged) })
+	got, err := topology.Update(t.Context(), s, func(*topology.State) error { return fmt.Errorf("as it is: %w", topology.ErrUnchanged) })
 	if err != nil || got.Epoch != 1 {
 		t.Fatalf("unchanged: epoch %d, %v", got.Epoch, err)
 	}
 	mine := errors.New("mine")
-	_, err = Update(t.Context(), s, func(st *State) error { st.Groups = nil; return mine })
+	_, err = topology.Update(t.Context(), s, func(st *topology.State) error { st.Groups = nil; return mine })
 	wantErr(t, "error of the change", err, mine)
-	for name, change := range map[string]func(*State){
-		"id":     func(st *State) { st.ClusterID = "another" },
-		"scheme": func(st *State) { *st = NewState("redis", 16384, 16); st.ClusterID = first.ClusterID },
-		"broken": func(st *State) { st.Groups = nil },
+	for name, change := range map[string]func(*topology.State){
+		"id":     func(st *topology.State) { st.ClusterID = "another" },
+		"scheme": func(st *topology.State) { *st = topology.NewState("redis", 16384, 16); st.ClusterID = first.ClusterID },
+		"broken": func(st *topology.State) { st.Groups = nil },
 	} {
-		_, err = Update(t.Context(), s, func(st *State) error { change(st); return nil })
-		wantErr(t, name, err, ErrInvalid)
+		_, err = topology.Update(t.Context(), s, func(st *topology.State) error { change(st); return nil })
+		wantErr(t, name, err, topology.ErrInvalid)
 	}
 	calls := 0
-	got, err = Update(t.Context(), s, func(st *State) error {
+	got, err = topology.Update(t.Context(), s, func(st *topology.State) error {
 		if calls++; calls == 1 { // somebody else is faster
 			other := first.Clone()
 			other.Epoch = 2
@@ -225,14 +222,14 @@ func testUpdate(t *testing.T, open func() Store) {
 	}
 }
 
-func testReopen(t *testing.T, open func() Store) {
+func testReopen(t *testing.T, open func() topology.Store) {
 	s := open()
-	st := sample(t)
-	_, err := st.AddJob(Job{Slots: []Range{{0, 9}}, Source: "a", Target: "b", Phase: Queued, LastError: &JobError{Text: "x"}})
+	st := Sample(t)
+	_, err := st.AddJob(topology.Job{Slots: []topology.Range{{First: 0, Last: 9}}, Source: "a", Target: "b", Phase: topology.Queued, LastError: &topology.JobError{Text: "x"}})
 	must(t, err)
 	st.Epoch = 1
 	must(t, s.CompareAndSet(t.Context(), 0, st))
-	must(t, s.SaveCheckpoint(t.Context(), Checkpoint{Job: "m1", Cursor: 1 << 63}))
+	must(t, s.SaveCheckpoint(t.Context(), topology.Checkpoint{Job: "m1", Cursor: 1 << 63}))
 	must(t, s.Close())
 
 	s = opened(t, open)
@@ -250,31 +247,31 @@ func testReopen(t *testing.T, open func() Store) {
 	}
 }
 
-func testWatch(t *testing.T, open func() Store) {
+func testWatch(t *testing.T, open func() topology.Store) {
 	s, _ := created(t, open)
 	one, two := s.Watch(t.Context()), s.Watch(t.Context())
 	for epoch := uint64(1); epoch <= 5; epoch++ {
-		for _, ch := range []<-chan State{one, two} {
+		for _, ch := range []<-chan topology.State{one, two} {
 			if got, ok := receive(t, ch); !ok || got.Epoch != epoch {
 				t.Fatalf("epoch %d (%v), want %d", got.Epoch, ok, epoch)
 			}
 		}
-		_, err := Update(t.Context(), s, func(st *State) error { st.SetGateway("gw"); return nil })
+		_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
 		must(t, err)
 	}
 }
 
 // testWatchCoalesces: nobody reads while 20 changes are stored, none of which may wait
 // for that, and afterwards the newest is all that there is.
-func testWatchCoalesces(t *testing.T, open func() Store) {
+func testWatchCoalesces(t *testing.T, open func() topology.Store) {
 	s, _ := created(t, open)
 	ch := s.Watch(t.Context())
 	for range 20 {
-		_, err := Update(t.Context(), s, func(st *State) error { st.SetGateway("gw"); return nil })
+		_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
 		must(t, err)
 	}
 	// An implementation may hand over through a goroutine, which may hold one older State.
-	var got State
+	var got topology.State
 	for n := 0; got.Epoch != 21; n++ {
 		if got, _ = receive(t, ch); n > 2 {
 			t.Fatalf("epoch %d is not the newest after %d reads", got.Epoch, n+1)
@@ -287,18 +284,18 @@ func testWatchCoalesces(t *testing.T, open func() Store) {
 	}
 }
 
-func testWatchEnds(t *testing.T, open func() Store) {
+func testWatchEnds(t *testing.T, open func() topology.Store) {
 	s, _ := created(t, open)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled, closed := s.Watch(ctx), s.Watch(t.Context())
-	for _, ch := range []<-chan State{cancelled, closed} {
+	for _, ch := range []<-chan topology.State{cancelled, closed} {
 		receive(t, ch)
 	}
 	cancel()
 	if got, ok := receive(t, cancelled); ok {
 		t.Fatalf("epoch %d after the context ended", got.Epoch)
 	}
-	_, err := Update(t.Context(), s, func(st *State) error { st.SetGateway("gw"); return nil })
+	_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
 	must(t, err) // an ended watch is in nobody's way
 	receive(t, closed)
 	must(t, s.Close())
@@ -312,14 +309,14 @@ func testWatchEnds(t *testing.T, open func() Store) {
 
 // testWatchUnderLoad has writers race while watches come and go: what each sees must
 // grow, begin no older than what was stored before it, and end with the newest.
-func testWatchUnderLoad(t *testing.T, open func() Store) {
+func testWatchUnderLoad(t *testing.T, open func() topology.Store) {
 	const writers, each = 4, 25
 	s, _ := created(t, open)
 	var wg sync.WaitGroup
 	for range writers {
 		wg.Go(func() {
 			for range each {
-				st, err := Update(t.Context(), s, func(st *State) error { st.SetGateway("gw"); return nil })
+				st, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
 				if err != nil {
 					t.Errorf("update: %v", err)
 					return
@@ -348,17 +345,17 @@ func testWatchUnderLoad(t *testing.T, open func() Store) {
 	wg.Wait()
 }
 
-func testCheckpoints(t *testing.T, open func() Store) {
+func testCheckpoints(t *testing.T, open func() topology.Store) {
 	s := opened(t, open)
 	ctx := t.Context()
-	if c, ok, err := s.LoadCheckpoint(ctx, "m1"); ok || err != nil || c != (Checkpoint{}) {
+	if c, ok, err := s.LoadCheckpoint(ctx, "m1"); ok || err != nil || c != (topology.Checkpoint{}) {
 		t.Fatalf("none saved: %+v, %v, %v", c, ok, err)
 	}
 	must(t, s.DropCheckpoint(ctx, "m1"))
-	one := Checkpoint{Job: "m1", Pass: 2, DB: 3, Cursor: 1<<64 - 1, RunID: "r", KeysMoved: 4, BytesMoved: 5, SavedAtMs: 6}
-	must(t, s.SaveCheckpoint(ctx, Checkpoint{Job: "m1", Pass: 1}))
+	one := topology.Checkpoint{Job: "m1", Pass: 2, DB: 3, Cursor: 1<<64 - 1, RunID: "r", KeysMoved: 4, BytesMoved: 5, SavedAtMs: 6}
+	must(t, s.SaveCheckpoint(ctx, topology.Checkpoint{Job: "m1", Pass: 1}))
 	must(t, s.SaveCheckpoint(ctx, one))
-	must(t, s.SaveCheckpoint(ctx, Checkpoint{Job: "m2"}))
+	must(t, s.SaveCheckpoint(ctx, topology.Checkpoint{Job: "m2"}))
 	if c, ok, err := s.LoadCheckpoint(ctx, "m1"); !ok || err != nil || c != one {
 		t.Fatalf("got %+v, %v, %v, want %+v", c, ok, err, one)
 	}
@@ -369,19 +366,19 @@ func testCheckpoints(t *testing.T, open func() Store) {
 	if _, ok, err := s.LoadCheckpoint(ctx, "m2"); !ok || err != nil {
 		t.Fatalf("another job's was dropped (%v)", err)
 	}
-	wantErr(t, "no job", s.SaveCheckpoint(ctx, Checkpoint{}), ErrInvalid)
+	wantErr(t, "no job", s.SaveCheckpoint(ctx, topology.Checkpoint{}), topology.ErrInvalid)
 	_, err := s.Load(ctx)
-	wantErr(t, "checkpoints make no cluster", err, ErrNotFound)
+	wantErr(t, "checkpoints make no cluster", err, topology.ErrNotFound)
 }
 
 // calls is every call but Watch and Close.
-func calls(s Store, next State) map[string]func(context.Context) error {
+func calls(s topology.Store, next topology.State) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Load":           func(ctx context.Context) error { _, err := s.Load(ctx); return err },
 		"CompareAndSet":  func(ctx context.Context) error { return s.CompareAndSet(ctx, 1, next) },
-		"SaveCheckpoint": func(ctx context.Context) error { return s.SaveCheckpoint(ctx, Checkpoint{Job: "m1"}) },
+		"SaveCheckpoint": func(ctx context.Context) error { return s.SaveCheckpoint(ctx, topology.Checkpoint{Job: "m1"}) },
 		"LoadCheckpoint": func(ctx context.Context) error { _, _, err := s.LoadCheckpoint(ctx, "m1"); return err },
-		"AppendEvent":    func(ctx context.Context) error { return s.AppendEvent(ctx, JobEvent{Job: "m1"}) },
+		"AppendEvent":    func(ctx context.Context) error { return s.AppendEvent(ctx, topology.JobEvent{Job: "m1"}) },
 		"DropEvents":     func(ctx context.Context) error { return s.DropEvents(ctx, "m1") },
 		"Events": func(ctx context.Context) error {
 			_, err := s.Events(ctx, "m1")
@@ -389,23 +386,23 @@ func calls(s Store, next State) map[string]func(context.Context) error {
 		},
 		"DropCheckpoint": func(ctx context.Context) error { return s.DropCheckpoint(ctx, "m1") },
 		"Update": func(ctx context.Context) error {
-			_, err := Update(ctx, s, func(*State) error { return nil })
+			_, err := topology.Update(ctx, s, func(*topology.State) error { return nil })
 			return err
 		},
 	}
 }
 
-func testClosed(t *testing.T, open func() Store) {
+func testClosed(t *testing.T, open func() topology.Store) {
 	s, next := created(t, open)
 	next.Epoch = 2
 	must(t, s.Close())
 	for name, call := range calls(s, next) {
-		wantErr(t, name, call(t.Context()), ErrClosed)
+		wantErr(t, name, call(t.Context()), topology.ErrClosed)
 	}
 	must(t, s.Close())
 }
 
-func testEndedContext(t *testing.T, open func() Store) {
+func testEndedContext(t *testing.T, open func() topology.Store) {
 	s, next := created(t, open)
 	next.Epoch = 2
 	ctx, cancel := context.WithCancel(t.Context())
@@ -421,14 +418,14 @@ func testEndedContext(t *testing.T, open func() Store) {
 }
 
 // testNoSharing scribbles over everything that went in and came out.
-func testNoSharing(t *testing.T, open func() Store) {
+func testNoSharing(t *testing.T, open func() topology.Store) {
 	s, mine := created(t, open)
 	want := mine.Clone()
 	mine.Slots[0].Group = "scribble"
 	for range 2 {
-		for _, st := range []State{
-			func() State { st, err := s.Load(t.Context()); must(t, err); return st }(),
-			func() State { st, _ := receive(t, s.Watch(t.Context())); return st }(),
+		for _, st := range []topology.State{
+			func() topology.State { st, err := s.Load(t.Context()); must(t, err); return st }(),
+			func() topology.State { st, _ := receive(t, s.Watch(t.Context())); return st }(),
 		} {
 			if d := cmp.Diff(want, st); d != "" {
 				t.Fatalf("changed from outside:\n%s", d)
