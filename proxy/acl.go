@@ -16,7 +16,8 @@ import (
 var aclCategories = strings.Fields("keyspace read write set sortedset list hash string bitmap hyperloglog geo stream pubsub admin fast slow blocking dangerous connection transaction scripting")
 
 // acl answers ACL: there is one user, default, who may do everything that is served.
-func (s *session) acl(sub string, args [][]byte) {
+func (c *call) acl(sub string, args [][]byte) {
+	s := c.s
 	w := s.reply()
 	switch sub {
 	case "whoami":
@@ -35,13 +36,13 @@ func (s *session) acl(sub string, args [][]byte) {
 		s.aclUser(w, string(args[2]))
 	case "cat":
 		if len(args) > 3 {
-			s.badSubcommand(args)
+			c.badSubcommand()
 			return
 		}
 		aclCat(w, args[2:])
 	case "genpass":
 		if len(args) > 3 {
-			s.badSubcommand(args)
+			c.badSubcommand()
 			return
 		}
 		aclGenPass(w, args[2:])
@@ -49,18 +50,18 @@ func (s *session) acl(sub string, args [][]byte) {
 		aclDryRun(w, args[2:])
 	case "log":
 		if len(args) > 3 {
-			s.badSubcommand(args)
+			c.badSubcommand()
 			return
 		}
 		s.aclLog(w, args[2:])
 	case "help":
-		s.help("ACL", aclHelp)
+		c.help("ACL", aclHelp)
 		return
 	default:
-		s.reject(refusalOf(s.lastCmd))
+		c.reject(refusalOf(c.cmd))
 		return
 	}
-	s.answer(w.B)
+	c.answer(w.B)
 }
 
 var aclHelp = []string{

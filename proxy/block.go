@@ -47,7 +47,8 @@ func (x *blocking) keyed() bool { return x.slot >= 0 }
 
 // block runs a command that may block. False: not before the commands in front of it have
 // been answered.
-func (s *session) block(cmd *resp.Command, args [][]byte, index []int) bool {
+func (c *call) block(cmd *resp.Command, args [][]byte, index []int) bool {
+	s := c.s
 	if s.queue.n > 0 {
 		return false
 	}
@@ -61,7 +62,7 @@ func (s *session) block(cmd *resp.Command, args [][]byte, index []int) bool {
 		x.slot = l.table.Scheme.Slot(args[index[0]])
 		x.keys = appendKeys(nil, s.db, cmd, args, index)
 	}
-	r := l.begin(s, cmd)
+	r := c.begin()
 	x.r, r.op = r, x
 	s.hold = r
 	l.blocked[x] = struct{}{}
@@ -342,10 +343,11 @@ func (l *loop) waitForReplicas(r *request, x *blocking) {
 }
 
 // clientUnblock is CLIENT UNBLOCK id [TIMEOUT|ERROR], of a client of any loop.
-func (s *session) clientUnblock(request [][]byte) {
+func (c *call) clientUnblock(request [][]byte) {
+	s := c.s
 	args := request[2:]
 	if len(args) > 2 {
-		s.badSubcommand(request)
+		c.badSubcommand()
 		return
 	}
 	asError := false
@@ -353,17 +355,17 @@ func (s *session) clientUnblock(request [][]byte) {
 		switch asError = bytes.EqualFold(args[1], []byte("error")); {
 		case asError, bytes.EqualFold(args[1], []byte("timeout")):
 		default:
-			s.reject("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+			c.reject("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
 			return
 		}
 	}
 	id, ok := resp.Integer(args[0])
 	if !ok {
-		s.reject(notAnInteger)
+		c.reject(notAnInteger)
 		return
 	}
 	srv := s.l.srv
-	s.async(func() []byte {
+	c.async(func() []byte {
 		done := false
 		for _, l := range srv.allLoops() {
 			_ = l.call(srv.ctx, func() { done = done || l.unblockClient(id, asError) })

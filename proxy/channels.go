@@ -20,28 +20,28 @@ func kindIndex(k channelKind) int { return slices.Index(kinds[:], k) }
 
 // channels runs the commands of pub/sub. False: not before the commands in front of it
 // have been answered.
-func (s *session) channels(cmd *resp.Command, args [][]byte) bool {
+func (c *call) channels(cmd *resp.Command, args [][]byte) bool {
 	switch cmd.Name {
 	case "subscribe":
-		s.subscribe(exact, args[1:])
+		c.subscribe(exact, args[1:])
 	case "psubscribe":
-		s.subscribe(pattern, args[1:])
+		c.subscribe(pattern, args[1:])
 	case "ssubscribe":
-		s.subscribe(sharded, args[1:])
+		c.subscribe(sharded, args[1:])
 	case "unsubscribe":
-		s.unsubscribe(exact, args[1:])
+		c.unsubscribe(exact, args[1:])
 	case "punsubscribe":
-		s.unsubscribe(pattern, args[1:])
+		c.unsubscribe(pattern, args[1:])
 	case "sunsubscribe":
-		s.unsubscribe(sharded, args[1:])
+		c.unsubscribe(sharded, args[1:])
 	case "publish":
-		s.publish(exact, args)
+		c.publish(exact, args)
 	case "spublish":
-		s.publish(sharded, args)
+		c.publish(sharded, args)
 	case "pubsub|help":
-		s.answer(appendHelp(nil, "PUBSUB", pubsubHelp))
+		c.answer(appendHelp(nil, "PUBSUB", pubsubHelp))
 	default:
-		s.pubsub(cmd, args)
+		c.pubsub(cmd, args)
 	}
 	return true
 }
@@ -56,7 +56,8 @@ var pubsubHelp = []string{
 
 // subscribe answers when the servers have confirmed, so that a client which has its
 // answer misses nothing. What the client sends next waits so long.
-func (s *session) subscribe(kind channelKind, names [][]byte) {
+func (c *call) subscribe(kind channelKind, names [][]byte) {
+	s := c.s
 	l := s.l
 	if s.subs == nil {
 		s.subs = &subscriptions{}
@@ -74,10 +75,10 @@ func (s *session) subscribe(kind channelKind, names [][]byte) {
 		}
 	}
 	if len(fresh) == 0 {
-		s.answer(s.subscribed(kind, asked))
+		c.answer(s.subscribed(kind, asked))
 		return
 	}
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	s.hold = r
 	l.srv.hub.want(l, fresh, func() {
 		if s.gone {
@@ -143,7 +144,8 @@ func (s *session) countSubs() {
 	}
 }
 
-func (s *session) unsubscribe(kind channelKind, names [][]byte) {
+func (c *call) unsubscribe(kind channelKind, names [][]byte) {
+	s := c.s
 	var list []string
 	for _, n := range names {
 		list = append(list, string(n))
@@ -167,7 +169,7 @@ func (s *session) unsubscribe(kind channelKind, names [][]byte) {
 		s.confirm(out, verb, kind, nil)
 	}
 	s.l.srv.hub.drop(s.l, left)
-	s.answer(out.B)
+	c.answer(out.B)
 }
 
 // leaveChannel ends a subscription on the loop; true: there was one, and the hub has to be
@@ -227,14 +229,15 @@ func (l *loop) deliver(list []message) {
 
 // publish sends a message to one group, always the same for a channel. The servers count
 // the gateway as one receiver; the client is told how many clients that are.
-func (s *session) publish(kind channelKind, args [][]byte) {
+func (c *call) publish(kind channelKind, args [][]byte) {
+	s := c.s
 	l := s.l
 	group := l.channelGroup(args[1])
 	if group < 0 {
-		s.reject("CLUSTERDOWN there is no group")
+		c.reject("CLUSTERDOWN there is no group")
 		return
 	}
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	r.op = &publishing{key: channelKey{kind, string(args[1])}}
 	r.op.send(l, r, group, resp.AppendRequest(nil, args...))
 }
@@ -282,24 +285,25 @@ func (x *publishing) dropped(*request) {}
 
 // pubsub runs the rest of PUBSUB: what the servers say, with the gateway's clients in the
 // place of the gateway.
-func (s *session) pubsub(cmd *resp.Command, args [][]byte) {
+func (c *call) pubsub(cmd *resp.Command, args [][]byte) {
+	s := c.s
 	l := s.l
 	hub := l.srv.hub
 	names := cloneArgs(args[2:])
 	frame := resp.AppendRequest(nil, args...)
 	switch cmd.Name {
 	case "pubsub|channels", "pubsub|shardchannels":
-		s.fan(l.everyGroup(), frame, false, unionOf)
+		c.fan(l.everyGroup(), frame, false, unionOf)
 	case "pubsub|numpat":
-		s.fan(l.everyGroup(), frame, false, maxOf)
+		c.fan(l.everyGroup(), frame, false, maxOf)
 	case "pubsub|numsub", "pubsub|shardnumsub":
 		kind := exact
 		if cmd.Name == "pubsub|shardnumsub" {
 			kind = sharded
 		}
-		s.fan(l.everyGroup(), frame, false, func(parts [][]byte) []byte { return hub.numSub(kind, names, parts) })
+		c.fan(l.everyGroup(), frame, false, func(parts [][]byte) []byte { return hub.numSub(kind, names, parts) })
 	default:
-		s.reject(refusalOf(cmd))
+		c.reject(refusalOf(cmd))
 	}
 }
 

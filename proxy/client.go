@@ -26,67 +26,68 @@ func constantTimeEqual(a []byte, b string) bool {
 	return subtle.ConstantTimeCompare(a, []byte(b)) == 1
 }
 
-func (s *session) client(sub string, args [][]byte) bool {
+func (c *call) client(sub string, args [][]byte) bool {
+	s := c.s
 	switch sub {
 	case "id":
-		s.answer(redcon.AppendInt(nil, s.id))
+		c.answer(redcon.AppendInt(nil, s.id))
 	case "setname":
 		if !validClientName(string(args[2])) {
-			s.reject(badClientName)
+			c.reject(badClientName)
 			return true
 		}
 		s.name = string(args[2])
-		s.answer(okReply)
+		c.answer(okReply)
 	case "getname":
 		if s.name == "" {
-			s.answer([]byte("$-1\r\n"))
+			c.answer([]byte("$-1\r\n"))
 			return true
 		}
-		s.answer(redcon.AppendBulkString(nil, s.name))
+		c.answer(redcon.AppendBulkString(nil, s.name))
 	case "setinfo":
-		s.setInfo(string(args[2]), string(args[3]))
+		c.setInfo(string(args[2]), string(args[3]))
 	case "info":
 		w := s.reply()
 		w.Verbatim("txt", s.describe())
-		s.answer(w.B)
+		c.answer(w.B)
 	case "list":
-		s.listClients(args[2:])
+		c.listClients(args[2:])
 	case "kill":
-		s.clientKill(args[2:])
+		c.clientKill(args[2:])
 	case "pause":
-		s.clientPause(args)
+		c.clientPause(args)
 	case "unpause":
 		srv := s.l.srv
-		s.laterHeld(func(w *resp.Writer) {
+		c.laterHeld(func(w *resp.Writer) {
 			srv.unpause(srv.ctx)
 			w.OK()
 		})
 	case "reply":
-		s.clientReply(args[2])
+		c.clientReply(args[2])
 	case "no-evict":
-		s.onOff(args[2], &s.noEvict)
+		c.onOff(args[2], &s.noEvict)
 	case "no-touch":
 		// Kept for CLIENT INFO; the servers' LRU sees this client's commands all the same,
 		// because their connections are shared.
-		s.onOff(args[2], &s.noTouch)
+		c.onOff(args[2], &s.noTouch)
 	case "help":
-		s.answer(appendHelp(nil, "CLIENT", clientHelp))
+		c.answer(appendHelp(nil, "CLIENT", clientHelp))
 	case "tracking":
-		return s.clientTracking(args)
+		return c.clientTracking(args)
 	case "trackinginfo":
-		s.trackingInfo()
+		c.trackingInfo()
 	case "caching":
-		s.clientCaching(args[2])
+		c.clientCaching(args[2])
 	case "getredir":
 		redirect := int64(-1)
 		if s.tracking != nil {
 			redirect = 0
 		}
-		s.answer(redcon.AppendInt(nil, redirect))
+		c.answer(redcon.AppendInt(nil, redirect))
 	case "unblock":
-		s.clientUnblock(args)
+		c.clientUnblock(args)
 	default:
-		s.reject(refusalOf(s.lastCmd))
+		c.reject(refusalOf(c.cmd))
 	}
 	return true
 }
@@ -131,49 +132,39 @@ func appendHelp(b []byte, name string, lines []string) []byte {
 	return redcon.AppendString(b, "    Prints this help.")
 }
 
-func (s *session) setInfo(attr, value string) {
+func (c *call) setInfo(attr, value string) {
+	s := c.s
 	switch strings.ToLower(attr) {
 	case "lib-name":
 		if !validClientName(value) {
-			s.reject("ERR lib-name cannot contain spaces, newlines or special characters.")
+			c.reject("ERR lib-name cannot contain spaces, newlines or special characters.")
 			return
 		}
 		s.libName = value
 	case "lib-ver":
 		if !validClientName(value) {
-			s.reject("ERR lib-ver cannot contain spaces, newlines or special characters.")
+			c.reject("ERR lib-ver cannot contain spaces, newlines or special characters.")
 			return
 		}
 		s.libVer = value
 	default:
-		s.reject("ERR Unrecognized option '" + attr + "'")
+		c.reject("ERR Unrecognized option '" + attr + "'")
 		return
 	}
-	s.answer(okReply)
+	c.answer(okReply)
 }
 
-func (s *session) onOff(arg []byte, flag *bool) {
+func (c *call) onOff(arg []byte, flag *bool) {
 	switch strings.ToLower(string(arg)) {
 	case "on":
 		*flag = true
 	case "off":
 		*flag = false
 	default:
-		s.reject("ERR syntax error")
+		c.reject("ERR syntax error")
 		return
 	}
-	s.answer(okReply)
-}
-
-// async queues a reply that f makes off the loop; f may block for a short while.
-func (s *session) async(f func() []byte) *request {
-	l := s.l
-	r := l.begin(s, s.lastCmd)
-	l.srv.wg.Go(func() {
-		reply := f()
-		l.post(func() { r.finish(reply) })
-	})
-	return r
+	c.answer(okReply)
 }
 
 // Parked counts the commands that wait for moving keys, by key. For the admin side and

@@ -143,7 +143,8 @@ func (f *clientFilter) setKind(arg []byte) (why string) {
 }
 
 // listClients asks every loop, so it is answered by a goroutine.
-func (s *session) listClients(opts [][]byte) {
+func (c *call) listClients(opts [][]byte) {
+	s := c.s
 	var f clientFilter
 	why := ""
 	switch {
@@ -163,11 +164,11 @@ func (s *session) listClients(opts [][]byte) {
 		why = "ERR syntax error"
 	}
 	if why != "" {
-		s.reject(why)
+		c.reject(why)
 		return
 	}
 	srv := s.l.srv
-	s.later(func(w *resp.Writer) { w.Verbatim("txt", srv.clientLines(srv.ctx, f)) })
+	c.later(func(w *resp.Writer) { w.Verbatim("txt", srv.clientLines(srv.ctx, f)) })
 }
 
 func (s *Server) clientLines(ctx context.Context, f clientFilter) string {
@@ -193,7 +194,8 @@ func (s *Server) clientLines(ctx context.Context, f clientFilter) string {
 
 // clientKill runs both forms of CLIENT KILL: an address, answered with OK, and options,
 // answered with the number of clients.
-func (s *session) clientKill(opts [][]byte) {
+func (c *call) clientKill(opts [][]byte) {
+	s := c.s
 	var f clientFilter
 	old := len(opts) == 1
 	if old {
@@ -201,12 +203,12 @@ func (s *session) clientKill(opts [][]byte) {
 	} else {
 		why := ""
 		if f, why = s.killFilter(opts); why != "" {
-			s.reject(why)
+			c.reject(why)
 			return
 		}
 	}
 	srv := s.l.srv
-	s.laterHeld(func(w *resp.Writer) {
+	c.laterHeld(func(w *resp.Writer) {
 		n := srv.killClients(srv.ctx, f, s)
 		switch {
 		case old && n == 0:

@@ -16,38 +16,38 @@ const (
 	quietNow         // … which is this one
 )
 
-func (s *session) clientReply(arg []byte) {
+func (c *call) clientReply(arg []byte) {
+	s := c.s
 	switch strings.ToLower(string(arg)) {
 	case "on":
-		s.quiet, s.muted = quietNot, false
-		s.answer(okReply)
+		s.quiet, c.muted = quietNot, false
+		c.answer(okReply)
 	case "off":
-		s.quiet, s.muted = quietOff, true
-		s.answer(nil) // it is counted
+		s.quiet, c.muted = quietOff, true
+		c.answer(nil) // it is counted
 	case "skip":
 		if s.quiet != quietOff {
 			s.quiet = quietAfter
 		}
-		s.muted = true
-		s.answer(nil)
+		c.muted = true
+		c.answer(nil)
 	default:
-		s.reject("ERR syntax error")
+		c.reject("ERR syntax error")
 	}
 }
 
-// mute decides whether the command that begins gets a reply. What SUBSCRIBE and its like
-// send are messages, and they do.
-func (s *session) mute(cmd *resp.Command) {
-	s.muted = (s.quiet == quietOff || s.quiet == quietNow) && (cmd == nil || cmd.Serve != resp.Hub || !allowedSubscribed(cmd))
+// mutes reports that a command gets no reply. What SUBSCRIBE and its like send are messages,
+// and those the client gets all the same. cmd is nil for one that there is not.
+func (s *session) mutes(cmd *resp.Command) bool {
+	return (s.quiet == quietOff || s.quiet == quietNow) && (cmd == nil || cmd.Serve != resp.Hub || !allowedSubscribed(cmd))
 }
 
-// unmute is said behind each command.
-func (s *session) unmute() {
+// quietNext is said behind each command: what CLIENT REPLY SKIP says is about the next one.
+func (s *session) quietNext() {
 	switch s.quiet {
 	case quietNow:
 		s.quiet = quietNot
 	case quietAfter:
 		s.quiet = quietNow
 	}
-	s.muted = false
 }

@@ -65,23 +65,24 @@ func nodeID(kind, addr string) string {
 
 // cluster answers CLUSTER. Without the façade it answers as a Redis that is not in cluster
 // mode, but for KEYSLOT, which is true all the same.
-func (s *session) cluster(sub string, args [][]byte) {
+func (c *call) cluster(sub string, args [][]byte) {
+	s := c.s
 	if sub == "keyslot" {
 		w := s.reply()
 		w.Int(int64(s.l.table.Scheme.Slot(args[2])))
-		s.answer(w.B)
+		c.answer(w.B)
 		return
 	}
 	if !s.l.srv.opt.ClusterFacade {
-		s.reject(clusterOff)
+		c.reject(clusterOff)
 		return
 	}
 	switch sub {
 	case "countkeysinslot", "getkeysinslot":
-		s.keysInSlot(sub == "getkeysinslot", args)
+		c.keysInSlot(sub == "getkeysinslot", args)
 		return
 	case "count-failure-reports", "replicas", "slaves":
-		s.clusterNode(sub, string(args[2]))
+		c.clusterNode(sub, string(args[2]))
 		return
 	}
 	nodes, me := s.clusterNodes()
@@ -104,15 +105,16 @@ func (s *session) cluster(sub string, args [][]byte) {
 	case "help":
 		w.B = appendHelp(w.B, "CLUSTER", clusterHelp)
 	default:
-		s.reject("ERR CLUSTER " + strings.ToUpper(sub) + " is not supported through the gateway: it is every node of this cluster " +
+		c.reject("ERR CLUSTER " + strings.ToUpper(sub) + " is not supported through the gateway: it is every node of this cluster " +
 			"by itself; its groups and slots are changed with PROXY on the admin port")
 		return
 	}
-	s.answer(w.B)
+	c.answer(w.B)
 }
 
 // clusterNode answers what asks for another node's view or replicas: there are none.
-func (s *session) clusterNode(sub, id string) {
+func (c *call) clusterNode(sub, id string) {
+	s := c.s
 	nodes, _ := s.clusterNodes()
 	known := false
 	for _, n := range nodes {
@@ -121,14 +123,14 @@ func (s *session) clusterNode(sub, id string) {
 	w := s.reply()
 	switch {
 	case !known:
-		s.reject("ERR Unknown node " + id)
+		c.reject("ERR Unknown node " + id)
 		return
 	case sub == "count-failure-reports":
 		w.Int(0)
 	default:
 		w.Array(0)
 	}
-	s.answer(w.B)
+	c.answer(w.B)
 }
 
 func clusterSlots(w *resp.Writer, nodes []clusterNode) {
@@ -217,12 +219,13 @@ func (s *session) clusterInfo(nodes int) string {
 
 // clusterMode answers READONLY, READWRITE and ASKING. The gateway has no replicas to read
 // from and never says ASK, so that they change nothing.
-func (s *session) clusterMode() {
+func (c *call) clusterMode() {
+	s := c.s
 	if !s.l.srv.opt.ClusterFacade {
-		s.reject(clusterOff)
+		c.reject(clusterOff)
 		return
 	}
-	s.answer(okReply)
+	c.answer(okReply)
 }
 
 // redisMode is what HELLO and INFO call the gateway.

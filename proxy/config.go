@@ -11,14 +11,15 @@ import (
 )
 
 // config answers CONFIG, which is about this gateway: the data servers keep their own.
-func (s *session) config(sub string, args [][]byte) {
+func (c *call) config(sub string, args [][]byte) {
+	s := c.s
 	srv := s.l.srv
 	switch sub {
 	case "get":
-		s.configGet(args[2:])
+		c.configGet(args[2:])
 	case "set":
 		if len(args)%2 != 0 {
-			s.reject("ERR syntax error")
+			c.reject("ERR syntax error")
 			return
 		}
 		var pairs [][2]string
@@ -26,11 +27,11 @@ func (s *session) config(sub string, args [][]byte) {
 			pairs = append(pairs, [2]string{string(args[i]), string(args[i+1])})
 		}
 		if len(pairs) == 1 && isNotify(pairs[0][0]) {
-			s.setNotify(args)
+			c.setNotify(args)
 			return
 		}
 		client := s.addr
-		s.laterHeld(func(w *resp.Writer) {
+		c.laterHeld(func(w *resp.Writer) {
 			if why := srv.configSet(srv.ctx, pairs, client); why != "" {
 				w.Err(why)
 				return
@@ -38,12 +39,12 @@ func (s *session) config(sub string, args [][]byte) {
 			w.OK()
 		})
 	case "resetstat":
-		s.laterHeld(func(w *resp.Writer) {
+		c.laterHeld(func(w *resp.Writer) {
 			srv.resetStats(srv.ctx)
 			w.OK()
 		})
 	case "rewrite":
-		s.laterHeld(func(w *resp.Writer) {
+		c.laterHeld(func(w *resp.Writer) {
 			if why := srv.configRewrite(); why != "" {
 				w.Err(why)
 				return
@@ -51,9 +52,9 @@ func (s *session) config(sub string, args [][]byte) {
 			w.OK()
 		})
 	case "help":
-		s.help("CONFIG", configHelp)
+		c.help("CONFIG", configHelp)
 	default:
-		s.wrongArity("config")
+		c.wrongArity("config")
 	}
 }
 
@@ -66,7 +67,8 @@ var configHelp = []string{
 
 // configGet answers with each name once. A name without wildcards is given back as it was
 // asked for, as Redis does.
-func (s *session) configGet(patterns [][]byte) {
+func (c *call) configGet(patterns [][]byte) {
+	s := c.s
 	srv := s.l.srv
 	o := srv.live.Load()
 	found := make(map[string]string)
@@ -85,12 +87,12 @@ func (s *session) configGet(patterns [][]byte) {
 		}
 	}
 	if i := slices.IndexFunc(patterns, isNotify[[]byte]); i >= 0 {
-		s.getNotify(found, string(patterns[i]))
+		c.getNotify(found, string(patterns[i]))
 		return
 	}
 	w := s.reply()
 	appendConfig(w, found)
-	s.answer(w.B)
+	c.answer(w.B)
 }
 
 func hasFold(m map[string]string, name string) bool {

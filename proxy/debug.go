@@ -11,7 +11,8 @@ import (
 
 // debugCommand answers DEBUG: what looks at one key, and SLEEP, which here holds up its
 // own client alone.
-func (s *session) debugCommand(args [][]byte) {
+func (c *call) debugCommand(args [][]byte) {
+	s := c.s
 	l := s.l
 	switch sub := string(lower(args[1])); {
 	case sub == "sleep" && len(args) == 3:
@@ -19,34 +20,36 @@ func (s *session) debugCommand(args [][]byte) {
 		if err != nil {
 			secs = 0 // as in C
 		}
-		s.sleep(secs)
+		c.sleep(secs)
 	case sub == "object" && len(args) >= 3:
-		r := l.begin(s, s.lastCmd)
+		r := c.begin()
 		r.op = plain{}
-		l.place(r, s.db, l.table.Scheme.Slot(args[2]), appendKeys(nil, s.db, s.lastCmd, args, []int{2}), resp.AppendRequest(nil, args...))
+		l.place(r, s.db, l.table.Scheme.Slot(args[2]), appendKeys(nil, s.db, c.cmd, args, []int{2}), resp.AppendRequest(nil, args...))
 	case sub == "help" && len(args) == 2:
-		s.help("DEBUG", debugHelp)
+		c.help("DEBUG", debugHelp)
 	case debugKnown[sub]:
-		s.reject("ERR 'debug|" + sub + "' is not supported through the gateway: " + refusalText["debug"])
+		c.reject("ERR 'debug|" + sub + "' is not supported through the gateway: " + refusalText["debug"])
 	default:
-		s.reject("ERR unknown subcommand or wrong number of arguments for '" + string(args[1][:min(len(args[1]), 128)]) + "'. Try DEBUG HELP.")
+		c.reject("ERR unknown subcommand or wrong number of arguments for '" + string(args[1][:min(len(args[1]), 128)]) + "'. Try DEBUG HELP.")
 	}
 }
 
 // role answers ROLE: a master without replicas.
-func (s *session) role() {
+func (c *call) role() {
+	s := c.s
 	w := s.reply()
 	w.Array(3)
 	w.Text("master")
 	w.Int(0)
 	w.Array(0)
-	s.answer(w.B)
+	c.answer(w.B)
 }
 
 // sleep is DEBUG SLEEP: for one client and not, as in Redis, for all.
-func (s *session) sleep(secs float64) {
+func (c *call) sleep(secs float64) {
+	s := c.s
 	l := s.l
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	s.hold = r
 	d := time.Duration(0)
 	if secs > 0 {

@@ -14,53 +14,54 @@ import (
 
 // everywhere runs the commands that concern every group. They are not atomic over groups.
 // False: not before the commands in front of it have been answered.
-func (s *session) everywhere(cmd *resp.Command, args [][]byte) bool {
+func (c *call) everywhere(cmd *resp.Command, args [][]byte) bool {
+	s := c.s
 	l := s.l
 	frame := resp.AppendRequest(nil, args...)
 	switch cmd.Name {
 	case "scan":
-		s.scanKeys(args)
+		c.scanKeys(args)
 	case "randomkey":
-		s.randomKey()
+		c.randomKey()
 	case "keys":
-		return s.keys(frame)
+		return c.listKeys(frame)
 	case "dbsize":
 		// A key that is being moved can for a moment be counted twice.
-		s.fan(l.table.Serving(), frame, false, sumOf)
+		c.fan(l.table.Serving(), frame, false, sumOf)
 	case "flushdb", "flushall":
-		return s.flushData(frame)
+		return c.flushData(frame)
 	case "swapdb":
 		if bad := l.badSwap(args); bad != "" {
-			s.reject(bad)
+			c.reject(bad)
 			return true
 		}
 		if s.queue.n > 0 {
 			return false
 		}
 		if len(l.table.Jobs) > 0 {
-			s.reject("ERR SWAPDB is refused while slots move: a key would change its database on one side of its move only")
+			c.reject("ERR SWAPDB is refused while slots move: a key would change its database on one side of its move only")
 			return true
 		}
-		s.fanHeld(l.everyGroup(), frame, firstOf)
+		c.fanHeld(l.everyGroup(), frame, firstOf)
 	case "bgsave", "bgrewriteaof": // LASTSAVE tells when the last of them is done
-		s.fan(l.table.Serving(), frame, false, firstOf)
+		c.fan(l.table.Serving(), frame, false, firstOf)
 	case "lastsave":
-		s.fan(l.table.Serving(), frame, false, leastOf)
+		c.fan(l.table.Serving(), frame, false, leastOf)
 	case "script|load":
 		l.srv.scripts.remember(args[2])
-		s.fan(l.everyGroup(), frame, false, firstOf)
+		c.fan(l.everyGroup(), frame, false, firstOf)
 	case "script|flush":
 		l.srv.scripts.forget()
-		s.fan(l.everyGroup(), frame, false, firstOf)
+		c.fan(l.everyGroup(), frame, false, firstOf)
 	case "script|exists":
 		srv, shas := l.srv, cloneArgs(args[2:])
-		s.fan(l.everyGroup(), frame, false, func(parts [][]byte) []byte { return srv.scripts.existsIn(parts, shas) })
+		c.fan(l.everyGroup(), frame, false, func(parts [][]byte) []byte { return srv.scripts.existsIn(parts, shas) })
 	case "script|kill", "function|kill":
-		s.fan(l.everyGroup(), frame, true, oneOf)
+		c.fan(l.everyGroup(), frame, true, oneOf)
 	case "function|load", "function|delete", "function|flush", "function|restore":
-		s.fan(l.everyGroup(), frame, false, firstOf)
+		c.fan(l.everyGroup(), frame, false, firstOf)
 	default: // declared in conf
-		s.fan(l.table.Serving(), frame, false, func(parts [][]byte) []byte { return agreed(cmd.Name, parts) })
+		c.fan(l.table.Serving(), frame, false, func(parts [][]byte) []byte { return agreed(cmd.Name, parts) })
 	}
 	return true
 }
@@ -93,13 +94,15 @@ func (l *loop) everyGroup() []int16 {
 }
 
 // fan sends one command to several groups and joins the replies.
-func (s *session) fan(groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
-	s.fanOut(s.l.begin(s, s.lastCmd), groups, frame, tolerant, join)
+func (c *call) fan(groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
+	s := c.s
+	s.fanOut(c.begin(), groups, frame, tolerant, join)
 }
 
 // fanHeld is fan for what the client's next commands must find done.
-func (s *session) fanHeld(groups []int16, frame []byte, join func(parts [][]byte) []byte) {
-	r := s.l.begin(s, s.lastCmd)
+func (c *call) fanHeld(groups []int16, frame []byte, join func(parts [][]byte) []byte) {
+	s := c.s
+	r := c.begin()
 	s.hold = r // first: without a server it fails at once
 	s.fanOut(r, groups, frame, false, join)
 }
@@ -173,17 +176,18 @@ const quiesceTimeout = 10 * time.Second
 
 // flushData runs FLUSHDB and FLUSHALL: while slots move the movers stop for it, so that
 // no key is on its way between two servers when both are emptied.
-func (s *session) flushData(frame []byte) bool {
+func (c *call) flushData(frame []byte) bool {
+	s := c.s
 	if s.queue.n > 0 {
 		return false
 	}
 	l := s.l
 	srv := l.srv
 	if len(l.table.Jobs) == 0 || srv.opt.Quiesce == nil {
-		s.fanHeld(l.table.Serving(), frame, firstOf)
+		c.fanHeld(l.table.Serving(), frame, firstOf)
 		return true
 	}
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	s.hold = r
 	srv.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(srv.ctx, quiesceTimeout)

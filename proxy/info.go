@@ -70,13 +70,14 @@ func (r *report) puts(pairs ...string) {
 
 // info answers INFO [section ...] off the loop, since it looks at every loop and asks the
 // servers for their keys.
-func (s *session) info(args [][]byte) {
+func (c *call) info(args [][]byte) {
+	s := c.s
 	want := make(map[string]bool)
 	for _, a := range args {
 		want[strings.ToLower(string(a))] = true
 	}
 	srv := s.l.srv
-	s.later(func(w *resp.Writer) { w.Verbatim("txt", srv.Info(want)) })
+	c.later(func(w *resp.Writer) { w.Verbatim("txt", srv.Info(want)) })
 }
 
 // Info is the text of INFO for the wanted sections (lower case): none means "default".

@@ -86,7 +86,8 @@ func (s *Server) resetLatency(ctx context.Context, names []string) int {
 	return len(gone)
 }
 
-func (s *session) latency(sub string, args [][]byte) {
+func (c *call) latency(sub string, args [][]byte) {
+	s := c.s
 	srv, ctx := s.l.srv, s.l.srv.ctx
 	name := ""
 	if len(args) > 2 {
@@ -94,13 +95,13 @@ func (s *session) latency(sub string, args [][]byte) {
 	}
 	switch sub {
 	case "histogram":
-		s.latencyHistogram(args)
+		c.latencyHistogram(args)
 	case "latest":
-		s.later(func(w *resp.Writer) { latencyLatest(w, srv.latencyEvents(ctx)) })
+		c.later(func(w *resp.Writer) { latencyLatest(w, srv.latencyEvents(ctx)) })
 	case "history":
-		s.later(func(w *resp.Writer) { latencyHistory(w, srv.latencyEvents(ctx)[name]) })
+		c.later(func(w *resp.Writer) { latencyHistory(w, srv.latencyEvents(ctx)[name]) })
 	case "graph":
-		s.later(func(w *resp.Writer) {
+		c.later(func(w *resp.Writer) {
 			e := srv.latencyEvents(ctx)[name]
 			if e == nil {
 				w.Err("ERR No samples available for event '" + name + "'")
@@ -113,17 +114,17 @@ func (s *session) latency(sub string, args [][]byte) {
 		for _, a := range args[2:] {
 			names = append(names, string(a))
 		}
-		s.later(func(w *resp.Writer) {
+		c.later(func(w *resp.Writer) {
 			w.Int(int64(srv.resetLatency(ctx, names)))
 		})
 	case "doctor":
-		s.later(func(w *resp.Writer) {
+		c.later(func(w *resp.Writer) {
 			w.Verbatim("txt", latencyDoctor(srv.latencyEvents(ctx), srv.live.Load().LatencyThreshold))
 		})
 	case "help":
-		s.help("LATENCY", latencyHelp)
+		c.help("LATENCY", latencyHelp)
 	default:
-		s.wrongArity("latency")
+		c.wrongArity("latency")
 	}
 }
 
@@ -155,7 +156,8 @@ func latencyHistory(w *resp.Writer, e *latencyEvent) {
 
 // latencyHistogram answers LATENCY HISTOGRAM [command ...]; a container stands for its
 // subcommands. Names that are no command are passed over, as in Redis.
-func (s *session) latencyHistogram(args [][]byte) {
+func (c *call) latencyHistogram(args [][]byte) {
+	s := c.s
 	var list []*resp.Command
 	if len(args) == 2 {
 		eachCommand(func(c *resp.Command) { list = append(list, c) })
@@ -166,7 +168,7 @@ func (s *session) latencyHistogram(args [][]byte) {
 		}
 	}
 	srv := s.l.srv
-	s.later(func(w *resp.Writer) {
+	c.later(func(w *resp.Writer) {
 		stats := srv.commandStats(srv.ctx)
 		list = slices.DeleteFunc(list, func(c *resp.Command) bool { return stats[c.Index].times == nil })
 		w.Map(len(list))

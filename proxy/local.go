@@ -15,94 +15,98 @@ var okReply = []byte("+OK\r\n")
 
 // local answers what the gateway itself knows. False: not before the commands in front of
 // it have been answered.
-func (s *session) local(cmd *resp.Command, args [][]byte) bool {
+func (c *call) local(cmd *resp.Command, args [][]byte) bool {
+	s := c.s
 	switch name, sub, _ := strings.Cut(cmd.Name, "|"); name {
 	case "ping":
-		s.ping(args)
+		c.ping(args)
 	case "echo":
-		s.answer(redcon.AppendBulk(nil, args[1]))
+		c.answer(redcon.AppendBulk(nil, args[1]))
 	case "quit":
 		s.ending = true
-		s.answer(okReply)
+		c.answer(okReply)
 	case "select":
-		s.selectDB(args[1])
+		c.selectDB(args[1])
 	case "auth":
-		s.auth(args)
+		c.auth(args)
 	case "hello":
-		return s.hello(args)
+		return c.hello(args)
 	case "reset":
-		return s.reset()
+		return c.reset()
 	case "client":
-		return s.client(sub, args)
+		return c.client(sub, args)
 	case "command":
-		s.commandInfo(sub, args)
+		c.commandInfo(sub, args)
 	case "info":
-		s.info(args[1:])
+		c.info(args[1:])
 	case "time":
 		us := s.l.now.UnixMicro()
 		b := redcon.AppendArray(nil, 2)
 		b = redcon.AppendBulkString(b, strconv.FormatInt(us/1e6, 10))
-		s.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
+		c.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
 	case "cluster":
-		s.cluster(sub, args)
+		c.cluster(sub, args)
 	case "readonly", "readwrite", "asking":
-		s.clusterMode()
+		c.clusterMode()
 	default:
-		s.serverCommand(name, sub, cmd, args)
+		c.serverCommand(name, sub, cmd, args)
 	}
 	return true
 }
 
-func (s *session) ping(args [][]byte) {
+func (c *call) ping(args [][]byte) {
+	s := c.s
 	switch {
 	case len(args) > 2:
-		s.reject("ERR wrong number of arguments for 'ping' command")
+		c.reject("ERR wrong number of arguments for 'ping' command")
 	case s.nsubs > 0 && s.proto == 2: // in the form of a message, which is what its reader expects
 		said := []byte{}
 		if len(args) == 2 {
 			said = args[1]
 		}
-		s.answer(redcon.AppendBulk(redcon.AppendBulkString(redcon.AppendArray(nil, 2), "pong"), said))
+		c.answer(redcon.AppendBulk(redcon.AppendBulkString(redcon.AppendArray(nil, 2), "pong"), said))
 	case len(args) == 2:
-		s.answer(redcon.AppendBulk(nil, args[1]))
+		c.answer(redcon.AppendBulk(nil, args[1]))
 	default:
-		s.answer([]byte("+PONG\r\n"))
+		c.answer([]byte("+PONG\r\n"))
 	}
 }
 
-func (s *session) selectDB(arg []byte) {
+func (c *call) selectDB(arg []byte) {
+	s := c.s
 	n, ok := resp.Integer(arg)
 	switch {
 	case !ok:
-		s.reject(notAnInteger)
+		c.reject(notAnInteger)
 	case n != int64(int32(n)):
-		s.reject("ERR value is out of range, value must between -2147483648 and 2147483647")
+		c.reject("ERR value is out of range, value must between -2147483648 and 2147483647")
 	case n < 0 || n >= int64(s.l.table.Databases):
-		s.reject("ERR DB index is out of range")
+		c.reject("ERR DB index is out of range")
 	default:
 		s.db = int(n)
-		s.answer(okReply)
+		c.answer(okReply)
 	}
 }
 
 const wrongPass = "WRONGPASS invalid username-password pair or user is disabled."
 
-func (s *session) auth(args [][]byte) {
+func (c *call) auth(args [][]byte) {
+	s := c.s
 	switch want := s.l.opt.Password; {
 	case len(args) > 3:
-		s.reject("ERR syntax error")
+		c.reject("ERR syntax error")
 	case len(args) == 2 && want == "":
-		s.reject("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
+		c.reject("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
 	case !s.passes(args[1:]):
 		user := []byte(defaultUser)
 		if len(args) == 3 {
 			user = args[1]
 		}
 		s.denied(user, "AUTH")
-		s.reject(wrongPass)
+		c.reject(wrongPass)
 	default:
 		s.authed = true
-		s.answer(okReply)
+		c.answer(okReply)
 	}
 }
 
@@ -118,16 +122,17 @@ func (s *session) passes(cred [][]byte) bool {
 
 // hello changes the protocol version only when nothing is in flight: the versions have
 // server connections of their own, and a command could overtake another.
-func (s *session) hello(args [][]byte) bool {
+func (c *call) hello(args [][]byte) bool {
+	s := c.s
 	proto := s.proto
 	if len(args) > 1 {
 		v, ok := resp.Integer(args[1])
 		if !ok {
-			s.reject("ERR Protocol version is not an integer or out of range")
+			c.reject("ERR Protocol version is not an integer or out of range")
 			return true
 		}
 		if v < 2 || v > 3 {
-			s.reject("NOPROTO unsupported protocol version")
+			c.reject("NOPROTO unsupported protocol version")
 			return true
 		}
 		proto = int(v)
@@ -141,7 +146,7 @@ func (s *session) hello(args [][]byte) bool {
 		case opt == "auth" && i+2 < len(args):
 			if !s.passes(args[i+1 : i+3]) {
 				s.denied(args[i+1], "HELLO")
-				s.reject(wrongPass)
+				c.reject(wrongPass)
 				return true
 			}
 			s.authed = true
@@ -149,17 +154,17 @@ func (s *session) hello(args [][]byte) bool {
 		case opt == "setname" && i+1 < len(args):
 			name, named = string(args[i+1]), true
 			if !validClientName(name) {
-				s.reject(badClientName)
+				c.reject(badClientName)
 				return true
 			}
 			i++
 		default:
-			s.reject("ERR Syntax error in HELLO option '" + string(args[i]) + "'")
+			c.reject("ERR Syntax error in HELLO option '" + string(args[i]) + "'")
 			return true
 		}
 	}
 	if !s.authed {
-		s.reject("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+		c.reject("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return true
 	}
 	if named {
@@ -182,7 +187,7 @@ func (s *session) hello(args [][]byte) bool {
 	}
 	out.Text("modules")
 	out.Array(0)
-	s.answer(out.B)
+	c.answer(out.B)
 	return true
 }
 
@@ -196,12 +201,14 @@ func (s *session) setProto(proto int) {
 }
 
 // reset makes the session what it was when the client connected.
-func (s *session) reset() bool {
+func (c *call) reset() bool {
+	s := c.s
 	if s.queue.n > 0 {
 		return false
 	}
 	s.resetState()
-	s.answer([]byte("+RESET\r\n"))
+	c.muted = false
+	c.answer([]byte("+RESET\r\n"))
 	return true
 }
 
@@ -213,11 +220,12 @@ func (s *session) resetState() {
 	s.stopMonitor()
 	s.proto, s.db, s.name, s.lastWrite = 2, 0, "", nil
 	s.noEvict, s.noTouch = false, false
-	s.quiet, s.muted = quietNot, false
+	s.quiet = quietNot
 	s.authed = s.l.opt.Password == ""
 }
 
-func (s *session) commandInfo(sub string, args [][]byte) {
+func (c *call) commandInfo(sub string, args [][]byte) {
+	s := c.s
 	w := resp.Writer{Proto: s.proto}
 	switch sub {
 	case "":
@@ -225,12 +233,12 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 		for _, c := range resp.Commands {
 			w.CommandInfo(c)
 		}
-		s.answer(w.B)
+		c.answer(w.B)
 	case "count":
-		s.answer(redcon.AppendInt(nil, int64(len(resp.Commands))))
+		c.answer(redcon.AppendInt(nil, int64(len(resp.Commands))))
 	case "info":
 		if len(args) == 2 {
-			s.commandInfo("", nil)
+			c.commandInfo("", nil)
 			return
 		}
 		w.Array(len(args) - 2)
@@ -241,10 +249,10 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 				w.Null()
 			}
 		}
-		s.answer(w.B)
+		c.answer(w.B)
 	case "docs":
 		if len(s.l.table.Serving()) > 0 { // a server also has the trees of arguments, by which redis-cli gives hints
-			s.elsewhere(router.Any, s.lastCmd, args, nil)
+			c.elsewhere(router.Any)
 			return
 		}
 		list := resp.Commands
@@ -261,27 +269,27 @@ func (s *session) commandInfo(sub string, args [][]byte) {
 			w.Text(c.Name)
 			w.CommandDocs(c)
 		}
-		s.answer(w.B)
+		c.answer(w.B)
 	case "list":
 		names, ok := listCommands(args[2:])
 		if !ok {
-			s.reject("ERR syntax error")
+			c.reject("ERR syntax error")
 			return
 		}
 		w.Array(len(names))
 		for _, n := range names {
 			w.Text(n)
 		}
-		s.answer(w.B)
+		c.answer(w.B)
 	case "getkeys":
-		s.answer(resp.AppendGetKeys(nil, args[2:]))
+		c.answer(resp.AppendGetKeys(nil, args[2:]))
 	case "getkeysandflags":
 		w.KeysAndFlags(args[2:])
-		s.answer(w.B)
+		c.answer(w.B)
 	case "help":
-		s.answer(appendHelp(nil, "COMMAND", commandHelp))
+		c.answer(appendHelp(nil, "COMMAND", commandHelp))
 	default:
-		s.reject("ERR 'command|" + sub + "' is not supported through the gateway")
+		c.reject("ERR 'command|" + sub + "' is not supported through the gateway")
 	}
 }
 

@@ -71,6 +71,7 @@ type loop struct {
 	nParked  int
 
 	freeRequests *request
+	spareCall    *call // see takeCall
 	scanners     []*resp.RequestScanner
 	buffers      buffers
 	input        []byte // what a session has kept and processes now, nil once its end was lent
@@ -466,16 +467,6 @@ func (l *loop) newRequest(s *session, c *resp.Command) *request {
 		l.freeRequests = r.next
 	}
 	r.s, r.cmd, r.next, r.begun = s, c, nil, l.ns
-	return r
-}
-
-// begin is newRequest for the command at hand, which takes its place in the queue.
-func (l *loop) begin(s *session, c *resp.Command) *request {
-	l.t.executing = nil // its reply counts, and not an answer
-	r := l.newRequest(s, c)
-	l.keep(r, l.t.frame)
-	r.muted = s.muted
-	s.queue.push(r)
 	return r
 }
 

@@ -8,24 +8,25 @@ import (
 )
 
 // memoryCommand answers MEMORY about the gateway; USAGE is asked of the key's server.
-func (s *session) memoryCommand(sub string) {
+func (c *call) memoryCommand(sub string) {
+	s := c.s
 	srv := s.l.srv
 	switch sub {
 	case "doctor":
-		s.later(func(w *resp.Writer) { w.Verbatim("txt", srv.memoryDoctor()) })
+		c.later(func(w *resp.Writer) { w.Verbatim("txt", srv.memoryDoctor()) })
 	case "stats":
-		s.later(func(w *resp.Writer) { srv.memoryStats(w) })
+		c.later(func(w *resp.Writer) { srv.memoryStats(w) })
 	case "malloc-stats":
-		s.later(func(w *resp.Writer) { w.Verbatim("txt", mallocStats()) })
+		c.later(func(w *resp.Writer) { w.Verbatim("txt", mallocStats()) })
 	case "purge":
-		s.later(func(w *resp.Writer) {
+		c.later(func(w *resp.Writer) {
 			releaseMemory()
 			w.OK()
 		})
 	case "help":
-		s.help("MEMORY", memoryHelp)
+		c.help("MEMORY", memoryHelp)
 	default:
-		s.reject(refusalOf(s.lastCmd))
+		c.reject(refusalOf(c.cmd))
 	}
 }
 

@@ -20,13 +20,14 @@ import (
 const monitorArg = 16 << 10
 
 // startMonitor answers OK when every loop knows, so that no later command is missed.
-func (s *session) startMonitor() {
+func (c *call) startMonitor() {
+	s := c.s
 	if s.monitor {
-		s.answer(nil) // as Redis: no second OK
+		c.answer(nil) // as Redis: no second OK
 		return
 	}
 	l, srv := s.l, s.l.srv
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	s.hold = r
 	srv.wg.Go(func() {
 		srv.countMonitors(l, 1)
@@ -91,6 +92,15 @@ func (l *loop) show(cmd *resp.Command, s *session, args [][]byte) {
 	}
 	l.shown = append(b, '\r', '\n')
 	l.arm()
+}
+
+// show writes the line of the call's command, behind those of what it has executed.
+func (c *call) show() {
+	l := c.s.l
+	if tx := c.executed; tx != nil {
+		l.showExecuted(c.s, tx)
+	}
+	l.show(c.cmd, c.s, c.args)
 }
 
 // showExecuted shows what a transaction has queued.

@@ -17,16 +17,18 @@ func isNotify[T string | []byte](name T) bool {
 
 // setNotify runs CONFIG SET notify-keyspace-events at every group. Those that are added later
 // get it from the preflight of the first job that brings them keys.
-func (s *session) setNotify(args [][]byte) {
-	s.fan(s.l.everyGroup(), resp.AppendRequest(nil, args...), false, firstOf)
+func (c *call) setNotify(args [][]byte) {
+	s := c.s
+	c.fan(s.l.everyGroup(), resp.AppendRequest(nil, args...), false, firstOf)
 }
 
 // getNotify answers a CONFIG GET that asks for it too: by what all groups that serve slots have
 // in common, since a client that misses an event in it sets it everywhere.
-func (s *session) getNotify(found map[string]string, name string) {
+func (c *call) getNotify(found map[string]string, name string) {
+	s := c.s
 	proto := s.proto
 	frame := resp.AppendRequest(nil, []byte("CONFIG"), []byte("GET"), []byte(resp.NotifySetting))
-	s.fan(s.l.table.Serving(), frame, false, func(parts [][]byte) []byte {
+	c.fan(s.l.table.Serving(), frame, false, func(parts [][]byte) []byte {
 		flags, ok := commonFlags(parts)
 		if !ok {
 			return badPart()

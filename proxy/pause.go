@@ -29,13 +29,14 @@ type clientsPaused struct {
 // pauseMax bounds a pause: beyond it a timer could not count.
 const pauseMax = math.MaxInt64 / int64(time.Millisecond) / 2
 
-func (s *session) clientPause(request [][]byte) {
+func (c *call) clientPause(request [][]byte) {
+	s := c.s
 	args := request[2:]
 	ms, ok := resp.Integer(args[0])
 	mode := pauseAll
 	switch {
 	case len(args) > 2:
-		s.badSubcommand(request)
+		c.badSubcommand()
 		return
 	case len(args) == 2:
 		switch strings.ToLower(string(args[1])) {
@@ -43,21 +44,21 @@ func (s *session) clientPause(request [][]byte) {
 			mode = pauseWrite
 		case "all":
 		default:
-			s.reject("ERR CLIENT PAUSE mode must be WRITE or ALL")
+			c.reject("ERR CLIENT PAUSE mode must be WRITE or ALL")
 			return
 		}
 	}
 	switch {
 	case !ok:
-		s.reject("ERR timeout is not an integer or out of range")
+		c.reject("ERR timeout is not an integer or out of range")
 		return
 	case ms < 0:
-		s.reject("ERR timeout is negative")
+		c.reject("ERR timeout is negative")
 		return
 	}
 	d := time.Duration(min(ms, pauseMax)) * time.Millisecond
 	srv := s.l.srv
-	s.laterHeld(func(w *resp.Writer) {
+	c.laterHeld(func(w *resp.Writer) {
 		srv.pauseClients(srv.ctx, mode, d)
 		w.OK()
 	})

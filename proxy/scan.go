@@ -148,35 +148,37 @@ func livesIn(t *router.Table, group int16, key []byte) bool {
 }
 
 // scanKeys runs SCAN.
-func (s *session) scanKeys(args [][]byte) {
+func (c *call) scanKeys(args [][]byte) {
+	s := c.s
 	l := s.l
 	v, err := strconv.ParseUint(string(args[1]), 10, 64)
 	if err != nil {
-		s.reject("ERR invalid cursor")
+		c.reject("ERR invalid cursor")
 		return
 	}
-	c, ok := cursor{epoch: l.table.Epoch, group: -1}, true
+	at, ok := cursor{epoch: l.table.Epoch, group: -1}, true
 	if v != 0 {
-		c, ok = parseCursor(v)
+		at, ok = parseCursor(v)
 	} else {
-		c, ok = nextGroup(l.table, c)
+		at, ok = nextGroup(l.table, at)
 	}
 	if !ok { // Redis takes a cursor that it has not given, too
-		s.scanEmpty()
+		c.scanEmpty()
 		return
 	}
-	x := &scanning{at: c, args: cloneArgs(args)}
-	r := l.begin(s, s.lastCmd)
+	x := &scanning{at: at, args: cloneArgs(args)}
+	r := c.begin()
 	r.op = x
 	x.ask(l, r)
 }
 
-func (s *session) scanEmpty() {
+func (c *call) scanEmpty() {
+	s := c.s
 	out := s.reply()
 	out.Array(2)
 	out.Text("0")
 	out.Array(0)
-	s.answer(out.B)
+	c.answer(out.B)
 }
 
 // scanning is a SCAN under way at one group.
@@ -297,11 +299,12 @@ func (x *scanning) finish(l *loop, r *request, keys [][]byte, group int16) {
 func (x *scanning) dropped(*request) {}
 
 // randomKey asks the groups in random order until one has a key.
-func (s *session) randomKey() {
+func (c *call) randomKey() {
+	s := c.s
 	l := s.l
 	groups := l.table.Serving()
 	rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	x := &drawing{db: s.db, tries: drawTries}
 	for _, g := range groups {
 		x.left = append(x.left, l.table.Groups[g].Number)
@@ -368,18 +371,19 @@ func (x *drawing) dropped(*request) {}
 // was asked, for a target which had been asked already, is there at the second time. It
 // then runs alone: a SET in front of it may be waiting for its key, and one behind it must
 // not come between the two times. False: not before what is in front of it.
-func (s *session) keys(frame []byte) bool {
+func (c *call) listKeys(frame []byte) bool {
+	s := c.s
 	l := s.l
 	found := &keyList{t: l.table, groups: l.table.Serving()}
 	if len(found.t.Jobs) == 0 {
-		s.fan(found.groups, frame, false, found.reply)
+		c.fan(found.groups, frame, false, found.reply)
 		return true
 	}
 	if s.queue.n > 0 {
 		return false
 	}
 	found.seen = make(map[string]bool)
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	s.hold = r
 	s.fanOut(r, found.groups, frame, false, func(parts [][]byte) []byte {
 		if bad := found.add(parts); bad != nil {

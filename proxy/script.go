@@ -119,9 +119,10 @@ func (s *Server) Scripted(slot int) bool {
 // script runs EVAL, EVALSHA, FCALL and their read-only forms. The keys that a script uses
 // without naming them are its own risk: they are looked for on the server of those that it
 // names.
-func (s *session) script(cmd *resp.Command, args [][]byte, keys []int) {
+func (c *call) script(cmd *resp.Command, args [][]byte, keys []int) {
+	s := c.s
 	l := s.l
-	r := l.begin(s, cmd)
+	r := c.begin()
 	r.op = plain{unnamed: true}
 	switch cmd.Name {
 	case "eval", "eval_ro":

@@ -35,8 +35,7 @@ type session struct {
 	noTouch  bool
 	quiet    quiet // CLIENT REPLY
 	monitor  bool
-	muted    bool // the command at hand gets no reply
-	lastCmd  *resp.Command
+	lastCmd  *resp.Command // for CLIENT LIST
 	lastPipe *upstream.Pipe
 	commands int64
 	waited   int64     // ns that the commands at hand have waited because the client was held up
@@ -219,6 +218,8 @@ func (s *session) process(b []byte) int {
 	if scan == nil {
 		scan = l.scanner(s.authed)
 	}
+	c := l.takeCall()
+	defer l.putCall(c)
 	pos := 0
 	for pos < len(b) && !s.ending && !s.gone {
 		if s.mustWait() {
@@ -232,12 +233,15 @@ func (s *session) process(b []byte) int {
 		}
 		if st == resp.Invalid {
 			s.ending = true
-			s.answer(resp.AppendErr(nil, scan.ErrText()))
+			text := resp.AppendErr(nil, scan.ErrText())
+			l.countAnswer(nil, text)
+			s.enqueueReply(text)
 			pos = len(b)
 			break
 		}
 		if args := scan.Args(); len(args) > 0 {
-			if !s.command(args, b[pos:pos+n], scan.Inline()) {
+			*c = call{s: s, args: args, frame: b[pos : pos+n], inline: scan.Inline()}
+			if !c.serve() {
 				s.alone = true
 				s.pause()
 				break
@@ -328,12 +332,8 @@ func (s *session) resume() {
 	}
 }
 
-// answer queues a reply that is complete.
-func (s *session) answer(reply []byte) {
-	s.l.countLocal(reply)
-	if s.muted {
-		reply = nil
-	}
+// enqueueReply gives a reply its place behind those of the commands before it.
+func (s *session) enqueueReply(reply []byte) {
 	if s.queue.n == 0 {
 		s.write(reply)
 		if s.ending {
@@ -341,9 +341,9 @@ func (s *session) answer(reply []byte) {
 		}
 		return
 	}
-	r := s.l.newRequest(s, s.lastCmd)
+	r := s.l.newRequest(s, nil)
 	s.queue.push(r)
-	r.begun = 0
+	r.begun = 0 // it is counted already
 	r.finish(reply)
 }
 

@@ -25,7 +25,8 @@ const (
 const notAnInteger = "ERR value is not an integer or out of range"
 
 // keysInSlot answers CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT for the client's database.
-func (s *session) keysInSlot(list bool, args [][]byte) {
+func (c *call) keysInSlot(list bool, args [][]byte) {
+	s := c.s
 	slot, ok := resp.Integer(args[2])
 	limit, ok2 := int64(-1), true
 	bad := "ERR Invalid slot"
@@ -35,14 +36,14 @@ func (s *session) keysInSlot(list bool, args [][]byte) {
 	}
 	switch {
 	case !ok || !ok2:
-		s.reject(notAnInteger)
+		c.reject(notAnInteger)
 		return
 	case slot < 0 || slot >= int64(len(s.l.table.Slots)) || list && limit < 0:
-		s.reject(bad)
+		c.reject(bad)
 		return
 	}
 	srv, db, w := s.l.srv, s.db, s.reply()
-	s.async(func() []byte {
+	c.async(func() []byte {
 		keys, err := srv.slotKeys(int(slot), db, limit)
 		switch {
 		case err != nil:

@@ -181,43 +181,45 @@ func cutNumber(b []byte, kind byte) (n int, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-func (s *session) slowlog(sub string, args [][]byte) {
+func (c *call) slowlog(sub string, args [][]byte) {
+	s := c.s
 	srv := s.l.srv
 	switch sub {
 	case "get":
-		s.slowlogGet(args)
+		c.slowlogGet(args)
 	case "len":
-		s.later(func(w *resp.Writer) {
+		c.later(func(w *resp.Writer) {
 			w.Int(int64(len(srv.SlowLog(srv.ctx, -1))))
 		})
 	case "reset":
-		s.later(func(w *resp.Writer) {
+		c.later(func(w *resp.Writer) {
 			srv.resetSlowLog(srv.ctx)
 			w.OK()
 		})
 	case "help":
-		s.help("SLOWLOG", slowlogHelp)
+		c.help("SLOWLOG", slowlogHelp)
 	default:
-		s.wrongArity("slowlog")
+		c.wrongArity("slowlog")
 	}
 }
 
-func (s *session) slowlogGet(args [][]byte) {
+func (c *call) slowlogGet(args [][]byte) {
+	s := c.s
 	n := 10
 	if len(args) > 3 {
-		s.badSubcommand(args)
+		c.badSubcommand()
 		return
 	}
 	if len(args) == 3 {
 		v, ok := resp.Integer(args[2])
 		if !ok || v < -1 {
-			s.reject("ERR count should be greater than or equal to -1")
+			c.reject("ERR count should be greater than or equal to -1")
 			return
 		}
 		n = int(min(v, math.MaxInt32))
 	}
 	srv := s.l.srv
-	s.later(func(w *resp.Writer) {
+	c.later(func(w *resp.Writer) {
 		list := srv.SlowLog(srv.ctx, n)
 		w.Array(len(list))
 		for _, e := range list {

@@ -11,18 +11,19 @@ import (
 // sort runs SORT and SORT_RO. The patterns of BY and GET name other keys by what is in the
 // sorted one: as in a Redis Cluster since 7.4, a hash tag has to keep those in its slot. While
 // the slot moves such a SORT is treated as a script, which does not name all its keys either.
-func (s *session) sort(cmd *resp.Command, args [][]byte, keys []int) {
+func (c *call) sort(cmd *resp.Command, args [][]byte, keys []int) {
+	s := c.s
 	l := s.l
 	unnamed, bad := sortsByPattern(l.table.Scheme, args)
 	if bad != "" {
-		s.rejectCommand(args, bad)
+		c.refuse(bad)
 		return
 	}
 	slot := l.table.Scheme.Slot(args[keys[0]])
 	if unnamed {
 		l.srv.scripted.note(slot)
 	}
-	r := l.begin(s, cmd)
+	r := c.begin()
 	r.op = plain{unnamed}
 	l.place(r, s.db, slot, appendKeys(nil, s.db, cmd, args, keys), resp.AppendRequest(nil, args...))
 }

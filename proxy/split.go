@@ -34,14 +34,16 @@ type cut struct {
 	keys  []int // argument indexes, n of them
 }
 
-func (l *loop) split(s *session, cmd *resp.Command, args [][]byte, keys []int) {
+func (c *call) split() {
+	s, cmd, args := c.s, c.cmd, c.args
+	l := s.l
 	g := &gather{kind: cmd.Serve}
-	cuts, unserved := l.cut(g, args, keys)
+	cuts, unserved := l.cut(g, args, c.keys)
 	if unserved >= 0 {
-		s.rejectCommand(args, unservedText(unserved))
+		c.refuse(unservedText(unserved))
 		return
 	}
-	g.r = l.begin(s, cmd)
+	g.r = c.begin()
 	g.left = len(cuts)
 	g.parts = make([]*request, len(cuts))
 	for i := range cuts {
@@ -49,15 +51,15 @@ func (l *loop) split(s *session, cmd *resp.Command, args [][]byte, keys []int) {
 		g.parts[i].g = g
 	}
 	parts := g.parts
-	for i, c := range cuts {
+	for i, x := range cuts {
 		r := parts[i]
-		frame := l.partFrame(cmd, args, c.keys)
-		if c.group >= 0 {
-			l.send(r, l.pipe(c.group, s.db, s.proto), frame)
+		frame := l.partFrame(cmd, args, x.keys)
+		if x.group >= 0 {
+			l.send(r, l.pipe(x.group, s.db, s.proto), frame)
 			continue
 		}
-		m := l.newMotion(c.slot, s.db)
-		m.keys = []slotlock.Key{{DB: s.db, Name: string(args[c.keys[0]])}}
+		m := l.newMotion(x.slot, s.db)
+		m.keys = []slotlock.Key{{DB: s.db, Name: string(args[x.keys[0]])}}
 		l.move(r, m, frame)
 	}
 }

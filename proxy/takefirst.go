@@ -57,7 +57,8 @@ var kin = map[string]string{
 
 // takeFirst runs such a command. False: not before the commands in front of it have been
 // answered.
-func (s *session) takeFirst(cmd *resp.Command, args [][]byte, keys []int) bool {
+func (c *call) takeFirst(cmd *resp.Command, args [][]byte, keys []int) bool {
+	s := c.s
 	if s.queue.n > 0 {
 		return false
 	}
@@ -70,7 +71,7 @@ func (s *session) takeFirst(cmd *resp.Command, args [][]byte, keys []int) bool {
 		}
 		wait, bad := parseTimeout(args[at])
 		if bad != "" {
-			s.rejectCommand(args, bad)
+			c.refuse(bad)
 			return true
 		}
 		if wait > 0 {
@@ -79,11 +80,11 @@ func (s *session) takeFirst(cmd *resp.Command, args [][]byte, keys []int) bool {
 	}
 	name := kin[cmd.Name]
 	if last := keys[len(keys)-1]; last == len(args)-1 && takesMany(name) {
-		s.rejectCommand(args, "ERR syntax error") // LEFT, RIGHT, MIN or MAX is missing
+		c.refuse("ERR syntax error") // LEFT, RIGHT, MIN or MAX is missing
 		return true
 	}
 	x.cut(l, name, args, keys)
-	x.r = l.begin(s, cmd)
+	x.r = c.begin()
 	s.hold = x.r
 	x.r.op = x
 	l.takers[x] = struct{}{}

@@ -25,13 +25,10 @@ type timing struct {
 	lockWaits metrics.Histogram
 	events    map[string]*latencyEvent
 
-	notable   int64 // ns from which a command is looked at closer: the lesser of the two below
-	slower    int64 // ns; math.MaxInt64: no slow log
-	spike     int64 // ns; math.MaxInt64: no latency events
-	slow      slowRing
-	executing *resp.Command // a local command that has no reply yet
-	frame     []byte        // … and its bytes
-	refused   bool          // … or it was not executed
+	notable int64 // ns from which a command is looked at closer: the lesser of the two below
+	slower  int64 // ns; math.MaxInt64: no slow log
+	spike   int64 // ns; math.MaxInt64: no latency events
+	slow    slowRing
 }
 
 // commandStat is what one loop knows of one command.
@@ -145,14 +142,14 @@ func (l *loop) countError(reply []byte) {
 	}
 }
 
-// countLocal counts the reply that the gateway itself gives to the present command.
-func (l *loop) countLocal(reply []byte) {
+// countAnswer counts a reply that the gateway itself gives to a command. c is nil where the
+// command is counted elsewhere, or there is none.
+func (l *loop) countAnswer(c *resp.Command, reply []byte) {
 	failed := len(reply) > 0 && reply[0] == '-'
 	if failed {
 		l.countError(reply)
 	}
-	if c := l.t.executing; c != nil {
-		l.t.executing = nil
+	if c != nil {
 		l.count(c, 0, failed)
 	}
 }

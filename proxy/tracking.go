@@ -29,26 +29,27 @@ type tracking struct {
 // tracking-table-max-keys does.
 const trackedMax = 1 << 20
 
-func (s *session) clientTracking(args [][]byte) bool {
+func (c *call) clientTracking(args [][]byte) bool {
+	s := c.s
 	t, why := parseTracking(args[2:], s.tracking)
 	if why != "" {
-		s.reject(why)
+		c.reject(why)
 		return true
 	}
 	if t == nil {
 		s.stopTracking()
-		s.answer(okReply)
+		c.answer(okReply)
 		return true
 	}
 	if old := s.tracking; old != nil {
 		t.prefixes = append(old.prefixes, t.prefixes...)
 		t.read, t.caching = old.read, old.caching
 		s.tracking = t
-		s.answer(okReply)
+		c.answer(okReply)
 		return true
 	}
 	l := s.l
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	s.hold = r
 	l.trackers[s] = struct{}{}
 	s.tracking = t
@@ -151,21 +152,22 @@ func (l *loop) forgetReader(key string, s *session) {
 }
 
 // clientCaching is CLIENT CACHING: about the next command.
-func (s *session) clientCaching(arg []byte) {
+func (c *call) clientCaching(arg []byte) {
+	s := c.s
 	t := s.tracking
 	yes := strings.EqualFold(string(arg), "yes")
 	switch {
 	case t == nil || !t.optIn && !t.optOut:
-		s.reject("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+		c.reject("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
 	case !yes && !strings.EqualFold(string(arg), "no"):
-		s.reject("ERR syntax error")
+		c.reject("ERR syntax error")
 	case yes && !t.optIn:
-		s.reject("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+		c.reject("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
 	case !yes && !t.optOut:
-		s.reject("ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
+		c.reject("ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
 	default:
 		t.caching = true
-		s.answer(okReply)
+		c.answer(okReply)
 	}
 }
 
@@ -291,7 +293,8 @@ func (s *session) tellInvalid(keys [][]byte) {
 }
 
 // trackingInfo is CLIENT TRACKINGINFO.
-func (s *session) trackingInfo() {
+func (c *call) trackingInfo() {
+	s := c.s
 	t := s.tracking
 	flags := []string{"off"}
 	redirect := int64(-1)
@@ -324,5 +327,5 @@ func (s *session) trackingInfo() {
 			out.Bulk(p)
 		}
 	}
-	s.answer(out.B)
+	c.answer(out.B)
 }

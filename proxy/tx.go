@@ -27,36 +27,38 @@ type transaction struct {
 
 // transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH. False: not before the commands
 // in front of it have been answered.
-func (s *session) transact(cmd *resp.Command, args [][]byte, keys []int) bool {
+func (c *call) transact(cmd *resp.Command, args [][]byte, keys []int) bool {
+	s := c.s
 	switch cmd.Name {
 	case "multi":
 		if s.tx != nil {
-			s.reject("ERR MULTI calls can not be nested")
+			c.reject("ERR MULTI calls can not be nested")
 			return true
 		}
 		s.tx = &transaction{slot: -1, db: s.db}
-		s.answer(okReply)
+		c.answer(okReply)
 	case "discard":
 		if s.tx == nil {
-			s.reject("ERR DISCARD without MULTI")
+			c.reject("ERR DISCARD without MULTI")
 			return true
 		}
 		s.tx = nil
 		s.unwatch()
-		s.answer(okReply)
+		c.answer(okReply)
 	case "unwatch":
 		s.unwatch()
-		s.answer(okReply)
+		c.answer(okReply)
 	case "watch":
-		return s.watchKeys(args, keys)
+		return c.watchKeys(args, keys)
 	case "exec":
-		return s.exec()
+		return c.exec()
 	}
 	return true
 }
 
 // enqueue takes a command into the open transaction, or refuses it, which ends it.
-func (s *session) enqueue(cmd *resp.Command, args [][]byte, frame []byte, inline bool) {
+func (c *call) enqueue() {
+	s, cmd, args, frame := c.s, c.cmd, c.args, c.frame
 	tx := s.tx
 	outside := s.l.outside(cmd, args)
 	if outside {
@@ -64,10 +66,10 @@ func (s *session) enqueue(cmd *resp.Command, args [][]byte, frame []byte, inline
 	}
 	if why := s.queueable(cmd, args); why != "" {
 		tx.broken = true
-		s.reject(why)
+		c.reject(why)
 		return
 	}
-	if inline || outside || cmd.Serve == resp.Script {
+	if c.inline || outside || cmd.Serve == resp.Script {
 		s.l.scratch = resp.AppendRequest(s.l.scratch[:0], s.withBody(cmd, args)...)
 		frame = s.l.scratch
 	}
@@ -83,7 +85,7 @@ func (s *session) enqueue(cmd *resp.Command, args [][]byte, frame []byte, inline
 		s.closeFor(fmt.Sprintf("%d bytes queued since MULTI, over client-query-buffer-limit", len(tx.frames)))
 		return
 	}
-	s.answer([]byte("+QUEUED\r\n"))
+	c.answer([]byte("+QUEUED\r\n"))
 }
 
 // withBody makes EVAL of an EVALSHA whose script is known: nothing can be loaded in the
@@ -182,31 +184,32 @@ func appendKeys(dst []slotlock.Key, db int, cmd *resp.Command, args [][]byte, ke
 const crossSlotText = "CROSSSLOT Keys in request don't hash to the same slot"
 
 // exec sends the transaction.
-func (s *session) exec() bool {
+func (c *call) exec() bool {
+	s := c.s
 	tx, w := s.tx, s.watch
 	switch {
 	case tx == nil:
-		s.reject("ERR EXEC without MULTI")
+		c.reject("ERR EXEC without MULTI")
 		return true
 	case tx.broken:
 		s.tx = nil
 		s.unwatch()
-		s.reject("EXECABORT Transaction discarded because of previous errors.")
+		c.reject("EXECABORT Transaction discarded because of previous errors.")
 		return true
 	case w != nil && s.queue.n > 0:
 		return false // its own writes count as changes of what it watches
 	}
-	s.tx = nil
+	s.tx, c.executed = nil, tx
 	l := s.l
 	if w != nil && (w.lost || !w.on.sound() || l.ownerSince[w.slot] > w.epoch || tx.slot >= 0 && tx.slot != w.slot) {
-		return s.execMissed(tx, w)
+		return c.execMissed(tx, w)
 	}
 	if tx.n == 0 && w == nil {
-		s.answer([]byte("*0\r\n"))
+		c.answer([]byte("*0\r\n"))
 		return true
 	}
 	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes, unnamed: tx.unnamed}
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	r.op = op
 	slot, keys := tx.slot, tx.keys
 	if w != nil {
@@ -247,15 +250,16 @@ func union(a, b []slotlock.Key) []slotlock.Key {
 }
 
 // execMissed answers an EXEC whose watched keys are no longer watched where they are.
-func (s *session) execMissed(tx *transaction, w *watch) bool {
+func (c *call) execMissed(tx *transaction, w *watch) bool {
+	s := c.s
 	s.unwatch()
 	if tx.slot >= 0 && tx.slot != w.slot {
-		s.reject(crossSlotText)
+		c.reject(crossSlotText)
 		return true
 	}
 	out := s.reply()
 	out.NullArray()
-	s.answer(out.B)
+	c.answer(out.B)
 	return true
 }
 

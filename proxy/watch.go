@@ -33,10 +33,11 @@ func (l *loop) giveBackWatching(on *lent) {
 }
 
 // watchKeys sends WATCH on the client's own connection, which it gets for it.
-func (s *session) watchKeys(args [][]byte, index []int) bool {
+func (c *call) watchKeys(args [][]byte, index []int) bool {
+	s := c.s
 	switch {
 	case s.tx != nil:
-		s.reject("ERR WATCH inside MULTI is not allowed")
+		c.reject("ERR WATCH inside MULTI is not allowed")
 		return true
 	case s.queue.n > 0:
 		return false // a read that is answered before has not been protected
@@ -45,19 +46,19 @@ func (s *session) watchKeys(args [][]byte, index []int) bool {
 	slot := l.table.Scheme.Slot(args[1])
 	for _, k := range index[1:] {
 		if l.table.Scheme.Slot(args[k]) != slot {
-			s.reject(crossSlotText)
+			c.reject(crossSlotText)
 			return true
 		}
 	}
 	if s.watch != nil && s.watch.slot != slot {
-		s.reject(crossSlotText)
+		c.reject(crossSlotText)
 		return true
 	}
 	var keys []slotlock.Key
 	for _, k := range index {
 		keys = append(keys, slotlock.Key{DB: s.db, Name: string(args[k])})
 	}
-	r := l.begin(s, s.lastCmd)
+	r := c.begin()
 	r.op = &watching{keys: keys, slot: slot, epoch: l.table.Epoch}
 	s.hold = r
 	l.place(r, s.db, slot, keys, resp.AppendRequest(nil, args...))

@@ -1,0 +1,64 @@
+package proxy
+
+import "keyferry/internal/resp"
+
+// admission is what was decided about a command before it runs.
+type admission uint8
+
+const (
+	admitted  admission = iota
+	denied              // it has been answered with the reason
+	postponed           // a pause holds it up: it is to be given again
+	queued              // it belongs to the transaction that the client has begun
+)
+
+// admit decides whether a command runs now. It is the one place that does, so that a command
+// behind MULTI has passed what any other one has: the checks come first, and only what they
+// all let through is queued. The order is Redis's:
+//
+//	it exists, with so many arguments    bad says if not
+//	the client has authenticated         but for AUTH and what else needs no password
+//	CLIENT PAUSE does not hold it up
+//	a RESP2 client is not subscribed     it could not tell a reply from a message
+//	a monitoring client asks for no data
+//	no transaction is open               but for what ends one
+//
+// What a client may send before it gets a reply is not decided here but before the next
+// command is parsed (session.mustWait).
+func (c *call) admit(bad string) admission {
+	s, cmd := c.s, c.cmd
+	switch {
+	case cmd == nil:
+		if text, yes := unknownButRefused(c.args[0]); yes {
+			bad = text
+		}
+		c.refuse(bad)
+	case !s.authed && cmd.Flags&resp.NoAuth == 0:
+		c.refuse("NOAUTH Authentication required.")
+	case s.l.pause != pauseNone && s.postponed(cmd):
+		return postponed
+	case s.nsubs > 0 && s.proto == 2 && !allowedSubscribed(cmd):
+		c.refuse("ERR Can't execute '" + cmd.Name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	case s.monitor && s.noKeyspace(cmd):
+		c.refuse(noKeyspaceText)
+	case s.tx != nil && !endsTransaction(cmd):
+		return queued
+	default:
+		return admitted
+	}
+	return denied
+}
+
+// endsTransaction: commands that are not queued behind MULTI.
+func endsTransaction(cmd *resp.Command) bool {
+	return cmd.Serve == resp.Transaction && cmd.Name != "unwatch" || cmd.Name == "quit" || cmd.Name == "reset"
+}
+
+// allowedSubscribed: what a RESP2 client may ask while it is subscribed.
+func allowedSubscribed(cmd *resp.Command) bool {
+	switch cmd.Name {
+	case "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe", "ping", "quit", "reset":
+		return true
+	}
+	return false
+}
