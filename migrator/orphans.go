@@ -201,20 +201,13 @@ func (s *orphanSearch) page(ctx context.Context, in *link, db int, names []strin
 
 // orphans are those of the names whose slot is stable at another group.
 func (s *orphanSearch) orphans(st topology.State, names []string) (list []*orphan) {
-	owner := make([]string, st.SlotCount)
-	for _, a := range st.Slots {
-		for i := a.First; i <= a.Last; i++ {
-			owner[i] = a.Group
-		}
-	}
-	for _, j := range st.Jobs {
-		if !j.Published {
+	owner := make([]string, st.SlotCount) // "": nobody, or the slot moves
+	for _, v := range st.SlotViews() {
+		if v.State != topology.Stable {
 			continue
 		}
-		for _, r := range j.Slots {
-			for i := r.First; i <= r.Last; i++ {
-				owner[i] = "" // it moves
-			}
+		for i := v.First; i <= v.Last; i++ {
+			owner[i] = v.Owner
 		}
 	}
 	for _, n := range names {

@@ -235,14 +235,7 @@ func Build(st topology.State, locks func(job string) (*slotlock.Table, *slotlock
 		}
 		t.Moves = append(t.Moves, m)
 	}
-	for i := range t.Slots {
-		t.Slots[i] = Slot{Owner: -1, Target: -1, Job: -1}
-	}
-	for _, a := range st.Slots {
-		for s := a.First; s <= a.Last; s++ {
-			t.Slots[s].Owner = index[a.Group]
-		}
-	}
+	jobs := make(map[string]int16)
 	for _, j := range st.Jobs {
 		if !j.Published {
 			continue
@@ -251,16 +244,19 @@ func Build(st topology.State, locks func(job string) (*slotlock.Table, *slotlock
 		if lt == nil {
 			return nil, fmt.Errorf("router: published job %s has no lock table", j.ID)
 		}
-		n := int16(len(t.Jobs))
+		jobs[j.ID] = int16(len(t.Jobs))
 		t.Jobs = append(t.Jobs, Job{ID: j.ID, Locks: lt, Whole: whole})
-		from, to := index[j.Source], index[j.Target]
-		if j.Back {
-			from, to = to, from
+	}
+	for _, v := range st.SlotViews() {
+		r := Slot{Owner: -1, Target: -1, Job: -1}
+		switch {
+		case v.Moves():
+			r = Slot{Owner: index[v.From], Target: index[v.To], Job: jobs[v.Job]}
+		case v.State == topology.Stable:
+			r.Owner = index[v.Owner]
 		}
-		for _, r := range j.Slots {
-			for s := r.First; s <= r.Last; s++ {
-				t.Slots[s] = Slot{Owner: from, Target: to, Job: n}
-			}
+		for s := v.First; s <= v.Last; s++ {
+			t.Slots[s] = r
 		}
 	}
 	return t, nil

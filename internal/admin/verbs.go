@@ -202,48 +202,24 @@ func done(err error) any {
 type SlotRow struct {
 	First  int    `json:"first"`
 	Last   int    `json:"last"`
-	Group  string `json:"group"` // "": nobody
-	State  string `json:"state"` // stable, moving, returning (from the job's target), unassigned
-	Target string `json:"target,omitempty"`
+	Group  string `json:"group"`            // the owner; "": nobody
+	State  string `json:"state"`            // stable, moving (to the target), returning (from it), unassigned
+	Target string `json:"target,omitempty"` // the job's
 	Job    string `json:"job,omitempty"`
 }
 
 // SlotRows describes every slot, in order, equal neighbours merged.
 func SlotRows(st topology.State) []SlotRow {
-	rows := make([]SlotRow, st.SlotCount)
-	for i := range rows {
-		rows[i] = SlotRow{First: i, Last: i, State: "unassigned"}
+	views := st.SlotViews()
+	rows := make([]SlotRow, len(views))
+	for i, v := range views {
+		rows[i] = slotRow(v)
 	}
-	for _, a := range st.Slots {
-		for i := a.First; i <= a.Last; i++ {
-			rows[i].Group, rows[i].State = a.Group, "stable"
-		}
-	}
-	for _, j := range st.Jobs {
-		if !j.Published {
-			continue
-		}
-		for _, r := range j.Slots {
-			for i := r.First; i <= r.Last; i++ {
-				rows[i].State, rows[i].Target, rows[i].Job = "moving", j.Target, j.ID
-				if j.Back { // they are the group's again, and come from the job's target
-					rows[i].State = "returning"
-				}
-			}
-		}
-	}
-	out := rows[:0:0]
-	for _, r := range rows {
-		if n := len(out); n > 0 {
-			p := &out[n-1]
-			if p.Group == r.Group && p.State == r.State && p.Target == r.Target && p.Job == r.Job {
-				p.Last = r.Last
-				continue
-			}
-		}
-		out = append(out, r)
-	}
-	return out
+	return rows
+}
+
+func slotRow(v topology.SlotView) SlotRow {
+	return SlotRow{First: v.First, Last: v.Last, Group: v.Owner, State: string(v.State), Target: v.Other(), Job: v.Job}
 }
 
 func (r SlotRow) fields() []any {
@@ -261,13 +237,7 @@ func (s *Server) slot(ctx context.Context, args []string) any {
 			return err
 		}
 		slot := scheme.Slot([]byte(args[1]))
-		for _, r := range SlotRows(st) {
-			if slot >= r.First && slot <= r.Last {
-				r.First, r.Last = slot, slot
-				return append([]any{"slot", slot}, r.fields()[4:]...)
-			}
-		}
-		return fmt.Errorf("slot %d is not in the table", slot)
+		return append([]any{"slot", slot}, slotRow(st.SlotView(slot)).fields()[4:]...)
 	case word(args, 0, "assign") && len(args) == 3:
 		rs, err := topology.ParseRanges(args[1], st.SlotCount)
 		if err != nil {

@@ -206,20 +206,16 @@ func (g *Gateway) sections() map[string]string {
 		rs := st.SlotsOf(x.ID)
 		fmt.Fprintf(&groups, "group_%s:addr=%s,slots=%d,ranges=%s\r\n", x.ID, x.Addr, topology.CountSlots(rs), strings.ReplaceAll(topology.FormatRanges(rs), ",", "|"))
 	}
-	moving := 0
 	open := 0
 	for _, j := range g.Manager.Jobs() {
 		if j.Phase.Ended() {
 			continue
 		}
 		open++
-		if j.Published {
-			moving += j.SlotCount
-		}
 		fmt.Fprintf(&jobs, "job_%s:phase=%s,source=%s,target=%s,slots=%d,keys_moved=%d,keys_per_s=%d,slices=%d\r\n", j.ID, j.Phase, j.Source, j.Target, j.SlotCount, j.KeysMoved, j.RateNow, j.Slices)
 	}
 	fmt.Fprintf(&slots, "scheme:%s\r\nslots:%d\r\nslots_unassigned:%d\r\nslots_moving:%d\r\nepoch:%d\r\nepoch_acknowledged:%d\r\n",
-		st.Scheme, st.SlotCount, topology.CountSlots(st.Unassigned()), moving, st.Epoch, g.Manager.Epoch())
+		st.Scheme, st.SlotCount, topology.CountSlots(st.Unassigned()), st.SlotsMoving(), st.Epoch, g.Manager.Epoch())
 	return map[string]string{"groups": groups.String(), "slots": slots.String(),
 		"migration": fmt.Sprintf("jobs_open:%d\r\n%s", open, jobs.String())}
 }

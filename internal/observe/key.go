@@ -14,13 +14,13 @@ import (
 // lookBound is how long one server may take to answer about a key.
 const lookBound = 2 * time.Second
 
-// Key is what is known of one key. At has one entry for the group that serves its slot,
-// and while that moves one for the target before it.
+// Key is what is known of one key. At has one entry for the group that owns its slot; while
+// that moves, one for the group that keys go to and then one for the group that they leave.
 type Key struct {
 	DB    int     `json:"db"`
 	Key   string  `json:"key"`
 	Slot  int     `json:"slot"`
-	State string  `json:"state"` // stable, moving, unassigned
+	State string  `json:"state"` // as of topology.SlotState
 	Job   string  `json:"job,omitempty"`
 	At    []Found `json:"at"`
 }
@@ -28,7 +28,7 @@ type Key struct {
 // Found is a key as one group has it.
 type Found struct {
 	Group    string `json:"group"`
-	Role     string `json:"role"` // owner, source, target
+	Role     string `json:"role"` // owner; source and target of the way that keys go at present
 	Exists   bool   `json:"exists"`
 	Type     string `json:"type,omitempty"`
 	Encoding string `json:"encoding,omitempty"`
@@ -49,20 +49,14 @@ func (o *Observer) Look(ctx context.Context, db int, key string) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	k := Key{DB: db, Key: key, Slot: scheme.Slot([]byte(key)), State: "unassigned", At: []Found{}}
-	owner, ok := st.OwnerOf(k.Slot)
-	if !ok {
-		return k, nil
+	v := st.SlotView(scheme.Slot([]byte(key)))
+	k := Key{DB: db, Key: key, Slot: v.First, State: string(v.State), Job: v.Job, At: []Found{}}
+	switch {
+	case v.Moves():
+		k.At = append(k.At, o.lookAt(ctx, &st, v.To, "target", db, key), o.lookAt(ctx, &st, v.From, "source", db, key))
+	case v.State == topology.Stable:
+		k.At = append(k.At, o.lookAt(ctx, &st, v.Owner, "owner", db, key))
 	}
-	k.State = "stable"
-	role := "owner"
-	for _, j := range st.Jobs {
-		if j.Published && topology.NewSlotSet(j.Slots).Has(k.Slot) {
-			k.State, k.Job, role = "moving", j.ID, "source"
-			k.At = append(k.At, o.lookAt(ctx, &st, j.Target, "target", db, key))
-		}
-	}
-	k.At = append(k.At, o.lookAt(ctx, &st, owner, role, db, key))
 	return k, nil
 }
 

@@ -97,16 +97,10 @@ func (v *values) groups(s *Snapshot) {
 		v.put(metrics.GroupCommands, float64(g.Total), g.ID)
 		v.put(metrics.GroupReplicas, float64(len(g.Replicas)), g.ID)
 	}
-	moving := 0
-	for _, j := range s.State.Jobs {
-		if j.Published {
-			moving += topology.CountSlots(j.Slots)
-		}
-	}
 	v.put(metrics.Epoch, float64(s.State.Epoch))
 	v.put(metrics.EpochAcked, float64(s.Acked))
 	v.put(metrics.SlotsUnassigned, float64(topology.CountSlots(s.State.Unassigned())))
-	v.put(metrics.SlotsMoving, float64(moving))
+	v.put(metrics.SlotsMoving, float64(s.State.SlotsMoving()))
 }
 
 // AllPhases are shown with 0 too, so that an alert on a phase has something to compare.
