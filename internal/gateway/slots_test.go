@@ -80,14 +80,12 @@ func storeTurning(t *testing.T, dir string) {
 	try(st.AddGroup(topology.Group{ID: "b", Addr: hangsUp(t)}))
 	try(st.AssignSlots(topology.Range{First: 0, Last: 16383}, "a"))
 	for _, first := range []int{5000, 800} {
-		id, err := st.AddJob(topology.Job{Source: "a", Target: "b", Slots: []topology.Range{{First: first, Last: first + 99}}, Phase: topology.Queued})
+		slots := []topology.Range{{First: first, Last: first + 99}}
+		id, err := st.AddJob(topology.Job{Source: "a", Target: "b", Slots: slots, Phase: topology.Queued})
 		try(err)
-		j := st.Job(id).Clone()
-		j.Phase, j.Published = topology.Bulk, true
-		try(st.PutJob(j))
+		try(st.PutJob(topology.Job{ID: id, Source: "a", Target: "b", Slots: slots, Phase: topology.Bulk, Published: true}))
 		if first == 800 {
-			j.Phase, j.Back = topology.Reverting, true
-			try(st.PutJob(j))
+			try(st.PutJob(topology.Job{ID: id, Source: "a", Target: "b", Slots: slots, Phase: topology.Reverting, Published: true, Back: true}))
 		}
 	}
 	st.Epoch = 1

@@ -20,6 +20,7 @@ type rule struct {
 var forbidden = []rule{
 	{re(`time\.Sleep\(`), nil, []string{"internal/failpoint/"}, "wait for what you wait for, or use a timer and a context"},
 	{re(`fmt\.Print(ln|f)?\(|log\.Fatal`), nil, nil, "use the logger, or the writer that the command was given"},
+	{re(`\.Published\b`), []string{"internal/admin/", "internal/observe/", "internal/gateway/", "internal/web/", "internal/control/"}, nil, "ask topology's SlotView where slots are served"},
 }
 
 func re(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }
