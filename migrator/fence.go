@@ -49,7 +49,7 @@ func (m *Manager) fenceFormer(ctx context.Context, groups ...topology.Group) err
 func (m *Manager) fenceAt(ctx context.Context, g topology.Group, match func(name string) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 	defer cancel()
-	return upstream.Fence(ctx, upstream.Target{Addr: g.Addr, Password: g.Password, Name: m.connName()}, match)
+	return upstream.Fence(ctx, upstream.Target{Endpoint: g.Endpoint, Name: m.connName()}, match)
 }
 
 // dialChanger connects for what changes keys without a lock: a preflight that purges, and the

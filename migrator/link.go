@@ -52,7 +52,7 @@ func (i serverInfo) life() string { return i.runID + "/" + i.replID }
 // The connection is closed when ctx ends.
 func dial(ctx context.Context, g topology.Group, name string, timeout time.Duration) (*link, error) {
 	c := redis.NewClient(&redis.Options{
-		Addr: g.Addr, Password: g.Password, ClientName: name, Protocol: 2, DisableIdentity: true,
+		Addr: g.Addr, Username: g.User, Password: g.Secret.Reveal(), ClientName: name, Protocol: 2, DisableIdentity: true,
 		MaxRetries: -1, DialerRetries: 1, PoolSize: 1, ContextTimeoutEnabled: true,
 		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
@@ -114,7 +114,7 @@ func pttl(ctx context.Context, c *redis.Conn, key string) (int64, error) {
 
 // fence kills the named connection at its server; nil is proof.
 func fence(ctx context.Context, g topology.Group, own, name string) error {
-	return upstream.Fence(ctx, upstream.Target{Addr: g.Addr, Password: g.Password, Name: own},
+	return upstream.Fence(ctx, upstream.Target{Endpoint: g.Endpoint, Name: own},
 		func(n string) bool { return n == name })
 }
 

@@ -41,7 +41,7 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 	}
 	text := src.Client().Info(context.Background()).Val()
 	var names atomic.Int64
-	m := &mover{cfg: cfg, gate: &gate{}, log: zap.NewNop(), job: "j", source: topology.Group{ID: "a", Addr: src.Addr}, target: topology.Group{ID: "b", Addr: dst.Addr},
+	m := &mover{cfg: cfg, gate: &gate{}, log: zap.NewNop(), job: "j", source: topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: src.Addr}}, target: topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: dst.Addr}},
 		sourceRunID: parseInfo(text).life(), slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
 		locks: slotlock.New(slotlock.Options{MaxWaiting: 100}), limit: rate.NewLimiter(rate.Inf, cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
 		comparer: &comparer{}, gov: newGovernor(cfg.BatchMaxKeys, cfg.MemoryLimit, cfg.LockHoldTarget), batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}),

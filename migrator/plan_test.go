@@ -14,7 +14,7 @@ import (
 func threeGroups(t interface{ Fatal(...any) }) topology.State {
 	st := topology.NewState("codis", 1024, 1)
 	for _, id := range []string{"a", "b", "c"} {
-		if err := st.AddGroup(topology.Group{ID: id, Addr: id + ":1"}); err != nil {
+		if err := st.AddGroup(topology.Group{ID: id, Endpoint: topology.Endpoint{Addr: id + ":1"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -109,10 +109,10 @@ func TestRandomSequences(t *testing.T) {
 // stored checks the job as the Store will.
 func stored(j topology.Job) error {
 	st := topology.NewState("codis", 1024, 16)
-	if err := st.AddGroup(topology.Group{ID: "a", Addr: "h:1"}); err != nil {
+	if err := st.AddGroup(topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: "h:1"}}); err != nil {
 		return err
 	}
-	if err := st.AddGroup(topology.Group{ID: "b", Addr: "h:2"}); err != nil {
+	if err := st.AddGroup(topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: "h:2"}}); err != nil {
 		return err
 	}
 	owner := j.Source

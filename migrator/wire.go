@@ -78,9 +78,9 @@ func dialWire(ctx context.Context, g topology.Group, name string, timeout time.D
 func (w *wire) greet(ctx context.Context) error {
 	w.begin(ctx)
 	asked := 2
-	if w.group.Password != "" {
+	if secret := w.group.Secret.Reveal(); secret != "" {
 		w.command("AUTH", 1)
-		w.arg(w.group.Password)
+		w.arg(secret)
 		asked++
 	}
 	w.command("CLIENT", 2)

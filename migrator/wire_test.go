@@ -18,7 +18,7 @@ import (
 
 func wireTo(t *testing.T, s *testredis.Server) *wire {
 	t.Helper()
-	w, err := dialWire(context.Background(), topology.Group{Addr: s.Addr, Password: s.Password}, "test", time.Minute)
+	w, err := dialWire(context.Background(), topology.Group{Endpoint: topology.Endpoint{Addr: s.Addr, Secret: topology.NewSecret(s.Password)}}, "test", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestWireGreets(t *testing.T) {
 	if len(w.info.runID) != 40 || w.info.role != "master" || w.info.policy != "noeviction" {
 		t.Errorf("%+v", w.info)
 	}
-	_, err = dialWire(context.Background(), topology.Group{Addr: s.Addr, Password: "wrong"}, "test", time.Minute)
+	_, err = dialWire(context.Background(), topology.Group{Endpoint: topology.Endpoint{Addr: s.Addr, Secret: topology.NewSecret("wrong")}}, "test", time.Minute)
 	if !refused(err) || jobError(fromSource, err).Code != "WRONGPASS" {
 		t.Errorf("wrong password: %v", err)
 	}
@@ -210,7 +210,7 @@ func FuzzWire(f *testing.F) {
 func TestWireEndsWithItsContext(t *testing.T) {
 	s := testredis.StartT(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	w, err := dialWire(ctx, topology.Group{Addr: s.Addr}, "test", time.Hour)
+	w, err := dialWire(ctx, topology.Group{Endpoint: topology.Endpoint{Addr: s.Addr}}, "test", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,8 @@ func movingTable(t *testing.T, epoch uint64, source, target *testredis.Server, s
 	t.Helper()
 	st := topology.NewState("redis", 16384, 16)
 	st.Epoch = epoch
-	_ = st.AddGroup(topology.Group{ID: "g0", Addr: source.Addr})
-	_ = st.AddGroup(topology.Group{ID: "g1", Addr: target.Addr})
+	_ = st.AddGroup(topology.Group{ID: "g0", Endpoint: topology.Endpoint{Addr: source.Addr}})
+	_ = st.AddGroup(topology.Group{ID: "g1", Endpoint: topology.Endpoint{Addr: target.Addr}})
 	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g0")
 	st.Jobs = []topology.Job{{ID: "m1", Slots: slots, Source: "g0", Target: "g1", Phase: topology.Preparing, Published: true}}
 	locks := slotlock.New(slotlock.Options{MaxWaiting: 10})

@@ -142,7 +142,7 @@ func (f *feed) run() {
 func (f *feed) connectAndRead() error {
 	srv := f.h.srv
 	ctx, cancel := context.WithTimeout(f.ctx, srv.opt.ConnectTimeout)
-	c, _, err := upstream.Dial(ctx, upstream.Target{Addr: f.group.Addr, Password: f.group.Password, Proto: 3,
+	c, _, err := upstream.Dial(ctx, upstream.Target{Endpoint: f.group.Endpoint, Proto: 3,
 		Name: fmt.Sprintf("%s%d", ConnPrefix(srv.opt.Name, srv.opt.Incarnation), srv.nextConn.Add(1))})
 	cancel()
 	if err != nil {

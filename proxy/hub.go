@@ -24,7 +24,7 @@ type hub struct {
 	srv *Server
 
 	mu       sync.Mutex // protects all below; never held across I/O
-	feeds    map[string]*feed
+	feeds    map[router.Group]*feed
 	channels map[channelKey]*channel
 	patterns map[string]*channel // those of channels that are patterns
 	tracking map[*loop]int       // sessions that track, by loop
@@ -60,7 +60,7 @@ type channel struct {
 }
 
 func newHub(s *Server) *hub {
-	return &hub{srv: s, feeds: make(map[string]*feed), channels: make(map[channelKey]*channel),
+	return &hub{srv: s, feeds: make(map[router.Group]*feed), channels: make(map[channelKey]*channel),
 		patterns: make(map[string]*channel), tracking: make(map[*loop]int)}
 }
 
@@ -79,13 +79,13 @@ func (h *hub) setGroups(groups []router.Group) {
 // adjust starts and stops feeds so that there is one for each group while anything is
 // wanted. mu is held. It returns those that are new.
 func (h *hub) adjust() (started []*feed) {
-	wanted := make(map[string]bool)
+	wanted := make(map[router.Group]bool)
 	if len(h.channels) > 0 || len(h.tracking) > 0 {
 		for _, g := range h.groups {
-			wanted[feedKey(g)] = true
-			if h.feeds[feedKey(g)] == nil && h.srv.ctx.Err() == nil {
+			wanted[g] = true
+			if h.feeds[g] == nil && h.srv.ctx.Err() == nil {
 				f := newFeed(h, g)
-				h.feeds[feedKey(g)] = f
+				h.feeds[g] = f
 				started = append(started, f)
 				h.srv.wg.Go(f.run)
 			}
@@ -99,8 +99,6 @@ func (h *hub) adjust() (started []*feed) {
 	}
 	return started
 }
-
-func feedKey(g router.Group) string { return g.ID + " " + g.Addr + " " + g.Password }
 
 // want adds one session of a loop to channels, and calls ready on the loop when every
 // server that can be reached has confirmed.

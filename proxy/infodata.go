@@ -44,9 +44,9 @@ type dataConns struct {
 }
 
 type dataConn struct {
-	addr, password string
-	conn           net.Conn
-	r              *bufio.Reader
+	to   upstream.Endpoint
+	conn net.Conn
+	r    *bufio.Reader
 }
 
 func (r *report) fromServers() *dataInfo {
@@ -103,8 +103,8 @@ func (c *dataConns) keepOnly(t *router.Table) {
 	c.all = make(map[string]*dataConn)
 	for _, g := range t.Groups {
 		x := old[g.ID]
-		if x == nil || x.addr != g.Addr || x.password != g.Password {
-			x = &dataConn{addr: g.Addr, password: g.Password}
+		if x == nil || x.to != g.Endpoint {
+			x = &dataConn{to: g.Endpoint}
 		} else {
 			delete(old, g.ID)
 		}
@@ -146,7 +146,7 @@ func (x *dataConn) ask(ctx context.Context, s *Server) string {
 
 func (x *dataConn) once(ctx context.Context, s *Server) (string, error) {
 	if x.conn == nil {
-		conn, _, err := upstream.Dial(ctx, upstream.Target{Addr: x.addr, Password: x.password,
+		conn, _, err := upstream.Dial(ctx, upstream.Target{Endpoint: x.to,
 			Name: fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))})
 		if err != nil {
 			return "", err

@@ -49,7 +49,7 @@ func (l *loop) borrow(group int16, proto int) (*lent, error) {
 	if len(l.lents) >= max(o.MaxDedicated/max(o.Loops, 1), 1) {
 		return nil, errLentFull
 	}
-	x := &lent{key: k, pipe: upstream.New(g.ID, upstream.Target{Addr: g.Addr, Password: g.Password, Proto: proto}, &l.env,
+	x := &lent{key: k, pipe: upstream.New(g.ID, upstream.Target{Endpoint: g.Endpoint, Proto: proto}, &l.env,
 		upstream.Limits{QueueBytes: o.PipeBytes, ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax})}
 	l.lents[x] = struct{}{}
 	return x, nil

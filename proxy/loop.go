@@ -285,7 +285,7 @@ func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
 	p := l.pipes[k]
 	if p == nil {
 		o := &l.srv.opt
-		p = upstream.New(g.ID, upstream.Target{Addr: g.Addr, Password: g.Password, DB: db, Proto: proto}, &l.env, upstream.Limits{
+		p = upstream.New(g.ID, upstream.Target{Endpoint: g.Endpoint, DB: db, Proto: proto}, &l.env, upstream.Limits{
 			QueueBytes: o.PipeBytes, ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax})
 		l.pipes[k] = p
 	}
@@ -298,7 +298,7 @@ func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
 func (l *loop) stays(p *upstream.Pipe) bool {
 	for i := range l.table.Groups {
 		if g := &l.table.Groups[i]; g.ID == p.Group && g.Addr == p.Addr {
-			p.Password = g.Password
+			p.Endpoint = g.Endpoint
 			return true
 		}
 	}

@@ -49,7 +49,7 @@ func startProxyWith(t testing.TB, change func(*Options), servers ...*testredis.S
 	st.Epoch = 1
 	for i, s := range servers {
 		id := fmt.Sprintf("g%d", i)
-		if err := st.AddGroup(topology.Group{ID: id, Addr: s.Addr}); err != nil {
+		if err := st.AddGroup(topology.Group{ID: id, Endpoint: topology.Endpoint{Addr: s.Addr}}); err != nil {
 			t.Fatal(err)
 		}
 		n := 16384 / len(servers)
@@ -149,8 +149,8 @@ func TestTableChangeDrainsAndAdopts(t *testing.T) {
 	}
 	st := topology.NewState("redis", 16384, 16)
 	st.Epoch = 2
-	_ = st.AddGroup(topology.Group{ID: "g0", Addr: srv.Addr})
-	_ = st.AddGroup(topology.Group{ID: "g1", Addr: other.Addr})
+	_ = st.AddGroup(topology.Group{ID: "g0", Endpoint: topology.Endpoint{Addr: srv.Addr}})
+	_ = st.AddGroup(topology.Group{ID: "g1", Endpoint: topology.Endpoint{Addr: other.Addr}})
 	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g0")
 	st.Jobs = []topology.Job{{ID: "m1", Slots: []topology.Range{{First: 0, Last: 16383}}, Source: "g0", Target: "g1", Phase: topology.Preparing, Published: true}}
 	locks := slotlock.New(slotlock.Options{MaxWaiting: 10})

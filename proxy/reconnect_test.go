@@ -104,7 +104,7 @@ func TestFenceEndsWithItsGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.expect("-ERR connection to the server was lost (set); the command may or may not have been executed")
-	fencedBy(t, s, p, topology.Group{ID: "g1", Addr: stays.Addr})
+	fencedBy(t, s, p, topology.Group{ID: "g1", Endpoint: topology.Endpoint{Addr: stays.Addr}})
 }
 
 // TestFenceAfterChangeOfPassword: a server that has got another password is asked to kill a
@@ -129,7 +129,7 @@ func TestFenceAfterChangeOfPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.expect("-ERR connection to the server was lost (set); the command may or may not have been executed")
-	fencedBy(t, s, p, topology.Group{ID: "g1", Addr: server.Addr, Password: "other"})
+	fencedBy(t, s, p, topology.Group{ID: "g1", Endpoint: topology.Endpoint{Addr: server.Addr, Secret: topology.NewSecret("other")}})
 }
 
 // fencedBy makes a group the only one, with which a lost connection of p that could not be fenced is.
@@ -193,8 +193,8 @@ func TestSentWhenAGroupGoes(t *testing.T) {
 	})
 	st := topology.NewState("redis", 16384, 16)
 	st.Epoch = 2
-	_ = st.AddGroup(topology.Group{ID: "g0", Addr: first.Addr}) // elsewhere now
-	_ = st.AddGroup(topology.Group{ID: "g1", Addr: second.Addr})
+	_ = st.AddGroup(topology.Group{ID: "g0", Endpoint: topology.Endpoint{Addr: first.Addr}}) // elsewhere now
+	_ = st.AddGroup(topology.Group{ID: "g1", Endpoint: topology.Endpoint{Addr: second.Addr}})
 	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g0")
 	table, err := router.Build(st, nil)
 	if err != nil {

@@ -361,7 +361,7 @@ func (d *dialed) closed(err error) {
 // dial connects p off the loop and enrols the connection.
 func (s *Server) dial(l *loop, p *upstream.Pipe) {
 	name := fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))
-	target := upstream.Target{Addr: p.Addr, Password: p.Password, DB: p.DB, Proto: p.Proto, Name: name}
+	target := upstream.Target{Endpoint: p.Endpoint, DB: p.DB, Proto: p.Proto, Name: name}
 	s.dials.do(func(dials context.Context) {
 		ctx, cancel := context.WithTimeout(dials, s.opt.ConnectTimeout)
 		defer cancel()
@@ -398,20 +398,20 @@ func ConnPrefix(gateway string, incarnation uint64) string {
 // fence kills a lost connection at its server, however long that takes, then runs done
 // on the loop. What a server still executes to which no group leads any more concerns nobody.
 func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
-	last := p.Password
+	last := p.Endpoint
 	s.wg.Go(func() {
 		pause := s.opt.ReconnectMin
 		for {
-			password, led := s.passwordOf(p.Addr)
+			to, led := s.endpointAt(last.Addr)
 			if !led {
-				password = last
+				to = last
 			}
 			ctx, cancel := context.WithTimeout(s.ctx, s.opt.ConnectTimeout)
-			err := upstream.Fence(ctx, upstream.Target{Addr: p.Addr, Password: password,
+			err := upstream.Fence(ctx, upstream.Target{Endpoint: to,
 				Name: fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))},
 				func(n string) bool { return n == name })
 			cancel()
-			if _, led := s.passwordOf(p.Addr); err == nil || !led {
+			if _, led := s.endpointAt(last.Addr); err == nil || !led {
 				l.post(done)
 				return
 			}
@@ -425,14 +425,14 @@ func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 	})
 }
 
-// passwordOf is the password of the group of the newest table that leads to an address, if one does.
-func (s *Server) passwordOf(addr string) (password string, led bool) {
+// endpointAt is how the newest table leads to an address, if it does.
+func (s *Server) endpointAt(addr string) (to upstream.Endpoint, led bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.table.Groups {
 		if g := &s.table.Groups[i]; g.Addr == addr {
-			return g.Password, true
+			return g.Endpoint, true
 		}
 	}
-	return "", false
+	return upstream.Endpoint{}, false
 }

@@ -139,7 +139,7 @@ func (s *Server) slotKeys(slot, db int, limit int64) (map[string]struct{}, error
 // scanGroup shows every key of a group's database to each, until it returns false. Keys
 // may come twice.
 func (s *Server) scanGroup(ctx context.Context, g router.Group, db int, each func(key []byte) bool) error {
-	c, _, err := upstream.Dial(ctx, upstream.Target{Addr: g.Addr, Password: g.Password, DB: db,
+	c, _, err := upstream.Dial(ctx, upstream.Target{Endpoint: g.Endpoint, DB: db,
 		Name: fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))})
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 func BenchmarkRoute(b *testing.B) {
 	st := topology.NewState("redis", 16384, 16)
 	for i, id := range []string{"a", "b"} {
-		if err := st.AddGroup(topology.Group{ID: id, Addr: "127.0.0.1:" + strconv.Itoa(i+1)}); err != nil {
+		if err := st.AddGroup(topology.Group{ID: id, Endpoint: topology.Endpoint{Addr: "127.0.0.1:" + strconv.Itoa(i+1)}}); err != nil {
 			b.Fatal(err)
 		}
 		if err := st.AssignSlots(topology.Range{First: 8192 * i, Last: 8192*i + 8191}, id); err != nil {

@@ -13,7 +13,7 @@ func TestExplain(t *testing.T) {
 	st := topology.NewState("redis", 16384, 16)
 	st.Epoch = 7
 	for _, g := range []string{"a", "b"} {
-		if err := st.AddGroup(topology.Group{ID: g, Addr: g + ":1"}); err != nil {
+		if err := st.AddGroup(topology.Group{ID: g, Endpoint: topology.Endpoint{Addr: g + ":1"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -17,14 +17,8 @@ import (
 // are not shown.
 const InternalPrefix = "keyferry:preflight:"
 
-// Group is one group as the data plane needs it. Its index in Table.Groups is its number
-// within that table only.
-type Group struct {
-	ID       string
-	Number   int
-	Addr     string
-	Password string
-}
+// Group is one group. Its index in Table.Groups is its number within that table only.
+type Group = topology.Group
 
 // Job is a slot move as the data plane needs it.
 type Job struct {
@@ -219,7 +213,7 @@ func Build(st topology.State, locks func(job string) (*slotlock.Table, *slotlock
 	index := make(map[string]int16, len(st.Groups))
 	for i, g := range st.Groups {
 		index[g.ID] = int16(i)
-		t.Groups = append(t.Groups, Group{ID: g.ID, Number: g.Number, Addr: g.Addr, Password: g.Password})
+		t.Groups = append(t.Groups, g)
 	}
 	t.ForgottenTo = st.ForgottenTo
 	for _, j := range st.Jobs {

@@ -13,7 +13,7 @@ func TestRouteSlot(t *testing.T) {
 	const groups = 300
 	st := topology.NewState("redis", 16384, 16)
 	for i := range groups {
-		if err := st.AddGroup(topology.Group{ID: fmt.Sprintf("g%03d", i), Addr: fmt.Sprint("127.0.0.1:", 1000+i)}); err != nil {
+		if err := st.AddGroup(topology.Group{ID: fmt.Sprintf("g%03d", i), Endpoint: topology.Endpoint{Addr: fmt.Sprint("127.0.0.1:", 1000+i)}}); err != nil {
 			t.Fatal(err)
 		}
 		if err := st.AssignSlots(topology.Range{First: 50 * i, Last: 50*i + 49}, fmt.Sprintf("g%03d", i)); err != nil {

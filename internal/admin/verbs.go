@@ -159,9 +159,9 @@ func (s *Server) group(ctx context.Context, args []string) any {
 		}
 		return out
 	case word(args, 0, "add") && (len(args) == 3 || len(args) == 5 && word(args, 3, "password")):
-		g := topology.Group{ID: args[1], Addr: args[2]}
+		g := topology.Group{ID: args[1], Endpoint: topology.Endpoint{Addr: args[2]}}
 		if len(args) == 5 {
-			g.Password = args[4]
+			g.Secret = topology.NewSecret(args[4])
 		}
 		return done(s.Manager.Change(ctx, func(st *topology.State) error { return st.AddGroup(g) }))
 	case word(args, 0, "set") && len(args) > 2:

@@ -52,9 +52,9 @@ type Group struct {
 
 // probe asks one primary how it is, over and over, for as long as the group exists.
 type probe struct {
-	addr, password string
-	cancel         context.CancelFunc
-	client         *redis.Client
+	to     topology.Endpoint
+	cancel context.CancelFunc
+	client *redis.Client
 
 	mu   sync.Mutex // protects what follows
 	last Group
@@ -65,13 +65,13 @@ func (o *Observer) follow(ctx context.Context, groups []topology.Group) {
 	want := make(map[string]bool)
 	for _, g := range groups {
 		want[g.ID] = true
-		if p := o.probes[g.ID]; p != nil && (p.addr != g.Addr || p.password != g.Password) {
+		if p := o.probes[g.ID]; p != nil && p.to != g.Endpoint {
 			p.cancel()
 			delete(o.probes, g.ID)
 		}
 		if o.probes[g.ID] == nil {
 			c, cancel := context.WithCancel(ctx)
-			p := &probe{addr: g.Addr, password: g.Password, cancel: cancel, client: dial(g.Addr, g.Password, o.c.ConnTo, 0, probeBound)}
+			p := &probe{to: g.Endpoint, cancel: cancel, client: dial(g.Endpoint, o.c.ConnTo, 0, probeBound)}
 			o.probes[g.ID] = p
 			o.wg.Go(func() { p.run(c) })
 		}
@@ -85,9 +85,9 @@ func (o *Observer) follow(ctx context.Context, groups []topology.Group) {
 }
 
 // dial makes a client that never tries twice.
-func dial(addr, password, name string, db int, bound time.Duration) *redis.Client {
+func dial(to topology.Endpoint, name string, db int, bound time.Duration) *redis.Client {
 	return redis.NewClient(&redis.Options{
-		Addr: addr, Password: password, DB: db, ClientName: name, Protocol: 2, DisableIdentity: true,
+		Addr: to.Addr, Username: to.User, Password: to.Secret.Reveal(), DB: db, ClientName: name, Protocol: 2, DisableIdentity: true,
 		MaxRetries: -1, DialerRetries: 1, PoolSize: 1, ContextTimeoutEnabled: true,
 		DialTimeout: bound, ReadTimeout: bound, WriteTimeout: bound, PoolTimeout: bound,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -62,7 +62,7 @@ func (o *Observer) Look(ctx context.Context, db int, key string) (Key, error) {
 
 func (o *Observer) lookAt(ctx context.Context, st *topology.State, group, role string, db int, key string) Found {
 	g, _ := st.Group(group)
-	c := dial(g.Addr, g.Password, o.c.ConnTo, db, lookBound)
+	c := dial(g.Endpoint, o.c.ConnTo, db, lookBound)
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, lookBound)
 	defer cancel()

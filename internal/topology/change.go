@@ -53,7 +53,7 @@ func (s *State) SetGroup(id string, addr, password *string) error {
 	}
 	g := s.Groups[i]
 	if password != nil {
-		g.Password = *password
+		g.Secret = NewSecret(*password)
 	}
 	if addr == nil || *addr == g.Addr {
 		s.Groups[i] = g

@@ -50,32 +50,32 @@ func TestNewState(t *testing.T) {
 func TestAddGroup(t *testing.T) {
 	st := sample(t)
 	for _, g := range []Group{
-		{ID: "Z_9.-", Addr: "redis.example.com:6379"}, {ID: strings.Repeat("x", 64), Addr: "[::1]:1"}, {ID: "0", Addr: "10.0.0.1:65535"},
+		{ID: "Z_9.-", Endpoint: Endpoint{Addr: "redis.example.com:6379"}}, {ID: strings.Repeat("x", 64), Endpoint: Endpoint{Addr: "[::1]:1"}}, {ID: "0", Endpoint: Endpoint{Addr: "10.0.0.1:65535"}},
 	} {
 		must(t, st.AddGroup(g))
 		must(t, st.Validate())
 	}
 	for want, g := range map[string]Group{
-		`invalid group id "": want 1 to 64`:                     {Addr: "h:1"},
-		`invalid group id "a b"`:                                {ID: "a b", Addr: "h:1"},
-		`invalid group id "ä"`:                                  {ID: "ä", Addr: "h:1"},
-		`invalid group id "x\n"`:                                {ID: "x\n", Addr: "h:1"},
-		`invalid group id "` + strings.Repeat("x", 65):          {ID: strings.Repeat("x", 65), Addr: "h:1"},
+		`invalid group id "": want 1 to 64`:                     {Endpoint: Endpoint{Addr: "h:1"}},
+		`invalid group id "a b"`:                                {ID: "a b", Endpoint: Endpoint{Addr: "h:1"}},
+		`invalid group id "ä"`:                                  {ID: "ä", Endpoint: Endpoint{Addr: "h:1"}},
+		`invalid group id "x\n"`:                                {ID: "x\n", Endpoint: Endpoint{Addr: "h:1"}},
+		`invalid group id "` + strings.Repeat("x", 65):          {ID: strings.Repeat("x", 65), Endpoint: Endpoint{Addr: "h:1"}},
 		`invalid address "": want host:port`:                    {ID: "x"},
-		`invalid address "h": want host:port`:                   {ID: "x", Addr: "h"},
-		`invalid address ":1": want host:port`:                  {ID: "x", Addr: ":1"},
-		`invalid address "h:": want host:port`:                  {ID: "x", Addr: "h:"},
-		`invalid address "h:0": want host:port`:                 {ID: "x", Addr: "h:0"},
-		`invalid address "h:65536": want host:port`:             {ID: "x", Addr: "h:65536"},
-		`invalid address "h:redis": want host:port`:             {ID: "x", Addr: "h:redis"},
-		`invalid address "h:+1": want host:port`:                {ID: "x", Addr: "h:+1"},
-		`invalid address "127.0.0.1:07001": want host:port`:     {ID: "x", Addr: "127.0.0.1:07001"},
-		`invalid address "[127.0.0.1]:7001": want host:port`:    {ID: "x", Addr: "[127.0.0.1]:7001"},
-		`invalid address "::1:1": want host:port`:               {ID: "x", Addr: "::1:1"},
-		`invalid address "h h:1": a space or`:                   {ID: "x", Addr: "h h:1"},
-		`group a exists already (127.0.0.1:7001)`:               {ID: "a", Addr: "h:1"},
-		`address 127.0.0.1:7001 is that of group a`:             {ID: "x", Addr: "127.0.0.1:7001"},
-		`address REDIS.example.com:6379 is that of group Z_9.-`: {ID: "x", Addr: "REDIS.example.com:6379"},
+		`invalid address "h": want host:port`:                   {ID: "x", Endpoint: Endpoint{Addr: "h"}},
+		`invalid address ":1": want host:port`:                  {ID: "x", Endpoint: Endpoint{Addr: ":1"}},
+		`invalid address "h:": want host:port`:                  {ID: "x", Endpoint: Endpoint{Addr: "h:"}},
+		`invalid address "h:0": want host:port`:                 {ID: "x", Endpoint: Endpoint{Addr: "h:0"}},
+		`invalid address "h:65536": want host:port`:             {ID: "x", Endpoint: Endpoint{Addr: "h:65536"}},
+		`invalid address "h:redis": want host:port`:             {ID: "x", Endpoint: Endpoint{Addr: "h:redis"}},
+		`invalid address "h:+1": want host:port`:                {ID: "x", Endpoint: Endpoint{Addr: "h:+1"}},
+		`invalid address "127.0.0.1:07001": want host:port`:     {ID: "x", Endpoint: Endpoint{Addr: "127.0.0.1:07001"}},
+		`invalid address "[127.0.0.1]:7001": want host:port`:    {ID: "x", Endpoint: Endpoint{Addr: "[127.0.0.1]:7001"}},
+		`invalid address "::1:1": want host:port`:               {ID: "x", Endpoint: Endpoint{Addr: "::1:1"}},
+		`invalid address "h h:1": a space or`:                   {ID: "x", Endpoint: Endpoint{Addr: "h h:1"}},
+		`group a exists already (127.0.0.1:7001)`:               {ID: "a", Endpoint: Endpoint{Addr: "h:1"}},
+		`address 127.0.0.1:7001 is that of group a`:             {ID: "x", Endpoint: Endpoint{Addr: "127.0.0.1:7001"}},
+		`address REDIS.example.com:6379 is that of group Z_9.-`: {ID: "x", Endpoint: Endpoint{Addr: "REDIS.example.com:6379"}},
 	} {
 		refused(t, st, want, func(s *State) error { return s.AddGroup(g) })
 	}
@@ -83,7 +83,7 @@ func TestAddGroup(t *testing.T) {
 
 func TestDelGroup(t *testing.T) {
 	st := sample(t)
-	must(t, st.AddGroup(Group{ID: "c", Addr: "h:1"}))
+	must(t, st.AddGroup(Group{ID: "c", Endpoint: Endpoint{Addr: "h:1"}}))
 	refused(t, st, `no such group "x"`, func(s *State) error { return s.DelGroup("x") })
 	refused(t, st, `group a owns 512 slots (0-511): migrate them first`, func(s *State) error { return s.DelGroup("a") })
 	id := addJob(t, &st, "a", "c", Range{0, 511})
@@ -95,7 +95,7 @@ func TestDelGroup(t *testing.T) {
 	must(t, st.Validate())
 
 	free := NewState("codis", 1024, 1)
-	must(t, free.AddGroup(Group{ID: "a", Addr: "h:1"}))
+	must(t, free.AddGroup(Group{ID: "a", Endpoint: Endpoint{Addr: "h:1"}}))
 	for i := range 20 {
 		must(t, free.AssignSlots(Range{2 * i, 2 * i}, "a"))
 	}
@@ -104,8 +104,8 @@ func TestDelGroup(t *testing.T) {
 
 func TestAssignSlots(t *testing.T) {
 	st := NewState("codis", 1024, 1)
-	must(t, st.AddGroup(Group{ID: "a", Addr: "h:1"}))
-	must(t, st.AddGroup(Group{ID: "b", Addr: "h:2"}))
+	must(t, st.AddGroup(Group{ID: "a", Endpoint: Endpoint{Addr: "h:1"}}))
+	must(t, st.AddGroup(Group{ID: "b", Endpoint: Endpoint{Addr: "h:2"}}))
 	must(t, st.AssignSlots(Range{10, 20}, "a"))
 	must(t, st.AssignSlots(Range{15, 30}, "a")) // partly its own already
 	must(t, st.AssignSlots(Range{31, 40}, "b"))
@@ -294,7 +294,7 @@ func TestValidate(t *testing.T) {
 func TestSetGroup(t *testing.T) {
 	st := NewState("redis", 16384, 16)
 	for _, id := range []string{"a", "b"} {
-		if err := st.AddGroup(Group{ID: id, Addr: id + ":1", Password: "old"}); err != nil {
+		if err := st.AddGroup(Group{ID: id, Endpoint: Endpoint{Addr: id + ":1", Secret: NewSecret("old")}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -309,9 +309,9 @@ func TestSetGroup(t *testing.T) {
 		addr, password *string
 		want           Group
 	}{
-		{nil, &password, Group{ID: "a", Addr: "a:1", Password: "new", Number: was.Number}},
-		{&was.Addr, nil, Group{ID: "a", Addr: "a:1", Password: "new", Number: was.Number}},
-		{&addr, nil, Group{ID: "a", Addr: "a:2", Password: "new", Number: 2}},
+		{nil, &password, Group{ID: "a", Endpoint: Endpoint{Addr: "a:1", Secret: NewSecret("new")}, Number: was.Number}},
+		{&was.Addr, nil, Group{ID: "a", Endpoint: Endpoint{Addr: "a:1", Secret: NewSecret("new")}, Number: was.Number}},
+		{&addr, nil, Group{ID: "a", Endpoint: Endpoint{Addr: "a:2", Secret: NewSecret("new")}, Number: 2}},
 	} {
 		if err := st.SetGroup("a", x.addr, x.password); err != nil {
 			t.Error(err)

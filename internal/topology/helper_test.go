@@ -9,8 +9,8 @@ import (
 func sample(t *testing.T) State {
 	t.Helper()
 	st := NewState("codis", 1024, 16)
-	must(t, st.AddGroup(Group{ID: "a", Addr: "127.0.0.1:7001", Password: "secret"}))
-	must(t, st.AddGroup(Group{ID: "b", Addr: "127.0.0.1:7002"}))
+	must(t, st.AddGroup(Group{ID: "a", Endpoint: Endpoint{Addr: "127.0.0.1:7001", Secret: NewSecret("secret")}}))
+	must(t, st.AddGroup(Group{ID: "b", Endpoint: Endpoint{Addr: "127.0.0.1:7002"}}))
 	must(t, st.AssignSlots(Range{0, 511}, "a"))
 	must(t, st.AssignSlots(Range{512, 1023}, "b"))
 	return st

@@ -56,7 +56,7 @@ func (m *model) known(id string) bool { _, ok := m.st.Group(id); return ok }
 
 func (m *model) addGroup(t *rapid.T) {
 	id := rapid.SampledFrom(propertyGroups).Draw(t, "group")
-	m.try(t, "add "+id, !m.known(id), func(s *State) error { return s.AddGroup(Group{ID: id, Addr: id + ":6379"}) })
+	m.try(t, "add "+id, !m.known(id), func(s *State) error { return s.AddGroup(Group{ID: id, Endpoint: Endpoint{Addr: id + ":6379"}}) })
 }
 
 func (m *model) delGroup(t *rapid.T) {

@@ -41,9 +41,11 @@ const MaxGroupNumber = 1<<10 - 1
 type Group struct {
 	ID       string `json:"id"`
 	Number   int    `json:"number,omitempty"` // 0 ≤ Number ≤ MaxGroupNumber, its own: what a SCAN cursor knows it by
-	Addr     string `json:"addr"`             // host:port of the primary
-	Password string `json:"password,omitempty"`
+	Endpoint        // of the primary
 }
+
+// String names the group in messages, with where its primary is.
+func (g Group) String() string { return g.ID + " (" + g.Addr + ")" }
 
 // Range is a run of slots, both ends included.
 type Range struct {

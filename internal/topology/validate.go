@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -57,15 +56,11 @@ func checkGroup(g Group) error {
 	if !groupID.MatchString(g.ID) {
 		return fmt.Errorf("invalid group id %q: want 1 to 64 of a-z A-Z 0-9 _ . -", g.ID)
 	}
-	host, port, err := net.SplitHostPort(g.Addr)
-	n, _ := strconv.ParseUint(port, 10, 16)
-	// Only one way to write an address is taken, else "h:07000" would be a second group
-	// at the server of "h:7000", and a move between the two would unlink what it moved.
-	if err != nil || host == "" || n == 0 || net.JoinHostPort(host, strconv.FormatUint(n, 10)) != g.Addr {
-		return fmt.Errorf("invalid address %q: want host:port", g.Addr)
+	if err := g.Endpoint.check(); err != nil {
+		return err
 	}
-	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf("invalid address %q: a space or an unprintable character in the host", g.Addr)
+	if g.Role != Primary {
+		return fmt.Errorf("%s is a %s: a group's address must be its primary", g.Addr, g.Role)
 	}
 	return nil
 }

@@ -11,15 +11,19 @@ import (
 	"time"
 
 	"keyferry/internal/resp"
+	"keyferry/internal/topology"
 )
+
+// Endpoint is a server. It is declared where it is stored; an alias here spares those who
+// connect from knowing of topology.
+type Endpoint = topology.Endpoint
 
 // Target is a server to connect to.
 type Target struct {
-	Addr     string // host:port
-	Password string
-	DB       int
-	Proto    int    // RESP version; 0 is 2
-	Name     string // CLIENT SETNAME; no spaces
+	Endpoint
+	DB    int
+	Proto int    // RESP version; 0 is 2
+	Name  string // CLIENT SETNAME; no spaces
 }
 
 // Dial connects, authenticates, names the connection and selects the protocol and the
@@ -49,8 +53,11 @@ func Dial(ctx context.Context, t Target) (net.Conn, int64, error) {
 
 func handshake(c net.Conn, t Target) (id int64, err error) {
 	var cmds [][]string
-	if t.Password != "" {
-		cmds = append(cmds, []string{"AUTH", t.Password})
+	switch secret := t.Secret.Reveal(); {
+	case t.User != "":
+		cmds = append(cmds, []string{"AUTH", t.User, secret})
+	case secret != "":
+		cmds = append(cmds, []string{"AUTH", secret})
 	}
 	cmds = append(cmds, []string{"CLIENT", "SETNAME", t.Name}, []string{"SELECT", strconv.Itoa(t.DB)}, []string{"CLIENT", "ID"})
 	if t.Proto == 3 {

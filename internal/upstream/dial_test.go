@@ -17,7 +17,7 @@ func TestDialGivenUp(t *testing.T) {
 	defer ln.Close()
 	for range 200 {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Millisecond)
-		c, _, err := Dial(ctx, Target{Addr: ln.Addr().String(), Name: "test"})
+		c, _, err := Dial(ctx, Target{Endpoint: Endpoint{Addr: ln.Addr().String()}, Name: "test"})
 		cancel()
 		if err == nil {
 			t.Fatal("nobody has answered the handshake")

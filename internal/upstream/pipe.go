@@ -84,8 +84,7 @@ const gatherMax = 64 << 10
 // Pipe is one pipelined connection of one loop to one (group, database).
 type Pipe struct {
 	Group    string
-	Addr     string
-	Password string
+	Endpoint // whose Secret may change: the next connection goes by it
 	DB       int
 	Proto    int // RESP version of the replies: 2 or 3
 
@@ -115,7 +114,7 @@ type Pipe struct {
 
 // New makes an idle pipe.
 func New(group string, t Target, env *Env, l Limits) *Pipe {
-	return &Pipe{Group: group, Addr: t.Addr, Password: t.Password, DB: t.DB, Proto: t.Proto, env: env, limits: l}
+	return &Pipe{Group: group, Endpoint: t.Endpoint, DB: t.DB, Proto: t.Proto, env: env, limits: l}
 }
 
 // ClientID is what the server calls the present connection; 0 if it is not known.

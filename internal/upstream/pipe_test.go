@@ -56,7 +56,7 @@ func onBreaking(t *testing.T) (*Pipe, *breaking) {
 	t.Helper()
 	env := &Env{Dial: func(*Pipe) {}, Dirty: func(*Pipe) {}, Retry: func(*Pipe, time.Duration) {},
 		Lost: func(*Pipe, string) func() { return func() {} }}
-	p := New("g", Target{Addr: "server:1", Proto: 2}, env, Limits{QueueBytes: 1 << 20, ReconnectMin: time.Second, ReconnectMax: time.Second})
+	p := New("g", Target{Endpoint: Endpoint{Addr: "server:1"}, Proto: 2}, env, Limits{QueueBytes: 1 << 20, ReconnectMin: time.Second, ReconnectMax: time.Second})
 	p.connect()
 	conn := &breaking{p: p}
 	p.Connected(conn, "name", 1, time.Now())

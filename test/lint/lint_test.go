@@ -24,7 +24,7 @@ var mayImport = map[string][]string{
 	"migrator":                    {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "router", "slotlock"},
 	"router":                      {"internal/resp", "internal/topology", "slotlock"},
 	"internal/transport":          {},
-	"internal/upstream":           {"internal/resp"},
+	"internal/upstream":           {"internal/resp", "internal/topology"},
 	"internal/resp":               {},
 	"internal/resp/gendocs":       {"internal/resp", "proxy"}, // a program
 	"internal/topology":           {},

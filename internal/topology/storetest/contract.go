@@ -68,8 +68,8 @@ func created(t *testing.T, open func() topology.Store) (topology.Store, topology
 func Sample(t testing.TB) topology.State {
 	t.Helper()
 	st := topology.NewState("codis", 1024, 16)
-	must(t, st.AddGroup(topology.Group{ID: "a", Addr: "127.0.0.1:7001", Password: "secret"}))
-	must(t, st.AddGroup(topology.Group{ID: "b", Addr: "127.0.0.1:7002"}))
+	must(t, st.AddGroup(topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: "127.0.0.1:7001", Secret: topology.NewSecret("secret")}}))
+	must(t, st.AddGroup(topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: "127.0.0.1:7002"}}))
 	must(t, st.AssignSlots(topology.Range{First: 0, Last: 511}, "a"))
 	must(t, st.AssignSlots(topology.Range{First: 512, Last: 1023}, "b"))
 	return st
