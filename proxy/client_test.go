@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"keyferry/internal/faultproxy"
 	"keyferry/internal/testredis"
 )
 
@@ -30,6 +31,29 @@ func dialLine(t *testing.T, addr string) *lineClient {
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return &lineClient{t, c, bufio.NewReader(c)}
+}
+
+// dialSmall is dialLine with small socket buffers: what the client does not read the gateway
+// has to keep.
+func dialSmall(t *testing.T, addr string) *lineClient {
+	t.Helper()
+	dialer := net.Dialer{Control: faultproxy.SmallBuffers}
+	c, err := dialer.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return &lineClient{t, c, bufio.NewReader(c)}
+}
+
+// eventually waits for what becomes true at some time, however slow the machine.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(hangBound); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never so: %s", what)
+		}
+	}
 }
 
 func (c *lineClient) send(text string) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/internal/faultproxy"
 	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
 )
@@ -33,7 +34,8 @@ func someValue(seed uint64, n int) []byte {
 // used again for what comes later.
 func TestLargeValuesToABusyServer(t *testing.T) {
 	server := testredis.StartT(t)
-	s, addr := startProxyWith(t, func(o *Options) { o.Loops = 1 }, server)
+	link := narrowLink(t, server)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops = 1 }, &testredis.Server{Addr: link.Addr})
 	direct := server.Client()
 	ctx := t.Context()
 	const clients, rounds = 20, 3
@@ -49,9 +51,7 @@ func TestLargeValuesToABusyServer(t *testing.T) {
 		conns = append(conns, nc)
 	}
 	for round := range rounds {
-		if err := server.Pause(); err != nil {
-			t.Fatal(err)
-		}
+		link.Set(faultproxy.ToServer, faultproxy.Fault{Blackhole: true})
 		var wg sync.WaitGroup
 		sums := map[string][32]byte{}
 		for i, nc := range conns {
@@ -66,15 +66,8 @@ func TestLargeValuesToABusyServer(t *testing.T) {
 			wg.Go(func() { _, _ = nc.Write(frame) })
 		}
 		wg.Wait()
-		for end := time.Now().Add(hangBound); pendingToServers(ctx, s) < 4<<20; {
-			if time.Now().After(end) {
-				t.Fatalf("only %d bytes wait for the server", pendingToServers(ctx, s))
-			}
-			time.Sleep(time.Millisecond)
-		}
-		if err := server.Continue(); err != nil {
-			t.Fatal(err)
-		}
+		eventually(t, "4 MB wait for the server", func() bool { return pendingToServers(ctx, s) >= 4<<20 })
+		link.Set(faultproxy.ToServer, faultproxy.Fault{})
 		for i, nc := range conns {
 			want := 2 * len("+OK\r\n")
 			if i%2 == 0 {
@@ -95,6 +88,18 @@ func TestLargeValuesToABusyServer(t *testing.T) {
 			}
 		}
 	}
+}
+
+// narrowLink is a link to a server of which one can make the gateway's bytes wait in the
+// gateway, and not in sockets.
+func narrowLink(t *testing.T, server *testredis.Server) *faultproxy.Proxy {
+	t.Helper()
+	link, err := faultproxy.NewNarrow(server.Addr, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = link.Close() })
+	return link
 }
 
 // connectToServer returns when the loop has a connection to the server.
@@ -122,7 +127,8 @@ func pendingToServers(ctx context.Context, s *Server) (n int) {
 // used for what follows, once.
 func TestLentMemoryComesBack(t *testing.T) {
 	server := testredis.StartT(t)
-	s, addr := startProxyWith(t, func(o *Options) { o.Loops = 1 }, server)
+	link := narrowLink(t, server)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops = 1 }, &testredis.Server{Addr: link.Addr})
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -137,19 +143,13 @@ func TestLentMemoryComesBack(t *testing.T) {
 		}
 		return n
 	}
-	if err := server.Pause(); err != nil {
-		t.Fatal(err)
-	}
+	link.Set(faultproxy.ToServer, faultproxy.Fault{Blackhole: true})
 	var frame []byte
 	for i := range 8 {
 		frame = resp.AppendRequest(frame, []byte("SET"), []byte("k"+strconv.Itoa(i)), someValue(1, 1_000_000))
 	}
 	go func() { _, _ = nc.Write(frame) }()
-	for end := time.Now().Add(hangBound); pendingToServers(ctx, s) < 2<<20; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("only %d bytes wait for the server", pendingToServers(ctx, s))
-		}
-	}
+	eventually(t, "2 MB wait for the server", func() bool { return pendingToServers(ctx, s) >= 2<<20 })
 	before := spares()
 	for _, l := range s.allLoops() {
 		if err := l.call(ctx, func() {
@@ -160,9 +160,7 @@ func TestLentMemoryComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := server.Continue(); err != nil {
-		t.Fatal(err)
-	}
+	link.Set(faultproxy.ToServer, faultproxy.Fault{})
 	for end := time.Now().Add(hangBound); spares() < before+1<<20; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d bytes of spare buffers before and %d after", before, spares())

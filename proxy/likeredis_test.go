@@ -3,10 +3,11 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"net"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -156,9 +157,8 @@ func TestUnblockOfAParkedClient(t *testing.T) {
 func TestWriteAllThenRead(t *testing.T) {
 	slow, fast := testredis.StartT(t), testredis.StartT(t)
 	s, addr := startProxy(t, slow, fast) // b is in the slots of the first, a and d in those of the second
-	c := dialLine(t, addr)
-	_ = c.c.(*net.TCPConn).SetReadBuffer(256 << 10) // what the gateway writes is mostly kept there
-	value := strings.Repeat("x", 1<<20)
+	c := dialSmall(t, addr)              // what the client leaves unread is with the gateway
+	value := strings.Repeat("x", 256<<10)
 	c.send(string(resp.AppendRequest(nil, []byte("SET"), []byte("a"), []byte(value))))
 	c.expect("+OK")
 	c.send("GET b\n")
@@ -166,29 +166,48 @@ func TestWriteAllThenRead(t *testing.T) {
 	if err := slow.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	const reads, writes = 24, 400
-	c.send("GET b\n" + strings.Repeat("GET a\n", reads))
-	for waits := false; !waits; time.Sleep(time.Millisecond) {
-		c.send("GET a\n")
-		s.each(context.Background(), func(l *loop) {
-			for client := range l.sessions {
-				waits = client.paused && client.held > reads*len(value)
-			}
+	await := func(what string, holds func(client *session) bool) {
+		t.Helper()
+		eventually(t, what, func() (ok bool) {
+			s.each(context.Background(), func(l *loop) {
+				for client := range l.sessions {
+					ok = holds(client)
+				}
+			})
+			return ok
 		})
 	}
-	_ = slow.Continue()
-	_ = c.c.SetWriteDeadline(time.Now().Add(hangBound))
-	set := string(resp.AppendRequest(nil, []byte("SET"), []byte("d"), []byte(value[:64<<10])))
-	for i := range writes {
-		if _, err := c.c.Write([]byte(set)); err != nil {
-			t.Fatalf("SET %d: %v", i, err)
+	const reads, writes = 64, 400
+	c.send("GET b\n" + strings.Repeat("GET a\n", reads))
+	await("replies wait for the slower server", func(client *session) bool { return client.held > reads*len(value) })
+	written := make(chan error, 1)
+	last := ""
+	go func() {
+		for i := range writes { // more than the gateway keeps of a client that waits
+			last = fmt.Sprintf("%d %4096d", i, i)
+			if _, err := c.c.Write(resp.AppendRequest(nil, []byte("SET"), []byte("d"), []byte(last))); err != nil {
+				written <- fmt.Errorf("SET %d: %w", i, err)
+				return
+			}
 		}
+		written <- nil
+	}()
+	await("the client waits", func(client *session) bool { return client.paused && client.heldReads })
+	_ = slow.Continue()
+	await("the client does not read", func(client *session) bool { return client.conn.Buffered() > heldMax })
+	_ = c.c.SetWriteDeadline(time.Now().Add(hangBound))
+	if err := <-written; err != nil {
+		t.Fatal(err)
 	}
-	c.send("QUIT\n")
-	_ = c.c.SetReadDeadline(time.Now().Add(hangBound))
-	all, err := io.ReadAll(c.r)
-	if n := strings.Count(string(all), "+OK"); n != writes+1 || err != nil {
-		t.Errorf("%d replies of %d: %v", n, writes+1, err)
+	eventually(t, "the last command is executed", func() bool {
+		return fast.Client().Get(context.Background(), "d").Val() == last
+	})
+	c.expect("$-1")
+	for range reads {
+		c.expect("$"+strconv.Itoa(len(value)), value)
+	}
+	for range writes {
+		c.expect("+OK")
 	}
 }
 

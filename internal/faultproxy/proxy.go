@@ -11,11 +11,13 @@
 package faultproxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"keyferry/internal/testredis"
@@ -42,8 +44,9 @@ var ErrClosed = errors.New("faultproxy: closed")
 
 // Proxy listens at Addr and hands every connection on to its server.
 type Proxy struct {
-	Addr string
-	wg   sync.WaitGroup // every goroutine of the proxy
+	Addr    string
+	wg      sync.WaitGroup // every goroutine of the proxy
+	control control        // of every socket; never changed
 
 	mu      sync.Mutex // protects what follows
 	target  string
@@ -66,14 +69,25 @@ type Stats struct {
 	Bytes     [2]int64
 }
 
+// control sets options of a socket before it is connected or listens; nil: none.
+type control func(network, address string, c syscall.RawConn) error
+
 // New starts a proxy to the server at target. The seed picks the jitter.
-func New(target string, seed uint64) (*Proxy, error) {
+func New(target string, seed uint64) (*Proxy, error) { return newProxy(target, seed, nil) }
+
+// NewNarrow is New with SmallBuffers: what a Blackhole holds back is with its sender, but for
+// the 2 MB or so that the proxy and its sockets take.
+func NewNarrow(target string, seed uint64) (*Proxy, error) {
+	return newProxy(target, seed, SmallBuffers)
+}
+
+func newProxy(target string, seed uint64, ctl control) (*Proxy, error) {
 	port, err := testredis.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	p := &Proxy{
-		Addr: fmt.Sprintf("127.0.0.1:%d", port), target: target, cutLeft: [2]int64{-1, -1},
+		Addr: fmt.Sprintf("127.0.0.1:%d", port), target: target, control: ctl, cutLeft: [2]int64{-1, -1},
 		changed: make(chan struct{}), conns: map[*conn]bool{}, rng: rand.New(rand.NewPCG(seed, 1)),
 	}
 	if err := p.Refuse(false); err != nil {
@@ -123,7 +137,8 @@ func (p *Proxy) Refuse(refuse bool) error {
 		p.ln = nil
 		return err
 	case !refuse && p.ln == nil:
-		ln, err := net.Listen("tcp", p.Addr)
+		lc := net.ListenConfig{Control: p.control}
+		ln, err := lc.Listen(context.Background(), "tcp", p.Addr)
 		if err != nil {
 			return fmt.Errorf("faultproxy: %w", err)
 		}
@@ -213,7 +228,8 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	p.mu.Lock()
 	target := p.target
 	p.mu.Unlock()
-	up, err := net.DialTimeout("tcp", target, 5*time.Second)
+	dialer := net.Dialer{Timeout: 5 * time.Second, Control: p.control}
+	up, err := dialer.Dial("tcp", target)
 	if err != nil {
 		_ = client.SetLinger(0)
 		_ = client.Close()

@@ -382,3 +382,22 @@ func TestRetarget(t *testing.T) {
 		t.Errorf("an old connection reaches %q", got)
 	}
 }
+
+// TestNarrowMakesSendersWait: nearly all that a black hole holds back is still with its sender.
+func TestNarrowMakesSendersWait(t *testing.T) {
+	p, err := NewNarrow(testredis.StartT(t).Addr, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.Set(ToServer, Fault{Blackhole: true})
+	c, err := net.Dial("tcp", p.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	if n, err := c.Write(make([]byte, 64<<20)); err == nil || n > 8<<20 {
+		t.Errorf("%d bytes went, %v", n, err)
+	}
+}
