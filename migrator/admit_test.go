@@ -9,22 +9,23 @@ import (
 	"golang.org/x/time/rate"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/flow"
 )
 
 // weighedMover is a mover without servers whose target is looked at as often as it is asked for,
 // and has room each time.
 func weighedMover(t *testing.T, room func() int64) *mover {
-	m := &mover{cfg: &Config{CallTimeout: time.Minute, BatchMaxKeys: 512}, gov: newGovernor(3072, 64<<20, 5*time.Millisecond),
+	m := &mover{cfg: &Config{CallTimeout: time.Minute, BatchMaxKeys: 512}, gov: flow.NewGovernor(3072, 64<<20, 5*time.Millisecond),
 		limit: rate.NewLimiter(rate.Inf, 512), byteLimit: rate.NewLimiter(rate.Inf, byteBurst)}
 	m.memory.Store(&fullError{})
-	m.gov.blind()
+	m.gov.Blind()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			if m.mustWeigh.Swap(false) {
-				m.gov.weighing()
-				m.gov.weighed(room())
+				m.gov.Weighing()
+				m.gov.Weighed(room())
 			}
 			sleep(ctx, time.Millisecond)
 		}
@@ -72,17 +73,17 @@ func TestTryAdmitCostsNothing(t *testing.T) {
 	}
 	m.limit = rate.NewLimiter(rate.Every(time.Hour), 1)
 	m.limit.Allow()
-	memory, keys, pace := m.gov.memory, m.gov.keys, m.gov.pace
-	for range 50 {
+	before := m.gov.Status()
+	for range 10_000 { // far more than may be taken before the target is looked at again
 		if _, ok := m.tryAdmit(1); ok {
 			t.Fatal("above the ceiling")
 		}
 	}
-	if m.gov.memory != memory || m.gov.keys != keys || m.gov.pace != pace {
-		t.Errorf("memory %+v, before %+v; pace %+v, before %+v", m.gov.memory, memory, m.gov.pace, pace)
+	if short, _, _ := m.gov.Room(1); short || m.gov.Status() != before {
+		t.Errorf("short of memory: %v; %+v, before %+v", short, m.gov.Status(), before)
 	}
 	m.limit = rate.NewLimiter(rate.Every(time.Hour), 10)
-	m.gov.blind()
+	m.gov.Blind()
 	if _, ok := m.tryAdmit(1); ok {
 		t.Error("without a look at the target")
 	}
@@ -96,7 +97,7 @@ func TestNobodyToAsk(t *testing.T) {
 	m := weighedMover(t, func() int64 { return -1 })
 	m.cfg.MaxP99Auto, m.cfg.Parallel = true, 2
 	m.bound(topology.Job{})
-	if m.wantClients.Load() || m.gov.status().WorkPerS != 0 {
-		t.Errorf("held back for clients that nobody tells of: %+v", m.gov.status())
+	if m.wantClients.Load() || m.gov.Status().WorkPerS != 0 {
+		t.Errorf("held back for clients that nobody tells of: %+v", m.gov.Status())
 	}
 }

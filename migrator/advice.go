@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/job"
 )
 
 // advices say what to do about an error, by its code; %s is where it came from, which is a
@@ -74,7 +75,7 @@ func (r *runner) advice(s *Stall) string {
 		return s.Advice
 	}
 	j := &r.job
-	waits := j.Phase == topology.Backoff || j.Phase == topology.Failed || waitsForRoom(j)
+	waits := j.Phase == topology.Backoff || j.Phase == topology.Failed || job.WaitsForRoom(j)
 	if waits && j.FirstError != nil {
 		return advise(j.FirstError)
 	}

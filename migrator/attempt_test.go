@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/job"
 )
 
 // answer is an error that a server sent.
@@ -36,15 +37,15 @@ func TestLesson(t *testing.T) {
 			}
 		}
 		for now.Sub(start) < time.Minute {
-			wait := backoffPause(least, most, j.Attempt, rnd.Float64()).Truncate(time.Millisecond)
-			j = mustStep(t, j, Event{Kind: Failure, AtMs: now.UnixMilli(), WaitMs: wait.Milliseconds(), Err: &topology.JobError{Origin: fromTarget, Code: "IO"}})
+			wait := job.BackoffPause(least, most, j.Attempt, rnd.Float64()).Truncate(time.Millisecond)
+			j = mustStep(t, j, job.Event{Kind: job.Failure, AtMs: now.UnixMilli(), WaitMs: wait.Milliseconds(), Err: &topology.JobError{Origin: fromTarget, Code: "IO"}})
 			say()
 			if j.Phase != topology.Backoff || j.NextTryAtMs != now.Add(wait).UnixMilli() {
 				t.Fatalf("attempt %d: %s, next try at %d", j.Attempt, j.Phase, j.NextTryAtMs)
 			}
 			pauses = append(pauses, wait)
 			now = now.Add(wait)
-			j = mustStep(t, j, Event{Kind: Due, AtMs: now.UnixMilli()})
+			j = mustStep(t, j, job.Event{Kind: job.Due, AtMs: now.UnixMilli()})
 			say()
 		}
 		exact := 0
@@ -76,15 +77,15 @@ func TestLesson(t *testing.T) {
 		const tries = 6
 		j := topology.Job{ID: "m1", Phase: topology.Bulk, Published: true, MaxAttempts: tries}
 		for i := 1; i < tries; i++ {
-			j = mustStep(t, j, Event{Kind: Failure, AtMs: int64(i), Err: &topology.JobError{Origin: fromTarget, Code: fmt.Sprint("LAST", i)},
+			j = mustStep(t, j, job.Event{Kind: job.Failure, AtMs: int64(i), Err: &topology.JobError{Origin: fromTarget, Code: fmt.Sprint("LAST", i)},
 				First: &topology.JobError{Origin: fromSource, Code: fmt.Sprint("FIRST", i)}, Counts: map[string]int64{"target READONLY": 2}})
 			if j.Phase != topology.Backoff {
 				t.Fatalf("after %d of %d tries the job is %s", i, tries, j.Phase)
 			}
-			j = mustStep(t, j, Event{Kind: Due})
+			j = mustStep(t, j, job.Event{Kind: job.Due})
 		}
 		for j.Phase != topology.Tail {
-			j = mustStep(t, j, Event{Kind: PassEnd})
+			j = mustStep(t, j, job.Event{Kind: job.PassEnd})
 		}
 		if len(j.Attempts) != tries-1 || j.ErrorCounts["target READONLY"] != 2*(tries-1) {
 			t.Fatalf("%d attempts are listed, counts %v", len(j.Attempts), j.ErrorCounts)
@@ -100,49 +101,36 @@ func TestLesson(t *testing.T) {
 	})
 }
 
-func mustStep(t *testing.T, j topology.Job, e Event) topology.Job {
+func mustStep(t *testing.T, j topology.Job, e job.Event) topology.Job {
 	t.Helper()
-	next, err := Step(j, e)
+	next, err := job.Step(j, e)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return next
 }
 
-// TestAttemptsAreBounded: the first one ever is kept, and the newest.
-func TestAttemptsAreBounded(t *testing.T) {
-	j := topology.Job{Phase: topology.Bulk, Published: true}
-	const n = topology.MaxAttemptsKept * 3
-	for range n {
-		j = mustStep(t, j, Event{Kind: Failure, Err: &topology.JobError{Code: "X"}})
-		j = mustStep(t, j, Event{Kind: Due})
-	}
-	if len(j.Attempts) != topology.MaxAttemptsKept || j.Attempts[0].N != 1 || j.Attempts[1].N != n-topology.MaxAttemptsKept+2 || j.Attempts[len(j.Attempts)-1].N != n {
-		t.Errorf("kept are %+v", j.Attempts)
-	}
-}
-
 func TestJudge(t *testing.T) {
 	for _, code := range []string{"READONLY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "WHATEVER"} {
-		if k := judge(at(fromTarget, answer(code+" some text")), true); k != Failure {
+		if k := judge(at(fromTarget, answer(code+" some text")), true); k != job.Failure {
 			t.Errorf("%s: %s", code, k)
 		}
 	}
-	for err, want := range map[error]EventKind{
-		answer("OOM command not allowed when used memory > 'maxmemory'."):             TargetFull,
-		answer("NOPERM User default has no permissions to run the 'restore' command"): Hopeless,
-		answer("WRONGPASS invalid username-password pair or user is disabled."):       Hopeless,
-		answer("NOAUTH Authentication required."):                                     Hopeless,
-		answer("ERR unknown command 'RESTORE', with args beginning with: "):           Hopeless,
-		answer("ERR DUMP payload version or checksum are wrong"):                      Hopeless,
-		errors.New("dial tcp 127.0.0.1:7000: connect: connection refused"):            Failure,
-		io.EOF: Failure,
+	for err, want := range map[error]job.EventKind{
+		answer("OOM command not allowed when used memory > 'maxmemory'."):             job.TargetFull,
+		answer("NOPERM User default has no permissions to run the 'restore' command"): job.Hopeless,
+		answer("WRONGPASS invalid username-password pair or user is disabled."):       job.Hopeless,
+		answer("NOAUTH Authentication required."):                                     job.Hopeless,
+		answer("ERR unknown command 'RESTORE', with args beginning with: "):           job.Hopeless,
+		answer("ERR DUMP payload version or checksum are wrong"):                      job.Hopeless,
+		errors.New("dial tcp 127.0.0.1:7000: connect: connection refused"):            job.Failure,
+		io.EOF: job.Failure,
 	} {
 		if k := judge(at(fromTarget, err), true); k != want {
 			t.Errorf("%v: %s, want %s", err, k, want)
 		}
 	}
-	if k := judge(at(fromTarget, answer("OOM x")), false); k != Failure {
+	if k := judge(at(fromTarget, answer("OOM x")), false); k != job.Failure {
 		t.Errorf("before the job is published a full target is %s: there is nothing to pause", k)
 	}
 }

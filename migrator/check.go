@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/job"
 )
 
 // Severity is how bad a finding is.
@@ -228,7 +229,7 @@ func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Rep
 }
 
 // preflight is the check as the first action of a job.
-func (r *runner) preflight(ctx context.Context) (*Event, error) {
+func (r *runner) preflight(ctx context.Context) (*job.Event, error) {
 	j := r.copyJob()
 	source, target, err := r.m.ends(ctx, j)
 	if err != nil {
@@ -242,7 +243,7 @@ func (r *runner) preflight(ctx context.Context) (*Event, error) {
 	if err := c.firstFatal(); err != nil {
 		return nil, err
 	}
-	return &Event{Kind: Checked, RunID: c.life}, nil
+	return &job.Event{Kind: job.Checked, RunID: c.life}, nil
 }
 
 func (r *runner) setFindings(found []Finding) {

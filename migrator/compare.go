@@ -8,25 +8,11 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
-
-// ParseVerify reads how many of the moved keys are compared: "full", "1%" or "sample=1%".
-func ParseVerify(word string) (share float64, err error) {
-	text := strings.ToLower(word)
-	if text == "full" {
-		return 1, nil
-	}
-	number, ok := strings.CutSuffix(strings.TrimPrefix(text, "sample="), "%")
-	if share, err = strconv.ParseFloat(number, 64); !ok || err != nil || !(share > 0 && share <= 100) {
-		return 0, fmt.Errorf("VERIFY %q: want full, or a share of the keys as sample=1%%", word)
-	}
-	return share / 100, nil
-}
 
 // comparer compares keys at both ends while they are locked: after RESTORE and before the
 // source gives them up, when nothing else touches either copy.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/job"
 )
 
 // TestClockSetBack: a job was told when to go on by a clock that has been set back by an hour
@@ -16,7 +17,7 @@ func TestClockSetBack(t *testing.T) {
 	m := &Manager{cfg: Config{BackoffMax: time.Millisecond}}
 	far := time.Now().Add(time.Hour).UnixMilli()
 	r := &runner{m: m, job: topology.Job{Phase: topology.Backoff, ResumeTo: topology.Preflight, NextTryAtMs: far}, errs: &errorLog{}}
-	if ev := r.act(ctx); ev == nil || ev.Kind != Due {
+	if ev := r.act(ctx); ev == nil || ev.Kind != job.Due {
 		t.Errorf("in backoff: %+v", ev)
 	}
 }

@@ -2,32 +2,12 @@ package migrator
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/job"
 	"keyferry/router"
 )
-
-// Durability is what the target must have done with a key before the source gives it up.
-const (
-	DurabilityAuto    = ""        // replica where the target has one, else none
-	DurabilityNone    = "none"    // its reply to RESTORE is enough
-	DurabilityReplica = "replica" // a replica has it (WAIT)
-	DurabilityAOF     = "aof"     // its append-only file has been synced (WAITAOF, Redis 7.2)
-)
-
-// ParseDurability reads the word of an operator.
-func ParseDurability(word string) (string, error) {
-	switch d := strings.ToLower(word); d {
-	case "auto":
-		return DurabilityAuto, nil
-	case DurabilityNone, DurabilityReplica, DurabilityAOF:
-		return d, nil
-	}
-	return "", fmt.Errorf("DURABILITY %q: want auto, none, replica or aof", word)
-}
 
 // codedError is one of ours with a code as servers have them.
 type codedError struct{ code, text string }
@@ -36,21 +16,21 @@ func (e *codedError) Error() string { return e.text }
 
 // waitsFor is what is waited for at a target as it is now.
 func waitsFor(durability string, i serverInfo) string {
-	if durability != DurabilityAuto {
+	if durability != job.DurabilityAuto {
 		return durability
 	}
 	if i.replicas > 0 {
-		return DurabilityReplica
+		return job.DurabilityReplica
 	}
-	return DurabilityNone
+	return job.DurabilityNone
 }
 
 // durabilityText is that for the status: what is had, and why it is not more.
 func durabilityText(durability string, i serverInfo) string {
 	switch now := waitsFor(durability, i); {
-	case now == DurabilityReplica && i.replicas == 0:
+	case now == job.DurabilityReplica && i.replicas == 0:
 		return "replica, but the target has none: nothing is given up at the source"
-	case durability == DurabilityAuto && now == DurabilityNone:
+	case durability == job.DurabilityAuto && now == job.DurabilityNone:
 		return "none: the target has no replica, so that a key can be lost with it"
 	default:
 		return now
@@ -67,7 +47,7 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 		return err
 	}
 	mode := waitsFor(w.m.durability, w.dst.info)
-	if mode == DurabilityNone {
+	if mode == job.DurabilityNone {
 		advance(moves, OK)
 		return nil
 	}
@@ -76,7 +56,7 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 	}
 	w.dst.begin(ctx)
 	patience := w.m.cfg.CallTimeout.Milliseconds() / 2
-	if mode == DurabilityAOF {
+	if mode == job.DurabilityAOF {
 		w.dst.command("WAITAOF", 3)
 		w.dst.argInt(1)
 		w.dst.argInt(0)
@@ -93,10 +73,10 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 	switch {
 	case err == nil && n >= 1:
 		advance(moves, OK)
-	case err == nil && mode == DurabilityAOF:
+	case err == nil && mode == job.DurabilityAOF:
 		err = &codedError{"NOAOF", "the append-only file was not synced in time: the restored keys are kept at the source"}
 	case err == nil:
-		if w.m.durability == DurabilityAuto {
+		if w.m.durability == job.DurabilityAuto {
 			w.lostTarget() // the next connection sees what the target has now
 		}
 		err = &codedError{"NOREPLICAS", "no replica acknowledged the restored keys in time: they are kept at the source"}
@@ -169,7 +149,7 @@ func (w *worker) cover(ctx context.Context, moves []*keyMove) error {
 
 // acknowledged reads the reply of WAIT, or the first of the two numbers of WAITAOF.
 func (w *worker) acknowledged(mode string) (int64, error) {
-	if mode == DurabilityReplica {
+	if mode == job.DurabilityReplica {
 		return w.dst.integer()
 	}
 	r, err := w.dst.answer()
@@ -189,11 +169,11 @@ func (w *worker) acknowledged(mode string) (int64, error) {
 // durable checks that the target can give what the job asks for.
 func (c *check) durable(ctx context.Context) error {
 	switch c.job.Durability {
-	case DurabilityReplica:
+	case job.DurabilityReplica:
 		if c.dst.info.replicas == 0 {
 			c.fatal("durability", fromTarget, c.dst.group, "add a replica, or move with DURABILITY none", hopeless("DURABILITY replica: the target has no replica"))
 		}
-	case DurabilityAOF:
+	case job.DurabilityAOF:
 		err := c.dst.conn.Do(ctx, "WAITAOF", 1, 0, 1).Err()
 		if err != nil && !refused(err) {
 			return at(fromTarget, err)
@@ -210,6 +190,6 @@ func (m *mover) setProof(j topology.Job) {
 	m.comparer = &comparer{m: m, share: j.VerifyShare}
 	m.durability = j.Durability
 	if j.Back { // what was asked for is about the target, and where keys come home to may have less
-		m.durability = DurabilityAuto
+		m.durability = job.DurabilityAuto
 	}
 }

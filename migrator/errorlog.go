@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/job"
 )
 
 // errorLog collects every error that a job meets, wherever it comes from: workers of a
@@ -70,7 +71,7 @@ func (l *errorLog) add(err error) {
 		l.first = e
 	}
 	l.last = e
-	l.counts = addCounts(l.counts, map[string]int64{e.Origin + " " + e.Code: 1})
+	l.counts = job.AddCounts(l.counts, map[string]int64{e.Origin + " " + e.Code: 1})
 }
 
 // take gives what was collected since the last time: the end of an attempt.
@@ -86,7 +87,7 @@ func (l *errorLog) take() (first *topology.JobError, counts map[string]int64) {
 func (l *errorLog) peek() (first, last *topology.JobError, counts map[string]int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.first, l.last, addCounts(nil, l.counts)
+	return l.first, l.last, job.AddCounts(nil, l.counts)
 }
 
 // talk thins out lines of the log that would otherwise come with every try.

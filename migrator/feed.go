@@ -105,15 +105,6 @@ func (m *Manager) tellProgress(ctx context.Context) {
 	}
 }
 
-func jobEvent(from topology.Phase, j topology.Job, ev Event) topology.JobEvent {
-	e := topology.JobEvent{Job: j.ID, AtMs: ev.AtMs, Event: ev.Kind.String(), From: from, To: j.Phase, Reason: j.Reason,
-		KeysMoved: j.KeysMoved, BytesMoved: j.BytesMoved}
-	if ev.Err != nil {
-		e.Attempt, e.Error, e.First = j.Attempt, ev.Err, firstOf(ev)
-	}
-	return e
-}
-
 // record keeps an event in the job's history and tells the subscribers. The history helps
 // people: that it can't be written is no reason to stop.
 func (m *Manager) record(ctx context.Context, e topology.JobEvent) {

@@ -4,29 +4,17 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"keyferry/migrator/flow"
 )
 
-// gate lets batches through until it is shut, and tells when the last of those inside has
-// come out.
-type gate struct {
-	mu     sync.Mutex // protects all below; never held across I/O
-	inside int
-	shut   int           // how many want it shut
-	open   chan struct{} // closed when shut is 0 again
-	empty  chan struct{} // closed when nobody is inside; nil while nobody waits for it
-}
-
-// enter waits while the gate is shut.
-func (g *gate) enter(ctx context.Context) error {
+// enterGate waits while the gate is shut.
+func enterGate(ctx context.Context, g *flow.Gate) error {
 	for {
-		g.mu.Lock()
-		if g.shut == 0 {
-			g.inside++
-			g.mu.Unlock()
+		open := g.Enter()
+		if open == nil {
 			return nil
 		}
-		open := g.open
-		g.mu.Unlock()
 		select {
 		case <-open:
 		case <-ctx.Done():
@@ -35,55 +23,43 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 }
 
-// tryEnter is enter where waiting is out of the question.
-func (g *gate) tryEnter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.shut > 0 {
-		return false
-	}
-	g.inside++
-	return true
-}
-
-func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.inside--; g.inside == 0 && g.empty != nil {
-		close(g.empty)
-		g.empty = nil
-	}
-}
-
-// close shuts the gate and waits until nobody is inside. On an error it is open again.
-func (g *gate) close(ctx context.Context) error {
-	g.mu.Lock()
-	if g.shut++; g.shut == 1 {
-		g.open = make(chan struct{})
-	}
-	if g.inside == 0 {
-		g.mu.Unlock()
+// shutGate waits until nobody is inside. On an error the gate is open again.
+func shutGate(ctx context.Context, g *flow.Gate) error {
+	empty := g.Shut()
+	if empty == nil {
 		return nil
 	}
-	if g.empty == nil {
-		g.empty = make(chan struct{})
-	}
-	empty := g.empty
-	g.mu.Unlock()
 	select {
 	case <-empty:
 		return nil
 	case <-ctx.Done():
-		g.reopen()
+		g.Reopen()
 		return ctx.Err()
 	}
 }
 
-func (g *gate) reopen() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.shut--; g.shut == 0 {
-		close(g.open)
+// takePlaces waits for a place at both groups.
+func takePlaces(ctx context.Context, p *flow.Places, a, b string) (giveBack func(), err error) {
+	a, b = flow.Order(a, b)
+	first := p.Ask(a)
+	if err := hold(ctx, first); err != nil {
+		return nil, err
+	}
+	second := p.Ask(b)
+	if err := hold(ctx, second); err != nil {
+		first.GiveBack()
+		return nil, err
+	}
+	return func() { second.GiveBack(); first.GiveBack() }, nil
+}
+
+func hold(ctx context.Context, p *flow.Place) error {
+	select {
+	case <-p.Held():
+		return nil
+	case <-ctx.Done():
+		p.GiveBack()
+		return ctx.Err()
 	}
 }
 
@@ -93,7 +69,7 @@ var errInDoubt = errors.New("keys are in doubt: an end of the move does not answ
 // lets them go on and must be called. Errors: ctx ended, or the place of some key is not
 // known at the moment.
 func (m *Manager) Quiesce(ctx context.Context) (resume func(), err error) {
-	if err := m.gate.close(ctx); err != nil {
+	if err := shutGate(ctx, &m.gate); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -105,8 +81,8 @@ func (m *Manager) Quiesce(ctx context.Context) (resume func(), err error) {
 	}
 	m.mu.Unlock()
 	if doubt > 0 {
-		m.gate.reopen()
+		m.gate.Reopen()
 		return nil, errInDoubt
 	}
-	return sync.OnceFunc(m.gate.reopen), nil
+	return sync.OnceFunc(m.gate.Reopen), nil
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/flow"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -50,8 +51,8 @@ type Manager struct {
 	databases   int
 	nextConn    atomic.Int64
 	old         map[string]bool // jobs that were published before this process began
-	gate        gate            // every batch of every mover goes through it
-	places      places          // … and those of passes take places at both ends
+	gate        flow.Gate       // every batch of every mover goes through it
+	places      *flow.Places    // … and those of passes take places at both ends
 	scripted    func(slot int) bool
 	opsOfSlots  func() []float32
 	clients     ClientLatency
@@ -95,7 +96,7 @@ func Open(ctx context.Context, store topology.Store, cfg Config, create topology
 		return nil, err
 	}
 	m.databases, m.state = st.Databases, st
-	m.places.each = flowDepth * cfg.GroupParallel
+	m.places = flow.NewPlaces(flowDepth * cfg.GroupParallel)
 	for _, j := range st.Jobs {
 		if j.Published {
 			m.old[j.ID] = true
@@ -298,14 +299,15 @@ func (m *Manager) newMover(r *runner) *mover {
 	if j.Back {
 		source, target = target, source
 	}
-	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, places: &m.places, whole: m.wholes[j.ID], job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
+	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, places: m.places, whole: m.wholes[j.ID], job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
 		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, locks: r.locks, clients: m.clients,
 		limit: rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
-		gov:  newGovernor(m.cfg.BatchMaxKeys, m.cfg.MemoryLimit, m.cfg.LockHoldTarget),
-		errs: r.errs, talk: r.talk, name: m.connName, batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1), ready: make(chan struct{})}
+		batch: flow.NewBatchSize(m.cfg.LockHoldTarget, m.cfg.BatchMaxKeys),
+		gov:   flow.NewGovernor(m.cfg.BatchMaxKeys, m.cfg.MemoryLimit, m.cfg.LockHoldTarget),
+		errs:  r.errs, talk: r.talk, name: m.connName, batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1), ready: make(chan struct{})}
 	r.errs.turn(j.Back)
 	if j.Back {
-		mv.gov.back()
+		mv.gov.Back()
 	}
 	mv.setProof(j)
 	mv.bound(j)
@@ -316,7 +318,7 @@ func (m *Manager) newMover(r *runner) *mover {
 		}
 		return m.fenceFormer(ctx, source, target)
 	}
-	mv.stats.init(m.cfg.BigKeyBytes, mv.gov.sized)
+	mv.stats.init(m.cfg.BigKeyBytes, mv.gov.Sized)
 	mv.stats.firstKeys, mv.stats.firstBytes = j.KeysMoved, j.BytesMoved
 	// The job is stored with each phase, the checkpoint more often: it knows better.
 	if cp, ok, err := m.store.LoadCheckpoint(context.Background(), j.ID); err == nil && ok {

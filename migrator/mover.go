@@ -15,6 +15,7 @@ import (
 
 	"keyferry/internal/failpoint"
 	"keyferry/internal/topology"
+	"keyferry/migrator/flow"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -26,8 +27,8 @@ import (
 // decided also while the job pauses or backs off.
 type mover struct {
 	cfg         *Config
-	gate        *gate
-	places      *places
+	gate        *flow.Gate
+	places      *flow.Places
 	crowded     atomic.Int64 // workers that wait for places
 	log         *zap.Logger
 	job         string
@@ -41,7 +42,7 @@ type mover struct {
 	whole       *slotlock.Whole // slots that are moved in one piece
 	limit       *rate.Limiter   // keys per second
 	byteLimit   *rate.Limiter   // bytes of DUMPs per second
-	gov         *governor       // how much may be in flight
+	gov         *flow.Governor  // how much may be in flight
 	slice       slicer          // when passes end before they are through
 	clients     ClientLatency
 	wantClients atomic.Bool               // MAXP99 is not off, and there is somebody to ask
@@ -69,9 +70,8 @@ type mover struct {
 	nextBatch int64
 	bell      chan struct{} // capacity 1: pending gained a key
 
-	batch atomic.Int64  // keys a batch, adapted to the lock hold target
-	holds recentHolds   // by which it is
-	ready chan struct{} // closed when the former self has been fenced
+	batch *flow.BatchSize // adapted to the lock hold target
+	ready chan struct{}   // closed when the former self has been fenced
 	wg    sync.WaitGroup
 	life  context.Context // of the mover
 	stop  context.CancelFunc
@@ -92,8 +92,7 @@ func (m *mover) dialTarget(ctx context.Context) (*link, error) {
 func (m *mover) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.life, m.stop = ctx, cancel
-	m.batch.Store(16)
-	m.gov.blind()
+	m.gov.Blind()
 	m.mustWeigh.Store(true)
 	m.wg.Go(func() { m.resolvers(ctx) })
 	m.wg.Go(func() { m.probe(ctx, 0, m.source) })
@@ -304,11 +303,11 @@ func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
 
 // drive runs moves of any databases and leaves what could not be decided.
 func (m *mover) drive(ctx context.Context, w *worker, moves []*keyMove) error {
-	if err := m.gate.enter(ctx); err != nil {
+	if err := enterGate(ctx, m.gate); err != nil {
 		m.leave(moves)
 		return err
 	}
-	defer m.gate.leave()
+	defer m.gate.Leave()
 	byDB := make(map[int][]*keyMove)
 	for _, mv := range moves {
 		byDB[mv.key.DB] = append(byDB[mv.key.DB], mv)

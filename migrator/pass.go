@@ -257,7 +257,7 @@ func (s *sweep) reached() (at place) {
 
 // batchKeys is how many keys the next batch should have.
 func (m *mover) batchKeys() int {
-	return min(int(m.batch.Load()), m.limit.Burst(), m.gov.batch(flowDepth*int(m.parallel.Load())))
+	return min(int(m.batch.Keys()), m.limit.Burst(), m.gov.Batch(flowDepth*int(m.parallel.Load())))
 }
 
 // scan fetches one page: the keys of the job's slots that are moved key by key.
@@ -270,7 +270,7 @@ func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slot
 	if err := s.src.use(ctx, db); err != nil {
 		return nil, 0, err
 	}
-	count, rest := s.m.gov.scan(time.Now(), s.m.cfg.LockHoldTarget, int(s.m.cfg.ScanCount))
+	count, rest := s.m.gov.Scan(time.Now(), s.m.cfg.LockHoldTarget, int(s.m.cfg.ScanCount))
 	if rest > 0 {
 		if sleep(ctx, rest); ctx.Err() != nil {
 			return nil, 0, ctx.Err()
@@ -291,7 +291,7 @@ func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slot
 			return nil, 0, err
 		}
 	}
-	s.m.gov.scanned(time.Since(sent), count)
+	s.m.gov.Scanned(time.Since(sent), count)
 	next, err = strconv.ParseUint(string(head[1].text), 10, 64)
 	if err != nil || head[0].n != 2 || head[2].kind != '*' {
 		return nil, 0, errProtocol

@@ -10,10 +10,11 @@ import (
 
 	"keyferry/internal/failpoint"
 	"keyferry/internal/topology"
+	"keyferry/migrator/job"
 )
 
 // step applies an event: the new job is stored first, and only then true here.
-func (r *runner) step(ctx context.Context, ev Event) error {
+func (r *runner) step(ctx context.Context, ev job.Event) error {
 	ev.AtMs = time.Now().UnixMilli()
 	if r.mover != nil {
 		s := &r.mover.stats
@@ -24,7 +25,7 @@ func (r *runner) step(ctx context.Context, ev Event) error {
 	if ev.Err != nil {
 		ev.First = first
 	}
-	next, err := Step(r.job, ev)
+	next, err := job.Step(r.job, ev)
 	if err != nil {
 		return err
 	}
@@ -36,18 +37,18 @@ func (r *runner) step(ctx context.Context, ev Event) error {
 		r.logPhase(next, ev)
 	}
 	r.noteProgress(ev)
-	if ev.Kind != SliceEnd && ev.Kind != SliceBegin {
+	if ev.Kind != job.SliceEnd && ev.Kind != job.SliceBegin {
 		r.proof = proof{} // something may appear at the source from here on
 	}
-	if ev.Kind != PassEnd && r.mover != nil {
-		r.mover.slice.anew()
+	if ev.Kind != job.PassEnd && r.mover != nil {
+		r.mover.slice.Anew()
 	}
 	from := r.job.Phase
 	r.setJob(next)
-	e := jobEvent(from, next, ev)
-	if ev.Kind == SliceEnd || ev.Kind == SliceBegin {
+	e := job.Record(from, next, ev)
+	if ev.Kind == job.SliceEnd || ev.Kind == job.SliceBegin {
 		e.Reason = fmt.Sprintf("slice %d", next.Slices)
-		if !toldSlice(next.Slices) {
+		if !job.ToldSlice(next.Slices) {
 			r.m.announce(e)
 			return nil
 		}
@@ -57,12 +58,12 @@ func (r *runner) step(ctx context.Context, ev Event) error {
 }
 
 // noteProgress is for the watchdog.
-func (r *runner) noteProgress(ev Event) {
+func (r *runner) noteProgress(ev job.Event) {
 	switch ev.Kind {
-	case Failure, Due, SliceEnd:
-	case SliceBegin:
+	case job.Failure, job.Due, job.SliceEnd:
+	case job.SliceBegin:
 		last := max(r.progressMs.Load(), r.mover.stats.lastProgress.Load())
-		r.progressMs.Store(progressAfterRest(r.job, last, ev.AtMs))
+		r.progressMs.Store(job.ProgressAfterRest(r.job, last, ev.AtMs))
 	default:
 		r.progressMs.Store(ev.AtMs)
 	}
@@ -124,7 +125,7 @@ func (r *runner) setJob(j topology.Job) {
 	r.m.mu.Unlock()
 }
 
-func (r *runner) logPhase(next topology.Job, ev Event) {
+func (r *runner) logPhase(next topology.Job, ev job.Event) {
 	f := []zap.Field{zap.String("job", next.ID), zap.String("from", string(r.job.Phase)), zap.String("to", string(next.Phase)),
 		zap.String("on", ev.Kind.String()), zap.Int64("keys_moved", next.KeysMoved)}
 	quiet := next.Phase == topology.Backoff || r.job.Phase == topology.Backoff
@@ -144,7 +145,7 @@ func (r *runner) logPhase(next topology.Job, ev Event) {
 		r.m.log.Warn("job phase", f...)
 		return
 	}
-	if ev.Kind == SliceEnd || ev.Kind == SliceBegin { // as planned, and often
+	if ev.Kind == job.SliceEnd || ev.Kind == job.SliceBegin { // as planned, and often
 		r.m.log.Debug("job phase", f...)
 		return
 	}

@@ -6,13 +6,15 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"keyferry/migrator/flow"
 )
 
 // TestPlacesOfCrossingJobs: jobs in all directions between three groups never have more
 // batches at one of them than they may, and all come through.
 func TestPlacesOfCrossingJobs(t *testing.T) {
 	const each = 3
-	p := &places{each: each}
+	p := flow.NewPlaces(each)
 	var at [3]atomic.Int64
 	names := []string{"a", "b", "c"}
 	var all sync.WaitGroup
@@ -20,12 +22,12 @@ func TestPlacesOfCrossingJobs(t *testing.T) {
 		from, to := job%3, (job+1+job/3%2)%3
 		all.Go(func() {
 			for i := range 200 {
-				leave, ok := p.tryTake(names[from], names[to])
+				leave, ok := p.Try(names[from], names[to])
 				if !ok || i%2 == 0 {
 					if ok {
 						leave()
 					}
-					leave, _ = p.take(context.Background(), names[from], names[to])
+					leave, _ = takePlaces(context.Background(), p, names[from], names[to])
 				}
 				for _, g := range []int{from, to} {
 					if n := at[g].Add(1); n > each {
@@ -40,16 +42,16 @@ func TestPlacesOfCrossingJobs(t *testing.T) {
 	}
 	all.Wait()
 	for range each { // all has been given back
-		if _, ok := p.tryTake("a", "b"); !ok {
+		if _, ok := p.Try("a", "b"); !ok {
 			t.Fatal("a place is missing")
 		}
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer stop()
-	if _, err := p.take(ctx, "c", "a"); err == nil {
+	if _, err := takePlaces(ctx, p, "c", "a"); err == nil {
 		t.Error("a place that was not there")
 	}
-	if _, ok := p.tryTake("c", "d"); !ok {
+	if _, ok := p.Try("c", "d"); !ok {
 		t.Error("who gave up left without the place that he had")
 	}
 }
@@ -59,8 +61,8 @@ func TestPlacesOfCrossingJobs(t *testing.T) {
 func TestPassWaitsForPlaces(t *testing.T) {
 	f := newFerry(t, nil)
 	want := f.fill(1000)
-	f.places = &places{each: 1}
-	others, err := f.places.take(context.Background(), "b", "c")
+	f.places = flow.NewPlaces(1)
+	others, err := takePlaces(context.Background(), f.places, "b", "c")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +77,7 @@ func TestPassWaitsForPlaces(t *testing.T) {
 	if f.stats.keys.Load() != 0 || !f.locks.Idle() {
 		t.Errorf("%d keys moved without a place, nothing locked: %v", f.stats.keys.Load(), f.locks.Idle())
 	}
-	calm := f.gov.status()
+	calm := f.gov.Status()
 	calm.Reason = "" // of a machine that stands still, which is told first
 	if text := f.throttle(calm); text != crowdedText {
 		t.Errorf("throttle: %q", text)

@@ -64,7 +64,7 @@ func (p *pool) grow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.closed && p.size < int(p.m.parallel.Load()) {
-		f := &flow{p: p, w: &worker{m: p.m, id: fmt.Sprint(p.size)}}
+		f := &lane{p: p, w: &worker{m: p.m, id: fmt.Sprint(p.size)}}
 		p.size++
 		p.wg.Go(func() { f.run(p.hard) })
 	}
@@ -127,9 +127,9 @@ func (p *pool) moveAll(keys []slotlock.Key) error {
 	return first
 }
 
-// flow is one worker's batches under way: while one is read, the one before it is restored
+// lane is one worker's batches under way: while one is read, the one before it is restored
 // and the one before that unlinked, so that both ends have work all the time.
-type flow struct {
+type lane struct {
 	p       *pool
 	w       *worker
 	db      int
@@ -146,7 +146,7 @@ type flow struct {
 const flowDepth = 3
 
 // run takes batches until there are none.
-func (f *flow) run(ctx context.Context) {
+func (f *lane) run(ctx context.Context) {
 	defer f.w.close()
 	for {
 		if f.waiting == nil && !f.leaving {
@@ -166,7 +166,7 @@ func (f *flow) run(ctx context.Context) {
 
 // take begins another batch. It waits for one only if none is under way: then it holds no
 // lock. False if there will be no more.
-func (f *flow) take(ctx context.Context) (more bool) {
+func (f *lane) take(ctx context.Context) (more bool) {
 	idle := len(f.batches) == 0
 	if f.waiting == nil {
 		if idle {
@@ -203,16 +203,16 @@ func (f *flow) take(ctx context.Context) (more bool) {
 
 // mayJoin reports, without waiting, that a batch can be begun beside those under way, and
 // has entered the gate then.
-func (f *flow) mayJoin(b *batch) bool {
+func (f *lane) mayJoin(b *batch) bool {
 	m := f.p.m
-	if f.p.ctx.Err() != nil || b.keys[0].DB != f.db || f.w.src == nil || f.w.dst == nil || !m.gate.tryEnter() {
+	if f.p.ctx.Err() != nil || b.keys[0].DB != f.db || f.w.src == nil || f.w.dst == nil || m.gate.Enter() != nil {
 		return false
 	}
-	b.over = append(b.over, m.gate.leave)
+	b.over = append(b.over, m.gate.Leave)
 	if f.p.urgent {
 		return true
 	}
-	leave, ok := m.places.tryTake(m.source.ID, m.target.ID)
+	leave, ok := m.places.Try(m.source.ID, m.target.ID)
 	if ok {
 		b.over = append(b.over, leave)
 		var release func()
@@ -227,7 +227,7 @@ func (f *flow) mayJoin(b *batch) bool {
 }
 
 // await waits until a batch can be begun, and has entered the gate then.
-func (f *flow) await(ctx context.Context, b *batch) error {
+func (f *lane) await(ctx context.Context, b *batch) error {
 	m := f.p.m
 	if f.p.ctx.Err() != nil {
 		return context.Cause(f.p.ctx)
@@ -245,8 +245,8 @@ func (f *flow) await(ctx context.Context, b *batch) error {
 	}
 	err := f.w.connect(ctx) // before any key is locked
 	if err == nil {
-		if err = m.gate.enter(f.p.ctx); err == nil {
-			b.over = append(b.over, m.gate.leave)
+		if err = enterGate(f.p.ctx, m.gate); err == nil {
+			b.over = append(b.over, m.gate.Leave)
 			return nil
 		}
 	}
@@ -256,12 +256,12 @@ func (f *flow) await(ctx context.Context, b *batch) error {
 
 // takePlaces waits until a batch may be under way at both ends, as far as other jobs go.
 func (m *mover) takePlaces(ctx context.Context, b *batch) error {
-	leave, ok := m.places.tryTake(m.source.ID, m.target.ID)
+	leave, ok := m.places.Try(m.source.ID, m.target.ID)
 	if !ok {
 		m.crowded.Add(1)
 		defer m.crowded.Add(-1)
 		var err error
-		if leave, err = m.places.take(ctx, m.source.ID, m.target.ID); err != nil {
+		if leave, err = takePlaces(ctx, m.places, m.source.ID, m.target.ID); err != nil {
 			return err
 		}
 	}
@@ -270,7 +270,7 @@ func (m *mover) takePlaces(ctx context.Context, b *batch) error {
 }
 
 // orStopped is why the pool has stopped, if it has, and else err.
-func (f *flow) orStopped(err error) error {
+func (f *lane) orStopped(err error) error {
 	if f.p.ctx.Err() != nil {
 		return context.Cause(f.p.ctx)
 	}
@@ -286,7 +286,7 @@ func (b *batch) isOver() {
 
 // begin locks those keys of a batch that nobody holds; the others are asked for, and the
 // resolvers move them when their holders are done within the mover's patience.
-func (f *flow) begin(b *batch) {
+func (f *lane) begin(b *batch) {
 	m := f.p.m
 	f.db, b.since = b.keys[0].DB, time.Now()
 	if n := len(f.spare); n > 0 {
@@ -323,7 +323,7 @@ func (f *flow) begin(b *batch) {
 }
 
 // step takes everything under way one round further.
-func (f *flow) step(ctx context.Context) {
+func (f *lane) step(ctx context.Context) {
 	m := f.p.m
 	if small, big := f.w.apart(f.moves); len(big) > 0 && len(f.moves) > 1 {
 		f.moves, f.aside = small, append(f.aside, big...)
@@ -346,7 +346,7 @@ func (f *flow) step(ctx context.Context) {
 
 // finish ends the batches of which nothing is left, or all. An error of a round is told of
 // each that had a part in it, for want of knowing better.
-func (f *flow) finish(all bool, err error) {
+func (f *lane) finish(all bool, err error) {
 	rest := f.batches[:0]
 	for _, b := range f.batches {
 		if !all && b.left > 0 {
@@ -359,7 +359,7 @@ func (f *flow) finish(all bool, err error) {
 		}
 		b.isOver()
 		if len(b.moves) > 0 {
-			f.p.m.adapt(time.Since(b.since), len(b.moves))
+			f.p.m.batch.Held(time.Since(b.since), len(b.moves))
 		}
 		if b.left == 0 {
 			f.spare = append(f.spare, &batch{moves: b.moves})

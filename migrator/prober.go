@@ -9,6 +9,7 @@ import (
 
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
+	"keyferry/migrator/flow"
 )
 
 const (
@@ -28,26 +29,14 @@ func (e *fullError) Error() string {
 	return fmt.Sprintf("it has %d of %d bytes in use (maxmemory): the mover leaves it the rest for its clients", e.used, e.most)
 }
 
-// reserve is how much of a target's memory the mover leaves free: for the clients' own
-// writes, and for the buffers of their connections.
-func reserve(maxBytes int64) int64 {
-	return min(max(min(maxBytes/16, 64<<20), 1<<20), maxBytes/4)
-}
-
-// roomIn is how many bytes a target has for the mover; -1 when there is no limit. A target
-// that evicts makes room by itself, as its operator wants it.
+// roomIn is how many bytes a target has for the mover; -1 when there is no limit.
 func roomIn(i serverInfo) int64 {
-	if i.maxBytes == 0 || i.policy != "noeviction" {
-		return -1
-	}
-	return max(0, i.maxBytes-i.usedBytes-reserve(i.maxBytes))
+	return flow.RoomIn(i.usedBytes, i.maxBytes, i.policy != "noeviction")
 }
 
-// roomFor reports whether a target takes keys again: room for some of the size that is
-// met, else the job would stop again with the next one.
-func roomFor(i serverInfo, cost int64) bool {
-	room := roomIn(i)
-	return room < 0 || room > max(2*cost, min(i.maxBytes/100, 4<<20))
+// roomAgain reports whether a target that was full takes keys again.
+func roomAgain(i serverInfo, keyCost int64) bool {
+	return flow.RoomAgain(roomIn(i), i.maxBytes, keyCost)
 }
 
 // probe asks one end again and again how it is, over a connection of its own: what it takes
@@ -67,18 +56,18 @@ func (m *mover) probe(ctx context.Context, end int, g topology.Group) {
 				return
 			}
 		}
-		m.gov.probing(end, time.Now())
+		m.gov.PingSent(end, time.Now())
 		var err error
 		if l == nil {
 			if l, err = dial(ctx, g, m.name(), m.cfg.CallTimeout); err != nil {
 				l = nil
 				continue // the governor still waits for this probe
 			}
-			m.gov.probing(end, time.Now())
+			m.gov.PingSent(end, time.Now())
 		}
 		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 		if err = l.conn.Ping(c).Err(); err == nil || refused(err) {
-			m.gov.probed(end, time.Now())
+			m.gov.PingAnswered(end, time.Now())
 			if end == 1 && (m.mustWeigh.Swap(false) || time.Since(memoryAt) > memoryEvery) {
 				if err = m.weigh(c, l); err == nil {
 					memoryAt = time.Now()
@@ -97,21 +86,21 @@ func (m *mover) probe(ctx context.Context, end int, g topology.Group) {
 
 // weigh looks at the target's memory.
 func (m *mover) weigh(ctx context.Context, l *link) error {
-	m.gov.weighing()
+	m.gov.Weighing()
 	text, err := l.conn.Info(ctx, "memory").Result()
 	if err != nil {
 		return err
 	}
 	i := parseInfo(text)
 	m.memory.Store(&fullError{i.usedBytes, i.maxBytes})
-	m.gov.weighed(roomIn(i))
+	m.gov.Weighed(roomIn(i))
 	return nil
 }
 
 // awaitRoom waits until the target has room for n keys as far as is known. It is looked at
 // again as long as that depends on what is under way; a fullError says that it is full.
 func (m *mover) awaitRoom(ctx context.Context, n int) error {
-	short, _, seen := m.gov.room(n)
+	short, _, seen := m.gov.Room(n)
 	if !short {
 		return nil
 	}
@@ -127,7 +116,7 @@ func (m *mover) awaitRoom(ctx context.Context, n int) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		short, full, looks := m.gov.room(n)
+		short, full, looks := m.gov.Room(n)
 		switch {
 		case !short:
 			return nil
@@ -144,7 +133,7 @@ func (m *mover) awaitRoom(ctx context.Context, n int) error {
 
 // steer runs the governor's clock and tells it of the clients.
 func (m *mover) steer(ctx context.Context) {
-	t := time.NewTicker(tickEvery)
+	t := time.NewTicker(flow.TickEvery)
 	defer t.Stop()
 	var before waits
 	looked := time.Time{}
@@ -155,7 +144,7 @@ func (m *mover) steer(ctx context.Context) {
 	for {
 		select {
 		case <-t.C:
-			t.Reset(tickEvery)
+			t.Reset(flow.TickEvery)
 		case <-ctx.Done():
 			return
 		}
@@ -168,11 +157,11 @@ func (m *mover) steer(ctx context.Context) {
 			if looked.IsZero() {
 				before, looked = seen, now
 			} else if n == 0 || n >= fewClients || now.Sub(looked) >= longestLook {
-				m.gov.clients(now, p99)
+				m.gov.Clients(now, p99)
 				before, looked = seen, now
 			} // else it is worth to wait for more
 		}
-		m.gov.tick(time.Now())
+		m.gov.Tick(time.Now())
 	}
 }
 
@@ -229,21 +218,21 @@ func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
 		}
 	}
 	for {
-		g := m.gov.take(time.Now(), n, stay)
+		g := m.gov.Grant(time.Now(), n, stay)
 		switch {
-		case g.ok:
-			if g.rest > 0 {
-				sleep(ctx, g.rest)
+		case g.OK:
+			if g.Rest > 0 {
+				sleep(ctx, g.Rest)
 			}
-			return func() { m.gov.release(n, g.bytes) }, nil
-		case g.short: // others were faster
+			return func() { m.gov.Release(n, g.Bytes) }, nil
+		case g.Short: // others were faster
 			if err := m.awaitRoom(ctx, n); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		select {
-		case <-g.freed:
+		case <-g.Freed:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -274,8 +263,8 @@ func (m *mover) tryAdmit(n int) (release func(), ok bool) {
 	now := time.Now()
 	tokens := m.limit.ReserveN(now, min(n, m.limit.Burst()))
 	if tokens.OK() && tokens.DelayFrom(now) == 0 {
-		if g := m.gov.tryTake(now, n, m.sweeping.Load()); g.ok {
-			return func() { m.gov.release(n, g.bytes) }, true
+		if g := m.gov.TryGrant(now, n, m.sweeping.Load()); g.OK {
+			return func() { m.gov.Release(n, g.Bytes) }, true
 		}
 	}
 	tokens.CancelAt(now)
@@ -294,7 +283,7 @@ func sleep(ctx context.Context, d time.Duration) {
 const crowdedText = "other jobs have all places at a group (migration.group-parallel)"
 
 // throttle says what holds the mover back: trouble first, then the operator's ceilings.
-func (m *mover) throttle(f Flow) string {
+func (m *mover) throttle(f flow.Status) string {
 	switch {
 	case f.Reason != "":
 		return f.Reason

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"keyferry/internal/failpoint"
+	"keyferry/migrator/job"
 	"keyferry/slotlock"
 )
 
@@ -32,7 +33,7 @@ const turnPatience = 500 * time.Millisecond
 func (m *Manager) SetSettled(f func(ctx context.Context, group string) error) { m.settled = f }
 
 // revert is the action of the phase.
-func (r *runner) revert(ctx context.Context) (*Event, error) {
+func (r *runner) revert(ctx context.Context) (*job.Event, error) {
 	if r.job.Back {
 		return r.home(ctx)
 	}
@@ -109,7 +110,7 @@ func (r *runner) awaitDecided(ctx context.Context) error {
 
 // turn freezes the slots and waits until nobody is inside. Its event leaves them frozen:
 // turned or thaw must follow.
-func (r *runner) turn(ctx context.Context) (ev *Event, err error) {
+func (r *runner) turn(ctx context.Context) (ev *job.Event, err error) {
 	dst, err := r.mover.dialTarget(ctx)
 	if err != nil {
 		return nil, at(fromTarget, err)
@@ -145,7 +146,7 @@ func (r *runner) turn(ctx context.Context) (ev *Event, err error) {
 	}
 	r.mover.close() // its resolvers have nothing to do, and nothing comes before the thaw
 	r.m.log.Info("the slots are held for the turn", zap.String("job", r.job.ID), zap.Duration("after", time.Since(frozenAt)))
-	return &Event{Kind: Turned, RunID: life}, nil
+	return &job.Event{Kind: job.Turned, RunID: life}, nil
 }
 
 func (r *runner) freeze() {
@@ -205,13 +206,13 @@ func (r *runner) release(closed slotlock.SlotState) {
 
 // home brings back what is at the target. The pass that finds nothing is the proof, as in
 // the tail phase.
-func (r *runner) home(ctx context.Context) (*Event, error) {
+func (r *runner) home(ctx context.Context) (*job.Event, error) {
 	for {
 		ev, err := r.tail(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if ev.Kind == SliceEnd {
+		if ev.Kind == job.SliceEnd {
 			return ev, nil
 		}
 		if ev.Found == 0 {
@@ -220,5 +221,5 @@ func (r *runner) home(ctx context.Context) (*Event, error) {
 	}
 	failpoint.Hit("job.reverted.before")
 	r.locks.SetMode(slotlock.AllTarget)
-	return &Event{Kind: Home}, nil
+	return &job.Event{Kind: job.Home}, nil
 }

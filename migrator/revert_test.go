@@ -70,7 +70,7 @@ func TestSweepOfAFullTarget(t *testing.T) {
 	dst.ConfigSet(ctx, "maxmemory-policy", "noeviction")
 	for short := false; !short; time.Sleep(time.Millisecond) {
 		f.mustWeigh.Store(true)
-		short, _, _ = f.gov.room(1)
+		short, _, _ = f.gov.Room(1)
 	}
 	c, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

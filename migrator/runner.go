@@ -13,6 +13,7 @@ import (
 
 	"keyferry/internal/failpoint"
 	"keyferry/internal/topology"
+	"keyferry/migrator/job"
 	"keyferry/slotlock"
 )
 
@@ -41,7 +42,7 @@ type runner struct {
 }
 
 type command struct {
-	ev    Event
+	ev    job.Event
 	reply chan error
 }
 
@@ -60,7 +61,7 @@ func (r *runner) run(ctx context.Context) {
 			mv.start()
 		}
 		actx, cancel := context.WithCancel(ctx)
-		result := make(chan *Event, 1)
+		result := make(chan *job.Event, 1)
 		go func() { result <- r.act(actx) }()
 		r.await(ctx, cancel, result)
 		cancel()
@@ -72,7 +73,7 @@ func (r *runner) run(ctx context.Context) {
 
 // await waits for what comes first: the result of the action, or a command that makes
 // sense, for which the action is stopped.
-func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result chan *Event) {
+func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result chan *job.Event) {
 	for {
 		select {
 		case ev := <-result:
@@ -85,17 +86,17 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 			}
 			return
 		case c := <-r.cmds:
-			if _, err := Step(r.job, c.ev); err != nil {
+			if _, err := job.Step(r.job, c.ev); err != nil {
 				c.reply <- err
 				continue
 			}
-			if c.ev.Kind == LimitBy {
+			if c.ev.Kind == job.LimitBy {
 				c.reply <- r.limit(ctx, c.ev)
 				continue
 			}
 			cancel()
 			<-result
-			if c.ev.Kind == CancelBy {
+			if c.ev.Kind == job.CancelBy {
 				c.ev.Clean = r.holdUntouched()
 			}
 			err := r.step(ctx, c.ev)
@@ -153,12 +154,12 @@ func (r *runner) letGo() {
 }
 
 // act does what the phase asks for and says what came of it; nil when it was stopped.
-func (r *runner) act(ctx context.Context) *Event {
-	var ev *Event
+func (r *runner) act(ctx context.Context) *job.Event {
+	var ev *job.Event
 	var err error
 	switch r.job.Phase {
 	case topology.Queued:
-		ev = &Event{Kind: Start}
+		ev = &job.Event{Kind: job.Start}
 	case topology.Preflight:
 		ev, err = r.preflight(ctx)
 	case topology.Preparing:
@@ -176,16 +177,16 @@ func (r *runner) act(ctx context.Context) *Event {
 		defer t.Stop()
 		select {
 		case <-t.C:
-			ev = &Event{Kind: Due}
+			ev = &job.Event{Kind: job.Due}
 		case <-ctx.Done():
 		}
 	case topology.Paused, topology.Failed:
-		if resting(&r.job) {
+		if job.Resting(&r.job) {
 			ev = r.rest(ctx)
 			break
 		}
 		r.serveAsFound()
-		if waitsForRoom(&r.job) {
+		if job.WaitsForRoom(&r.job) {
 			return r.awaitRoom(ctx)
 		}
 		<-ctx.Done()
@@ -206,12 +207,12 @@ func untilDue(atMs int64, most time.Duration) time.Duration {
 }
 
 // failed makes an event of an error.
-func (r *runner) failed(err error) *Event {
+func (r *runner) failed(err error) *job.Event {
 	r.errs.add(err)
 	e := r.errs.tell(err)
 	kind := judge(err, r.job.Published)
-	if kind != Failure {
-		return &Event{Kind: kind, Err: e}
+	if kind != job.Failure {
+		return &job.Event{Kind: kind, Err: e}
 	}
 	moved := int64(0)
 	if r.mover != nil {
@@ -223,17 +224,17 @@ func (r *runner) failed(err error) *Event {
 	if progress {
 		attempt = 0
 	}
-	wait := backoffPause(r.m.cfg.BackoffMin, r.m.cfg.BackoffMax, attempt, rand.Float64())
-	return &Event{Kind: Failure, Err: e, Progress: progress, WaitMs: wait.Milliseconds()}
+	wait := job.BackoffPause(r.m.cfg.BackoffMin, r.m.cfg.BackoffMax, attempt, rand.Float64())
+	return &job.Event{Kind: job.Failure, Err: e, Progress: progress, WaitMs: wait.Milliseconds()}
 }
 
 // prepare waits until every loop routes the slots as moving and nothing is in flight at
 // the source without a lock.
-func (r *runner) prepare(ctx context.Context) (*Event, error) {
+func (r *runner) prepare(ctx context.Context) (*job.Event, error) {
 	if err := r.awaitDrained(ctx); err != nil {
 		return nil, err
 	}
-	return &Event{Kind: Acked}, nil
+	return &job.Event{Kind: job.Acked}, nil
 }
 
 func (r *runner) awaitDrained(ctx context.Context) error {
@@ -266,7 +267,7 @@ func (r *runner) serveAsFound() {
 	}
 }
 
-func (r *runner) bulk(ctx context.Context) (*Event, error) {
+func (r *runner) bulk(ctx context.Context) (*job.Event, error) {
 	r.serveAsFound()
 	cp, ok, err := r.m.store.LoadCheckpoint(ctx, r.job.ID)
 	if err != nil {
@@ -296,12 +297,12 @@ func (r *runner) bulk(ctx context.Context) (*Event, error) {
 		err = r.mover.moveWhole(ctx)
 	}
 	if errors.Is(err, errSliceOver) {
-		return &Event{Kind: SliceEnd}, at(fromStore, r.saveCheckpoint(ctx, from))
+		return &job.Event{Kind: job.SliceEnd}, at(fromStore, r.saveCheckpoint(ctx, from))
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Event{Kind: PassEnd, Found: found}, nil
+	return &job.Event{Kind: job.PassEnd, Found: found}, nil
 }
 
 // saveCheckpoint stores up to where all of the pass is done.
@@ -324,7 +325,7 @@ func (r *runner) pass(ctx context.Context, from place, checkpoint func(place)) (
 
 // tail makes one full pass, in as many slices as it takes, during which nothing new can
 // appear at the source. One that finds no key is the proof.
-func (r *runner) tail(ctx context.Context) (*Event, error) {
+func (r *runner) tail(ctx context.Context) (*job.Event, error) {
 	r.locks.SetMode(slotlock.Resolve)
 	p := &r.proof
 	if !p.begun {
@@ -336,7 +337,7 @@ func (r *runner) tail(ctx context.Context) (*Event, error) {
 	found, err := r.pass(ctx, p.at, func(at place) { p.at = at })
 	p.found += found
 	if errors.Is(err, errSliceOver) {
-		return &Event{Kind: SliceEnd}, nil
+		return &job.Event{Kind: job.SliceEnd}, nil
 	}
 	whole := *p
 	*p = proof{}
@@ -346,7 +347,7 @@ func (r *runner) tail(ctx context.Context) (*Event, error) {
 	if whole.found == 0 && (r.locks.Stats().Grants != whole.grants || len(r.mover.inDoubt()) > 0) {
 		whole.found = 1 // somebody was let run at the source, or a key is in doubt: not a proof
 	}
-	return &Event{Kind: PassEnd, Found: whole.found}, nil
+	return &job.Event{Kind: job.PassEnd, Found: whole.found}, nil
 }
 
 // awaitHolds waits until the commands that were sent to the source before the tail phase
@@ -366,20 +367,20 @@ func (r *runner) awaitHolds(ctx context.Context) error {
 
 // verify closes the move: from here on every key is served at the target, and what is
 // stored next is the flip.
-func (r *runner) verify(ctx context.Context) (*Event, error) {
+func (r *runner) verify(ctx context.Context) (*job.Event, error) {
 	if r.mover.stats.pass.Load() == 0 {
 		// A process that finds the job here has not seen the proof itself.
-		return &Event{Kind: PassEnd}, nil
+		return &job.Event{Kind: job.PassEnd}, nil
 	}
 	r.mover.stopDemands() // every key is at the target: scripts need not wait any more
 	failpoint.Hit("job.flip.before")
 	r.complete = false // keys may be created at the target unknown to the lock table from now on
 	r.locks.SetMode(slotlock.AllTarget)
-	return &Event{Kind: Verified}, nil
+	return &job.Event{Kind: job.Verified}, nil
 }
 
 // awaitRoom asks the target now and then whether it takes keys again.
-func (r *runner) awaitRoom(ctx context.Context) *Event {
+func (r *runner) awaitRoom(ctx context.Context) *job.Event {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
@@ -391,11 +392,11 @@ func (r *runner) awaitRoom(ctx context.Context) *Event {
 		c, cancel := context.WithTimeout(ctx, r.m.cfg.CallTimeout)
 		l, err := r.mover.dialTarget(c)
 		if err == nil {
-			room := roomFor(l.info, r.mover.gov.keyCost())
+			room := roomAgain(l.info, r.mover.gov.KeyCost())
 			l.close()
 			if room {
 				cancel()
-				return &Event{Kind: Room}
+				return &job.Event{Kind: job.Room}
 			}
 		}
 		cancel()
@@ -442,7 +443,7 @@ func (r *runner) shut() {
 }
 
 // do sends an operator's event to the runner.
-func (r *runner) do(ctx context.Context, ev Event) error {
+func (r *runner) do(ctx context.Context, ev job.Event) error {
 	c := command{ev, make(chan error, 1)}
 	r.m.mu.Lock()
 	id, phase := r.job.ID, r.job.Phase

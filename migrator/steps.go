@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keyferry/internal/failpoint"
+	"keyferry/migrator/job"
 )
 
 // advance gives all moves the same outcome.
@@ -124,7 +125,7 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		mv.dump = nil
 	}
 	hit(w.restores, "move.restore.after")
-	if w.m.comparer.share == 0 && waitsFor(w.m.durability, w.dst.info) == DurabilityNone {
+	if w.m.comparer.share == 0 && waitsFor(w.m.durability, w.dst.info) == job.DurabilityNone {
 		failpoint.Hit("move.persist.before")
 		for _, mv := range w.restores {
 			if mv.step == Persist {
@@ -147,7 +148,7 @@ func (w *worker) restored(came time.Time) {
 	w.m.stats.moved(int64(len(w.sizes)), int64(bytes))
 	w.m.stats.sized(w.sizes...)
 	if now := time.Now(); now.Sub(came) > noWait {
-		w.m.gov.restored(now, now.Sub(w.sent), len(w.sizes), bytes)
+		w.m.gov.Restored(now, now.Sub(w.sent), len(w.sizes), bytes)
 	}
 }
 

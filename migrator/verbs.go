@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/flow"
+	"keyferry/migrator/job"
 	"keyferry/slotlock"
 )
 
@@ -17,7 +19,7 @@ import (
 type MoveRequest struct {
 	Slots  []topology.Range
 	Target string
-	Limits Limits
+	Limits job.Limits
 	Purge  bool // remove keys of the slots that the target holds
 
 	Durability  string  // see ParseDurability
@@ -110,24 +112,24 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 // Pause, Resume and Cancel change a job; they return when the change is stored. Cancel
 // ends a job that has moved nothing; another is left as it is, paused.
 func (m *Manager) Pause(ctx context.Context, id string) error {
-	return m.tell(ctx, id, Event{Kind: PauseBy})
+	return m.tell(ctx, id, job.Event{Kind: job.PauseBy})
 }
 
 func (m *Manager) Resume(ctx context.Context, id string) error {
-	return m.tell(ctx, id, Event{Kind: ResumeBy})
+	return m.tell(ctx, id, job.Event{Kind: job.ResumeBy})
 }
 
 func (m *Manager) Cancel(ctx context.Context, id string) error {
-	return m.tell(ctx, id, Event{Kind: CancelBy})
+	return m.tell(ctx, id, job.Event{Kind: job.CancelBy})
 }
 
 // Revert ends a job by bringing back what has moved; it returns when that is stored as the
 // job's intent. Of a job that has moved nothing it is Cancel.
 func (m *Manager) Revert(ctx context.Context, id string) error {
-	return m.tell(ctx, id, Event{Kind: CancelBy, Revert: true})
+	return m.tell(ctx, id, job.Event{Kind: job.CancelBy, Revert: true})
 }
 
-func (m *Manager) tell(ctx context.Context, id string, ev Event) error {
+func (m *Manager) tell(ctx context.Context, id string, ev job.Event) error {
 	m.mu.Lock()
 	r := m.runners[id]
 	j := m.state.Job(id)
@@ -143,7 +145,7 @@ func (m *Manager) tell(ctx context.Context, id string, ev Event) error {
 			j := m.state.Job(id)
 			return j == nil || j.Phase.Ended() || !r.job.Phase.Ended()
 		})
-	case j != nil && ev.Kind == CancelBy && (j.Phase == topology.Cancelled || ev.Revert && j.Phase == topology.Reverted):
+	case j != nil && ev.Kind == job.CancelBy && (j.Phase == topology.Cancelled || ev.Revert && j.Phase == topology.Reverted):
 		return nil // said twice
 	case j != nil && j.Phase.Ended():
 		return fmt.Errorf("job %s is %s", id, j.Phase)
@@ -214,7 +216,7 @@ type Status struct {
 	NowLastErr   *topology.JobError `json:"attempt_last_error,omitempty"`
 	LastProgress int64              `json:"last_progress_ms,omitempty"` // Unix time
 	Throttle     string             `json:"throttle,omitempty"`         // what holds the mover back
-	Flow         Flow               `json:"flow"`
+	Flow         flow.Status        `json:"flow"`
 	Verified     int64              `json:"keys_verified,omitempty"`  // by this process
 	Differing    int64              `json:"keys_differing,omitempty"` // taken back again
 	DurableNow   string             `json:"durability_now,omitempty"` // what is had, and why not more
@@ -269,7 +271,7 @@ func (m *Manager) status(j topology.Job) Status {
 	s.Advice = r.advice(s.Stalled)
 	var counts map[string]int64
 	s.NowFirstErr, s.NowLastErr, counts = r.errs.peek()
-	s.ErrorCounts = addCounts(s.ErrorCounts, counts)
+	s.ErrorCounts = job.AddCounts(s.ErrorCounts, counts)
 	if r.mover == nil {
 		return s
 	}
@@ -279,16 +281,16 @@ func (m *Manager) status(j topology.Job) Status {
 	s.KeysMoved, s.BytesMoved = st.firstKeys+st.keys.Load(), st.firstBytes+st.bytes.Load()
 	s.Returned = returned(s.Job)
 	s.Pass, s.Scanned, s.Touched, s.MetBusy, s.StaleDropped = st.pass.Load(), st.scanned.Load(), st.touched.Load(), st.busy.Load(), st.stale.Load()
-	s.BatchKeys, s.BigKeys, s.LastProgress = mv.batch.Load(), st.bigKeys.Load(), st.lastProgress.Load()
+	s.BatchKeys, s.BigKeys, s.LastProgress = mv.batch.Keys(), st.bigKeys.Load(), st.lastProgress.Load()
 	s.InDoubt = mv.inDoubt()
 	if r.locks != nil {
 		s.Waiting = r.locks.Stats().Waiting
 	}
-	if s.Flow = mv.gov.status(); s.Live {
+	if s.Flow = mv.gov.Status(); s.Live {
 		s.Throttle = mv.throttle(s.Flow)
 	}
-	if resting(&s.Job) {
-		s.Throttle = restText(s.Job)
+	if job.Resting(&s.Job) {
+		s.Throttle = job.RestText(s.Job)
 	}
 	s.Verified, s.Differing = st.verified.Load(), st.differing.Load()
 	if text := mv.durableNow.Load(); text != nil {
@@ -300,7 +302,7 @@ func (m *Manager) status(j topology.Job) Status {
 		if s.RateNow > 0 {
 			s.EtaS = s.KeysLeft / s.RateNow
 		}
-		if d, ok := mv.slice.eta(s.Slice.Rest, s.KeysLeft, st.keys.Load()); ok {
+		if d, ok := mv.slice.Eta(time.Now(), s.Slice.Rest, s.KeysLeft, st.keys.Load()); ok {
 			s.EtaS = int64(d.Seconds())
 		}
 	}

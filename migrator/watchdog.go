@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/flow"
 )
 
 // Stall is what is known of a job that makes no progress.
@@ -103,14 +104,14 @@ func (r *runner) stall(now time.Time) *Stall {
 		s.LastError = r.job.LastError
 	}
 	defer s.advise()
-	if since := r.storingMs.Load(); since > 0 && now.UnixMilli()-since > silentFor.Milliseconds() {
+	if since := r.storingMs.Load(); since > 0 && now.UnixMilli()-since > flow.SilentFor.Milliseconds() {
 		s.Silent, s.SilentMs = fromStore, now.UnixMilli()-since
 		return s
 	}
 	if r.mover == nil {
 		return s
 	}
-	if end, since := r.mover.gov.silent(now); end != "" {
+	if end, since := r.mover.gov.Silent(now); end != "" {
 		s.Silent, s.SilentMs = end, now.Sub(since).Milliseconds()
 	}
 	if key, since := r.mover.oldestLock(); key != "" {

@@ -123,12 +123,12 @@ func (m *mover) listKeys(ctx context.Context, slots []int) (map[int][]slotlock.K
 			return nil, at(fromSource, err)
 		}
 		for cursor := uint64(0); ; {
-			count, sent := m.gov.page(m.cfg.LockHoldTarget, int(m.cfg.ScanCount)), time.Now()
+			count, sent := m.gov.Page(m.cfg.LockHoldTarget, int(m.cfg.ScanCount)), time.Now()
 			names, next, err := src.conn.Scan(ctx, cursor, "", int64(count)).Result()
 			if err != nil {
 				return nil, at(fromSource, err)
 			}
-			m.gov.scanned(time.Since(sent), count)
+			m.gov.Scanned(time.Since(sent), count)
 			for _, n := range names {
 				if s := m.scheme.Slot([]byte(n)); wanted[s] {
 					out[s] = append(out[s], slotlock.Key{DB: db, Name: n})

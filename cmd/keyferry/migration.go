@@ -13,6 +13,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/migrator"
+	"keyferry/migrator/job"
 )
 
 func migrationCommand() *cobra.Command {
@@ -214,7 +215,7 @@ func progressLine(j migrator.Status) string {
 		line += fmt.Sprintf("  eta %s", time.Duration(j.EtaS)*time.Second)
 	}
 	switch {
-	case j.Reason == migrator.ReasonSlice:
+	case j.Reason == job.ReasonSlice:
 		line += "  " + j.Throttle
 	case j.Reason != "":
 		line += "  " + j.Reason

@@ -12,6 +12,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/migrator"
+	"keyferry/migrator/job"
 )
 
 const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id> | VERIFY <id> | LIMIT <id> " + limitsUsage
@@ -128,7 +129,7 @@ func statusFields(j migrator.Status) []any {
 	f = append(f, "attempt", fmt.Sprintf("%d/%d", j.Attempt, j.MaxAttempts))
 	if j.NextTryAtMs > 0 {
 		name := "next_try_in_ms"
-		if j.Reason == migrator.ReasonSlice {
+		if j.Reason == job.ReasonSlice {
 			name = "rests_for_ms"
 		}
 		f = append(f, name, max(0, time.Until(time.UnixMilli(j.NextTryAtMs)).Milliseconds()))
@@ -153,7 +154,7 @@ func statusFields(j migrator.Status) []any {
 func flowFields(j migrator.Status) []any {
 	x := j.Flow
 	probe := func(now, base int64) string { return fmt.Sprintf("%d us, baseline %d us", now, base) }
-	f := []any{"limits", fmt.Sprintf("rate %g keys/s, %g bytes/s, parallel %d (0: none, or as configured), MAXP99 %s, SLICE %v", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, migrator.MaxP99Text(j.MaxP99Ms), j.Slice)}
+	f := []any{"limits", fmt.Sprintf("rate %g keys/s, %g bytes/s, parallel %d (0: none, or as configured), MAXP99 %s, SLICE %v", j.RateKeysPerS, j.RateBytesPerS, j.Parallel, job.MaxP99Text(j.MaxP99Ms), j.Slice)}
 	if j.Slice.Work > 0 || j.Slices > 0 {
 		f = append(f, "slices", j.Slices)
 	}

@@ -7,14 +7,14 @@ import (
 	"strings"
 
 	"keyferry/internal/topology"
-	"keyferry/migrator"
+	"keyferry/migrator/job"
 )
 
 const limitsUsage = "[RATE <keys/s>] [BYTES <bytes/s>] [PARALLEL <n>] [MAXP99 <ms>|auto|off] [SLICE <work>[/<rest>]|off]"
 
 // takeLimit reads one limit at args[i], if there is one: it returns the index of its value,
 // or i when this is another word.
-func takeLimit(l *migrator.Limits, args []string, i int) (next int, err error) {
+func takeLimit(l *job.Limits, args []string, i int) (next int, err error) {
 	if i+1 >= len(args) {
 		return i, nil
 	}
@@ -65,7 +65,7 @@ func countUpTo(name, text string, most int) (*int, error) {
 }
 
 func maxP99(text string) (*int, error) {
-	auto, off := migrator.MaxP99Auto, migrator.MaxP99Off
+	auto, off := job.MaxP99Auto, job.MaxP99Off
 	switch strings.ToLower(text) {
 	case "auto":
 		return &auto, nil
@@ -80,7 +80,7 @@ func maxP99(text string) (*int, error) {
 }
 
 // limits reads a list of limits.
-func limits(args []string) (l migrator.Limits, ok bool, err error) {
+func limits(args []string) (l job.Limits, ok bool, err error) {
 	for i := 0; i < len(args); i++ {
 		next, err := takeLimit(&l, args, i)
 		if err != nil {

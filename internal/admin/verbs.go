@@ -10,6 +10,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/migrator"
+	"keyferry/migrator/job"
 	"keyferry/router"
 )
 
@@ -297,12 +298,12 @@ func (s *Server) migrate(ctx context.Context, args []string) any {
 			q.Purge = true
 		case word(args, i, "verify") && i+1 < len(args):
 			i++
-			if q.VerifyShare, err = migrator.ParseVerify(args[i]); err != nil {
+			if q.VerifyShare, err = job.ParseVerify(args[i]); err != nil {
 				return err
 			}
 		case word(args, i, "durability") && i+1 < len(args):
 			i++
-			if q.Durability, err = migrator.ParseDurability(args[i]); err != nil {
+			if q.Durability, err = job.ParseDurability(args[i]); err != nil {
 				return err
 			}
 		default:

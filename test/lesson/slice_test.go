@@ -9,6 +9,7 @@ import (
 	"keyferry/internal/faultproxy"
 	"keyferry/internal/topology"
 	"keyferry/migrator"
+	"keyferry/migrator/job"
 )
 
 // restores counts the RESTOREs of filled keys that go to a server.
@@ -117,7 +118,7 @@ func longRest(t *testing.T) {
 	resting := func() migrator.Status {
 		t.Helper()
 		var j migrator.Status
-		r.Await("a rest", func() bool { j = r.Job(); return j.Phase == topology.Paused && j.Reason == migrator.ReasonSlice })
+		r.Await("a rest", func() bool { j = r.Job(); return j.Phase == topology.Paused && j.Reason == job.ReasonSlice })
 		return j
 	}
 	id := r.Proxy("MIGRATE", "0-16383", "TO", "g2", "SLICE", "100ms/1h", "RATE", "100").(string)
@@ -135,7 +136,7 @@ func longRest(t *testing.T) {
 	}
 	r.allRead(20, size) // now on touch
 	r.Proxy("MIGRATION", "PAUSE", id)
-	if j := r.Job(); j.Reason != migrator.ReasonOperator {
+	if j := r.Job(); j.Reason != job.ReasonOperator {
 		t.Errorf("after PAUSE: %s", j.Reason)
 	}
 	r.Proxy("MIGRATION", "RESUME", id)

@@ -1,4 +1,4 @@
-package migrator
+package flow
 
 import (
 	"cmp"
@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// governor decides how much of a job may be under way at once. It is steered as TCP is:
+// Governor decides how much of a job may be under way at once. It is steered as TCP is:
 // what may be in flight grows by a constant while both ends are well, and is halved when
 // one of them suffers. How much may be begun in a second follows from how long clients
 // wait: see pace.
@@ -20,7 +20,7 @@ import (
 //	keys in flight ≤ share × workers × 3 × largest batch;  bytes in flight ≤ share × memory
 //
 // It has no clock and no goroutine: who asks says what time it is.
-type governor struct {
+type Governor struct {
 	mu sync.Mutex // protects all below
 
 	keysMax  int   // keys in flight when nothing is wrong
@@ -42,17 +42,17 @@ type governor struct {
 	bytes    int64
 	keyBytes float64 // of one key: what the next ones are thought to have
 	memory   memory  // of the target
-	names    scanSize
+	names    ScanSize
 	called   [2]string // what the job calls the ends
 	freed    chan struct{}
 }
 
 const (
-	tickEvery    = 100 * time.Millisecond
+	TickEvery    = 100 * time.Millisecond
 	shareStep    = 0.02                   // of a tick: from nothing to all in 5 s
 	lateFactor   = 4                      // times its baseline is late
 	lateAtLeast  = 20 * time.Millisecond  // less is the scheduler of a busy machine
-	silentFor    = 250 * time.Millisecond // a probe without an answer for so long is late whatever it will say
+	SilentFor    = 250 * time.Millisecond // a probe without an answer for so long is late whatever it will say
 	longestRest  = 200 * time.Millisecond
 	oldNews      = 300 * time.Millisecond
 	staleNews    = time.Second // RESTOREs that come at once are not told of
@@ -99,15 +99,23 @@ func (e *endHealth) median() time.Duration {
 	return s[n/2]
 }
 
-func newGovernor(keysMax int, bytesMax int64, hold time.Duration) *governor {
-	return &governor{keysMax: max(keysMax, 1), bytesMax: max(bytesMax, 1), share: 1, hold: hold, called: [2]string{fromSource, fromTarget}, memory: memory{room: -1}, freed: make(chan struct{}), pace: pace{most: -1}}
+// What the ends are called in a job's status.
+const (
+	source = "source"
+	target = "target"
+)
+
+// NewGovernor is a governor that lets so many keys and bytes be in flight when both ends are
+// well. hold is how long the mover's own batches may keep a server busy.
+func NewGovernor(keysMax int, bytesMax int64, hold time.Duration) *Governor {
+	return &Governor{keysMax: max(keysMax, 1), bytesMax: max(bytesMax, 1), share: 1, hold: hold, called: [2]string{source, target}, memory: memory{room: -1}, freed: make(chan struct{}), pace: pace{most: -1}}
 }
 
-// back says that keys go from the job's target to its source. Before the governor is used.
-func (g *governor) back() { g.called = [2]string{fromTarget, fromSource} }
+// Back says that keys go from the job's target to its source. Before the governor is used.
+func (g *Governor) Back() { g.called = [2]string{target, source} }
 
-// probed tells of an answered probe; probing that one has been sent.
-func (g *governor) probing(end int, now time.Time) {
+// PingSent tells that a probe has been sent to an end; PingAnswered, that its answer has come.
+func (g *Governor) PingSent(end int, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e := &g.ends[end]; e.pending.IsZero() {
@@ -115,7 +123,8 @@ func (g *governor) probing(end int, now time.Time) {
 	}
 }
 
-func (g *governor) probed(end int, now time.Time) {
+// PingAnswered: see PingSent.
+func (g *Governor) PingAnswered(end int, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e := &g.ends[end]
@@ -133,8 +142,8 @@ func (g *governor) probed(end int, now time.Time) {
 // unitBytes of a DUMP are about as much work for the target as one key more.
 const unitBytes = 4096
 
-// restored tells how long a batch of RESTOREs took.
-func (g *governor) restored(now time.Time, d time.Duration, keys, bytes int) {
+// Restored tells how long a batch of RESTOREs took.
+func (g *Governor) Restored(now time.Time, d time.Duration, keys, bytes int) {
 	if keys == 0 {
 		return
 	}
@@ -149,9 +158,9 @@ func (g *governor) restored(now time.Time, d time.Duration, keys, bytes int) {
 	g.took += (d - g.took) / 4
 }
 
-// sized tells the sizes of keys that the target has restored. Larger ones count at once,
+// Sized tells the sizes of keys that the target has restored. Larger ones count at once,
 // smaller ones slowly: memory is at stake.
-func (g *governor) sized(bytes ...int) {
+func (g *Governor) Sized(bytes ...int) {
 	g.mu.Lock()
 	g.memory.done += int64(len(bytes))
 	for _, n := range bytes {
@@ -164,15 +173,15 @@ func (g *governor) sized(bytes ...int) {
 	g.mu.Unlock()
 }
 
-// clients tells the p99 of the clients' commands since the last time; 0: of next to nothing.
-func (g *governor) clients(now time.Time, p99 time.Duration) {
+// Clients tells the p99 of the clients' commands since the last time; 0: of next to nothing.
+func (g *Governor) Clients(now time.Time, p99 time.Duration) {
 	g.mu.Lock()
 	g.pace.heard(now, p99)
 	g.mu.Unlock()
 }
 
-// bound changes the ceilings. maxP99 is as in pace.
-func (g *governor) bound(keysMax int, maxP99 time.Duration) {
+// Bound changes the ceilings. maxP99 is as in pace.
+func (g *Governor) Bound(keysMax int, maxP99 time.Duration) {
 	g.mu.Lock()
 	g.keysMax = max(keysMax, 1)
 	g.pace.begins(maxP99)
@@ -181,10 +190,10 @@ func (g *governor) bound(keysMax int, maxP99 time.Duration) {
 }
 
 // trouble names what suffers at the moment; "": nothing does.
-func (g *governor) trouble(now time.Time) string {
+func (g *Governor) trouble(now time.Time) string {
 	for i, name := range g.called {
 		e := &g.ends[i]
-		if !e.pending.IsZero() && now.Sub(e.pending) > silentFor {
+		if !e.pending.IsZero() && now.Sub(e.pending) > SilentFor {
 			return fmt.Sprintf("%s does not answer probes for %v", name, now.Sub(e.pending).Round(10*time.Millisecond))
 		}
 		if d := e.median(); d > g.lateBound(e.base) {
@@ -199,18 +208,18 @@ func (g *governor) trouble(now time.Time) string {
 
 // lateBound is what a probe of an end may take: the mover's own batches keep a server busy
 // for about the lock hold target.
-func (g *governor) lateBound(base time.Duration) time.Duration {
+func (g *Governor) lateBound(base time.Duration) time.Duration {
 	return max(lateFactor*base, base+lateAtLeast+2*g.hold)
 }
 
-// tick steers; who asks to move something calls it.
-func (g *governor) tick(now time.Time) {
+// Tick steers; who asks to move something calls it.
+func (g *Governor) Tick(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if now.Before(g.nextTick) {
 		return
 	}
-	g.nextTick = now.Add(tickEvery)
+	g.nextTick = now.Add(TickEvery)
 	floor := 1 / float64(g.keysMax)
 	reason := g.trouble(now)
 	switch {
@@ -232,13 +241,13 @@ func (g *governor) tick(now time.Time) {
 }
 
 // wake lets those who wait look again. mu is held.
-func (g *governor) wake() {
+func (g *Governor) wake() {
 	close(g.freed)
 	g.freed = make(chan struct{})
 }
 
-// batch is how many keys one worker may take at once.
-func (g *governor) batch(workers int) int {
+// Batch is how many keys one worker may take at once.
+func (g *Governor) Batch(workers int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := g.share * float64(g.keysMax)
@@ -256,54 +265,55 @@ func (g *governor) batch(workers int) int {
 }
 
 // work is what n keys count for in pace. mu is held.
-func (g *governor) work(n int) float64 { return float64(n) * (1 + g.keyBytes/unitBytes) }
+func (g *Governor) work(n int) float64 { return float64(n) * (1 + g.keyBytes/unitBytes) }
 
-// grant is the answer to who wants keys to be under way.
-type grant struct {
-	ok    bool
-	bytes int64           // what release must be given back
-	rest  time.Duration   // a pause that is due first
-	short bool            // refused: the target is to be looked at
-	freed <-chan struct{} // refused: closed when it is worth to ask again
+// Grant is the answer to who wants keys to be under way.
+type Grant struct {
+	OK    bool
+	Bytes int64           // what Release must be given back
+	Rest  time.Duration   // a pause that is due first
+	Short bool            // refused: the target's memory has to be asked for first
+	Freed <-chan struct{} // refused: closed when it is worth to ask again
 }
 
-// take lets n keys be under way, or says for what to wait. stay: none of them comes to the
+// Grant lets n keys be under way, or says for what to wait. stay: none of them comes to the
 // target.
-func (g *governor) take(now time.Time, n int, stay bool) grant {
+func (g *Governor) Grant(now time.Time, n int, stay bool) Grant {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.grant(now, n, stay)
 }
 
-// tryTake is take for who can't wait: what is refused counts for nothing.
-func (g *governor) tryTake(now time.Time, n int, stay bool) grant {
+// TryGrant is Grant for who can't wait: what is refused counts for nothing.
+func (g *Governor) TryGrant(now time.Time, n int, stay bool) Grant {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.rest > 0 || !g.pace.due(now) {
-		return grant{}
+		return Grant{}
 	}
 	return g.grant(now, n, stay)
 }
 
-// grant is take. mu is held.
-func (g *governor) grant(now time.Time, n int, stay bool) grant {
+// grant is Grant. mu is held.
+func (g *Governor) grant(now time.Time, n int, stay bool) Grant {
 	if !stay && g.memory.short(n, g.keyBytes) {
-		return grant{short: true}
+		return Grant{Short: true}
 	}
 	bytes := int64(float64(n) * g.keyBytes)
 	keysMax, bytesMax := int(g.share*float64(g.keysMax)), int64(g.share*float64(g.bytesMax))
 	if g.keys > 0 && (g.keys+n > max(keysMax, 1) || g.bytes+bytes > bytesMax) {
-		return grant{freed: g.freed}
+		return Grant{Freed: g.freed}
 	}
 	g.keys += n
 	g.bytes += bytes
 	if !stay {
 		g.memory.take(n, g.keyBytes)
 	}
-	return grant{ok: true, bytes: bytes, rest: max(g.rest, g.pace.begin(now, g.work(n)))}
+	return Grant{OK: true, Bytes: bytes, Rest: max(g.rest, g.pace.begin(now, g.work(n)))}
 }
 
-func (g *governor) release(n int, bytes int64) {
+// Release gives back what a Grant of n keys has taken.
+func (g *Governor) Release(n int, bytes int64) {
 	g.mu.Lock()
 	g.keys -= n
 	g.bytes -= bytes
@@ -311,8 +321,8 @@ func (g *governor) release(n int, bytes int64) {
 	g.mu.Unlock()
 }
 
-// Flow is what the governor knows, for the status.
-type Flow struct {
+// Status is what the governor knows, for the status of its job.
+type Status struct {
 	Share       float64 `json:"share"` // of what may be in flight at most; 1: nothing is held back
 	Reason      string  `json:"throttle_reason,omitempty"`
 	RestMs      int64   `json:"rest_ms,omitempty"` // pause between batches, when share is at its floor
@@ -331,26 +341,27 @@ type Flow struct {
 	WorkPerS    float64 `json:"work_per_s,omitempty"`          // keys and units of 4096 bytes that it then may move in a second; 0: any
 }
 
-func (g *governor) status() Flow {
+// Status may be asked for at any time.
+func (g *Governor) Status() Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	src, dst := &g.ends[0], &g.ends[1]
-	if g.called[0] == fromTarget {
+	if g.called[0] == target {
 		src, dst = dst, src
 	}
-	return Flow{Share: g.share, Reason: cmp.Or(g.reason, g.pace.reason()), RestMs: g.rest.Milliseconds(), Keys: g.keys, KeysMax: int(math.Max(1, g.share*float64(g.keysMax))),
+	return Status{Share: g.share, Reason: cmp.Or(g.reason, g.pace.reason()), RestMs: g.rest.Milliseconds(), Keys: g.keys, KeysMax: int(math.Max(1, g.share*float64(g.keysMax))),
 		Bytes: g.bytes, BytesMax: int64(g.share * float64(g.bytesMax)),
 		SourceUs: src.median().Microseconds(), SourceBase: src.base.Microseconds(), TargetUs: dst.median().Microseconds(), TargetBase: dst.base.Microseconds(),
 		RestoreUs: g.restore.now.Microseconds(), RestoreBase: g.restore.base.Microseconds(), ClientP99us: g.pace.p99.Microseconds(),
 		ClientBound: g.pace.bound().Microseconds(), WorkPerS: math.Round(g.pace.perS)}
 }
 
-// silent names the end that does not answer, and since when; "" when both do.
-func (g *governor) silent(now time.Time) (end string, since time.Time) {
+// Silent names the end that does not answer, and since when; "" when both do.
+func (g *Governor) Silent(now time.Time) (end string, since time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, name := range g.called {
-		if p := g.ends[i].pending; !p.IsZero() && now.Sub(p) > silentFor && (since.IsZero() || p.Before(since)) {
+		if p := g.ends[i].pending; !p.IsZero() && now.Sub(p) > SilentFor && (since.IsZero() || p.Before(since)) {
 			end, since = name, p
 		}
 	}

@@ -1,4 +1,4 @@
-package migrator
+package job
 
 import (
 	"bufio"
@@ -124,7 +124,7 @@ func describe(j topology.Job) string {
 	if j.Slices > 0 {
 		s += fmt.Sprintf(" slices %d", j.Slices)
 	}
-	if resting(&j) {
+	if Resting(&j) {
 		s += fmt.Sprintf(" next %d", j.NextTryAtMs)
 	}
 	if j.Attempt > 0 {

@@ -1,4 +1,4 @@
-package migrator
+package job
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 
 // possible are the events that can come from the job itself in its phase.
 func possible(j topology.Job) []Event {
-	err := &topology.JobError{Origin: fromTarget, Code: "IO", Text: "lost"}
+	err := &topology.JobError{Origin: "target", Code: "IO", Text: "lost"}
 	fail := []Event{{Kind: Failure, Err: err}, {Kind: Failure, Err: err, Progress: true}, {Kind: Hopeless, Err: err}}
 	switch j.Phase {
 	case topology.Queued:
@@ -37,7 +37,7 @@ func possible(j topology.Job) []Event {
 	case topology.Backoff:
 		return []Event{{Kind: Due}}
 	case topology.Paused:
-		if waitsForRoom(&j) {
+		if WaitsForRoom(&j) {
 			return []Event{{Kind: Room}}
 		}
 		if j.Reason == ReasonSlice {
@@ -66,6 +66,7 @@ func TestRandomSequences(t *testing.T) {
 			} else {
 				ev = events[rnd.IntN(len(events))]
 			}
+			ev.AtMs = 1_700_000_000_000
 			before := j
 			next, err := Step(j, ev)
 			said = append(said, fmt.Sprintf("%s: %s → %s (%v)", ev.Kind, before.Phase, next.Phase, err))
@@ -77,6 +78,9 @@ func TestRandomSequences(t *testing.T) {
 			}
 			j = next
 			if err := stored(j); err != nil {
+				t.Fatalf("seed %d: %v\n%s", seed, err, strings.Join(said, "\n"))
+			}
+			if err := owned(j); err != nil {
 				t.Fatalf("seed %d: %v\n%s", seed, err, strings.Join(said, "\n"))
 			}
 		}
@@ -104,6 +108,25 @@ func TestRandomSequences(t *testing.T) {
 			}
 		}
 	}
+}
+
+// owned checks that what a phase owns is set in it and in no other: see become.go.
+func owned(j topology.Job) error {
+	interrupted := j.Phase == topology.Backoff || j.Phase == topology.Paused || j.Phase == topology.Failed
+	for _, x := range []struct {
+		field     string
+		is, wants bool
+	}{
+		{"ResumeTo", j.ResumeTo != "", interrupted},
+		{"Reason", j.Reason != "", j.Phase == topology.Paused || j.Phase == topology.Failed || j.Phase == topology.Cancelled},
+		{"NextTryAtMs", j.NextTryAtMs != 0, j.Phase == topology.Backoff || Resting(&j)},
+		{"EndedAtMs", j.EndedAtMs != 0, j.Phase == topology.Failed || j.Phase.Ended()},
+	} {
+		if x.is != x.wants {
+			return fmt.Errorf("%s is set: %v, in phase %s", x.field, x.is, j.Phase)
+		}
+	}
+	return nil
 }
 
 // stored checks the job as the Store will.

@@ -1,4 +1,4 @@
-package migrator
+package flow
 
 // memory is the target's, as far as it is known: how many keys may go there before it has to
 // be looked at again. What a key takes there is not what its DUMP is long, which is compressed;
@@ -88,36 +88,38 @@ func (m *memory) most(dumpBytes float64) float64 {
 	return min(float64(m.room)/float64(2*m.cost(dumpBytes)), float64(max(m.budget, fewestBudget)))
 }
 
-func (g *governor) keyCost() int64 {
+// KeyCost is how many bytes of the target a key is thought to take.
+func (g *Governor) KeyCost() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.memory.cost(g.keyBytes)
 }
 
-// weighing tells that the target is about to be asked how much memory it has, weighed what it
+// Weighing tells that the target is about to be asked how much memory it has, Weighed what it
 // has for us; < 0: no limit.
-func (g *governor) weighing() {
+func (g *Governor) Weighing() {
 	g.mu.Lock()
 	g.memory.asking(g.keys)
 	g.mu.Unlock()
 }
 
-func (g *governor) weighed(room int64) {
+// Weighed: see Weighing; room is in bytes.
+func (g *Governor) Weighed(room int64) {
 	g.mu.Lock()
 	g.memory.is(room, g.keyBytes)
 	g.mu.Unlock()
 }
 
-// blind lets nothing go to the target before it has been weighed.
-func (g *governor) blind() {
+// Blind lets nothing go to the target before it has been weighed.
+func (g *Governor) Blind() {
 	g.mu.Lock()
 	g.memory.blind()
 	g.mu.Unlock()
 }
 
-// room says whether the target has room for n keys: it has, it is to be looked at first, or
+// Room says whether the target has room for n keys: it has, it is to be looked at first, or
 // by the last of so many looks it is full.
-func (g *governor) room(n int) (short, full bool, looks int) {
+func (g *Governor) Room(n int) (short, full bool, looks int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.memory.short(n, g.keyBytes), g.memory.full(n, g.keyBytes), g.memory.looks

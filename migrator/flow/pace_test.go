@@ -1,4 +1,4 @@
-package migrator
+package flow
 
 import (
 	"math"
@@ -18,7 +18,7 @@ type paced struct {
 
 // run goes on for d and says how much a second the mover did in the last half of it.
 func (x *paced) run(d time.Duration) float64 {
-	windows := int(d / clientEvery)
+	windows := int(d / window)
 	half := 0.0
 	for i := range windows {
 		perS := x.canDo
@@ -26,14 +26,14 @@ func (x *paced) run(d time.Duration) float64 {
 			perS = x.perS
 		}
 		for n := range 20 { // batches of this window
-			at := x.now.Add(clientEvery * time.Duration(n) / 20)
+			at := x.now.Add(window * time.Duration(n) / 20)
 			if !x.due(at) && x.perS > x.canDo {
 				panic("nobody can be held back by that")
 			}
-			x.begin(at, perS*clientEvery.Seconds()/20)
+			x.begin(at, perS*window.Seconds()/20)
 		}
 		x.limited = x.perS > 0 && x.perS <= x.canDo
-		x.now = x.now.Add(clientEvery)
+		x.now = x.now.Add(window)
 		if i >= windows/2 {
 			half += perS / float64(windows-windows/2)
 		}
@@ -62,7 +62,7 @@ func TestPaceFindsTheBound(t *testing.T) {
 		return time.Millisecond + time.Duration(perS/20_000*float64(time.Millisecond))
 	}
 	x := newPaced(grows)
-	between(t, "while learning", x.run(5*clientEvery), 499, 501)
+	between(t, "while learning", x.run(5*window), 499, 501)
 	between(t, "work a second", x.run(60*time.Second), 5000, 10_500)
 	if b := x.bound(); b < 1300*time.Microsecond || b > 1400*time.Microsecond {
 		t.Errorf("bound %v", b)
@@ -71,7 +71,7 @@ func TestPaceFindsTheBound(t *testing.T) {
 		t.Error("held back without a reason")
 	}
 	x.p99At = func(float64) time.Duration { return 0 } // the clients have left
-	between(t, "without clients", x.run(4*clientEvery), 100_000, 100_000)
+	between(t, "without clients", x.run(4*window), 100_000, 100_000)
 	if x.reason() != "" {
 		t.Errorf("reason %q without clients", x.reason())
 	}

@@ -1,4 +1,4 @@
-package migrator
+package flow
 
 import (
 	"math/rand/v2"
@@ -23,14 +23,13 @@ func TestBatchesAdapt(t *testing.T) {
 		{"nothing works", 100 * ms, 50 * time.Microsecond, 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := &mover{cfg: &Config{LockHoldTarget: 5 * ms, BatchMaxKeys: 512}}
-			m.batch.Store(16)
+			s := NewBatchSize(5*ms, 512)
 			rng := rand.New(rand.NewPCG(1, 1))
 			sum, rounds := int64(0), 4000
 			for i := range 2 * rounds {
-				n := m.batch.Load()
+				n := s.Keys()
 				took := float64(c.fixed) * rng.ExpFloat64() // of which many are short and some are long
-				m.adapt(time.Duration(took)+time.Duration(n)*c.each, int(n))
+				s.Held(time.Duration(took)+time.Duration(n)*c.each, int(n))
 				if i >= rounds {
 					sum += n
 				}

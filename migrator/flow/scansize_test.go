@@ -1,4 +1,4 @@
-package migrator
+package flow
 
 import (
 	"testing"
@@ -21,12 +21,12 @@ func TestScanSize(t *testing.T) {
 		{"very slow", 20 * time.Millisecond, 0, 1000, fewestScan, 0},
 		{"small by setting", 20 * time.Millisecond, 0, 3, 3, 0},
 	} {
-		var s scanSize
+		var s ScanSize
 		for range 30 {
-			n := s.count(5*time.Millisecond, x.most)
-			s.took(x.rtt+time.Duration(n)*x.each, x.rtt, n)
+			n := s.Count(5*time.Millisecond, x.most)
+			s.Took(x.rtt+time.Duration(n)*x.each, x.rtt, n)
 		}
-		if n := s.count(5*time.Millisecond, x.most); n < x.want-x.give || n > x.want+x.give {
+		if n := s.Count(5*time.Millisecond, x.most); n < x.want-x.give || n > x.want+x.give {
 			t.Errorf("%s: COUNT %d, want %d", x.name, n, x.want)
 		}
 	}
@@ -35,20 +35,20 @@ func TestScanSize(t *testing.T) {
 // TestScanPaced: a mover that makes way asks for small pages, and what the source does for
 // them is part of what it may do in a second.
 func TestScanPaced(t *testing.T) {
-	g := newGovernor(3072, 64<<20, 5*time.Millisecond)
+	g := NewGovernor(3072, 64<<20, 5*time.Millisecond)
 	now := time.Unix(1_700_000_000, 0)
-	g.scanned(time.Millisecond, 1000)
-	if n, rest := g.scan(now, 5*time.Millisecond, 1000); n != 1000 || rest != 0 {
+	g.Scanned(time.Millisecond, 1000)
+	if n, rest := g.Scan(now, 5*time.Millisecond, 1000); n != 1000 || rest != 0 {
 		t.Errorf("COUNT %d after %v without a bound", n, rest)
 	}
-	g.bound(3072, time.Millisecond)
+	g.Bound(3072, time.Millisecond)
 	for range 60 {
-		now = now.Add(clientEvery)
-		g.clients(now, 10*time.Millisecond)
+		now = now.Add(window)
+		g.Clients(now, 10*time.Millisecond)
 	}
 	names, took := 0, time.Duration(0)
 	for range 1000 {
-		n, rest := g.scan(now, 5*time.Millisecond, 1000)
+		n, rest := g.Scan(now, 5*time.Millisecond, 1000)
 		now, took, names = now.Add(rest), took+rest, names+n
 		if n > 110 {
 			t.Fatalf("COUNT %d at the floor", n)

@@ -1,4 +1,4 @@
-package migrator
+package flow
 
 import "testing"
 
@@ -8,7 +8,7 @@ func TestBurst(t *testing.T) {
 		perSecond float64
 		want      int
 	}{{0, 512}, {0.5, 1}, {20, 1}, {200, 2}, {5000, 50}, {60_000, 512}} {
-		if got := burstOf(x.perSecond, 512); got != x.want {
+		if got := Burst(x.perSecond, 512); got != x.want {
 			t.Errorf("%g a second: %d at once, want %d", x.perSecond, got, x.want)
 		}
 	}

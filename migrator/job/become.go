@@ -1,0 +1,116 @@
+package job
+
+import "keyferry/internal/topology"
+
+// Only the functions of this file change a job's phase. Each begins with enter, which clears
+// what the phase before owned, and then sets what its own phase owns:
+//
+//	Reason, ResumeTo    Backoff (ResumeTo only), Paused, Failed, Cancelled (Reason only)
+//	NextTryAtMs         Backoff, and Paused between two slices
+//	EndedAtMs           Failed and the ends: Done, Reverted, Cancelled
+//	Published           false until Preparing and from the ends on, true between them
+//	Back, MovedForth    set for good when a reverting job turns round
+//	SourceRunID         of Preparing, and again of the turn
+//
+// Attempt counts failures in a row and is no phase's: it goes back to 0 with progress, that
+// is, when a pass has been brought to its end, a slice is over, or an operator steps in.
+
+// enter changes the phase and clears what the former one owned. Whoever needs goOnAt asks
+// before.
+func enter(j *topology.Job, p topology.Phase) {
+	j.Phase = p
+	j.Reason, j.ResumeTo = "", ""
+	j.NextTryAtMs, j.EndedAtMs = 0, 0
+}
+
+// end enters a phase that nothing leads out of: the slots are stable from here on.
+func end(j *topology.Job, p topology.Phase, atMs int64) {
+	enter(j, p)
+	j.Published = false
+	j.EndedAtMs = atMs
+}
+
+func becomePreflight(j *topology.Job, atMs int64) {
+	enter(j, topology.Preflight)
+	j.StartedAtMs = atMs
+}
+
+// becomePreparing publishes the slots as moving. life is the source's, as preflight saw it.
+func becomePreparing(j *topology.Job, life string) {
+	enter(j, topology.Preparing)
+	j.Published = true
+	j.SourceRunID = life
+}
+
+func becomeBulk(j *topology.Job) { enter(j, topology.Bulk) }
+
+// becomeTail is for a pass that has come to its end, wherever the job was: that is progress.
+func becomeTail(j *topology.Job) {
+	enter(j, topology.Tail)
+	j.Attempt = 0
+}
+
+func becomeVerifying(j *topology.Job) {
+	enter(j, topology.Verifying)
+	j.Attempt = 0
+}
+
+// becomeDone is stored together with the flip of the slots to the target.
+func becomeDone(j *topology.Job, atMs int64) { end(j, topology.Done, atMs) }
+
+// becomeReverting stops the move forth. Where the keys go is not changed before the job
+// turns round.
+func becomeReverting(j *topology.Job) {
+	enter(j, topology.Reverting)
+	j.Attempt = 0
+}
+
+// becomeTurned lets the keys go the other way from here on. life is that of the server that
+// they come from now, the job's target.
+func becomeTurned(j *topology.Job, life string) {
+	enter(j, topology.Reverting)
+	j.Back = true
+	j.MovedForth = j.KeysMoved
+	j.SourceRunID = life
+	j.Attempt = 0
+}
+
+func becomeReverted(j *topology.Job, atMs int64) { end(j, topology.Reverted, atMs) }
+
+// becomeCancelled is for a job of which no key has moved, and none can.
+func becomeCancelled(j *topology.Job, atMs int64) {
+	end(j, topology.Cancelled, atMs)
+	j.Reason = ReasonOperator
+}
+
+// becomeBackoff waits until a time before the next attempt.
+func becomeBackoff(j *topology.Job, untilMs int64) {
+	to := goOnAt(j)
+	enter(j, topology.Backoff)
+	j.ResumeTo, j.NextTryAtMs = to, untilMs
+}
+
+// becomeFailed waits for an operator.
+func becomeFailed(j *topology.Job, reason string, atMs int64) {
+	to := goOnAt(j)
+	enter(j, topology.Failed)
+	j.Reason, j.ResumeTo, j.EndedAtMs = reason, to, atMs
+}
+
+// becomePaused waits until the reason is gone, or for an operator.
+func becomePaused(j *topology.Job, reason string) {
+	to := goOnAt(j)
+	enter(j, topology.Paused)
+	j.Reason, j.ResumeTo = reason, to
+}
+
+// becomeResting pauses until the next slice. Other than any other pause it goes on in the
+// very phase: nothing may appear at the source meanwhile, so a tail pass goes on with its proof.
+func becomeResting(j *topology.Job, untilMs int64) {
+	to := j.Phase
+	enter(j, topology.Paused)
+	j.Reason, j.ResumeTo, j.NextTryAtMs = ReasonSlice, to, untilMs
+}
+
+// becomeResumed goes on where Backoff, Paused and Failed have said.
+func becomeResumed(j *topology.Job) { enter(j, j.ResumeTo) }
