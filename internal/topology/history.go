@@ -5,7 +5,7 @@ type JobEvent struct {
 	Job        string    `json:"job"`
 	Seq        uint64    `json:"seq"` // from 1, given by the Store
 	AtMs       int64     `json:"at_ms"`
-	Event      string    `json:"event"` // its name in migrator.Step, or "submitted"
+	Event      string    `json:"event"` // its name in job.Step, or "submitted"
 	From       Phase     `json:"from,omitempty"`
 	To         Phase     `json:"to"`
 	Reason     string    `json:"reason,omitempty"`

@@ -67,7 +67,7 @@ type Gateway struct {
 }
 
 // Phase is the state of a migration job. The transitions between phases are the
-// functions of migrator.Step and nothing else.
+// functions of job.Step and nothing else.
 type Phase string
 
 const (

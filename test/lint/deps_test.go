@@ -10,6 +10,8 @@ import (
 // is: whatever they import, directly or through others, has none of these path prefixes.
 var pure = map[string][]string{
 	"internal/topology": {"go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
+	"migrator/job":      {"go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
+	"migrator/flow":     {"net", "go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal"},
 }
 
 func TestPurePackages(t *testing.T) {
