@@ -103,7 +103,7 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 	}
 	x.on, x.askedAt, x.sentAt = on, time.Time{}, l.now
 	on.blocks = true
-	x.grudging = r.motion != nil && (len(r.motion.held) > 0 || r.motion.inside)
+	x.grudging = r.motion != nil && r.motion.Holds()
 	if x.grudging {
 		l.wantTick.Store(true)
 	}
@@ -186,7 +186,7 @@ func (x *blocking) reply(r *request, b []byte, last bool) bool {
 		x.end(r)
 		if x.userError && !r.s.gone {
 			r.flying = false
-			l.releaseHoldsOf(r)
+			l.releaseHolds(r)
 			r.op = nil
 			r.finish(unblockedReply)
 			return false
@@ -195,7 +195,7 @@ func (x *blocking) reply(r *request, b []byte, last bool) bool {
 	}
 	x.handBack(l)
 	r.flying = false
-	l.releaseHoldsOf(r)
+	l.releaseHolds(r)
 	r.motion = nil
 	if !x.deadline.IsZero() {
 		left := x.deadline.Sub(l.now)
@@ -295,8 +295,8 @@ func (l *loop) unblockAgain() (again bool) {
 			}
 		case x.grudging:
 			again = true
-			if m := x.r.motion; m.inside {
-				if st, _ := m.whole.State(m.slot); st == slotlock.Closed {
+			if m := x.r.motion; m.Inside() {
+				if st, _ := m.Whole.State(m.Slot); st == slotlock.Closed {
 					l.unblock(x)
 				}
 			} else if l.now.Sub(x.sentAt) > grudge {
@@ -383,7 +383,7 @@ func (l *loop) unblockClient(id int64, asError bool) bool {
 			x.userEnd, x.userError = true, asError
 			if x.on != nil {
 				l.unblock(x)
-			} else if m := x.r.motion; m != nil && m.parked { // it waits for keys that are being moved, at no server
+			} else if x.r.isParked() { // it waits for keys that are being moved, at no server
 				l.unpark(x.r)
 				x.expire(x.r)
 			}

@@ -173,8 +173,8 @@ func (s *Server) Parked(ctx context.Context) map[string]int {
 	out := make(map[string]int)
 	for _, l := range s.allLoops() {
 		_ = l.call(ctx, func() {
-			for k, q := range l.parked {
-				out[k.Name] += len(q.list)
+			for k, n := range l.parking.Queues() {
+				out[k.Name] += n
 			}
 		})
 	}

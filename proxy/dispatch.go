@@ -90,7 +90,7 @@ func (c *call) execute() (taken bool) {
 			r.op = l.srv.awaited.waker(s.db, args, c.keys)
 		}
 		m := l.newMotion(slot, s.db)
-		m.keys = appendKeys(nil, s.db, cmd, args, c.keys)
+		m.Keys = appendKeys(nil, s.db, cmd, args, c.keys)
 		l.move(r, m, c.frame)
 	case router.Split:
 		c.split()

@@ -62,11 +62,11 @@ func (s *session) leave() {
 		switch {
 		case r.done:
 			l.free(r)
-		case r.motion != nil && r.motion.parked:
+		case r.isParked():
 			if r.op != nil {
 				r.op.dropped(r)
 			}
-			behind = append(behind, l.dequeue(r)...)
+			behind = append(behind, l.parking.Withdraw(&r.motion.Command)...)
 			l.free(r)
 		case r.op != nil:
 			if x, ok := r.op.(*takeFirst); ok {
@@ -85,7 +85,7 @@ func (s *session) leave() {
 	if watched {
 		s.unwatch()
 	}
-	l.runQueues(behind)
+	l.parking.Resume(behind)
 }
 
 // blocks reports that the client waits for something that may never come.

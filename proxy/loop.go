@@ -11,6 +11,7 @@ import (
 	"keyferry/internal/resp"
 	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
+	"keyferry/proxy/parking"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -31,9 +32,8 @@ type loop struct {
 	now        time.Time // read once per event, by clock
 	ns         int64     // … in ns since the server's start
 
-	table  *router.Table
-	offers []offer // tables that wait for parked commands, oldest first
-	drains []drain // acknowledgements that wait for commands in flight
+	table   *router.Table
+	parking *parking.Lot // commands that wait for moving keys, and tables that wait for these
 
 	pipes   map[pipeKey]*upstream.Pipe
 	byGroup [][]*upstream.Pipe // [group index of table][2·db + proto-2]
@@ -65,11 +65,6 @@ type loop struct {
 	dirtySessions []*session
 	resumable     []*session // may go on parsing what they have
 
-	parked   map[slotlock.Key]*keyQueue
-	parkedBy map[*slotlock.Table]int
-	waiting  []*motion // parked commands, oldest deadline first; those that ran are skipped
-	nParked  int
-
 	freeRequests *request
 	spareCall    *call // see takeCall
 	scanners     []*resp.RequestScanner
@@ -98,31 +93,10 @@ type pipeKey struct {
 	proto int // RESP version of the clients that it serves
 }
 
-// offer is a table that a loop has been given, with the words to send back.
-type offer struct {
-	table   *router.Table
-	adopted func()
-	drained func()
-}
-
-// drain is an acknowledgement that is due when the calls before the marks are answered.
-type drain struct {
-	marks   map[*upstream.Pipe]uint64
-	drained func()
-}
-
 // loss collects the shared holds of the calls that died with one connection: they are
 // given back only when the connection is fenced.
 type loss struct {
-	holds []heldKey
-}
-
-// heldKey is a shared hold of a key, or of a slot that is moved in one piece.
-type heldKey struct {
-	locks *slotlock.Table
-	key   slotlock.Key
-	whole *slotlock.Whole
-	slot  int
+	holds []parking.Holds
 }
 
 func newLoop(s *Server, el transport.Loop, id int) *loop {
@@ -133,9 +107,9 @@ func newLoop(s *Server, el transport.Loop, id int) *loop {
 		takers: make(map[*takeFirst]struct{}), awaited: make(map[slotlock.Key][]*takeFirst), looks: make(map[*upstream.Pipe]int),
 		loadedBy:  make(map[*upstream.Pipe]*loadedSet),
 		listeners: make(map[channelKey]map[*session]struct{}), readers: make(map[string]map[*session]struct{}), trackers: make(map[*session]struct{}), monitors: make(map[*session]struct{}),
-		parked: make(map[slotlock.Key]*keyQueue), parkedBy: make(map[*slotlock.Table]int),
 	}
 	l.clock()
+	l.parking = parking.New(l, s.live.Load().parkingLimits())
 	l.initTiming()
 	l.pause = pauseMode(s.pauseMode.Load())
 	if at := s.monitoredAt.Load(); at != nil {
@@ -204,8 +178,7 @@ func (l *loop) turn() {
 		l.resume()
 		l.flush()
 	}
-	l.settleOffers()
-	l.settleDrains()
+	l.parking.Settle()
 	l.publish()
 	l.armed = false
 	if len(l.resumable)+len(l.dirtyPipes)+len(l.dirtySessions) > 0 {
@@ -238,7 +211,7 @@ func (l *loop) flush() {
 
 // tick is run each second, and every 20 ms while wantTick is set.
 func (l *loop) tick() {
-	l.expireParked()
+	l.parking.Expire(l.now)
 	again := l.unblockAgain()
 	again = l.lookAtAwaited() || again
 	for c := range l.sessions {
@@ -258,7 +231,7 @@ func (l *loop) tick() {
 	l.trimSpare()
 	l.buffers.trim()
 	l.cool()
-	l.wantTick.Store(l.nParked > 0 || again)
+	l.wantTick.Store(l.parking.Len() > 0 || again)
 	l.evict()
 }
 
@@ -315,11 +288,7 @@ func (l *loop) lost(p *upstream.Pipe, name string) (failed func()) {
 		zap.String("group", p.Group), zap.String("addr", p.Addr), zap.String("connection", name), zap.Int("in_flight", p.InFlight()))
 	l.srv.fence(l, p, name, func() {
 		for _, h := range x.holds {
-			if h.whole != nil {
-				h.whole.Leave(h.slot)
-			} else {
-				h.locks.Release(h.key)
-			}
+			h.Release()
 		}
 		p.Fenced()
 		l.arm()
@@ -347,7 +316,6 @@ func (l *loop) adopt(t *router.Table) {
 	for _, p := range gone { // what fails by that may lead to more, which goes by t
 		p.Retire()
 	}
-	l.turnParked(t)
 	l.retireLent()
 	l.unblockMisplaced()
 }
@@ -363,100 +331,6 @@ func (l *loop) noteOwners(old, t *router.Table) {
 			l.ownerSince[i] = t.Epoch
 		}
 	}
-}
-
-// offer takes a new table. It comes into force, and is adopted, when no command is parked
-// for a job that it no longer has; it is drained when every command that was sent without
-// a lock to the source of a job that is new in it has been answered. So the order of one
-// client's commands on one key survives both ends of a move.
-func (l *loop) offer(o offer) {
-	l.offers = append(l.offers, o)
-	l.settleOffers()
-}
-
-func (l *loop) settleOffers() {
-	for len(l.offers) > 0 {
-		o := l.offers[0]
-		for _, j := range l.table.Jobs {
-			if l.parkedBy[j.Locks] > 0 && !hasJob(o.table, j.Locks) {
-				return
-			}
-		}
-		l.offers = l.offers[1:]
-		old := l.table
-		l.adopt(o.table)
-		o.adopted()
-		l.drains = append(l.drains, drain{l.marks(old, o.table), o.drained})
-	}
-	l.settleDrains()
-}
-
-func hasJob(t *router.Table, locks *slotlock.Table) bool {
-	for _, j := range t.Jobs {
-		if j.Locks == locks {
-			return true
-		}
-	}
-	return false
-}
-
-// marks are the pipes to the sources of jobs that t has and old had not, and the shared ones
-// to their targets, where a SWAPDB may be under way. A client that blocks at a source counts
-// only if its keys are about to move, since then it is called off.
-func (l *loop) marks(old, t *router.Table) map[*upstream.Pipe]uint64 {
-	begins := func(slot int) bool {
-		s := t.Slots[slot]
-		return s.Target >= 0 && s.Owner >= 0 && !hasJob(old, t.Jobs[s.Job].Locks)
-	}
-	sources, ends := make(map[string]bool), make(map[string]bool)
-	for slot, s := range t.Slots {
-		if begins(slot) {
-			source := t.Groups[s.Owner].ID
-			sources[source], ends[source], ends[t.Groups[s.Target].ID] = true, true, true
-		}
-	}
-	marks := make(map[*upstream.Pipe]uint64)
-	if len(sources) == 0 {
-		return marks
-	}
-	stay := make(map[*lent]bool)
-	for x := range l.blocked {
-		stay[x.on] = !x.keyed() || !begins(x.slot)
-	}
-	for k, p := range l.pipes {
-		if ends[k.group] && !p.Drained(p.Mark()) {
-			marks[p] = p.Mark()
-		}
-	}
-	for x := range l.lents {
-		if p := x.pipe; sources[x.key.group] && !p.Drained(p.Mark()) && !stay[x] {
-			marks[p] = p.Mark()
-		}
-	}
-	return marks
-}
-
-func (l *loop) settleDrains() {
-	keep := l.drains[:0]
-	for _, d := range l.drains {
-		for p, m := range d.marks {
-			if p.Drained(m) {
-				delete(d.marks, p)
-			}
-		}
-		if len(d.marks) == 0 {
-			d.drained()
-		} else {
-			keep = append(keep, d)
-		}
-	}
-	clear(l.drains[len(keep):])
-	l.drains = keep
-}
-
-// Wake implements slotlock.Waiter; any goroutine calls it.
-func (l *loop) Wake(t *slotlock.Table, k slotlock.Key, v slotlock.Verdict) {
-	l.post(func() { l.woken(t, k, v) })
 }
 
 func (l *loop) newRequest(s *session, c *resp.Command) *request {

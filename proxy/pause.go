@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"keyferry/internal/resp"
-	"keyferry/internal/upstream"
 )
 
 // pauseMode is what CLIENT PAUSE holds up. A greater one holds up more.
@@ -86,7 +85,7 @@ func (s *Server) pauseClients(ctx context.Context, mode pauseMode, d time.Durati
 	for _, l := range loops {
 		l.post(func() {
 			l.setPause(mode)
-			l.drains = append(l.drains, drain{l.inFlight(), func() { drained <- struct{}{} }})
+			l.parking.Await(l.sharedMarks(), func() { drained <- struct{}{} })
 		})
 	}
 	s.pauseMu.Unlock()
@@ -101,18 +100,6 @@ func (s *Server) pauseClients(ctx context.Context, mode pauseMode, d time.Durati
 			return
 		}
 	}
-}
-
-// inFlight are the marks behind everything that the shared connections have been sent. A
-// client that blocks has a connection of its own, and is not waited for.
-func (l *loop) inFlight() map[*upstream.Pipe]uint64 {
-	marks := make(map[*upstream.Pipe]uint64)
-	for _, p := range l.pipes {
-		if !p.Drained(p.Mark()) {
-			marks[p] = p.Mark()
-		}
-	}
-	return marks
 }
 
 // unpause ends the pause; nothing is left of it when it returns. Not for a loop's goroutine.

@@ -63,9 +63,7 @@ func (r *request) Reply(b []byte, last bool) {
 	}
 	if last {
 		r.flying = false
-		if r.motion != nil {
-			l.releaseHolds(r)
-		}
+		l.releaseHolds(r)
 	}
 	r.take(b, last)
 }
@@ -80,14 +78,7 @@ func (r *request) Fail(err error, sent bool) {
 	r.flying = false
 	if r.motion != nil {
 		if sent && l.losing != nil {
-			for _, k := range r.motion.held {
-				l.losing.holds = append(l.losing.holds, heldKey{locks: r.motion.locks, key: k})
-			}
-			r.motion.held = nil
-			if r.motion.inside {
-				r.motion.inside = false
-				l.losing.holds = append(l.losing.holds, heldKey{whole: r.motion.whole, slot: r.motion.slot})
-			}
+			l.losing.holds = append(l.losing.holds, r.motion.HandOver())
 		} else {
 			l.releaseHolds(r)
 		}

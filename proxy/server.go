@@ -164,11 +164,11 @@ func (s *Server) Apply(ctx context.Context, t *router.Table) (drained <-chan str
 	}
 	for _, l := range loops {
 		l.post(func() {
-			l.offer(offer{table: t, adopted: func() { adopted <- struct{}{} }, drained: func() {
+			l.offer(t, func() { adopted <- struct{}{} }, func() {
 				if left.Add(-1) == 0 {
 					close(done)
 				}
-			}})
+			})
 		})
 	}
 	for range loops {

@@ -59,7 +59,7 @@ func (c *call) split() {
 			continue
 		}
 		m := l.newMotion(x.slot, s.db)
-		m.keys = []slotlock.Key{{DB: s.db, Name: string(args[x.keys[0]])}}
+		m.Keys = []slotlock.Key{{DB: s.db, Name: string(args[x.keys[0]])}}
 		l.move(r, m, frame)
 	}
 }

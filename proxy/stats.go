@@ -47,7 +47,7 @@ func (l *loop) publish() {
 	p.tryAgain.Store(n.tryAgain)
 	p.atSource.Store(n.atSource)
 	p.atTarget.Store(n.atTarget)
-	p.parked.Store(int64(l.nParked))
+	p.parked.Store(int64(l.parking.Len()))
 	inFlight := 0
 	for _, pipe := range l.pipes {
 		inFlight += pipe.InFlight()

@@ -169,7 +169,7 @@ func (x *takeFirst) askOne() {
 	x.part.g = &gather{r: x.r, join: x.answered, tolerant: true, left: 1, parts: []*request{x.part}}
 	if route == router.Resolve {
 		m := l.newMotion(q.slot, x.db)
-		m.keys = q.keys
+		m.Keys = q.keys
 		l.move(x.part, m, q.frame)
 		return
 	}
@@ -271,8 +271,8 @@ func (x *takeFirst) left() (behind []slotlock.Key) {
 	l := r.s.l
 	switch {
 	case !x.asking:
-	case part != nil && part.motion != nil && part.motion.parked:
-		behind = l.dequeue(part)
+	case part != nil && part.isParked():
+		behind = l.parking.Withdraw(&part.motion.Command)
 		l.free(part)
 	default:
 		return nil

@@ -63,6 +63,7 @@ func (l *loop) observe(o *Options) {
 		}
 	}
 	l.opt = o
+	l.parking.Limits = o.parkingLimits()
 	t := &l.t
 	t.slower, t.spike = math.MaxInt64, math.MaxInt64
 	if o.SlowlogSlowerThan > 0 && o.SlowlogMaxLen > 0 {

@@ -305,7 +305,7 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 		x.on = nil
 		out := s.reply()
 		out.NullArray()
-		l.releaseHoldsOf(r)
+		l.releaseHolds(r)
 		r.op = nil
 		r.finish(out.B)
 		return
@@ -352,16 +352,16 @@ func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte
 		r.op.send(l, r, l.table.Slots[slot].Owner, frame)
 	case router.Resolve:
 		m := l.newMotion(slot, db)
-		m.keys = keys
+		m.Keys = keys
 		switch x := r.op.(type) {
 		case *execution:
-			m.unnamed = x.unnamed
+			m.Unnamed = x.unnamed
 		case plain:
-			m.unnamed = x.unnamed
+			m.Unnamed = x.unnamed
 		case *bySHA:
-			m.unnamed = true
+			m.Unnamed = true
 		case *blocking:
-			m.bring = x.keyed()
+			m.Pull = x.keyed()
 		}
 		l.move(r, m, frame)
 	default:
@@ -390,10 +390,4 @@ func (r *request) motionDB() int {
 		return r.motion.db
 	}
 	return r.s.db
-}
-
-func (l *loop) releaseHoldsOf(r *request) {
-	if r.motion != nil {
-		l.releaseHolds(r)
-	}
 }

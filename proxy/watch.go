@@ -88,7 +88,7 @@ func (x *watching) send(l *loop, r *request, group int16, frame []byte) {
 	}
 	w.keys = append(w.keys, x.keys...)
 	if w.lost {
-		l.releaseHoldsOf(r)
+		l.releaseHolds(r)
 		r.op = nil
 		r.finish(okReply)
 		return
