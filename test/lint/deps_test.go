@@ -9,6 +9,7 @@ import (
 // pure names packages that must stay free of what reaches the outside world, and what that
 // is: whatever they import, directly or through others, has none of these path prefixes.
 var pure = map[string][]string{
+	"proxy/parking":     {"net", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
 	"internal/topology": {"go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
 	"migrator/job":      {"go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
 	"migrator/flow":     {"net", "go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal"},
