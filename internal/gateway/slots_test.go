@@ -76,8 +76,8 @@ func storeTurning(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 	}
-	try(st.AddGroup(topology.Group{ID: "a", Addr: hangsUp(t)}))
-	try(st.AddGroup(topology.Group{ID: "b", Addr: hangsUp(t)}))
+	try(st.AddGroup(topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: hangsUp(t)}}))
+	try(st.AddGroup(topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: hangsUp(t)}}))
 	try(st.AssignSlots(topology.Range{First: 0, Last: 16383}, "a"))
 	for _, first := range []int{5000, 800} {
 		slots := []topology.Range{{First: first, Last: first + 99}}

@@ -8,8 +8,8 @@ import (
 
 func TestSlotViews(t *testing.T) {
 	st := NewState("codis", 1024, 16)
-	must(t, st.AddGroup(Group{ID: "a", Addr: "h:1"}))
-	must(t, st.AddGroup(Group{ID: "b", Addr: "h:2"}))
+	must(t, st.AddGroup(Group{ID: "a", Endpoint: Endpoint{Addr: "h:1"}}))
+	must(t, st.AddGroup(Group{ID: "b", Endpoint: Endpoint{Addr: "h:2"}}))
 	must(t, st.AssignSlots(Range{0, 99}, "a"))
 	must(t, st.AssignSlots(Range{100, 149}, "b"))
 	forth := addJob(t, &st, "a", "b", Range{10, 19}, Range{30, 39})
