@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/stats"
 )
 
 // aclCategories are all that there are, in the order of ACL CAT.
@@ -125,7 +126,7 @@ func aclCat(w *resp.Writer, args [][]byte) {
 	}
 	category := strings.ToLower(string(args[0]))
 	var names []string
-	eachCommand(func(c *resp.Command) {
+	stats.EachCommand(func(c *resp.Command) {
 		if c.InCategory(category) {
 			names = append(names, c.Name)
 		}
@@ -194,6 +195,9 @@ type aclDenied struct {
 	first, last  time.Time
 }
 
+// deniedUserMax is how many bytes of a name that somebody tried are kept.
+const deniedUserMax = 128
+
 // deniedLog is what ACL LOG shows, the newest first.
 type deniedLog struct {
 	mu   sync.Mutex // protects list and next
@@ -203,7 +207,7 @@ type deniedLog struct {
 
 // denied notes that the client gave a wrong user or password.
 func (s *session) denied(user []byte, object string) {
-	name := string(user[:min(len(user), slowMaxBytes)])
+	name := string(user[:min(len(user), deniedUserMax)])
 	q := &s.l.srv.deniedAuth
 	q.mu.Lock()
 	defer q.mu.Unlock()

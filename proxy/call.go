@@ -72,7 +72,7 @@ func (c *call) answer(reply []byte) {
 		cmd = nil
 	}
 	c.counted = true
-	s.l.countAnswer(cmd, reply)
+	s.l.rec.CountAnswer(cmd, reply)
 	if c.muted {
 		reply = nil
 	}
@@ -86,7 +86,7 @@ func (c *call) reject(text string) { c.answer(resp.AppendErr(nil, text)) }
 // and MONITOR does not show it.
 func (c *call) refuse(text string) {
 	c.counted, c.refused = true, true
-	c.s.l.countRejected(c.args)
+	c.s.l.rec.Calls.CountRejected(c.args)
 	c.reject(text)
 }
 

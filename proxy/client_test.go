@@ -14,6 +14,7 @@ import (
 
 	"keyferry/internal/faultproxy"
 	"keyferry/internal/testredis"
+	"keyferry/proxy/stats"
 )
 
 // lineClient speaks inline commands and reads bytes.
@@ -184,7 +185,7 @@ func TestClientKill(t *testing.T) {
 	again.send("CLIENT KILL " + again.c.LocalAddr().String() + "\n")
 	again.expect("+OK")
 	again.closed()
-	for s.Stats().Clients > 0 {
+	for s.Stats()[stats.Clients] > 0 {
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -264,14 +265,14 @@ func TestClientPauseWaitsForWhatIsSent(t *testing.T) {
 	w, boss := dialLine(t, addr), dialLine(t, addr)
 	w.send("SET n 1\n")
 	w.expect("+OK")
-	for s.Stats().InFlight > 0 {
+	for s.Stats()[stats.InFlight] > 0 {
 		time.Sleep(time.Millisecond)
 	}
 	if err := srv.Pause(); err != nil {
 		t.Fatal(err)
 	}
 	w.send("SET n 2\n")
-	for s.Stats().InFlight == 0 {
+	for s.Stats()[stats.InFlight] == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	boss.send("CLIENT PAUSE 600000 WRITE\n")

@@ -220,16 +220,3 @@ func (s *Server) configRewrite() (why string) {
 	s.log.Info("configuration file rewritten", zap.Strings("keys", keys))
 	return ""
 }
-
-// resetStats begins anew to count what INFO reports and LATENCY HISTOGRAM shows. What the
-// loops have counted in all stays, for those who compute rates of it. Not for a loop's
-// goroutine.
-func (s *Server) resetStats(ctx context.Context) {
-	s.each(ctx, func(l *loop) {
-		clear(l.t.cmds)
-		clear(l.t.errors)
-	})
-	s.rates.reset()
-	now := s.Stats()
-	s.since.Store(&now)
-}

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/testredis"
+	"keyferry/proxy/stats"
 )
 
 func do(c *redis.Client, words ...string) (any, error) {
@@ -140,7 +141,7 @@ func TestMaxClientsAndTimeoutAreLive(t *testing.T) {
 	if _, err := do(one, "CONFIG", "SET", "maxclients", "2"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := do(three, "PING"); err == nil || s.Stats().Rejected == 0 {
+	if _, err := do(three, "PING"); err == nil || s.Stats()[stats.Rejected] == 0 {
 		t.Error("a third client: ", err)
 	}
 	if _, err := do(one, "CONFIG", "SET", "timeout", "1", "maxclients", "100"); err != nil {
@@ -199,15 +200,15 @@ func TestResetStats(t *testing.T) {
 		c.Set(ctx, "k", "v", 0)
 	}
 	c.LPush(ctx, "k", "v")
-	for s.Stats().Commands < 6 { // a loop publishes after it has written the reply
+	for s.Stats()[stats.Commands] < 6 { // a loop publishes after it has written the reply
 		time.Sleep(time.Millisecond)
 	}
 	before := s.Stats()
 	if _, err := do(c, "CONFIG", "RESETSTAT"); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.Stats().Commands; n < before.Commands {
-		t.Errorf("%d commands in all, before %d", n, before.Commands)
+	if n := s.Stats()[stats.Commands]; n < before[stats.Commands] {
+		t.Errorf("%d commands in all, before %d", n, before[stats.Commands])
 	}
 	c.Get(ctx, "k")
 	info := c.Info(ctx, "stats", "commandstats").Val()

@@ -3,13 +3,15 @@ package proxy
 import (
 	"testing"
 	"time"
+
+	"keyferry/proxy/stats"
 )
 
 // cpuTime is what this process, and so the data plane, has used of the processors. It does not
 // pass while the machine is busy with others.
 func cpuTime(t *testing.T) time.Duration {
 	t.Helper()
-	user, sys := cpuTimes()
+	user, sys := stats.CPUTimes()
 	if user+sys == 0 {
 		t.Fatal("the processor time of this process is not known")
 	}

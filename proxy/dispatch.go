@@ -5,6 +5,7 @@ import (
 
 	"keyferry/internal/resp"
 	"keyferry/internal/upstream"
+	"keyferry/proxy/stats"
 	"keyferry/router"
 )
 
@@ -36,7 +37,7 @@ func (c *call) serve() (taken bool) {
 		}
 	}
 	s.commands++
-	l.n.total++
+	l.rec.N[stats.Commands]++
 	if s.tracking != nil {
 		s.endCaching(cmd)
 	}
@@ -66,7 +67,7 @@ func (c *call) execute() (taken bool) {
 		}
 	}
 	if len(c.keys) > 0 {
-		if l.heat.left--; l.heat.left <= 0 {
+		if l.rec.Hot.Due() {
 			l.sample(s.db, cmd, args, c.keys)
 		}
 	}
@@ -97,7 +98,7 @@ func (c *call) execute() (taken bool) {
 	case router.TakeFirst:
 		return c.takeFirst(cmd, args, c.keys)
 	case router.CrossSlot:
-		l.n.crossSlot++
+		l.rec.N[stats.CrossSlot]++
 		c.refuse(crossSlotText)
 	case router.Unserved:
 		c.refuse(unservedText(slot))
@@ -165,7 +166,7 @@ func unservedText(slot int) string {
 }
 
 func (l *loop) send(r *request, p *upstream.Pipe, frame []byte) {
-	r.flying, r.pipe, r.sent = true, p, l.ns
+	r.flying, r.pipe, r.span.Sent = true, p, l.ns
 	if r.cmd.Flags&resp.Write != 0 {
 		r.s.lastWrite = p
 	}

@@ -9,6 +9,7 @@ import (
 
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
+	"keyferry/proxy/stats"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -85,7 +86,7 @@ func TestSwapUnderWayHoldsUpTheJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.send("SWAPDB 0 1\n")
-	for s.Stats().InFlight != 1 { // the source has answered
+	for s.Stats()[stats.InFlight] != 1 { // the source has answered
 		time.Sleep(time.Millisecond)
 	}
 	drained, err := s.Apply(context.Background(), movingTable(t, 2, source, target, topology.Range{First: 0, Last: 8191}))
@@ -132,7 +133,7 @@ func TestRemovedGroupAnswersWhatItWasSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.send("PUBLISH " + channel + " second\n")
-	for s.Stats().InFlight < 1 {
+	for s.Stats()[stats.InFlight] < 1 {
 		time.Sleep(time.Millisecond)
 	}
 	without := *table

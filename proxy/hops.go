@@ -7,6 +7,7 @@ import (
 
 	"keyferry/internal/metrics"
 	"keyferry/internal/resp"
+	"keyferry/proxy/stats"
 )
 
 // hops measures what a client waits for that no loop can see: from its bytes' being there to
@@ -81,9 +82,9 @@ func (h *hops) took(d time.Duration) (more bool) {
 // clients want it; the other is of what loops can't see of them, as hops has it. Not for a
 // loop's goroutine.
 func (s *Server) ClientLatency(ctx context.Context) (commands, hops metrics.Histogram) {
-	stats := s.commandStats(ctx)
-	eachCommand(func(c *resp.Command) {
-		if h := stats[c.Index].times; h != nil && c.Flags&resp.Blocking == 0 {
+	counts := s.commandStats(ctx)
+	stats.EachCommand(func(c *resp.Command) {
+		if h := counts[c.Index].Times; h != nil && c.Flags&resp.Blocking == 0 {
 			commands.Add(h)
 		}
 	})

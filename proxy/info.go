@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/stats"
 )
 
 // redisVersion is what clients are told: the newest Redis whose command table is known
@@ -52,14 +53,21 @@ type report struct {
 	s     *Server
 	name  string // of the section at hand
 	b     strings.Builder
-	st    Stats // since the last CONFIG RESETSTAT
-	cmds  []commandStat
+	st    stats.Counts // since the last CONFIG RESETSTAT
+	cmds  stats.CommandStats
 	now   *census
 	data  *dataInfo
 	extra map[string]string
 }
 
 func (r *report) put(key string, value any) { fmt.Fprintf(&r.b, "%s:%v\r\n", key, value) }
+
+// count puts metrics under their names in INFO.
+func (r *report) count(of ...stats.Metric) {
+	for _, m := range of {
+		r.put(stats.Table[m].Info, r.st[m])
+	}
+}
 
 // puts is put of values that are always the same here: pairs of key and value.
 func (r *report) puts(pairs ...string) {
@@ -83,7 +91,7 @@ func (c *call) info(args [][]byte) {
 // Info is the text of INFO for the wanted sections (lower case): none means "default".
 // Not for a loop's goroutine.
 func (s *Server) Info(want map[string]bool) string {
-	r := &report{s: s, st: s.Stats().minus(s.since.Load())}
+	r := &report{s: s, st: s.Stats().Minus(s.since.Load())}
 	if s.opt.Sections != nil {
 		r.extra = s.opt.Sections()
 	}
@@ -112,7 +120,7 @@ func heading(name string) string {
 
 func (r *report) server() {
 	s := r.s
-	up := time.Since(s.started)
+	up := time.Since(s.shared.Started)
 	exe, _ := os.Executable()
 	r.put("redis_version", redisVersion)
 	r.puts("redis_git_sha1", "00000000", "redis_git_dirty", "0", "redis_build_id", "0")
@@ -136,7 +144,7 @@ func (r *report) server() {
 
 // runID changes with every start, as Redis's does.
 func (s *Server) runID() string {
-	sum := sha1.Sum(fmt.Appendf(nil, "keyferry %s %d %d", s.opt.Name, s.opt.Incarnation, s.started.UnixNano()))
+	sum := sha1.Sum(fmt.Appendf(nil, "keyferry %s %d %d", s.opt.Name, s.opt.Incarnation, s.shared.Started.UnixNano()))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -198,7 +206,7 @@ func (r *report) people() *census {
 
 func (r *report) clients() {
 	c := r.people()
-	r.put("connected_clients", r.st.Clients)
+	r.count(stats.Clients)
 	r.put("cluster_connections", 0)
 	r.put("maxclients", r.s.live.Load().MaxClients)
 	r.put("client_recent_max_input_buffer", c.maxIn)
@@ -211,21 +219,21 @@ func (r *report) clients() {
 }
 
 func (r *report) memory() {
-	m := memoryNow()
+	m := stats.MemoryNow()
 	c := r.people()
-	r.s.rates.note(m.used)
-	peak := r.s.rates.peak.Load()
+	r.s.rates.NotePeak(m.Used)
+	peak := r.s.rates.Peak()
 	for _, x := range []struct {
 		name  string
 		bytes int64
-	}{{"used_memory", m.used}, {"used_memory_rss", m.rss}, {"used_memory_peak", peak}, {"total_system_memory", m.machine}, {"maxmemory", 0}} {
+	}{{"used_memory", m.Used}, {"used_memory_rss", m.RSS}, {"used_memory_peak", peak}, {"total_system_memory", m.Machine}, {"maxmemory", 0}} {
 		r.put(x.name, x.bytes)
-		r.put(x.name+"_human", human(x.bytes))
+		r.put(x.name+"_human", stats.Human(x.bytes))
 	}
-	r.put("used_memory_peak_perc", fmt.Sprintf("%.2f%%", 100*float64(m.used)/float64(max(peak, 1))))
+	r.put("used_memory_peak_perc", fmt.Sprintf("%.2f%%", 100*float64(m.Used)/float64(max(peak, 1))))
 	r.put("maxmemory_policy", "noeviction")
-	r.put("mem_fragmentation_ratio", fmt.Sprintf("%.2f", float64(m.rss)/float64(max(m.used, 1))))
-	r.put("mem_fragmentation_bytes", m.rss-m.used)
+	r.put("mem_fragmentation_ratio", fmt.Sprintf("%.2f", float64(m.RSS)/float64(max(m.Used, 1))))
+	r.put("mem_fragmentation_bytes", m.RSS-m.Used)
 	r.put("mem_clients_slaves", 0)
 	r.put("mem_clients_normal", c.memory)
 	r.put("mem_allocator", "go")
@@ -236,29 +244,27 @@ func (r *report) memory() {
 // persistence says that there is nothing to load, which clients wait for, and to save.
 func (r *report) persistence() {
 	r.puts("loading", "0", "async_loading", "0", "rdb_changes_since_last_save", "0", "rdb_bgsave_in_progress", "0")
-	r.put("rdb_last_save_time", r.s.started.Unix())
+	r.put("rdb_last_save_time", r.s.shared.Started.Unix())
 	r.puts("rdb_last_bgsave_status", "ok", "rdb_last_bgsave_time_sec", "-1", "rdb_current_bgsave_time_sec", "-1",
 		"aof_enabled", "0", "aof_rewrite_in_progress", "0", "aof_rewrite_scheduled", "0",
 		"aof_last_rewrite_time_sec", "-1", "aof_current_rewrite_time_sec", "-1", "aof_last_bgrewrite_status", "ok", "aof_last_write_status", "ok")
 }
 
 func (r *report) stats() {
-	st, now, d := r.st, r.s.rates.now(), r.fromServers()
+	now, d := r.s.rates.Now(), r.fromServers()
 	c := r.people()
 	exact, patterns, shards := r.s.hub.counts()
-	r.put("total_connections_received", st.Connections)
-	r.put("total_commands_processed", st.Commands)
-	r.put("instantaneous_ops_per_sec", int64(now.ops+0.5))
-	r.put("total_net_input_bytes", st.BytesIn)
-	r.put("total_net_output_bytes", st.BytesOut)
-	r.put("instantaneous_input_kbps", fmt.Sprintf("%.2f", now.in/1024))
-	r.put("instantaneous_output_kbps", fmt.Sprintf("%.2f", now.out/1024))
-	r.put("rejected_connections", st.Rejected)
+	r.count(stats.Connections, stats.Commands)
+	r.put("instantaneous_ops_per_sec", int64(now.Ops+0.5))
+	r.count(stats.BytesIn, stats.BytesOut)
+	r.put("instantaneous_input_kbps", fmt.Sprintf("%.2f", now.In/1024))
+	r.put("instantaneous_output_kbps", fmt.Sprintf("%.2f", now.Out/1024))
+	r.count(stats.Rejected)
 	r.puts("sync_full", "0", "sync_partial_ok", "0", "sync_partial_err", "0")
 	for _, name := range summed {
 		r.put(name, d.sums[name])
 	}
-	r.put("evicted_clients", st.Evicted)
+	r.count(stats.Evicted)
 	r.put("pubsub_channels", exact)
 	r.put("pubsub_patterns", patterns)
 	r.put("pubsubshard_channels", shards)
@@ -267,7 +273,7 @@ func (r *report) stats() {
 	r.put("tracking_total_items", c.trackedItems)
 	r.put("tracking_total_prefixes", c.trackedPrefixes)
 	r.put("unexpected_error_replies", 0)
-	r.put("total_error_replies", st.ErrorReplies)
+	r.count(stats.ErrorReplies)
 }
 
 func (r *report) replication() {
@@ -279,13 +285,13 @@ func (r *report) replication() {
 }
 
 func (r *report) cpu() {
-	user, sys := cpuTimes()
+	user, sys := stats.CPUTimes()
 	r.put("used_cpu_sys", fmt.Sprintf("%.6f", sys.Seconds()))
 	r.put("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
 	r.puts("used_cpu_sys_children", "0.000000", "used_cpu_user_children", "0.000000")
 }
 
-func (r *report) commands() []commandStat {
+func (r *report) commands() stats.CommandStats {
 	if r.cmds == nil {
 		r.cmds = r.s.commandStats(r.s.ctx)
 	}
@@ -293,19 +299,19 @@ func (r *report) commands() []commandStat {
 }
 
 func (r *report) commandstats() {
-	stats := r.commands()
-	eachCommand(func(c *resp.Command) {
-		st := &stats[c.Index]
-		if st.times == nil && st.rejected == 0 {
+	counts := r.commands()
+	stats.EachCommand(func(c *resp.Command) {
+		st := &counts[c.Index]
+		if st.Times == nil && st.Rejected == 0 {
 			return
 		}
 		calls, us, per := uint64(0), uint64(0), 0.0
-		if st.times != nil {
-			calls, us = st.times.Count, st.times.SumNs/1000
-			per = float64(st.times.SumNs) / 1000 / float64(calls)
+		if st.Times != nil {
+			calls, us = st.Times.Count, st.Times.SumNs/1000
+			per = float64(st.Times.SumNs) / 1000 / float64(calls)
 		}
 		r.put("cmdstat_"+c.Name, fmt.Sprintf("calls=%d,usec=%d,usec_per_call=%.2f,rejected_calls=%d,failed_calls=%d",
-			calls, us, per, st.rejected, st.failed))
+			calls, us, per, st.Rejected, st.Failed))
 	})
 }
 
@@ -317,9 +323,9 @@ func (r *report) errorstats() {
 }
 
 func (r *report) latencystats() {
-	stats := r.commands()
-	eachCommand(func(c *resp.Command) {
-		h := stats[c.Index].times
+	counts := r.commands()
+	stats.EachCommand(func(c *resp.Command) {
+		h := counts[c.Index].Times
 		if h == nil {
 			return
 		}
@@ -331,20 +337,10 @@ func (r *report) latencystats() {
 func (r *report) cluster() { r.put("cluster_enabled", boolBit(r.s.opt.ClusterFacade)) }
 
 func (r *report) gateway() {
-	s, st := r.s, r.st
+	s := r.s
 	r.put("name", s.opt.Name)
 	r.put("incarnation", s.opt.Incarnation)
-	r.put("loops", st.Loops)
-	r.put("commands_in_flight", st.InFlight)
-	r.put("commands_parked", st.Parked)
-	r.put("commands_parked_ever", st.ParkedEver)
-	r.put("commands_tryagain", st.TryAgain)
-	r.put("moving_slot_commands_at_source", st.AtSource)
-	r.put("moving_slot_commands_at_target", st.AtTarget)
-	r.put("server_connections_lost", st.ConnectionsLost)
-	r.put("replies_lost", st.LostReplies)
-	r.put("clients_closed_for_limits", st.LimitCloses)
-	r.put("clients_closed_unlingered", st.Unlingered)
+	r.count(stats.Loops, stats.InFlight, stats.Parked, stats.ParkedEver, stats.TryAgain, stats.AtSource, stats.AtTarget, stats.ConnectionsLost, stats.LostReplies, stats.LimitCloses, stats.Unlingered)
 	r.put("clients_paused", boolBit(s.isPaused()))
 }
 

@@ -3,13 +3,14 @@ package proxy
 import (
 	"go.uber.org/zap"
 
+	"keyferry/proxy/stats"
 	"keyferry/slotlock"
 )
 
 // closeFor ends a client that went over a limit, and says so in the log.
 func (s *session) closeFor(reason string) {
 	s.l.srv.log.Warn("client closed", zap.Int64("client", s.id), zap.String("addr", s.addr), zap.String("reason", reason))
-	s.l.n.limitCloses++
+	s.l.rec.N[stats.LimitCloses]++
 	s.kill("")
 }
 

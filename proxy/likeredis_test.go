@@ -15,6 +15,7 @@ import (
 	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
+	"keyferry/proxy/stats"
 	"keyferry/slotlock"
 )
 
@@ -298,7 +299,7 @@ func TestQueuedCommandsAreMemory(t *testing.T) {
 	if n, err := io.Copy(io.Discard, c.r); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("the client is not closed after %d bytes of replies", n)
 	}
-	if n := s.Stats().Evicted; n != 1 {
+	if n := s.Stats()[stats.Evicted]; n != 1 {
 		t.Errorf("%d clients were closed for memory", n)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
 	"keyferry/proxy/parking"
+	"keyferry/proxy/stats"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -81,10 +82,7 @@ type loop struct {
 	mu   sync.Mutex // protects mail
 	mail []func()
 
-	n     counters
-	t     timing
-	heat  heat
-	stats published
+	rec stats.Recorder // what the loop measures
 }
 
 type pipeKey struct {
@@ -109,13 +107,13 @@ func newLoop(s *Server, el transport.Loop, id int) *loop {
 		listeners: make(map[channelKey]map[*session]struct{}), readers: make(map[string]map[*session]struct{}), trackers: make(map[*session]struct{}), monitors: make(map[*session]struct{}),
 	}
 	l.clock()
-	l.parking = parking.New(l, s.live.Load().parkingLimits())
-	l.initTiming()
+	l.opt = s.live.Load()
+	l.parking = parking.New(l, l.opt.parkingLimits())
+	l.rec.Init(l.opt.measured(), s.shared, len(s.table.Slots), l.ns)
 	l.pause = pauseMode(s.pauseMode.Load())
 	if at := s.monitoredAt.Load(); at != nil {
 		l.monitorsAt = *at
 	}
-	l.initHeat()
 	l.env = upstream.Env{
 		Dial:  func(p *upstream.Pipe) { s.dial(l, p) },
 		Dirty: func(p *upstream.Pipe) { l.dirtyPipes = append(l.dirtyPipes, p); l.arm() },
@@ -230,7 +228,7 @@ func (l *loop) tick() {
 	}
 	l.trimSpare()
 	l.buffers.trim()
-	l.cool()
+	l.rec.Hot.Cool(l.ns)
 	l.wantTick.Store(l.parking.Len() > 0 || again)
 	l.evict()
 }
@@ -283,7 +281,7 @@ func (l *loop) stays(p *upstream.Pipe) bool {
 func (l *loop) lost(p *upstream.Pipe, name string) (failed func()) {
 	x, outer := &loss{}, l.losing
 	l.losing = x
-	l.n.connectionsLost++
+	l.rec.N[stats.ConnectionsLost]++
 	l.srv.log.Warn("server connection lost with commands in flight; fencing it",
 		zap.String("group", p.Group), zap.String("addr", p.Addr), zap.String("connection", name), zap.Int("in_flight", p.InFlight()))
 	l.srv.fence(l, p, name, func() {
@@ -340,7 +338,7 @@ func (l *loop) newRequest(s *session, c *resp.Command) *request {
 	} else {
 		l.freeRequests = r.next
 	}
-	r.s, r.cmd, r.next, r.begun = s, c, nil, l.ns
+	r.s, r.cmd, r.next, r.span.Begun = s, c, nil, l.ns
 	return r
 }
 
@@ -352,9 +350,7 @@ func (l *loop) free(r *request) {
 		s.hold = nil
 		s.wantResume()
 	}
-	if r.slow != nil {
-		l.writtenSlow(r)
-	}
-	*r = request{next: l.freeRequests, head: r.head[:0]}
+	l.rec.Written(&r.span, l.ns)
+	*r = request{next: l.freeRequests, span: r.span.Recycled()}
 	l.freeRequests = r
 }

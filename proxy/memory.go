@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/stats"
 )
 
 // memoryCommand answers MEMORY about the gateway; USAGE is asked of the key's server.
@@ -17,10 +18,10 @@ func (c *call) memoryCommand(sub string) {
 	case "stats":
 		c.later(func(w *resp.Writer) { srv.memoryStats(w) })
 	case "malloc-stats":
-		c.later(func(w *resp.Writer) { w.Verbatim("txt", mallocStats()) })
+		c.later(func(w *resp.Writer) { w.Verbatim("txt", stats.MallocStats()) })
 	case "purge":
 		c.later(func(w *resp.Writer) {
-			releaseMemory()
+			stats.ReleaseMemory()
 			w.OK()
 		})
 	case "help":
@@ -39,18 +40,18 @@ var memoryHelp = []string{
 }
 
 func (s *Server) memoryDoctor() string {
-	m, limit := memoryNow(), int64(s.live.Load().MemoryTotal)
+	m, limit := stats.MemoryNow(), int64(s.live.Load().MemoryTotal)
 	clients := int64(s.census(s.ctx).memory)
 	var found []string
 	if limit > 0 && clients > limit/2 {
 		found = append(found, fmt.Sprintf("The buffers of clients take %s, and at %s (maxmemory-clients) the largest client is closed. CLIENT LIST shows by omem who does not read its replies, and by qbuf who waits to be served.",
-			human(clients), human(limit)))
+			stats.Human(clients), stats.Human(limit)))
 	}
-	if m.machine > 0 && m.rss > m.machine*8/10 {
-		found = append(found, fmt.Sprintf("This gateway takes %s of the machine's %s. If the machine runs short of memory, lower maxmemory-clients and proto-max-bulk-len.", human(m.rss), human(m.machine)))
+	if m.Machine > 0 && m.RSS > m.Machine*8/10 {
+		found = append(found, fmt.Sprintf("This gateway takes %s of the machine's %s. If the machine runs short of memory, lower maxmemory-clients and proto-max-bulk-len.", stats.Human(m.RSS), stats.Human(m.Machine)))
 	}
-	if m.rss > 64<<20 && m.rss > 3*m.used {
-		found = append(found, fmt.Sprintf("Only %s of %s are in use: a peak has passed. MEMORY PURGE gives the rest back at once; by itself it takes some minutes.", human(m.used), human(m.rss)))
+	if m.RSS > 64<<20 && m.RSS > 3*m.Used {
+		found = append(found, fmt.Sprintf("Only %s of %s are in use: a peak has passed. MEMORY PURGE gives the rest back at once; by itself it takes some minutes.", stats.Human(m.Used), stats.Human(m.RSS)))
 	}
 	if len(found) == 0 {
 		return "Hi Sam, I can't find any memory issue in this gateway. The data is in the servers; ask each of them about it.\n"
@@ -59,9 +60,9 @@ func (s *Server) memoryDoctor() string {
 }
 
 func (s *Server) memoryStats(w *resp.Writer) {
-	m, c, d := memoryNow(), s.census(s.ctx), s.askServers(s.ctx)
-	s.rates.note(m.used)
-	peak, keys := s.rates.peak.Load(), int64(0)
+	m, c, d := stats.MemoryNow(), s.census(s.ctx), s.askServers(s.ctx)
+	s.rates.NotePeak(m.Used)
+	peak, keys := s.rates.Peak(), int64(0)
 	for _, db := range d.dbs {
 		keys += db.keys
 	}
@@ -69,13 +70,13 @@ func (s *Server) memoryStats(w *resp.Writer) {
 	for _, x := range []struct {
 		name string
 		n    int64
-	}{{"peak.allocated", peak}, {"total.allocated", m.used}, {"replication.backlog", 0}, {"clients.slaves", 0}, {"clients.normal", int64(c.memory)},
-		{"cluster.links", 0}, {"aof.buffer", 0}, {"keys.count", keys}, {"fragmentation.bytes", m.rss - m.used}} {
+	}{{"peak.allocated", peak}, {"total.allocated", m.Used}, {"replication.backlog", 0}, {"clients.slaves", 0}, {"clients.normal", int64(c.memory)},
+		{"cluster.links", 0}, {"aof.buffer", 0}, {"keys.count", keys}, {"fragmentation.bytes", m.RSS - m.Used}} {
 		w.Text(x.name)
 		w.Int(x.n)
 	}
 	w.Text("peak.percentage")
-	w.Double(100 * float64(m.used) / float64(max(peak, 1)))
+	w.Double(100 * float64(m.Used) / float64(max(peak, 1)))
 	w.Text("fragmentation")
-	w.Double(float64(m.rss) / float64(max(m.used, 1)))
+	w.Double(float64(m.RSS) / float64(max(m.Used, 1)))
 }

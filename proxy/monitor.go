@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/stats"
 )
 
 // MONITOR: every loop writes what its clients have executed, one line each, and at the end
@@ -78,7 +79,7 @@ func (l *loop) show(cmd *resp.Command, s *session, args [][]byte) {
 	}
 	us := l.now.UnixMicro()
 	b := fmt.Appendf(l.shown, "+%d.%06d [%d %s]", us/1e6, us%1e6, s.db, s.addr)
-	from, to := secretBytes(args)
+	from, to := stats.SecretBytes(args)
 	for i, a := range args {
 		b = append(b, ' ')
 		if i >= from && i < to {
@@ -172,18 +173,6 @@ func appendQuoted(b, text []byte) []byte {
 }
 
 const hexDigits = "0123456789abcdef"
-
-// secretBytes is secret of arguments as they came.
-func secretBytes(args [][]byte) (from, to int) {
-	if len(args) == 0 || len(args[0]) > len("migrate") { // none of those with secrets is longer
-		return 0, 0
-	}
-	words := make([]string, len(args))
-	for i, a := range args {
-		words[i] = string(a[:min(len(a), 32)])
-	}
-	return secret(words)
-}
 
 // noKeyspace: what a monitoring client is told that asks for data, as Redis does.
 func (s *session) noKeyspace(cmd *resp.Command) bool {

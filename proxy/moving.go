@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"keyferry/proxy/parking"
+	"keyferry/proxy/stats"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -24,7 +25,7 @@ func (l *loop) newMotion(slot, db int) *motion {
 func (l *loop) move(r *request, m *motion, frame []byte) {
 	r.motion, m.Request = m, r
 	if l.parking.Enter(&m.Command, frame, l.now) {
-		l.n.parkedEver++
+		l.rec.N[stats.ParkedEver]++
 		l.wantTick.Store(true)
 	}
 }
@@ -34,13 +35,13 @@ func (r *request) Run(at slotlock.Verdict, frame []byte) {
 	l := r.s.l
 	switch at {
 	case slotlock.Source:
-		l.n.atSource++
+		l.rec.N[stats.AtSource]++
 		l.sendTo(r, r.motion.Source, frame)
 	case slotlock.Target:
-		l.n.atTarget++
+		l.rec.N[stats.AtTarget]++
 		l.sendTo(r, r.motion.Target, frame)
 	case slotlock.Full:
-		l.n.tryAgain++
+		l.rec.N[stats.TryAgain]++
 		r.Fail(errParkedFull, false)
 	}
 }
@@ -58,7 +59,7 @@ func (r *request) Expired() {
 		x.expire(r)
 		return
 	}
-	r.s.l.n.tryAgain++
+	r.s.l.rec.N[stats.TryAgain]++
 	r.Fail(errLockDeadline, false)
 }
 

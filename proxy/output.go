@@ -3,6 +3,8 @@ package proxy
 import (
 	"fmt"
 	"time"
+
+	"keyferry/proxy/stats"
 )
 
 // write appends reply bytes to what goes out at the end of the turn.
@@ -15,7 +17,7 @@ func (s *session) write(b []byte) {
 		if s.gone {
 			return
 		}
-		s.l.n.bytesOut += uint64(len(b))
+		s.l.rec.N[stats.BytesOut] += uint64(len(b))
 		_, _ = s.conn.Write(b) // a failure arrives as OnClose, possibly before Write returns
 		s.l.markDirty(s)
 		return
@@ -48,7 +50,7 @@ func (s *session) flushOut() {
 	}
 	out := s.out
 	s.out = nil
-	s.l.n.bytesOut += uint64(len(out))
+	s.l.rec.N[stats.BytesOut] += uint64(len(out))
 	_, _ = s.conn.Write(out)
 	s.l.buffers.put(out)
 }

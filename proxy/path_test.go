@@ -13,6 +13,7 @@ import (
 	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
+	"keyferry/proxy/stats"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -136,7 +137,7 @@ func TestTableChangeDrainsAndAdopts(t *testing.T) {
 	if err := c.Set(ctx, "k", "v", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	for s.Stats().InFlight > 0 { // a loop publishes after it has written the reply
+	for s.Stats()[stats.InFlight] > 0 { // a loop publishes after it has written the reply
 		time.Sleep(time.Millisecond)
 	}
 	if err := srv.Pause(); err != nil {
@@ -144,7 +145,7 @@ func TestTableChangeDrainsAndAdopts(t *testing.T) {
 	}
 	answered := make(chan error, 1)
 	go func() { answered <- c.Set(ctx, "k", "w", 0).Err() }()
-	for s.Stats().InFlight == 0 {
+	for s.Stats()[stats.InFlight] == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	st := topology.NewState("redis", 16384, 16)

@@ -24,7 +24,7 @@ func (s *session) pushBehind(msg []byte) {
 		return
 	}
 	r := s.l.newRequest(s, nil)
-	r.begun = 0 // no command
+	r.span.Begun = 0 // no command
 	s.queue.push(r)
 	r.finish(msg)
 }

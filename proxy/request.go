@@ -5,6 +5,7 @@ import (
 
 	"keyferry/internal/resp"
 	"keyferry/internal/upstream"
+	"keyferry/proxy/stats"
 )
 
 // request is one command of a client between its arrival and its reply, or one part of
@@ -28,13 +29,8 @@ type request struct {
 	flying  bool      // on a pipe
 	muted   bool      // CLIENT REPLY: the client is not to see the reply
 
-	begun  int64          // loop.ns when it was parsed; 0: it is not timed
-	sent   int64          // … when it was handed to a pipe; 0: it never was
-	queued int64          // ns that its bytes had waited before
-	pipe   *upstream.Pipe // the last that it was handed to
-	head   []byte         // the beginning of its frame, while there is a slow log
-	size   int            // bytes of its reply so far, once a large piece came
-	slow   *SlowEntry     // it was slow, and its reply has not been written
+	pipe *upstream.Pipe // the last that it was handed to
+	span stats.Span     // what is measured of it
 }
 
 // operation is what makes a request more than one command on a shared connection.
@@ -56,9 +52,9 @@ func (r *request) Reply(b []byte, last bool) {
 		return
 	}
 	l := r.s.l
-	if len(b) >= largePiece || r.size > 0 {
-		if r.size += len(b); last && l.heat.big > 0 && r.size >= l.heat.big {
-			l.metBig(r, r.head, r.size)
+	if t := &r.span; len(b) >= stats.LargePiece || t.Size > 0 {
+		if t.Size += len(b); last && l.rec.Big.Is(t.Size) {
+			l.rec.Big.Note(r.s.db, t.Head, t.Size, l.now)
 		}
 	}
 	if last {
@@ -84,7 +80,7 @@ func (r *request) Fail(err error, sent bool) {
 		}
 	}
 	if wasFlying && sent {
-		l.n.lostReplies++
+		l.rec.N[stats.LostReplies]++
 	}
 	if r.started {
 		// Part of the reply is with the client: no error can follow it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -16,22 +15,21 @@ import (
 
 	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
+	"keyferry/proxy/stats"
 	"keyferry/router"
 )
 
 // Server is the data plane of one gateway.
 type Server struct {
-	opt     Options
-	live    atomic.Pointer[Options] // what CONFIG SET has made of opt; replaced as a whole
-	since   atomic.Pointer[Stats]   // what had been counted at the last CONFIG RESETSTAT
-	log     *zap.Logger
-	started time.Time
-	seed    maphash.Seed // of the loops' sketches
-	eng     atomic.Value // transport.Engine, once it has started
+	opt    Options
+	live   atomic.Pointer[Options]      // what CONFIG SET has made of opt; replaced as a whole
+	since  atomic.Pointer[stats.Counts] // what had been counted at the last CONFIG RESETSTAT
+	log    *zap.Logger
+	shared *stats.Shared
+	eng    atomic.Value // transport.Engine, once it has started
 
 	nextClient atomic.Int64
 	nextConn   atomic.Int64
-	nextSlow   atomic.Int64
 	clients    atomic.Int64
 	rejected   atomic.Int64
 	slotScans  chan struct{} // holds one value for each slotKeys that runs
@@ -40,7 +38,7 @@ type Server struct {
 	setMu   sync.Mutex        // protects changed, and makes CONFIG SET and REWRITE one at a time
 	changed map[*setting]bool // by CONFIG SET
 
-	rates     rates
+	rates     stats.Rates
 	hops      hops
 	dataConns dataConns
 	dials     *dials
@@ -76,13 +74,13 @@ func New(opt Options, t *router.Table) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), dials: newDials(), log: opt.Log, table: t, started: time.Now(), seed: maphash.MakeSeed(),
+		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), dials: newDials(), log: opt.Log, table: t, shared: stats.NewShared(),
 		loops: make(map[transport.Loop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.hub = newHub(s)
 	s.hub.groups = t.Groups
 	s.live.Store(&opt)
-	s.since.Store(&Stats{})
+	s.since.Store(&stats.Counts{})
 	return s
 }
 
@@ -217,10 +215,11 @@ func (s *Server) tick() {
 		case <-fast.C:
 		}
 		if n%5 == 0 {
-			s.rates.sample(time.Now(), s.Stats())
+			now := s.Stats()
+			s.rates.Sample(time.Now(), &now)
 		}
 		if n%50 == 0 {
-			s.rates.note(memoryNow().used)
+			s.rates.NotePeak(stats.MemoryNow().Used)
 		}
 		for _, l := range s.allLoops() {
 			if n%50 == 0 || l.wantTick.Load() {

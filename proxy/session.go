@@ -7,6 +7,7 @@ import (
 	"keyferry/internal/resp"
 	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
+	"keyferry/proxy/stats"
 )
 
 // session is one client connection. An idle one holds no buffer.
@@ -73,7 +74,7 @@ func (l *loop) accept(c transport.Conn) {
 		proto: 2, authed: l.opt.Password == "", since: l.now, active: l.now}
 	c.SetOwner(s)
 	l.sessions[s] = struct{}{}
-	l.n.connections++
+	l.rec.N[stats.Connections]++
 }
 
 // data takes bytes from the client. b is valid during the call only.
@@ -82,7 +83,7 @@ func (s *session) data(b []byte) {
 		return
 	}
 	s.active = s.l.now
-	s.l.n.bytesIn += uint64(len(b))
+	s.l.rec.N[stats.BytesIn] += uint64(len(b))
 	if s.aimed {
 		s.aimed = false
 		s.in = s.in[:len(s.in)+len(b)] // b is there
@@ -234,7 +235,7 @@ func (s *session) process(b []byte) int {
 		if st == resp.Invalid {
 			s.ending = true
 			text := resp.AppendErr(nil, scan.ErrText())
-			l.countAnswer(nil, text)
+			l.rec.CountAnswer(nil, text)
 			s.enqueueReply(text)
 			pos = len(b)
 			break
@@ -343,7 +344,7 @@ func (s *session) enqueueReply(reply []byte) {
 	}
 	r := s.l.newRequest(s, nil)
 	s.queue.push(r)
-	r.begun = 0 // it is counted already
+	r.span.Begun = 0 // it is counted already
 	r.finish(reply)
 }
 

@@ -131,8 +131,8 @@ func (g *gather) part(r *request) {
 	}
 	s := g.r.s
 	l := s.l
-	g.r.pipe, g.r.sent = r.pipe, r.sent // the last part is the one that took longest
-	reply := g.merge()                  // join may end g.r by itself
+	g.r.pipe, g.r.span.Sent = r.pipe, r.span.Sent // the last part is the one that took longest
+	reply := g.merge()                            // join may end g.r by itself
 	for _, p := range g.parts {
 		s.held -= len(p.reply)
 		l.free(p)

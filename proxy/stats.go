@@ -1,156 +1,201 @@
 package proxy
 
 import (
-	"sync/atomic"
+	"context"
+	"math"
+	"time"
 
+	"keyferry/internal/metrics"
+	"keyferry/internal/resp"
 	"keyferry/internal/transport"
+	"keyferry/internal/upstream"
+	"keyferry/proxy/stats"
 )
 
-// counters belong to their loop, which alone changes them.
-type counters struct {
-	total           uint64
-	bytesIn         uint64
-	bytesOut        uint64
-	errorReplies    uint64
-	connections     uint64
-	connectionsLost uint64 // to servers, with commands in flight
-	lostReplies     uint64 // commands whose outcome the client was not told
-	limitCloses     uint64
-	evicted         uint64 // … for the limit of all clients together
-	parkedEver      uint64
-	tryAgain        uint64
-	crossSlot       uint64
-	atSource        uint64 // commands on moving slots, by where they ran
-	atTarget        uint64
-}
-
-// published is what other goroutines may read of a loop: written at the end of a turn.
-type published struct {
-	total, bytesIn, bytesOut, errorReplies, connections atomic.Uint64
-	connectionsLost, lostReplies, limitCloses, evicted  atomic.Uint64
-	parkedEver, tryAgain, atSource, atTarget            atomic.Uint64
-	parked, inFlight                                    atomic.Int64
-}
-
+// publish shows what the loop has counted, at the end of a turn.
 func (l *loop) publish() {
-	n, p := &l.n, &l.stats
-	p.total.Store(n.total)
-	p.bytesIn.Store(n.bytesIn)
-	p.bytesOut.Store(n.bytesOut)
-	p.errorReplies.Store(n.errorReplies)
-	p.connections.Store(n.connections)
-	p.connectionsLost.Store(n.connectionsLost)
-	p.lostReplies.Store(n.lostReplies)
-	p.limitCloses.Store(n.limitCloses)
-	p.evicted.Store(n.evicted)
-	p.parkedEver.Store(n.parkedEver)
-	p.tryAgain.Store(n.tryAgain)
-	p.atSource.Store(n.atSource)
-	p.atTarget.Store(n.atTarget)
-	p.parked.Store(int64(l.parking.Len()))
+	n := &l.rec.N
+	n[stats.Parked] = uint64(l.parking.Len())
 	inFlight := 0
 	for _, pipe := range l.pipes {
 		inFlight += pipe.InFlight()
 	}
-	p.inFlight.Store(int64(inFlight))
-}
-
-// Stats is the data plane's state, summed over its loops.
-type Stats struct {
-	Clients         int64  `json:"clients"`
-	Loops           int    `json:"loops"`
-	Commands        uint64 `json:"commands"`
-	BytesIn         uint64 `json:"bytes_in"`
-	BytesOut        uint64 `json:"bytes_out"`
-	ErrorReplies    uint64 `json:"error_replies"`
-	Connections     uint64 `json:"connections_received"`
-	Rejected        uint64 `json:"connections_rejected"`
-	ConnectionsLost uint64 `json:"server_connections_lost"`
-	LostReplies     uint64 `json:"lost_replies"`
-	LimitCloses     uint64 `json:"clients_closed_for_limits"`
-	Evicted         uint64 `json:"clients_evicted"`
-	Unlingered      uint64 `json:"clients_closed_unlingered"` // before they had all; see transport.Engine
-	Parked          int64  `json:"parked"`
-	ParkedEver      uint64 `json:"parked_ever"`
-	TryAgain        uint64 `json:"tryagain"`
-	AtSource        uint64 `json:"moving_at_source"`
-	AtTarget        uint64 `json:"moving_at_target"`
-	InFlight        int64  `json:"in_flight"`
+	n[stats.InFlight] = uint64(inFlight)
+	l.rec.Board.Publish(n)
 }
 
 // Stats sums up what the loops have published. Safe from any goroutine.
-func (s *Server) Stats() Stats {
-	out := Stats{Clients: s.clients.Load(), Rejected: uint64(s.rejected.Load())}
+func (s *Server) Stats() stats.Counts {
+	var out stats.Counts
 	for _, l := range s.allLoops() {
-		p := &l.stats
-		out.Loops++
-		out.Commands += p.total.Load()
-		out.BytesIn += p.bytesIn.Load()
-		out.BytesOut += p.bytesOut.Load()
-		out.ErrorReplies += p.errorReplies.Load()
-		out.Connections += p.connections.Load()
-		out.ConnectionsLost += p.connectionsLost.Load()
-		out.LostReplies += p.lostReplies.Load()
-		out.LimitCloses += p.limitCloses.Load()
-		out.Parked += p.parked.Load()
-		out.Evicted += p.evicted.Load()
-		out.ParkedEver += p.parkedEver.Load()
-		out.TryAgain += p.tryAgain.Load()
-		out.AtSource += p.atSource.Load()
-		out.AtTarget += p.atTarget.Load()
-		out.InFlight += p.inFlight.Load()
+		out[stats.Loops]++
+		l.rec.Board.AddTo(&out)
 	}
+	out[stats.Clients], out[stats.Rejected] = uint64(max(s.clients.Load(), 0)), uint64(s.rejected.Load())
 	if eng, ok := s.eng.Load().(transport.Engine); ok {
-		out.Unlingered = eng.Unlingered()
+		out[stats.Unlingered] = eng.Unlingered()
 	}
 	return out
 }
 
-// minus is what was counted since before; what is so many now stays.
-func (st Stats) minus(before *Stats) Stats {
-	st.Commands -= before.Commands
-	st.BytesIn -= before.BytesIn
-	st.BytesOut -= before.BytesOut
-	st.ErrorReplies -= before.ErrorReplies
-	st.Connections -= before.Connections
-	st.Rejected -= before.Rejected
-	st.ConnectionsLost -= before.ConnectionsLost
-	st.LostReplies -= before.LostReplies
-	st.LimitCloses -= before.LimitCloses
-	st.Evicted -= before.Evicted
-	st.Unlingered -= before.Unlingered
-	st.ParkedEver -= before.ParkedEver
-	st.TryAgain -= before.TryAgain
-	st.AtSource -= before.AtSource
-	st.AtTarget -= before.AtTarget
-	return st
+// each runs f for every loop, on that loop, one after the other. Off the loops only. f may still
+// run when ctx has ended and each has returned: what it writes to must be its own then, see ask.
+func (s *Server) each(ctx context.Context, f func(*loop)) {
+	for _, l := range s.allLoops() {
+		_ = l.call(ctx, func() { f(l) })
+	}
 }
 
-// evict closes the client with the largest buffers while all together are over the
-// loop's share of MemoryTotal.
-func (l *loop) evict() {
-	limit := l.opt.MemoryTotal
-	if n := l.opt.Loops; n > 1 {
-		limit /= n
-	}
-	if limit <= 0 {
-		return
-	}
-	total, most := 0, 0
-	var largest *session
-	for s := range l.sessions {
-		n := cap(s.in) + s.pendingOut()
-		if s.tx != nil {
-			n += cap(s.tx.frames)
-		}
-		total += n
-		if n > most && !s.noEvict {
-			largest, most = s, n
+// ask has each loop say something, one after the other, and returns what those said that
+// answered before ctx ended. What f returns must be a copy that the loop does not change. Off the
+// loops only.
+func ask[T any](ctx context.Context, s *Server, f func(*loop) T) []T {
+	var out []T
+	for _, l := range s.allLoops() {
+		var x T
+		if l.call(ctx, func() { x = f(l) }) == nil { // else f may write to x at any time
+			out = append(out, x)
 		}
 	}
-	l.memory = total
-	if total > limit && largest != nil {
-		l.n.evicted++
-		largest.closeFor("largest client while all client buffers are over memory-total")
+	return out
+}
+
+// commandStats is the sum over all loops. Off the loops only.
+func (s *Server) commandStats(ctx context.Context) stats.CommandStats {
+	sum := stats.NewCommandStats()
+	for _, p := range ask(ctx, s, func(l *loop) stats.CommandStats { return l.rec.Calls.Commands() }) {
+		sum.Add(p)
 	}
+	return sum
+}
+
+// Latencies is how long commands took from when they were parsed to the last byte of
+// their reply, by the command's name ("get", "client|list"), since the start or CONFIG
+// RESETSTAT. Commands that no one sent are absent. Not for a loop's goroutine.
+func (s *Server) Latencies(ctx context.Context) map[string]metrics.Histogram {
+	out := make(map[string]metrics.Histogram)
+	counts := s.commandStats(ctx)
+	stats.EachCommand(func(c *resp.Command) {
+		if h := counts[c.Index].Times; h != nil {
+			out[c.Name] = *h
+		}
+	})
+	return out
+}
+
+// ErrorCounts is how many error replies clients were given, by code ("ERR", "WRONGTYPE").
+// Not for a loop's goroutine.
+func (s *Server) ErrorCounts(ctx context.Context) map[string]uint64 {
+	out := make(map[string]uint64)
+	for _, p := range ask(ctx, s, func(l *loop) map[string]uint64 { return l.rec.Calls.Errors() }) {
+		for code, n := range p {
+			out[code] += n
+		}
+	}
+	return out
+}
+
+// SlowLog is the n newest slow commands, newest first; all that are kept if n is negative.
+// Not for a loop's goroutine.
+func (s *Server) SlowLog(ctx context.Context, n int) []stats.SlowEntry {
+	var all []stats.SlowEntry
+	for _, list := range ask(ctx, s, func(l *loop) []stats.SlowEntry { return l.rec.Slow.Entries() }) {
+		all = append(all, list...)
+	}
+	if n < 0 {
+		n = math.MaxInt
+	}
+	return stats.NewestSlow(all, min(n, s.live.Load().SlowlogMaxLen))
+}
+
+func (s *Server) resetSlowLog(ctx context.Context) {
+	s.each(ctx, func(l *loop) { l.rec.Slow.Reset() })
+}
+
+// HotKeys are the keys met most often of late, the hottest first, at most n. Not for a
+// loop's goroutine.
+func (s *Server) HotKeys(ctx context.Context, n int) []stats.HotKey {
+	parts := ask(ctx, s, func(l *loop) stats.HotPart { return l.rec.Hot.Part(l.ns) })
+	s.mu.Lock()
+	scheme := s.table.Scheme
+	s.mu.Unlock()
+	return stats.Hottest(parts, n, scheme.Slot)
+}
+
+// BigValues are the big values that came by, the largest first. Not for a loop's
+// goroutine.
+func (s *Server) BigValues(ctx context.Context) []stats.BigValue {
+	var all []stats.BigValue
+	for _, list := range ask(ctx, s, func(l *loop) []stats.BigValue { return l.rec.Big.Seen() }) {
+		all = append(all, list...)
+	}
+	return stats.Biggest(all)
+}
+
+// resetStats begins anew to count what INFO reports and LATENCY HISTOGRAM shows. What the
+// loops have counted in all stays, for those who compute rates of it. Not for a loop's
+// goroutine.
+func (s *Server) resetStats(ctx context.Context) {
+	s.each(ctx, func(l *loop) { l.rec.Reset() })
+	s.rates.Reset()
+	now := s.Stats()
+	s.since.Store(&now)
+}
+
+// Sample asks every loop what it has counted: some ten µs on each. Loops that do not
+// answer before ctx ends are missing in the sums, and ok is false. Unlike ask it asks all loops
+// at once, so that one that is stuck takes nothing of the time of the others. Not for a loop's
+// goroutine.
+func (s *Server) Sample(ctx context.Context) (out stats.Sample, ok bool) {
+	begin := time.Now()
+	counts := s.Stats()
+	sum := stats.NewAdder(&counts, uint64(s.shared.Slow.Load()), s.opt.SampleEvery)
+	loops := s.allLoops()
+	parts := make(chan *stats.Part, len(loops)) // a loop that answers too late blocks on nothing
+	for _, l := range loops {
+		l.post(func() { parts <- l.part() })
+	}
+	ok = true
+	for range loops {
+		select {
+		case p := <-parts:
+			sum.Add(p)
+		case <-ctx.Done():
+			ok = false
+		case <-s.ctx.Done():
+			ok = false
+		}
+	}
+	out = sum.Sum()
+	out.Took = time.Since(begin)
+	return out, ok
+}
+
+// part is what the loop adds to a Sample.
+func (l *loop) part() *stats.Part {
+	p := l.rec.Part()
+	p.Blocked, p.Buffers, p.Links = int64(len(l.blocked)+len(l.takers)), int64(l.memory), l.links()
+	return p
+}
+
+// links is the state of the loop's shared connections, by group.
+func (l *loop) links() map[string]stats.Link {
+	out := make(map[string]stats.Link)
+	for k, p := range l.pipes {
+		x := out[k.group]
+		switch p.State() {
+		case upstream.Up:
+			x.Up++
+		case upstream.Connecting:
+			x.Connecting++
+		case upstream.Down:
+			x.Down++
+			if err := p.Err(); err != nil {
+				x.Error = err.Error()
+			}
+		}
+		x.InFlight += p.InFlight()
+		out[k.group] = x
+	}
+	return out
 }

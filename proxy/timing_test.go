@@ -2,56 +2,16 @@ package proxy
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
+	"keyferry/proxy/stats"
 
 	"github.com/redis/go-redis/v9"
 )
-
-func head(args ...string) []byte {
-	b := make([][]byte, len(args))
-	for i, a := range args {
-		b[i] = []byte(a)
-	}
-	f := resp.AppendRequest(nil, b...)
-	return f[:min(len(f), headBytes)]
-}
-
-func TestSlowArgs(t *testing.T) {
-	for _, x := range []struct {
-		head []byte
-		want []string
-	}{
-		{head("GET", "k"), []string{"GET", "k"}},
-		{head("SET", "k", strings.Repeat("x", 130)), []string{"SET", "k", strings.Repeat("x", 128) + "... (2 more bytes)"}},
-		{head("SET", "k", strings.Repeat("x", 1000), "EX", "5"), []string{"SET", "k", strings.Repeat("x", 128) + "... (872 more bytes)", "... (2 more arguments)"}},
-		{head("SET", "k", ""), []string{"SET", "k", ""}},
-		{head("AUTH", "me", "secret"), []string{"AUTH", "(redacted)", "(redacted)"}},
-		{head("CONFIG", "SET", "RequirePass", "secret"), []string{"CONFIG", "SET", "RequirePass", "(redacted)"}},
-		{nil, nil},
-	} {
-		if got := slowArgs(x.head); !slices.Equal(got, x.want) {
-			t.Errorf("%.60q: got %q, want %q", x.head, got, x.want)
-		}
-	}
-	many := []string{"DEL"}
-	for i := range 40 {
-		many = append(many, fmt.Sprint(i%10))
-	}
-	got := slowArgs(head(many...))
-	if len(got) != slowMaxArgs || got[31] != "... (10 more arguments)" {
-		t.Errorf("%d arguments, last %q", len(got), got[len(got)-1])
-	}
-	for n := range headBytes { // wherever the head ends, it is read without harm
-		slowArgs(head(many...)[:min(n, len(head(many...)))])
-	}
-}
 
 // TestCommandsAreTimed: what the loops count is what clients sent, whoever answered.
 func TestCommandsAreTimed(t *testing.T) {
@@ -84,10 +44,10 @@ func TestCommandsAreTimed(t *testing.T) {
 	if errs["WRONGTYPE"] != 1 || errs["CROSSSLOT"] != 1 || errs["ERR"] != 2 {
 		t.Errorf("errors: %v", errs)
 	}
-	stats := s.commandStats(ctx)
-	at := func(name string) commandStat { return stats[findCommand([]byte(name)).Index] }
-	if at("get").rejected != 1 || at("rename").rejected != 1 || at("lpush").failed != 1 || at("select").failed != 1 {
-		t.Errorf("get %+v, rename %+v, lpush %+v, select %+v", at("get").rejected, at("rename").rejected, at("lpush").failed, at("select").failed)
+	counts := s.commandStats(ctx)
+	at := func(name string) stats.CommandStat { return counts[findCommand([]byte(name)).Index] }
+	if at("get").Rejected != 1 || at("rename").Rejected != 1 || at("lpush").Failed != 1 || at("select").Failed != 1 {
+		t.Errorf("get %+v, rename %+v, lpush %+v, select %+v", at("get").Rejected, at("rename").Rejected, at("lpush").Failed, at("select").Failed)
 	}
 }
 
@@ -109,7 +69,7 @@ func TestSlowLog(t *testing.T) {
 	conn := c.Conn()
 	defer conn.Close()
 	go func() { done <- conn.Set(ctx, "k", strings.Repeat("x", 500), 0).Err() }()
-	for s.Stats().InFlight == 0 {
+	for s.Stats()[stats.InFlight] == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(50 * time.Millisecond)
@@ -119,7 +79,7 @@ func TestSlowLog(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	sets := func() (of []SlowEntry) { // where the machine is busy, other commands are slow too
+	sets := func() (of []stats.SlowEntry) { // where the machine is busy, other commands are slow too
 		for _, e := range s.SlowLog(ctx, 10) {
 			if e.Args[0] == "set" {
 				of = append(of, e)
@@ -145,48 +105,5 @@ func TestSlowLog(t *testing.T) {
 	}
 	if n := c.Do(ctx, "SLOWLOG", "LEN").Val(); n.(int64) > 1 || len(sets()) > 0 { // RESET itself may have been slow
 		t.Errorf("SLOWLOG LEN after RESET: %v", n)
-	}
-}
-
-// TestSlowFlood: of a second that has more slow commands than anybody could read, the
-// slowest are entered all the same, and the next second begins anew.
-func TestSlowFlood(t *testing.T) {
-	var q slowRing
-	second := int64(time.Second)
-	for range slowFlood {
-		if !q.wants(second, 10) {
-			t.Fatal("not a flood yet")
-		}
-	}
-	for i, x := range []struct {
-		ns, d int64
-		want  bool
-	}{{second, 10, false}, {second + 1, 9, false}, {second + 2, 11, true}, {second + 3, 11, false}, {2*second - 1, 12, true}, {2 * second, 5, true}} {
-		if got := q.wants(x.ns, x.d); got != x.want {
-			t.Errorf("%d: %v ns at %v: %v", i, x.d, x.ns, got)
-		}
-	}
-}
-
-func TestSlowRing(t *testing.T) {
-	var q slowRing
-	q.resize(3)
-	ids := func() (out []int64) {
-		for _, e := range q.ordered() {
-			out = append(out, e.ID)
-		}
-		return out
-	}
-	for i := range 5 {
-		q.add(&SlowEntry{ID: int64(i)})
-	}
-	if got := ids(); !slices.Equal(got, []int64{2, 3, 4}) {
-		t.Error(got)
-	}
-	q.resize(2)
-	q.resize(4)
-	q.add(&SlowEntry{ID: 5})
-	if got := ids(); !slices.Equal(got, []int64{3, 4, 5}) {
-		t.Error(got)
 	}
 }

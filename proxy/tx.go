@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/stats"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -133,7 +134,7 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 			tx.slot = slot
 		}
 		if slot != tx.slot {
-			s.l.n.crossSlot++
+			s.l.rec.N[stats.CrossSlot]++
 			return crossSlotText
 		}
 	}

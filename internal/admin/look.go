@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"keyferry/proxy"
+	"keyferry/proxy/stats"
 )
 
 // maxRows bounds the lists of HOTKEYS, BIGKEYS and LOCKS.
@@ -58,7 +58,7 @@ func (s *Server) hotKeys(ctx context.Context, args []string) any {
 	for i := range list {
 		list[i].Key = shown(list[i].Key)
 	}
-	return rows(list, asJ, func(k proxy.HotKey) []any {
+	return rows(list, asJ, func(k stats.HotKey) []any {
 		return []any{"key", k.Key, "db", k.DB, "slot", k.Slot, "commands_per_s", int64(k.PerSecond + 0.5), "writes_percent", int64(100*k.Writes + 0.5)}
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"keyferry/internal/topology"
-	"keyferry/proxy"
+	"keyferry/proxy/stats"
 )
 
 const (
@@ -47,7 +47,7 @@ type Group struct {
 	Replicas  []string   `json:"replicas"`
 	Strangers int        `json:"strangers"` // connections that are not a gateway's
 	Who       []string   `json:"strangers_list,omitempty"`
-	Links     proxy.Link `json:"links"` // of this gateway's loops
+	Links     stats.Link `json:"links"` // of this gateway's loops
 }
 
 // probe asks one primary how it is, over and over, for as long as the group exists.
@@ -199,7 +199,7 @@ func strangersOf(list string) (n int, who []string) {
 	return n, who
 }
 
-func (p *probe) view(g topology.Group, st *topology.State, links proxy.Link) Group {
+func (p *probe) view(g topology.Group, st *topology.State, links stats.Link) Group {
 	p.mu.Lock()
 	v := p.last
 	p.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/migrator"
 	"keyferry/proxy"
+	"keyferry/proxy/stats"
 )
 
 // Config is what an Observer looks at.
@@ -47,7 +48,7 @@ type Observer struct {
 
 	// Of the goroutine of Run alone.
 	before metrics.Histogram // of all classes, at the last point
-	count  proxy.Sample      // at the last point
+	count  stats.Sample      // at the last point
 	at     time.Time         // … when it was
 	heat   []float32
 	slots  []uint32
@@ -58,7 +59,7 @@ type Observer struct {
 type Snapshot struct {
 	Seq    uint64
 	At     time.Time
-	Plane  proxy.Sample
+	Plane  stats.Sample
 	Whole  bool // every loop answered
 	State  topology.State
 	Acked  uint64
@@ -170,17 +171,18 @@ func (o *Observer) warm(s *Snapshot) {
 func (o *Observer) point(s *Snapshot) Point {
 	var all metrics.Histogram
 	for i := range s.Plane.Classes {
-		if c := proxy.Class(i); c != proxy.Blocking && c != proxy.Others {
+		if c := stats.Class(i); c != stats.Blocking && c != stats.Others {
 			all.Add(&s.Plane.Classes[i])
 		}
 	}
 	d := s.At.Sub(o.at).Seconds()
-	p := Point{T: s.At.UnixMilli(), Clients: s.Plane.Clients, Memory: s.Memory, Parked: s.Plane.Parked, InFlight: s.Plane.InFlight}
+	n, before := &s.Plane.Counts, &o.count.Counts
+	p := Point{T: s.At.UnixMilli(), Clients: int64(n[stats.Clients]), Memory: s.Memory, Parked: int64(n[stats.Parked]), InFlight: int64(n[stats.InFlight])}
 	if !o.at.IsZero() && d > 0 {
-		p.Ops = rate(s.Plane.Stats.Commands, o.count.Stats.Commands, d)
-		p.Errors = rate(s.Plane.ErrorReplies, o.count.ErrorReplies, d)
-		p.In = rate(s.Plane.BytesIn, o.count.BytesIn, d)
-		p.Out = rate(s.Plane.BytesOut, o.count.BytesOut, d)
+		p.Ops = rate(n[stats.Commands], before[stats.Commands], d)
+		p.Errors = rate(n[stats.ErrorReplies], before[stats.ErrorReplies], d)
+		p.In = rate(n[stats.BytesIn], before[stats.BytesIn], d)
+		p.Out = rate(n[stats.BytesOut], before[stats.BytesOut], d)
 		fresh := all.Since(&o.before)
 		p.P50, p.P99, p.P999 = us(fresh.Quantile(0.5)), us(fresh.Quantile(0.99)), us(fresh.Quantile(0.999))
 	}

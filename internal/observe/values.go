@@ -2,13 +2,14 @@ package observe
 
 import (
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 	"keyferry/migrator"
-	"keyferry/proxy"
+	"keyferry/proxy/stats"
 )
 
 // endedShown is how many ended jobs have series of their own.
@@ -17,6 +18,7 @@ const endedShown = 10
 // values gathers the points of one page of /metrics.
 type values struct{ list []metrics.Value }
 
+// put adds a point. It may change labels: one that is no UTF-8 Prometheus refuses.
 func (v *values) put(s *metrics.Series, n float64, labels ...string) {
 	for i, l := range labels {
 		labels[i] = strings.ToValidUTF8(l, "?")
@@ -47,29 +49,18 @@ func (o *Observer) Values() []metrics.Value {
 	return v.list
 }
 
-func (v *values) clients(p *proxy.Sample) {
-	v.put(metrics.Loops, float64(p.Loops))
-	v.put(metrics.Clients, float64(p.Clients))
+func (v *values) clients(p *stats.Sample) {
+	for m, row := range stats.Table {
+		if row.Series != nil {
+			v.put(row.Series, float64(p.Counts[m]), slices.Clone(row.Labels)...)
+		}
+	}
 	v.put(metrics.ClientsBlocked, float64(p.Blocked))
 	v.put(metrics.ClientBuffers, float64(p.Buffers))
-	v.put(metrics.Connections, float64(p.Connections))
-	v.put(metrics.Rejected, float64(p.Stats.Rejected))
-	v.put(metrics.LimitCloses, float64(p.LimitCloses))
-	v.put(metrics.Unlingered, float64(p.Unlingered))
-	v.put(metrics.ClientInBytes, float64(p.BytesIn))
-	v.put(metrics.ClientOutBytes, float64(p.BytesOut))
-	v.put(metrics.CommandsInFlight, float64(p.InFlight))
 	v.put(metrics.SlowCommands, float64(p.Slow))
-	v.put(metrics.CommandsParked, float64(p.Parked))
-	v.put(metrics.ParkedEver, float64(p.ParkedEver))
-	v.put(metrics.TryAgain, float64(p.TryAgain))
-	v.put(metrics.MovingCommands, float64(p.AtSource), "source")
-	v.put(metrics.MovingCommands, float64(p.AtTarget), "target")
-	v.put(metrics.ServerLost, float64(p.ConnectionsLost))
-	v.put(metrics.LostReplies, float64(p.LostReplies))
 	v.hist(metrics.LockWaitSeconds, &p.LockWaits)
 	for i := range p.Classes {
-		v.hist(metrics.CommandSeconds, &p.Classes[i], proxy.ClassNames[i])
+		v.hist(metrics.CommandSeconds, &p.Classes[i], stats.ClassNames[i])
 	}
 	for _, c := range p.Commands {
 		v.put(metrics.Commands, float64(c.Calls), c.Name)

@@ -100,7 +100,7 @@ func reply(w http.ResponseWriter, v any) {
 func (s *Server) overview(*http.Request) (any, error) {
 	last := s.Observer.Last()
 	return map[string]any{"name": s.Name, "version": s.Version, "started_ms": s.Observer.Started().UnixMilli(), "at_ms": last.At.UnixMilli(),
-		"now": last.Now, "plane": last.Plane.Stats, "epoch": last.State.Epoch, "epoch_acknowledged": last.Acked, "blocked_clients": last.Plane.Blocked,
+		"now": last.Now, "plane": last.Plane.Counts, "epoch": last.State.Epoch, "epoch_acknowledged": last.Acked, "blocked_clients": last.Plane.Blocked,
 		"errors": last.Plane.Errors, "scheme": last.State.Scheme, "slots": last.State.SlotCount, "databases": last.State.Databases}, nil
 }
 
@@ -123,7 +123,7 @@ func (s *Server) job(r *http.Request) (any, error) {
 	return nil, &apiError{http.StatusNotFound, "no such job"}
 }
 
-// slowEntry is proxy.SlowEntry with its times in µs.
+// slowEntry is stats.SlowEntry with its times in µs.
 type slowEntry struct {
 	ID       int64    `json:"id"`
 	AtMs     int64    `json:"at_ms"`

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keyferry/internal/testredis"
+	"keyferry/proxy/stats"
 )
 
 // TestSampleAndHeat: what clients did is in the sample, the hot key is found, big values
@@ -43,8 +44,8 @@ func TestSampleAndHeat(t *testing.T) {
 		t.Errorf("big values: %+v", big)
 	}
 	got, ok := s.Sample(ctx)
-	if !ok || got.Classes[Reads].Count != 10*rounds+2 || got.Classes[Writes].Count != rounds+1 || got.Clients < 1 || got.Links["g0"].Up < 1 {
-		t.Errorf("ok %v, %d reads, %d writes, %d clients, links %+v", ok, got.Classes[Reads].Count, got.Classes[Writes].Count, got.Clients, got.Links)
+	if !ok || got.Classes[stats.Reads].Count != 10*rounds+2 || got.Classes[stats.Writes].Count != rounds+1 || got.Counts[stats.Clients] < 1 || got.Links["g0"].Up < 1 {
+		t.Errorf("ok %v, %d reads, %d writes, %d clients, links %+v", ok, got.Classes[stats.Reads].Count, got.Classes[stats.Writes].Count, got.Counts[stats.Clients], got.Links)
 	}
 	sampled := 0
 	for _, n := range got.SlotOps {
@@ -79,10 +80,10 @@ func TestSampleOfAStuckLoop(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		got, ok := s.Sample(ctx)
 		cancel()
-		if ok || got.Loops != 2 {
-			t.Fatalf("ok %v of a data plane with a stuck loop, %d loops", ok, got.Loops)
+		if ok || got.Counts[stats.Loops] != 2 {
+			t.Fatalf("ok %v of a data plane with a stuck loop, %d loops", ok, got.Counts[stats.Loops])
 		}
-		if got.Classes[Others].Count > 0 {
+		if got.Classes[stats.Others].Count > 0 {
 			break
 		}
 		if patience > hangBound {
