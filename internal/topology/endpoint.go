@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"strings"
 	"unique"
@@ -54,11 +53,11 @@ func (e Endpoint) String() string {
 
 // check checks what can be checked without connecting.
 func (e Endpoint) check() error {
-	host, port, err := net.SplitHostPort(e.Addr)
+	host, port := splitAddr(e.Addr)
 	n, _ := strconv.ParseUint(port, 10, 16)
 	// Only one way to write an address is taken, else "h:07000" would be a second group
 	// at the server of "h:7000", and a move between the two would unlink what it moved.
-	if err != nil || host == "" || n == 0 || net.JoinHostPort(host, strconv.FormatUint(n, 10)) != e.Addr {
+	if host == "" || n == 0 || strconv.FormatUint(n, 10) != port {
 		return fmt.Errorf("invalid address %q: want host:port", e.Addr)
 	}
 	if strings.ContainsFunc(host, unprintable) {
@@ -74,6 +73,23 @@ func (e Endpoint) check() error {
 		return fmt.Errorf("%s has an unknown role %q", e.Addr, e.Role)
 	}
 	return nil
+}
+
+// splitAddr splits host:port. A host with colons (IPv6) is in brackets, and no other is. ""
+// for both: it is no such address. Package net would do it as well, but what is imported here
+// is part of the pure packages too.
+func splitAddr(addr string) (host, port string) {
+	i := strings.LastIndexByte(addr, ':')
+	if i < 0 {
+		return "", ""
+	}
+	host, port = addr[:i], addr[i+1:]
+	bare, opened := strings.CutPrefix(host, "[")
+	bare, closed := strings.CutSuffix(bare, "]")
+	if opened != closed || opened != strings.Contains(bare, ":") || strings.ContainsAny(bare, "[]") {
+		return "", ""
+	}
+	return bare, port
 }
 
 func unprintable(r rune) bool { return r <= ' ' || r > '~' }

@@ -11,7 +11,7 @@ import (
 var pure = map[string][]string{
 	"proxy/parking":     {"net", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
 	"internal/topology": {"go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
-	"migrator/job":      {"go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
+	"migrator/job":      {"net", "go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
 	"migrator/flow":     {"net", "go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal"},
 }
 
