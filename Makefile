@@ -29,6 +29,7 @@ SLOW := ./test/integration ./test/lesson ./test/chaos ./test/browser
 
 test: tools-redis tools-chromium tools-nutcracker lint
 	$(GO) test -timeout 15m -p 3 $(SLOW) $$($(GO) list ./... | grep -v '/test/\(clients\|integration\|lesson\|chaos\|browser\)$$')
+	$(GO) test -tags failpoints ./proxy/parking ./test/sim -run 'TestExplorerBitesParking|TestModelBites'
 	@out=$$(mktemp); $(GO) test -timeout 15m -count 1 -v ./test/clients >"$$out" 2>&1 & clients=$$!; \
 	echo "go test -race …"; $(GO) test -timeout 15m -race ./proxy ./migrator ./slotlock ./router ./conf $$($(GO) list ./internal/...); race=$$?; \
 	wait $$clients; clients=$$?; cat "$$out"; rm -f "$$out"; exit $$((race + clients))

@@ -60,7 +60,9 @@ func (l *Lot) admit(c *Command) (v slotlock.Verdict, split bool) {
 	case source == 0 && !wait && !c.Pull:
 		return slotlock.Target, false
 	case wait:
-		c.Release()
+		if !l.plant.is(WaitsHolding) {
+			c.Release()
+		}
 		return slotlock.Wait, false
 	}
 	return slotlock.Wait, true

@@ -12,7 +12,6 @@ import (
 
 // model is what a Lot is measured against: a list of commands in the order in which they came.
 type model struct {
-	t       *testing.T
 	rng     *rand.Rand
 	r       *rig
 	waiting []*command // in the order of arrival
@@ -23,6 +22,7 @@ type model struct {
 	names   int
 	most    int // that waited at a time
 	log     []string
+	failed  []string
 }
 
 // TestLotAgainstModel runs a Lot with random commands, a random mover and messages that come
@@ -31,22 +31,35 @@ type model struct {
 // nothing is held.
 func TestLotAgainstModel(t *testing.T) {
 	most := 0
-	for seed := uint64(1); seed <= 3000 && !t.Failed(); seed++ {
-		m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 7)), r: newRig(false), locked: map[slotlock.Key]bool{}, moved: map[slotlock.Key]bool{}}
-		m.r.lot.Limits.Commands = 1 + m.rng.IntN(12)
-		m.r.say = func(format string, args ...any) { m.log = append(m.log, fmt.Sprintf(format, args...)) }
-		for range 150 {
-			m.step()
-		}
-		m.end()
-		if t.Failed() {
-			t.Errorf("seed %d: %q", seed, m.log)
+	for seed := uint64(1); seed <= 3000; seed++ {
+		m := newModel(seed, func(*Lot) {})
+		if m.run(); len(m.failed) > 0 {
+			t.Fatalf("seed %d: %q\n%q", seed, m.failed, m.log)
 		}
 		most = max(most, m.most)
 	}
 	if most < 5 {
 		t.Errorf("never more than %d commands waited", most)
 	}
+}
+
+func newModel(seed uint64, plant func(*Lot)) *model {
+	m := &model{rng: rand.New(rand.NewPCG(seed, 7)), r: newRig(false), locked: map[slotlock.Key]bool{}, moved: map[slotlock.Key]bool{}}
+	m.r.lot.Limits.Commands = 1 + m.rng.IntN(12)
+	m.r.say = func(format string, args ...any) { m.log = append(m.log, fmt.Sprintf(format, args...)) }
+	plant(m.r.lot)
+	return m
+}
+
+func (m *model) run() {
+	for range 150 {
+		m.step()
+	}
+	m.end()
+}
+
+func (m *model) fail(format string, args ...any) {
+	m.failed = append(m.failed, fmt.Sprintf(format, args...))
 }
 
 var names = []string{"x", "y", "z"}
@@ -104,7 +117,8 @@ func (m *model) enter() {
 func (m *model) ran(c *command) {
 	i := slices.Index(m.waiting, c)
 	if i < 0 {
-		m.t.Fatalf("%s, which does not wait, runs", c.name)
+		m.fail("%s, which does not wait, runs", c.name)
+		return
 	}
 	if c.at == slotlock.Full {
 		m.waiting = slices.Delete(m.waiting, i, i+1)
@@ -113,16 +127,16 @@ func (m *model) ran(c *command) {
 	for _, earlier := range m.waiting[:i] {
 		for _, k := range c.Keys {
 			if earlier.Parked() && slices.Contains(earlier.Keys, k) { // else it is about to expire
-				m.t.Errorf("%s passes %s, which came before and waits for %s too", c.name, earlier.name, k.Name)
+				m.fail("%s passes %s, which came before and waits for %s too", c.name, earlier.name, k.Name)
 			}
 		}
 	}
 	for _, k := range c.Keys {
 		if m.locked[k] && !m.moved[k] { // the mover may look at a key again that it has moved
-			m.t.Errorf("%s runs while the mover has %s", c.name, k.Name)
+			m.fail("%s runs while the mover has %s", c.name, k.Name)
 		}
 		if m.moved[k] != (c.at == slotlock.Target) {
-			m.t.Errorf("%s runs at the %s; that %s has moved is %v", c.name, c.at, k.Name, m.moved[k])
+			m.fail("%s runs at the %s; that %s has moved is %v", c.name, c.at, k.Name, m.moved[k])
 		}
 	}
 	m.waiting = slices.Delete(m.waiting, i, i+1)
@@ -202,12 +216,12 @@ func (m *model) withdraw() {
 func (m *model) check() {
 	m.waiting = slices.DeleteFunc(m.waiting, func(c *command) bool { return c.ended > 0 && !c.Parked() }) // expired
 	if m.r.lot.Len() != len(m.waiting) {
-		m.t.Errorf("the lot has %d commands, and %d wait", m.r.lot.Len(), len(m.waiting))
+		m.fail("the lot has %d commands, and %d wait", m.r.lot.Len(), len(m.waiting))
 	}
 	queues := map[slotlock.Key]int{}
 	for _, c := range m.waiting {
 		if c.ended > 0 || !c.Parked() || c.Holds() {
-			m.t.Errorf("%s waits: ended %d times, parked %v, holds anything %v", c.name, c.ended, c.Parked(), c.Holds())
+			m.fail("%s waits: ended %d times, parked %v, holds anything %v", c.name, c.ended, c.Parked(), c.Holds())
 		}
 		for i, k := range c.Keys {
 			if !slices.Contains(c.Keys[:i], k) {
@@ -217,12 +231,12 @@ func (m *model) check() {
 	}
 	for k, n := range m.r.lot.Queues() {
 		if queues[k] != n {
-			m.t.Errorf("%d wait for %s, the lot has %d", queues[k], k.Name, n)
+			m.fail("%d wait for %s, the lot has %d", queues[k], k.Name, n)
 		}
 		delete(queues, k)
 	}
 	if len(queues) > 0 {
-		m.t.Errorf("the lot has no queues of %v", queues)
+		m.fail("the lot has no queues of %v", queues)
 	}
 }
 
@@ -244,9 +258,9 @@ func (m *model) end() {
 		m.check()
 	}
 	for _, c := range m.waiting {
-		m.t.Errorf("%s has been forgotten: %v", c.name, c.Keys)
+		m.fail("%s has been forgotten: %v", c.name, c.Keys)
 	}
 	if !m.r.locks.Idle() {
-		m.t.Errorf("all has ended, and the lock table has %+v", m.r.locks.Held(10))
+		m.fail("all has ended, and the lock table has %+v", m.r.locks.Held(10))
 	}
 }

@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 	"conf":                        {"internal/resp", "internal/topology"}, // the grammars of declared commands and of slices
 	"bench":                       {"internal/testredis"},                 // black box: the endpoint may be anything
 	"test/chaos":                  {},
-	"test/sim":                    {"migrator", "slotlock"},
+	"test/sim":                    {"migrator", "proxy/parking", "slotlock"},
 	"test/lesson":                 {},
 }
 

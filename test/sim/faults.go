@@ -1,22 +1,20 @@
 package sim
 
-import (
-	"keyferry/migrator"
-	"keyferry/slotlock"
-)
+import "keyferry/slotlock"
 
-// met is what a run has come by: what is never met is never tested.
-type met struct {
-	crashedAt map[migrator.MoveStep]bool // a key stood there when the gateway died
-	forgotAt  map[migrator.MoveStep]bool // … when the source came back from an old dump
-	full      bool                       // the target refused for want of memory
-	slow      bool
-	paused    bool // after the tail phase had begun
-	cancelled bool // nothing had moved
-	refused   bool // … but something had
-	turned    bool
-	gaveUp    bool // a turn, because somebody was inside for too long
-	swept     bool // a key that was at both ends before a turn
+func (w *World) faultActs(add func(int, func())) {
+	if w.up {
+		add(1, w.breakWire)
+		if w.rng.IntN(6) == 0 && w.phase != stable {
+			add(1, w.crash)
+		}
+	}
+	if w.rng.IntN(6) == 0 && w.phase != stable {
+		add(1, w.forget)
+	}
+	if w.rng.IntN(8) == 0 {
+		add(1, w.weather)
+	}
 }
 
 // fails reports whether a step that talks to a server by other means than a command of the
@@ -36,19 +34,10 @@ func (w *World) weather() {
 	w.say("target slow: %v", w.slow)
 }
 
-// calm ends every fault and every client: the liveness phase begins.
+// calm ends every fault, every client and every deadline: the liveness phase begins.
 func (w *World) calm() {
 	w.quiet, w.full, w.slow = true, false, false
 	w.say("no faults any more")
-}
-
-// pause is an operator's, in the tail phase: the job goes on with a bulk pass, and keys
-// that certainly have not moved are served at the source again, if the filter can tell.
-func (w *World) pause() {
-	w.say("pause and resume")
-	w.met.paused = true
-	w.phase = bulk
-	w.serveAsFound()
 }
 
 // crash is kill -9 of the gateway. It does not happen while a restarted source holds
@@ -66,46 +55,50 @@ func (w *World) crash() {
 		w.met.crashedAt[m.step] = true
 	}
 	w.up, w.crashed = false, true
-	for _, o := range w.current {
-		if o != nil {
-			w.finish(o, false)
+	for _, c := range w.clients {
+		for _, o := range c.ops {
+			o.refused = o.state == opParked // it never ran
+			o.state = opDone
 		}
+		c.ops = nil
 	}
 	for _, c := range w.wires {
-		c.broken, c.replies = true, nil
+		c.broken, c.replies, c.holds = true, nil, nil
 	}
-	w.dataWire, w.moverWire, w.moves = [2]*wire{}, [2]*wire{}, nil
-	w.lossHolds = map[*wire][]string{}
+	w.moverWire, w.moves = [2]*wire{}, nil
 }
 
-// restart fences the former self and resumes without a filter.
+// restart fences the former self and resumes without a filter, by what is stored.
 func (w *World) restart() {
 	w.say("gateway starts again")
 	for _, c := range w.wires {
-		c.fenced, c.queue = true, nil
+		w.cut(c)
 	}
 	w.wires = nil
-	w.life++
-	w.up = true
 	w.knows = false
 	mode := slotlock.Resolve
 	switch w.phase {
 	case flipped:
 		mode = slotlock.AllTarget
-	case cancelled:
-		mode, w.left = slotlock.AllSource, [2]bool{true, true}
-	case turning: // not stored
-		w.sweepAgain()
-	case sweeping:
+	case turning, settling, sweeping: // that its slots were held is not stored
 		w.sweepAgain()
 	case turned:
-		w.turnRound()
-	case back:
-	default: // ending: not stored
+		w.turnedRound()
+	case back, ended, cancelled:
+	default: // that it was about to end is not stored, nor is that it had begun to move keys
 		w.phase = bulk
 	}
 	w.locks = slotlock.New(slotlock.Options{Mode: mode, MaxWaiting: 100})
 	w.forgot = map[string]bool{}
+	t := &table{locks: w.locks, owner: w.from, target: w.to}
+	switch w.phase {
+	case ended:
+		t = &table{owner: w.to}
+	case cancelled:
+		t = &table{owner: sideA}
+	}
+	w.start(t)
+	w.await = awaited{question: w.await.question + 1, adopted: len(w.loops), drained: len(w.loops)}
 }
 
 // forget restarts the source from an older dump: keys that a move has unlinked come back.
@@ -113,9 +106,10 @@ func (w *World) restart() {
 // target holds: of the others nobody knows any more that they had left.
 //
 // It does not happen when a job has turned round, or is about to: what it then brings back
-// wins over what has not returned yet, which is the other limit.
+// wins over what has not returned yet, which is the other limit. Nor when the loops have
+// left, or are leaving, the routes of a job: the source is none any more.
 func (w *World) forget() {
-	if !w.up || w.phase >= turning { // the double fault again: see crash
+	if !w.up || w.phase >= turning || w.phase == ended { // the double fault again: see crash
 		return
 	}
 	a := w.srv[sideA]
@@ -137,17 +131,20 @@ func (w *World) forget() {
 	a.runID++
 	w.say("the source restarts from an old dump: %v", a.data)
 	for _, c := range w.wires {
-		if c.to == sideA && !c.fenced {
-			if w.dataWire[sideA] == c {
-				w.dataWire[sideA] = nil
-			}
-			if w.moverWire[sideA] == c {
-				w.moverWire[sideA] = nil
-			}
-			if !c.broken {
-				w.lose(c)
-			}
-			c.fenced, c.queue = true, nil // the new process knows nothing of it
+		if c.to != sideA || c.fenced {
+			continue
 		}
+		for _, l := range w.loops {
+			if l.wires[sideA] == c {
+				l.wires[sideA] = nil
+			}
+		}
+		if w.moverWire[sideA] == c {
+			w.moverWire[sideA] = nil
+		}
+		if !c.broken {
+			w.lose(c)
+		}
+		w.cut(c) // the new process knows nothing of it
 	}
 }

@@ -5,17 +5,25 @@ import (
 	"testing"
 
 	"keyferry/migrator"
+	"keyferry/proxy/parking"
 )
 
 var seeds = flag.Int("sim.seeds", 2000, "how many seeds to explore")
 var firstSeed = flag.Uint64("sim.first", 1, "the first of them")
 
-const steps = 120
+const steps = 200
 
 func explore(t *testing.T, v Variant, n int) (failed uint64, w *World, err error) {
 	t.Helper()
+	return exploreWith(t, v, nil, n)
+}
+
+// exploreWith explores with a mistake in parking; nil: none.
+func exploreWith(t *testing.T, v Variant, plant func(*parking.Lot), n int) (failed uint64, w *World, err error) {
+	t.Helper()
 	for s := *firstSeed; s < *firstSeed+uint64(n); s++ {
 		w := New(s, v)
+		w.plant = plant
 		if err := w.Run(steps); err != nil {
 			return s, w, err
 		}
@@ -38,7 +46,8 @@ func TestExplorerBites(t *testing.T) {
 		"a job that moved nothing is cancelled with clients let in":      NoFreeze,
 		"a job turns round with commands under way to the target":        NoSettle,
 		"a job turns round with keys at both ends":                       NoSweep,
-		"the target's word that a key has gone taken for its never came": SweepAsks} {
+		"the target's word that a key has gone taken for its never came": SweepAsks,
+		"keys move while commands are in flight without a lock":          NoDrain} {
 		t.Run(name, func(t *testing.T) {
 			seed, _, err := explore(t, v, 20000)
 			if err == nil {
@@ -52,8 +61,7 @@ func TestExplorerBites(t *testing.T) {
 // TestSeedsReachEveryCorner keeps the explorer honest: what it never meets it can't test.
 func TestSeedsReachEveryCorner(t *testing.T) {
 	const n = 3000
-	moved, full, slow, paused := 0, 0, 0, 0
-	cancelled, refused, turned, gaveUp, swept := 0, 0, 0, 0, 0
+	seen := map[string]int{}
 	crashedAt, forgotAt := map[migrator.MoveStep]int{}, map[migrator.MoveStep]int{}
 	for s := uint64(1); s <= n; s++ {
 		w := New(s, Correct)
@@ -66,15 +74,7 @@ func TestSeedsReachEveryCorner(t *testing.T) {
 		for step := range w.met.forgotAt {
 			forgotAt[step]++
 		}
-		moved += one(w.locks.Stats().Commits > 0)
-		full += one(w.met.full)
-		slow += one(w.met.slow)
-		paused += one(w.met.paused)
-		cancelled += one(w.met.cancelled)
-		refused += one(w.met.refused)
-		turned += one(w.met.turned)
-		gaveUp += one(w.met.gaveUp)
-		swept += one(w.met.swept)
+		count(seen, w)
 	}
 	for step := migrator.Read; !step.Final(); step++ {
 		if crashedAt[step] < 5 {
@@ -84,20 +84,33 @@ func TestSeedsReachEveryCorner(t *testing.T) {
 			t.Errorf("of %d seeds the source forgot in %d with a key at %s", n, forgotAt[step], step)
 		}
 	}
-	if moved < n/3 || full < n/3 || slow < n/3 || paused < n/20 {
-		t.Errorf("of %d seeds %d moved keys, %d had a full target, %d a slow one, %d a pause", n, moved, full, slow, paused)
+	for what, least := range map[string]int{
+		"moved keys": n / 3, "full target": n / 3, "slow target": n / 3, "paused": n / 20, "turned round": n / 20,
+		"cancelled": n / 100, "could not be cancelled": n / 100, "did not turn at once": n / 100, "swept a key at both ends": n / 100,
+		"parked": n / 3, "parked with keys on both sides": n / 20, "expired": n / 20, "left while parked": n / 20,
+		"table waited for commands": n / 100, "drained later than adopted": n / 20, "turned with commands parked": n / 100,
+		"hold for a command that had gone": n / 300, "too many parked": n / 100,
+	} {
+		if seen[what] < least {
+			t.Errorf("%s: %d of %d seeds, not %d", what, seen[what], n, least)
+		}
 	}
-	if min(cancelled, refused, gaveUp, swept) < n/100 || turned < n/20 {
-		t.Errorf("of %d seeds %d cancelled a job, %d could not, %d turned one round, %d gave that up for a while, %d swept a key that was at both ends",
-			n, cancelled, refused, turned, gaveUp, swept)
-	}
-	t.Logf("cancelled %d, not %d, turned %d, not at once %d, swept %d", cancelled, refused, turned, gaveUp, swept)
-	t.Logf("crashed at %v, forgot at %v; moved %d, full %d, slow %d, paused %d", crashedAt, forgotAt, moved, full, slow, paused)
+	t.Logf("of %d seeds: %v", n, seen)
+	t.Logf("crashed at %v, forgot at %v", crashedAt, forgotAt)
 }
 
-func one(b bool) int {
-	if b {
-		return 1
+// count adds what a run has met.
+func count(seen map[string]int, w *World) {
+	jobs, parked := &w.met.jobs, &w.met.parking
+	for what, yes := range map[string]bool{
+		"moved keys": w.locks.Stats().Commits > 0, "full target": w.met.full, "slow target": w.met.slow, "paused": jobs.paused, "turned round": jobs.turned,
+		"cancelled": jobs.cancelled, "could not be cancelled": jobs.refused, "did not turn at once": jobs.gaveUp, "swept a key at both ends": jobs.swept,
+		"parked": parked.waited, "parked with keys on both sides": parked.both, "expired": parked.expired, "left while parked": parked.left,
+		"table waited for commands": parked.offered, "drained later than adopted": parked.drained, "turned with commands parked": parked.turned,
+		"hold for a command that had gone": parked.tooLate, "too many parked": parked.overfull,
+	} {
+		if yes {
+			seen[what]++
+		}
 	}
-	return 0
 }

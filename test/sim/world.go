@@ -1,22 +1,27 @@
-// Package sim explores the key-move protocol: the real lock table and the real per-key
-// machine against simulated servers, connections and clients, with every interleaving
-// chosen by a seed.
+// Package sim explores the move of a slot: the real parking of the event loops, the real lock
+// table and the real per-key machine against simulated servers, connections and clients,
+// with every interleaving chosen by a seed.
 //
-//	clients ─ Admit ─► data connections ─┐         ┌─ data of A
-//	mover ── MoveStep ─► its connections ┴► queues ┴─ data of B
+//	clients ─► loops: parking.Lot ─► data connections ─┐         ┌─ data of A
+//	                  │      ▲ mail                    ├► queues ┤
+//	           slotlock.Table│                         │         │
+//	                  │      │ tables, wakes           │         │
+//	mover ── MoveStep ┴──────┴─────► its connections ──┘         └─ data of B
 //
 // A command that was sent waits in its connection's queue until the seed executes it, and
 // its reply until the seed delivers it. A broken connection loses the replies, but its
-// queue can still be executed until it is fenced: that is what makes outcomes unknown.
+// queue can still be executed until it is fenced: that is what makes outcomes unknown. What
+// one part of the gateway tells a loop waits in the loop's mail until the seed has it read.
 package sim
 
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
+	"time"
 
 	"keyferry/migrator"
+	"keyferry/proxy/parking"
 	"keyferry/slotlock"
 )
 
@@ -34,100 +39,23 @@ const (
 	NoSettle            // a job turns round while commands are under way to the target
 	NoSweep             // … without a look for keys that are at both ends
 	SweepAsks           // that look asks the target also about keys that have moved
+	NoDrain             // keys move while commands are under way to the source without a lock
 )
-
-type side uint8
-
-const (
-	sideA side = iota
-	sideB
-)
-
-// server is one Redis: values by key; 0 is no key.
-type server struct {
-	data  map[string]int
-	old   map[string]int // the last value of keys that were unlinked by a move
-	runID int
-}
-
-// wire is one connection of one incarnation of the gateway.
-type wire struct {
-	to      side
-	queue   []*command // sent, not executed
-	replies []*command // executed, not delivered
-	broken  bool       // the gateway has given it up
-	fenced  bool       // the server has: nothing of it can be executed any more
-}
-
-// carries reports commands of clients that have no answer and may still be executed.
-func (c *wire) carries() bool {
-	of := func(cmd *command) bool { return cmd.op != nil }
-	return slices.ContainsFunc(c.queue, of) || !c.broken && slices.ContainsFunc(c.replies, of)
-}
-
-type command struct {
-	verb    string // set, del, get, read, restore, exists, unlink
-	key     string
-	arg     int
-	replace bool
-	result  int
-	present bool
-	refused bool
-	op      *op   // a client's
-	move    *move // the mover's
-}
-
-type opState uint8
-
-const (
-	opParked opState = iota
-	opSent
-	opDone
-)
-
-// op is one command of a client, and an event in the history.
-type op struct {
-	client int
-	verb   string
-	key    string
-	arg    int
-	call   int // logical times
-	ret    int // 0: never answered
-	result int
-
-	state opState
-	held  bool
-	bring bool // like a command with several keys of which one lives at the target
-	// the server said no: it was not executed
-	refused bool
-	wake    []slotlock.Verdict // messages that the loop has not handled yet
-	w       *World
-	life    int // incarnation of the gateway that took it
-}
-
-// Wake implements slotlock.Waiter: the verdict reaches the loop later.
-func (o *op) Wake(_ *slotlock.Table, _ slotlock.Key, v slotlock.Verdict) { o.wake = append(o.wake, v) }
-
-type move struct {
-	key   string
-	step  migrator.MoveStep
-	value int
-	busy  bool // a command of it is under way
-	// it is of the sweep before a turn, whose pass fails with it
-	sweeps bool
-	fence  *wire
-}
 
 type phase uint8
 
 const (
-	bulk phase = iota
+	stable    phase = iota // all is at the source, and no job yet
+	beginning              // the loops take over the job's routes, and are drained
+	bulk
 	tail
 	flipped   // all is at the target, or, of a job that was reverted, back
+	ended     // … and the loops leave the job's routes, one after the other
 	ending    // nothing has moved: that the job is cancelled is being stored
-	cancelled // the loops leave the job's routes, one after the other
+	cancelled // … and the loops leave the job's routes
 	sweeping  // a job that is reverted looks for keys at both ends
 	turning   // its slots are held
+	settling  // nobody is inside; what was sent to the target before is being answered
 	turned    // … and that it turns round is stored; not every loop knows
 	back      // the tail phase of the way back
 )
@@ -136,52 +64,80 @@ const (
 type World struct {
 	rng     *rand.Rand
 	variant Variant
+	plant   func(*parking.Lot) // a mistake in every Lot; nil: none
 	now     int
 	log     []string
+	failed  error // the first invariant that did not hold
+	met     met
 
+	cluster
+	gateway
+	job
+	traffic
+}
+
+// cluster are the servers, which a crash of the gateway leaves as they are.
+type cluster struct {
 	srv     [2]*server
+	wires   []*wire // all that may still execute something
+	full    bool    // the target has no memory
+	slow    bool    // the target takes its time
+	amnesia bool    // the source has restarted from an old dump, ever
+	garbage map[string]bool
+}
+
+// gateway is one incarnation of the process, as far as it is no job's.
+type gateway struct {
+	up        bool
+	life      int  // which incarnation
+	crashed   bool // ever
+	loops     [2]*loop
+	moverWire [2]*wire
+	moves     []*move
+	await     awaited
+}
+
+// awaited counts the words of loops that the runner waits for. What a loop says of an
+// earlier question counts no more.
+type awaited struct {
+	question int
+	adopted  int
+	drained  int
+}
+
+// job is the move of the slot, stored and not.
+type job struct {
 	locks   *slotlock.Table
 	phase   phase
 	from    side // where keys move from: the source, and after a turn the target
 	to      side
-	mind    mind // what the operator wants of this job
-	up      bool
-	life    int
+	mind    mind            // what the operator wants of this job
+	runID   int             // of the source when the job began
 	knows   bool            // the lock table knows every key that went to the target
-	left    [2]bool         // loops, by client, that have left the routes of a cancelled job
+	forgot  map[string]bool // NoCreated: keys that the filter was not told of
 	swept   map[string]bool // sweeping: keys that the pass has come by
 	sweepOf int             // … the process in which it began
-	crashed bool            // ever
-	amnesia bool            // ever
-	runID   int             // of the source when the job began
-	garbage map[string]bool // keys that a restarted source has brought back
+}
 
-	dataWire  [2]*wire
-	moverWire [2]*wire
-	wires     []*wire // all that may still execute something
-	moves     []*move
-	lossHolds map[*wire][]string // keys held by commands that died with a connection
-	current   [2]*op             // by client
+// traffic are the clients and what they have seen.
+type traffic struct {
+	clients   [3]*client
 	history   []*op
 	nextValue int
-	quiet     bool            // no more faults, no new client commands
-	full      bool            // the target has no memory
-	slow      bool            // the target takes its time
-	forgot    map[string]bool // NoCreated: keys that the filter was not told of
-	met       met
+	quiet     bool // no more faults, no new commands, no deadlines
 }
 
 var keys = []string{"x", "y"}
 
-// New makes a world with both keys at the source.
+// New makes a world with both keys at the source, before the job.
 func New(seed uint64, v Variant) *World {
-	w := &World{rng: rand.New(rand.NewPCG(seed, 1)), variant: v, up: true, lossHolds: map[*wire][]string{}, garbage: map[string]bool{}, nextValue: 1, runID: 1, life: 1, to: sideB, knows: true,
-		forgot: map[string]bool{}, met: met{crashedAt: map[migrator.MoveStep]bool{}, forgotAt: map[migrator.MoveStep]bool{}}}
+	w := &World{rng: rand.New(rand.NewPCG(seed, 1)), variant: v, met: newMet()}
+	w.cluster = cluster{garbage: map[string]bool{}}
 	for i := range w.srv {
 		w.srv[i] = &server{data: map[string]int{}, old: map[string]int{}, runID: 1}
 	}
-	w.locks = slotlock.New(slotlock.Options{Mode: slotlock.Filtered, MaxWaiting: 100})
-	w.mind = mind(w.rng.IntN(int(minds)))
+	w.job = job{to: sideB, runID: 1, knows: true, forgot: map[string]bool{}, mind: mind(w.rng.IntN(int(minds)))}
+	w.nextValue = 1
 	for _, k := range keys {
 		if w.rng.IntN(4) > 0 && (w.mind != mayCancel || w.rng.IntN(3) == 0) {
 			w.write(k)
@@ -194,7 +150,7 @@ func New(seed uint64, v Variant) *World {
 func (w *World) write(k string) {
 	w.now++
 	w.srv[sideA].data[k] = w.nextValue
-	w.history = append(w.history, &op{client: 9, verb: "set", key: k, arg: w.nextValue, call: w.now, ret: w.now + 1, state: opDone})
+	w.history = append(w.history, &op{verb: "set", keys: []string{k}, args: []int{w.nextValue}, results: []int{0}, call: w.now, ret: w.now + 1})
 	w.now++
 	w.nextValue++
 }
@@ -206,9 +162,13 @@ func (w *World) say(format string, args ...any) {
 // Transcript is what happened, for a seed that failed.
 func (w *World) Transcript() string { return strings.Join(w.log, "\n") }
 
+// time is the hour of a step, for what has deadlines.
+func (w *World) time() time.Time { return time.Unix(int64(w.now), 0) }
+
 // Run takes n steps with faults and then lets the job end without. An error says which
 // invariant broke.
 func (w *World) Run(n int) error {
+	w.start(&table{owner: sideA})
 	for range n {
 		if err := w.step(); err != nil {
 			return err
@@ -223,19 +183,24 @@ func (w *World) Run(n int) error {
 			return err
 		}
 	}
-	return fmt.Errorf("the job does not end: phase %d, moves %v, stats %+v", w.phase, w.moves, w.locks.Stats())
+	return fmt.Errorf("the job does not end: phase %d, moves %v, stats %+v, loops %v, %v", w.phase, w.moves, w.locks.Stats(), w.loops[0], w.loops[1])
 }
 
 func (w *World) over() bool {
-	if w.phase != flipped && w.phase != cancelled || !w.up || len(w.moves) > 0 {
+	if w.phase != ended && w.phase != cancelled || !w.up || len(w.moves) > 0 || w.await.adopted < len(w.loops) {
 		return false
 	}
-	for _, o := range w.current {
-		if o != nil {
+	for _, c := range w.clients {
+		if len(c.ops) > 0 {
 			return false
 		}
 	}
-	return true
+	for _, c := range w.wires {
+		if c.loop != nil && c.broken && !c.fenced {
+			return false
+		}
+	}
+	return len(w.loops[0].mail)+len(w.loops[1].mail) == 0
 }
 
 // step does one thing that the seed picks.
@@ -247,32 +212,17 @@ func (w *World) step() error {
 			acts = append(acts, f)
 		}
 	}
-	for _, c := range w.wires {
-		if len(c.queue) > 0 && !c.fenced && (c.to == sideA || !w.slow || w.rng.IntN(10) == 0) {
-			add(3, func() { w.execute(c) })
-		}
-		if len(c.replies) > 0 && !c.broken {
-			add(3, func() { w.deliver(c) })
-		}
-	}
+	w.serverActs(add)
 	if w.up {
-		w.gatewayActs(add)
+		w.clientActs(add)
+		w.loopActs(add)
+		w.moverActs(add)
+		w.jobActs(add)
 	} else {
 		add(2, w.restart)
 	}
 	if !w.quiet {
-		if w.up {
-			add(1, w.breakWire)
-			if w.rng.IntN(6) == 0 {
-				add(1, w.crash)
-			}
-		}
-		if w.rng.IntN(6) == 0 {
-			add(1, w.forget)
-		}
-		if w.rng.IntN(8) == 0 {
-			add(1, w.weather)
-		}
+		w.faultActs(add)
 	}
 	if len(acts) > 0 {
 		acts[w.rng.IntN(len(acts))]()
@@ -280,41 +230,39 @@ func (w *World) step() error {
 	return w.check()
 }
 
-func (w *World) gatewayActs(add func(int, func())) {
-	for i := range w.current {
-		if w.current[i] == nil && !w.quiet {
-			add(2, func() { w.issue(i) })
-		}
-		if o := w.current[i]; o != nil && len(o.wake) > 0 {
-			add(3, func() { w.handleWake(o) })
-		}
-	}
-	for _, c := range w.wires { // not the map itself: its order is not the seed's
-		if len(w.lossHolds[c]) > 0 || c.broken && !c.fenced && c.carries() {
-			add(1, func() { w.fenceLoss(c) })
-		}
-	}
-	for _, m := range w.moves {
-		if !m.busy {
-			add(2, func() { w.advance(m) })
-		}
-	}
-	add(1, w.take)
-	switch w.phase {
-	case bulk:
-		add(1, w.scan)
-		if w.quiet || w.rng.IntN(8) == 0 {
-			add(1, func() { w.say("tail"); w.phase = tail; w.locks.SetMode(slotlock.Resolve) })
-		}
-	case tail:
-		add(1, w.scan)
-		add(1, w.prove)
-		if !w.quiet && w.rng.IntN(4) == 0 {
-			add(1, w.pause)
-		}
-	case back:
-		add(1, w.scan)
-		add(1, w.prove)
-	}
-	w.operatorActs(add)
+// met is what a run has come by: what is never met is never tested.
+type met struct {
+	crashedAt map[migrator.MoveStep]bool // a key stood there when the gateway died
+	forgotAt  map[migrator.MoveStep]bool // … when the source came back from an old dump
+	jobs      metJobs
+	parking   metParking
+	full      bool // the target refused for want of memory
+	slow      bool
+}
+
+// metJobs is what an operator has done.
+type metJobs struct {
+	paused    bool // after the tail phase had begun
+	cancelled bool // nothing had moved
+	refused   bool // … but something had
+	turned    bool
+	gaveUp    bool // a turn, because somebody was inside for too long
+	swept     bool // a key that was at both ends before a turn
+}
+
+// metParking is what parked commands have seen.
+type metParking struct {
+	waited   bool // any
+	both     bool // one with two keys, of which one had moved
+	expired  bool
+	left     bool // its client
+	offered  bool // a table waited for commands
+	drained  bool // … was drained later than adopted
+	turned   bool // the job while commands waited
+	tooLate  bool // a hold came for a command that had gone
+	overfull bool // too many waited
+}
+
+func newMet() met {
+	return met{crashedAt: map[migrator.MoveStep]bool{}, forgotAt: map[migrator.MoveStep]bool{}}
 }

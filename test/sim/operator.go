@@ -15,32 +15,93 @@ const (
 	minds
 )
 
-// operatorActs are those of cancelling and reverting a job, and what follows from them.
-func (w *World) operatorActs(add func(int, func())) {
-	open := w.phase == bulk || w.phase == tail
-	switch {
-	case open && w.mind == mayCancel && !w.quiet && w.rng.IntN(3) == 0:
-		add(1, w.cancel)
-	case open && w.mind == mayRevert && !w.quiet && w.rng.IntN(8) == 0:
-		add(1, w.revert)
-	case w.phase == ending:
-		add(1, w.endStored)
-	case w.phase == cancelled:
-		for i := range w.left {
-			if !w.left[i] {
-				add(1, func() { w.say("loop of client %d leaves", i); w.left[i] = true })
-			}
+// jobActs are those of the runner and of the operator.
+func (w *World) jobActs(add func(int, func())) {
+	all := len(w.loops)
+	switch w.phase {
+	case stable:
+		if w.quiet || w.rng.IntN(4) == 0 {
+			add(1, w.begin)
 		}
-	case w.phase == sweeping:
-		add(2, w.sweep)
-	case w.phase == turning:
-		add(2, w.turn)
-		if w.rng.IntN(4) == 0 {
-			add(1, w.giveUpTurn)
+	case beginning:
+		if w.await.adopted == all && (w.await.drained == all || w.variant == NoDrain) {
+			add(2, w.opened)
 		}
-	case w.phase == turned:
-		add(1, w.turnRound)
+	case bulk:
+		if w.quiet || w.rng.IntN(8) == 0 {
+			add(1, func() { w.say("tail"); w.phase = tail; w.locks.SetMode(slotlock.Resolve) })
+		}
+	case tail:
+		add(1, w.prove)
+		if !w.quiet && w.rng.IntN(4) == 0 {
+			add(1, w.pause)
+		}
+	case back:
+		add(1, w.prove)
+	case flipped:
+		add(2, w.end)
+	default:
+		w.endActs(add)
 	}
+	w.operatorActs(add)
+}
+
+// operatorActs are cancelling and reverting a job.
+func (w *World) operatorActs(add func(int, func())) {
+	if open := w.phase == bulk || w.phase == tail; !open || w.quiet {
+		return
+	}
+	switch {
+	case w.mind == mayCancel && w.rng.IntN(3) == 0:
+		add(1, w.cancel)
+	case w.mind == mayRevert && w.rng.IntN(8) == 0:
+		add(1, w.revert)
+	}
+}
+
+// endActs are what follows from these.
+func (w *World) endActs(add func(int, func())) {
+	switch w.phase {
+	case ending:
+		add(1, w.endStored)
+	case sweeping:
+		add(2, w.sweep)
+	case turning:
+		add(2, w.quietNow)
+	case settling:
+		if w.await.drained == len(w.loops) {
+			add(2, w.turn)
+		}
+	case turned:
+		if w.await.adopted == len(w.loops) {
+			add(1, w.turnRound)
+		}
+	}
+	if (w.phase == turning || w.phase == settling) && w.rng.IntN(4) == 0 {
+		add(1, w.giveUpTurn)
+	}
+}
+
+// begin publishes the job. Nothing is moved before every loop routes by it and what was sent
+// without a lock has been answered; what clients touch waits for that too.
+func (w *World) begin() {
+	w.say("the job begins")
+	w.phase = beginning
+	w.locks = slotlock.New(slotlock.Options{Mode: slotlock.Filtered, MaxWaiting: 100, Closed: true})
+	w.publish(&table{locks: w.locks, owner: sideA, target: sideB})
+}
+
+func (w *World) opened() {
+	w.say("nothing is in flight without a lock")
+	w.phase = bulk
+	w.locks.Open()
+}
+
+// end: the store has it that all has moved.
+func (w *World) end() {
+	w.say("the slot is %v's", w.to)
+	w.phase = ended
+	w.publish(&table{owner: w.to})
 }
 
 // serveAsFound is the mode of a job that does not prove anything at present.
@@ -49,6 +110,15 @@ func (w *World) serveAsFound() {
 	if w.knows {
 		w.locks.SetMode(slotlock.Filtered)
 	}
+}
+
+// pause is an operator's, in the tail phase: the job goes on with a bulk pass, and keys
+// that certainly have not moved are served at the source again, if the filter can tell.
+func (w *World) pause() {
+	w.say("pause and resume")
+	w.met.jobs.paused = true
+	w.phase = bulk
+	w.serveAsFound()
 }
 
 // inDoubt reports a key whose place is not proven.
@@ -67,19 +137,19 @@ func (w *World) cancel() {
 	if w.variant == NoFreeze {
 		if s := w.locks.Stats(); w.knows && s.Commits == 0 && s.Waiting == 0 && !w.inDoubt() {
 			w.say("nothing has moved: to be cancelled")
-			w.phase, w.met.cancelled = ending, true
+			w.phase, w.met.jobs.cancelled = ending, true
 		}
 		return
 	}
 	w.locks.Freeze()
 	if w.knows && w.locks.Still() && w.locks.Stats().Commits == 0 && !w.inDoubt() {
 		w.say("nothing has moved, and nobody is let in: to be cancelled")
-		w.phase, w.met.cancelled = ending, true
+		w.phase, w.met.jobs.cancelled = ending, true
 		return
 	}
-	w.locks.Thaw()
+	w.thaw()
 	w.say("cancel: something may have moved; paused and resumed")
-	w.phase, w.met.refused = bulk, true
+	w.phase, w.met.jobs.refused = bulk, true
 	w.serveAsFound()
 }
 
@@ -89,8 +159,9 @@ func (w *World) endStored() {
 	w.phase = cancelled
 	if w.variant != NoFreeze {
 		w.locks.SetMode(slotlock.AllSource)
-		w.locks.Thaw()
+		w.thaw()
 	}
+	w.publish(&table{owner: sideA})
 }
 
 // revert begins with a pass over the source that drops what the target has too.
@@ -122,7 +193,7 @@ func (w *World) sweep() {
 			}
 			if first != migrator.Committed {
 				w.say("sweep: %s", k)
-				w.met.swept = w.met.swept || w.srv[sideB].data[k] != 0
+				w.met.jobs.swept = w.met.jobs.swept || w.srv[sideB].data[k] != 0
 				w.moves = append(w.moves, &move{key: k, step: first, sweeps: true})
 			}
 		}
@@ -157,45 +228,44 @@ func (w *World) freeze() {
 	w.locks.Freeze()
 }
 
-// settled reports that no command is under way to the target.
-func (w *World) settled() bool {
-	for _, o := range w.current {
-		if o != nil && len(o.wake) > 0 {
-			return false // it may be on its way there when it has heard
-		}
+// quietNow asks, if nobody is inside, whether what was sent to the target before has been
+// answered. The loops read in their mail first who was let in.
+func (w *World) quietNow() {
+	switch {
+	case !w.locks.Quiet() || w.inDoubt() || len(w.moves) > 0:
+	case w.variant == NoSettle:
+		w.turn()
+	default:
+		w.say("nobody is inside")
+		w.phase = settling
+		w.askSettled(sideB)
 	}
-	for _, c := range w.wires {
-		if c.to == sideB && !c.fenced && c.carries() {
-			return false
-		}
-	}
-	return true
 }
 
-// turn stores that the job turns round, if nobody is inside.
+// turn stores that the job turns round.
 func (w *World) turn() {
-	if !w.locks.Quiet() || w.inDoubt() || len(w.moves) > 0 || w.variant != NoSettle && !w.settled() {
-		return
-	}
-	w.say("nobody is inside: the turn is stored")
-	w.phase, w.met.turned = turned, true
+	w.say("no command is under way: the turn is stored")
+	w.phase, w.met.jobs.turned = turned, true
+	w.publish(&table{locks: w.locks, owner: sideB, target: sideA})
 }
 
 func (w *World) giveUpTurn() {
 	w.say("commands take too long: no turn this time")
-	w.met.gaveUp = true
-	w.locks.Thaw()
+	w.met.jobs.gaveUp = true
+	w.thaw()
 	w.sweepAgain()
 }
 
 // turnRound: every loop routes by the turn.
 func (w *World) turnRound() {
+	w.turnedRound()
+	w.locks.Turn(slotlock.Options{})
+	w.thaw()
+}
+
+func (w *World) turnedRound() {
 	w.say("turned round")
 	w.from, w.to, w.runID = sideB, sideA, w.srv[sideB].runID
 	w.phase, w.knows = back, false
 	w.forgot = map[string]bool{}
-	if w.up {
-		w.locks.Turn(slotlock.Options{})
-		w.locks.Thaw()
-	}
 }

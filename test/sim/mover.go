@@ -1,0 +1,156 @@
+package sim
+
+import (
+	"keyferry/migrator"
+	"keyferry/slotlock"
+)
+
+// move is the move of one key.
+type move struct {
+	key    string
+	step   migrator.MoveStep
+	value  int
+	busy   bool // a command of it is under way
+	sweeps bool // it is of the sweep before a turn, whose pass fails with it
+	fence  *wire
+}
+
+func (w *World) moverActs(add func(int, func())) {
+	for _, m := range w.moves {
+		if !m.busy {
+			add(2, func() { w.advance(m) })
+		}
+	}
+	if w.phase == stable {
+		return
+	}
+	add(1, w.take)
+	switch w.phase {
+	case bulk, tail, back:
+		add(1, w.scan)
+	}
+}
+
+// scan locks a key that a pass has come by. Pages of SCAN show keys twice, and keys that
+// have left since.
+func (w *World) scan() {
+	k := keys[w.rng.IntN(len(keys))]
+	if (w.srv[w.from].data[k] != 0 || w.rng.IntN(16) == 0) && w.locks.TryLock(lockKey(k)) {
+		w.moves = append(w.moves, &move{key: k})
+	}
+}
+
+func (w *World) take() {
+	for _, k := range w.locks.Take(1) {
+		w.moves = append(w.moves, &move{key: k.Name})
+	}
+}
+
+func (w *World) advance(m *move) {
+	ask := func(to side, verb string, arg int) {
+		m.busy = true
+		w.send(&w.moverWire[to], to, nil, &command{verb: verb, keys: []string{m.key}, args: []int{arg}, replace: w.variant == SourceWins, move: m})
+	}
+	switch m.step {
+	case migrator.Read:
+		ask(w.from, "read", 0)
+	case migrator.Restore:
+		ask(w.to, "restore", m.value)
+	case migrator.FenceTarget, migrator.FenceSource:
+		if w.fails() {
+			w.next(m, migrator.Unknown)
+			return
+		}
+		if w.variant != NoFence {
+			w.cut(m.fence)
+		}
+		w.next(m, migrator.OK)
+	case migrator.Probe:
+		ask(w.to, "exists", 0)
+	case migrator.Persist:
+		if w.fails() {
+			w.next(m, migrator.Unknown)
+			return
+		}
+		w.next(m, migrator.OK)
+		if w.variant == EarlyUnlock {
+			w.send(&w.moverWire[w.from], w.from, nil, &command{verb: "unlink", keys: []string{m.key}, args: []int{0}, move: &move{key: m.key, step: migrator.Committed}})
+			w.next(m, migrator.OK)
+		}
+	case migrator.Unlink:
+		ask(w.from, "unlink", 0)
+	}
+}
+
+// answered is a reply to the mover.
+func (w *World) answered(cmd *command) {
+	m := cmd.move
+	if m.step.Final() {
+		return // EarlyUnlock's
+	}
+	m.busy = false
+	out := migrator.OK
+	present := cmd.results[0] != 0
+	switch cmd.verb {
+	case "read":
+		m.value = cmd.results[0]
+		stale := w.srv[w.from].runID != w.runID && w.locks.Moved(lockKey(m.key)) && w.variant != NoAmnesia
+		switch {
+		case !present:
+			out = migrator.Absent
+		case stale:
+			out = migrator.Stale
+		}
+	case "restore":
+		switch {
+		case cmd.refused:
+			out = migrator.Refused
+		case present && !cmd.replace:
+			out = migrator.Busy
+		}
+	case "exists":
+		if !present {
+			out = migrator.Absent
+		}
+	}
+	w.next(m, out)
+}
+
+func (w *World) next(m *move, out migrator.Outcome) {
+	if m.step.Final() {
+		return
+	}
+	from := m.step
+	m.step = m.step.Next(out)
+	if out == migrator.Unknown && w.phase == sweeping && m.sweeps {
+		w.sweepAgain() // the pass fails with the batch
+	}
+	w.say("move %s: %s, %s → %s", m.key, from, out, m.step)
+	switch m.step {
+	case migrator.Committed:
+		w.forgot[m.key] = out == migrator.Absent && !w.locks.Moved(lockKey(m.key))
+		w.locks.Commit(lockKey(m.key))
+	case migrator.Stays:
+		w.locks.Abort(lockKey(m.key), true)
+	case migrator.Released:
+		w.locks.Abort(lockKey(m.key), false)
+	default:
+		return
+	}
+	for i := range w.moves {
+		if w.moves[i] == m {
+			w.moves = append(w.moves[:i], w.moves[i+1:]...)
+			return
+		}
+	}
+}
+
+// prove flips when a pass finds nothing: it stands for a whole pass of the tail phase, and
+// of the way back.
+func (w *World) prove() {
+	if w.locks.Stats().Holds == 0 && len(w.moves) == 0 && len(w.srv[w.from].data) == 0 {
+		w.say("proof: %v is empty; flip", w.from)
+		w.locks.SetMode(slotlock.AllTarget)
+		w.phase = flipped
+	}
+}
