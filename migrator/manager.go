@@ -288,7 +288,7 @@ func (m *Manager) newMover(r *runner) *mover {
 	j := r.job
 	if r.locks == nil {
 		// The State that published it may not have come round yet.
-		if _, err := m.build(topology.State{Scheme: m.state.Scheme, Databases: m.databases, Groups: m.state.Groups,
+		if _, err := m.build(topology.State{Scheme: m.state.Scheme, SlotCount: m.state.SlotCount, Databases: m.databases, Groups: m.state.Groups,
 			Jobs: []topology.Job{j}}); err != nil {
 			panic(err) // only a published job without a lock table is an error, and this makes one
 		}
