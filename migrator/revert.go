@@ -181,7 +181,7 @@ func (r *runner) unfreeze(ctx context.Context) {
 		if r.awaitRoutes(ctx) != nil {
 			return // the gateway stops
 		}
-		r.locks.Turn(r.m.lockOptions())
+		r.locks.Reverse(r.m.lockOptions())
 		r.complete = false
 		r.release(slotlock.Moved) // of which no key had left: they are where the others go
 	}

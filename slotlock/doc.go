@@ -8,7 +8,7 @@
 //	                          ├─ Target                            ── answered at the target
 //	                          └─ Wait    Wake ◄──────────────┐
 //	                                                         │
-//	mover ── TryLock / Take ── locked ── DUMP, RESTORE, UNLINK ── Commit (home: target)
+//	mover ── TryLock / Take ── locked ── DUMP, RESTORE, UNLINK ── Commit (lives at the target)
 //	                                                           └─ Abort  (stays at the source)
 //
 // Invariants, checked by the explorer in test/sim:

@@ -3,12 +3,12 @@ package slotlock
 import "maps"
 
 // Freeze lets nobody in: whoever asks waits until Thaw, and so do those whose key is decided
-// meanwhile. It is for the moment in which a job turns round: when the last command that was
-// let in has been answered, Turn can change what the table knows without anybody having been
+// meanwhile. It is for the moment in which a job is reversed: when the last command that was
+// let in has been answered, Reverse can change what the table knows without anybody having been
 // sent by what it knew before.
 //
-//	Freeze ─► Quiet? ─┬─ yes: Turn ─► Thaw    everybody asks again
-//	                  └─ not in time: Thaw    nothing has changed
+//	Freeze ─► Quiet? ─┬─ yes: Reverse ─► Thaw   everybody asks again
+//	                  └─ not in time: Thaw      nothing has changed
 //
 // And for the moment in which a job of which nothing has moved ends:
 //
@@ -24,6 +24,8 @@ func (t *Table) Freeze() {
 // who were let in have been told so: the others wait. It stays so while the table is frozen
 // and nobody calls TryLock or Want.
 func (t *Table) Quiet() bool {
+	// A key that is being committed is in no shard any more when its waiters hear of it: waking
+	// counts those, and is raised before the shard lets go.
 	return t.Still() && t.holds.Load() == 0 && t.waking.Load() == 0
 }
 
@@ -40,13 +42,13 @@ func (t *Table) Still() bool {
 	return true
 }
 
-// Turn forgets where keys live: of a quiet, frozen table, whose source and target change
+// Reverse forgets where keys live: of a quiet, frozen table, whose source and target change
 // places. Every key is resolved at its next touch.
-func (t *Table) Turn(o Options) {
+func (t *Table) Reverse(o Options) {
 	for i, s := range t.locked() {
 		s.mode = Resolve
-		s.homes = homes{}
-		s.homes.init(o.ExpectedKeys/shardCount, i)
+		s.moved = movedSet{}
+		s.moved.init(o.ExpectedKeys/shardCount, i)
 	}
 	t.recent.clear()
 	t.away.Store(false)

@@ -3,7 +3,7 @@ package slotlock
 import "testing"
 
 // TestFreezeTurnThaw: who comes while a table is frozen waits, and so does who is decided
-// meanwhile; it is quiet when the last one inside has left; and after the turn all ask
+// meanwhile; it is quiet when the last one inside has left; and after the reversal all ask
 // again and are resolved, whatever was known before.
 func TestFreezeTurnThaw(t *testing.T) {
 	tb := table(Filtered)
@@ -44,7 +44,7 @@ func TestFreezeTurnThaw(t *testing.T) {
 			t.Errorf("somebody was let out of a frozen table: %v", w.heard)
 		}
 	}
-	tb.Turn(Options{})
+	tb.Reverse(Options{})
 	tb.Thaw()
 	for _, w := range []*ear{moving, late, held, homely} {
 		if v := w.last(t); v != Wait {
@@ -56,7 +56,7 @@ func TestFreezeTurnThaw(t *testing.T) {
 	}
 	for _, k := range []Key{a, b, c, d} {
 		if v := tb.Admit(0, []byte(k.Name), &ear{}); v != Wait {
-			t.Errorf("%s after the turn: %v, want it to be resolved", k.Name, v)
+			t.Errorf("%s after the reversal: %v, want it to be resolved", k.Name, v)
 		}
 	}
 	if got := tb.Take(10); len(got) != 4 {
@@ -114,7 +114,7 @@ func TestFreezeUntouched(t *testing.T) {
 	if v := wants.last(t); v != Wait {
 		t.Errorf("after the thaw: %v, want to ask again", v)
 	}
-	for _, ask := range []func(int, []byte, Waiter) Verdict{tb.Admit, tb.Resolve, tb.Bring} {
+	for _, ask := range []func(int, []byte, Waiter) Verdict{tb.Admit, tb.Resolve, tb.Pull} {
 		if v := ask(0, []byte("late"), wants); v != Source {
 			t.Errorf("at the end: %v", v)
 		}
@@ -131,7 +131,7 @@ type deaf struct{ told, hear chan struct{} }
 func (d *deaf) Wake(*Table, Key, Verdict) { close(d.told); <-d.hear }
 
 // TestQuietWhenAllHaveHeard: who is let in at the target holds nothing, so that until it has
-// been told so nobody could know of it, and the table would turn under its command.
+// been told so nobody could know of it, and the table would be reversed under its command.
 func TestQuietWhenAllHaveHeard(t *testing.T) {
 	tb := table(Resolve)
 	d := &deaf{make(chan struct{}), make(chan struct{})}

@@ -15,11 +15,11 @@ type forgottenKey struct {
 	k Key
 }
 
-// forgetAfter lets the command run that the key was brought for.
+// forgetAfter lets the command run that the key was pulled for.
 const forgetAfter = 10 * time.Millisecond
 
-// CommitForgetting is Commit, but soon the table does not know any more that the key's home
-// is the target: a planted mistake.
+// CommitForgetting is Commit, but soon the table does not know any more that the key lives at
+// the target: a planted mistake.
 func (t *Table) CommitForgetting(k Key) {
 	forgotten.Store(forgottenKey{t, k}, time.Now())
 	t.Commit(k)

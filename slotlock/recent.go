@@ -13,6 +13,7 @@ type Recent struct {
 	shards  [shardCount]recentShard
 }
 
+// recentShard has those whose digests end alike.
 type recentShard struct {
 	mu   sync.Mutex // protects all below
 	ring []digest   // of at most recentMax; the oldest is overwritten

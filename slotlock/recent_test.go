@@ -6,7 +6,7 @@ import (
 )
 
 // TestRecent: what was handled last is known, for as long as as many others have not come; of
-// another database or after a turn it is not.
+// another database or after a reversal it is not.
 func TestRecent(t *testing.T) {
 	table := New(Options{})
 	key := func(i int) Key { return Key{DB: 1, Name: fmt.Sprint("k", i)} }
@@ -29,8 +29,8 @@ func TestRecent(t *testing.T) {
 	if r.Has(Key{Name: key(n - 1).Name}) || r.Has(key(n)) {
 		t.Error("keys are known that were not handled")
 	}
-	table.Turn(Options{})
+	table.Reverse(Options{})
 	if r.Has(key(n - 1)) {
-		t.Error("a turned table knows what it has moved the other way")
+		t.Error("a reversed table knows what it has moved the other way")
 	}
 }

@@ -11,13 +11,13 @@ import (
 type Verdict uint8
 
 const (
-	// Wait: the key is being moved, or must be brought to the target first. The waiter
+	// Wait: the key is being moved, or must be pulled to the target first. The waiter
 	// is woken with a verdict; nothing is held meanwhile.
 	Wait Verdict = iota
 	// Source: the key has certainly not been moved. The caller holds it shared and must
 	// Release it once the command has been answered (or can no longer run).
 	Source
-	// Target: the key's home is the target. Nothing is held.
+	// Target: the key lives at the target. Nothing is held.
 	Target
 	// Full: the table has as many keys waiting as it may; the caller answers -TRYAGAIN.
 	Full
@@ -48,10 +48,10 @@ const (
 	// Filtered: the table knows every key that went to the target, so one that it does not
 	// know is served at the source.
 	Filtered Mode = iota
-	// Resolve: every touch of a key that is not known to be moved brings it to the
+	// Resolve: every touch of a key that is not known to be moved pulls it to the
 	// target first. Used in the tail phase and when the table does not know all of those.
 	Resolve
-	// AllTarget: the source has been proven empty; every key's home is the target.
+	// AllTarget: the source has been proven empty; every key lives at the target.
 	AllTarget
 	// AllSource: nothing has moved, or will; every key is served at the source.
 	AllSource
@@ -72,13 +72,17 @@ const shardCount = 64 // a power of two; far more than there are loops and mover
 // Table is the lock table of one job. It is safe for concurrent use, has no clock and
 // does no I/O: every outcome follows from the order of the calls alone, which is what
 // lets the explorer in test/sim run it.
+//
+// The control plane makes it when the job is published, or resumed, and drops it when every
+// loop has left the job's routes. Loops call Admit, Resolve, Pull, Release and Cancel; the mover
+// TryLock, Want, Take, Commit and Abort; the runner sets the mode, freezes and thaws.
 type Table struct {
 	secrets secrets
 	recent  *Recent
 	shards  [shardCount]shard
 	holds   atomic.Int64 // shared holds outstanding, of all keys
 	grants  atomic.Int64 // times that Abort let waiters run at the source
-	moved   atomic.Int64 // commits
+	commits atomic.Int64
 	waiting atomic.Int64 // keys locked or wanted for a client
 	waking  atomic.Int64 // keys decided whose waiters are being told
 	maxWait int64
@@ -93,13 +97,16 @@ type Table struct {
 	bell    chan struct{} // capacity 1: rung when touched gains a key
 }
 
+// shard has the keys whose digests end alike. What is asked of one key touches one shard only,
+// so that mode and frozen are there once for each: a command reads them under the lock that it
+// takes anyway.
 type shard struct {
 	mu      sync.Mutex // protects all below; held for nanoseconds, never across a Wake
 	mode    Mode
 	frozen  bool // see Freeze
 	entries map[Key]*entry
-	spare   []*entry // no longer in entries
-	homes   homes
+	spare   []*entry // no longer in entries; given out again, so that a command allocates none
+	moved   movedSet // keys that live at the target
 }
 
 type entryState uint8
@@ -110,12 +117,19 @@ const (
 	locked                       // the mover has it alone
 )
 
-// entry exists only while its key is held, wanted or waited for.
+// entry exists only while its key is held, wanted or waited for. Its states:
+//
+//	sharedOnly ──► wanted ──► locked ──► gone (Commit, Abort)
+//	    │  ▲         │          ▲
+//	    │  └─ Unwant ┘          │
+//	    └── nobody holds it ────┘
+//
+// A locked entry has no shared holds, and one that is wanted gets no more.
 type entry struct {
 	state   entryState
 	shared  int
-	client  bool // locked or wanted on behalf of a client; counted in Table.waiting
-	waiters []Waiter
+	client  bool     // locked or wanted on behalf of a client; counted in Table.waiting
+	waiters []Waiter // loops, each once, in the order in which they asked
 }
 
 // New makes the lock table of one job.
@@ -126,7 +140,7 @@ func New(o Options) *Table {
 		s := &t.shards[i]
 		s.mode = o.Mode
 		s.entries = make(map[Key]*entry)
-		s.homes.init(o.ExpectedKeys/shardCount, i)
+		s.moved.init(o.ExpectedKeys/shardCount, i)
 	}
 	return t
 }
@@ -168,17 +182,17 @@ func (t *Table) Admit(db int, name []byte, w Waiter) Verdict {
 	case AllSource:
 		return t.hold(s, e, Key{db, string(name)})
 	case Filtered:
-		if !s.homes.has(d) || t.forgot(db, name) {
+		if !s.moved.has(d) || t.forgot(db, name) {
 			return t.hold(s, e, Key{db, string(name)})
 		}
 	}
-	if s.homes.has(d) {
+	if s.moved.has(d) {
 		return Target
 	}
-	return t.demand(s, e, Key{db, string(name)}, w)
+	return t.lockFor(s, e, Key{db, string(name)}, w)
 }
 
-// Resolve brings a key to the target whatever Admit would say: for a command with
+// Resolve pulls a key to the target whatever Admit would say: for a command with
 // several keys of which one lives there already. It answers Wait, Target or Full; Source
 // only where nothing moves any more (AllSource).
 func (t *Table) Resolve(db int, name []byte, w Waiter) Verdict {
@@ -198,14 +212,14 @@ func (t *Table) Resolve(db int, name []byte, w Waiter) Verdict {
 	switch {
 	case s.mode == AllSource:
 		return t.hold(s, e, k)
-	case s.mode == AllTarget || s.homes.has(d):
+	case s.mode == AllTarget || s.moved.has(d):
 		return Target
 	}
-	return t.demand(s, e, k, w)
+	return t.lockFor(s, e, k, w)
 }
 
-// demand locks k for a client as soon as its holders are done. The shard is locked.
-func (t *Table) demand(s *shard, e *entry, k Key, w Waiter) Verdict {
+// lockFor locks k for a client as soon as its holders are done. The shard is locked.
+func (t *Table) lockFor(s *shard, e *entry, k Key, w Waiter) Verdict {
 	if t.waiting.Load() >= t.maxWait {
 		return Full
 	}
@@ -224,7 +238,8 @@ func (t *Table) demand(s *shard, e *entry, k Key, w Waiter) Verdict {
 	return Wait
 }
 
-// Dup takes another shared hold for a caller that has one already.
+// Dup takes another shared hold for a caller that has one already. So it needs no verdict:
+// nobody can have locked the key meanwhile.
 func (t *Table) Dup(k Key) {
 	s := t.shard(t.secrets.ofKey(k))
 	s.mu.Lock()
@@ -249,7 +264,7 @@ func (t *Table) Release(k Key) {
 	}
 	e.shared--
 	t.holds.Add(-1)
-	if e.shared == 0 {
+	if e.shared == 0 { // the last one out hands the key to who wants it, if anybody does
 		if e.state == wanted {
 			e.state = locked
 			t.touch(k)
@@ -260,14 +275,15 @@ func (t *Table) Release(k Key) {
 	s.mu.Unlock()
 }
 
-// Commit unlocks a key whose home is the target from now on, also if there was nothing
+// Commit unlocks a key that lives at the target from now on, also if there was nothing
 // to move: the waiters run there, and may create it there.
 func (t *Table) Commit(k Key) {
 	d := t.secrets.ofKey(k)
 	s := t.shard(d)
 	s.mu.Lock()
 	e := s.mustBeLocked(k)
-	s.homes.add(d)
+	// In this order within one hold of the lock: nobody finds the key free and not yet moved.
+	s.moved.add(d)
 	woken := e.waiters
 	t.done(e)
 	s.drop(k, e)
@@ -276,7 +292,7 @@ func (t *Table) Commit(k Key) {
 	}
 	t.waking.Add(1)
 	s.mu.Unlock()
-	t.moved.Add(1)
+	t.commits.Add(1)
 	t.wake(k, woken, Target)
 	t.waking.Add(-1)
 }
@@ -296,6 +312,8 @@ func (t *Table) Abort(k Key, atSource bool) {
 	if s.keep(k, woken) {
 		woken = nil
 	} else if atSource && len(woken) > 0 {
+		// The holds are taken before the lock is let go, so that the mover can't have the key
+		// back before those who wait have heard that they may run.
 		v = Source
 		s.enter(k, sharedOnly).shared = len(woken)
 		t.holds.Add(int64(len(woken)))
@@ -326,7 +344,9 @@ func (t *Table) Cancel(k Key, w Waiter) {
 }
 
 // SetMode changes how free keys are decided. When it has returned, no Admit decides by
-// the old mode any more; holds granted before remain until they are released.
+// the old mode any more; holds granted before remain until they are released. Until then some
+// shards go by the old mode and some by the new: each mode has to be right beside the one that
+// follows it.
 func (t *Table) SetMode(m Mode) {
 	for _, s := range t.locked() {
 		s.mode = m
@@ -340,7 +360,7 @@ func (t *Table) Moved(k Key) bool {
 	s := t.shard(d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.homes.has(d)
+	return s.moved.has(d)
 }
 
 // Touched is signalled when Take has something to give.
@@ -380,13 +400,13 @@ func (t *Table) Open() {
 type Stats struct {
 	Holds   int64 // shared holds outstanding
 	Grants  int64 // times waiters were let run at the source by Abort
-	Commits int64 // keys whose home became the target
+	Commits int64 // keys that have moved
 	Waiting int64 // keys locked or wanted for clients
 }
 
 // Stats reads the counters.
 func (t *Table) Stats() Stats {
-	return Stats{Holds: t.holds.Load(), Grants: t.grants.Load(), Commits: t.moved.Load(), Waiting: t.waiting.Load()}
+	return Stats{Holds: t.holds.Load(), Grants: t.grants.Load(), Commits: t.commits.Load(), Waiting: t.waiting.Load()}
 }
 
 // Idle reports that no key is held, wanted or locked.
@@ -399,6 +419,7 @@ func (t *Table) Idle() bool {
 	return true
 }
 
+// touch makes a key that has just been locked one that Take gives out. The shard is locked.
 func (t *Table) touch(k Key) {
 	t.mu.Lock()
 	t.touched = append(t.touched, k)
@@ -406,6 +427,7 @@ func (t *Table) touch(k Key) {
 	t.mu.Unlock()
 }
 
+// ring never blocks: one ring stands for any number of keys.
 func (t *Table) ring() {
 	select {
 	case t.bell <- struct{}{}:
@@ -413,12 +435,14 @@ func (t *Table) ring() {
 	}
 }
 
+// done is told that a locked entry ends.
 func (t *Table) done(e *entry) {
 	if e.client {
 		t.waiting.Add(-1)
 	}
 }
 
+// wake tells those who wait for a key, with no lock held: a waiter may call the table back.
 func (t *Table) wake(k Key, ws []Waiter, v Verdict) {
 	for _, w := range ws {
 		w.Wake(t, k, v)
@@ -452,6 +476,8 @@ func (s *shard) drop(k Key, e *entry) {
 	}
 }
 
+// mustBeLocked is the entry of a key that the mover says it has. To go on without would be to
+// let a command and a move meet on one key.
 func (s *shard) mustBeLocked(k Key) *entry {
 	e := s.entries[k]
 	if e == nil || e.state != locked {

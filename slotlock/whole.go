@@ -87,7 +87,7 @@ func (w *Whole) Enter(slot int, unnamed bool, waiter WholeWaiter) SlotState {
 		v := w.words[slot].Load()
 		switch st := SlotState(v >> stateShift); st {
 		case Open:
-			if w.words[slot].CompareAndSwap(v, v+1) {
+			if w.words[slot].CompareAndSwap(v, v+1) { // the state is in the same word: still open
 				return Open
 			}
 		case Closed:
@@ -129,7 +129,8 @@ func (w *Whole) want(slot int) bool {
 	return true
 }
 
-// await registers a waiter; false if the slot is in that state no longer.
+// await registers a waiter; false if the slot is in that state no longer. Set changes the state
+// under mu and wakes who is registered: so a waiter is either told or turned away here.
 func (w *Whole) await(slot int, waiter WholeWaiter, in SlotState) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

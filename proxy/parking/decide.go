@@ -72,7 +72,7 @@ func (l *Lot) admit(c *Command) (v slotlock.Verdict, split bool) {
 // the source, since the target is away.
 func (l *Lot) pull(c *Command) bool {
 	for i, k := range c.Keys {
-		if !c.home[i] && c.Locks.Bring(k.DB, []byte(k.Name), l.loop) == slotlock.Source {
+		if !c.home[i] && c.Locks.Pull(k.DB, []byte(k.Name), l.loop) == slotlock.Source {
 			c.held = append(c.held, k)
 		}
 	}

@@ -145,7 +145,7 @@ func (r *rig) control(t *testing.T, verb string, args []string) {
 	case "target-away":
 		r.locks.SetAway(true)
 	case "turn":
-		r.locks.Turn(slotlock.Options{})
+		r.locks.Reverse(slotlock.Options{})
 	case "slot closed":
 		r.whole.Set(0, slotlock.Closed)
 	case "slot open":

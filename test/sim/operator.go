@@ -259,7 +259,7 @@ func (w *World) giveUpTurn() {
 // turnRound: every loop routes by the turn.
 func (w *World) turnRound() {
 	w.turnedRound()
-	w.locks.Turn(slotlock.Options{})
+	w.locks.Reverse(slotlock.Options{})
 	w.thaw()
 }
 

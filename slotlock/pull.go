@@ -1,15 +1,15 @@
 package slotlock
 
-// Bring is Resolve for a command that had better run at the target, though the source
+// Pull is Resolve for a command that had better run at the target, though the source
 // would do: one that blocks. While the target is away, a key that has certainly not been
 // moved is left to those who use it at the source, and so is the command.
-func (t *Table) Bring(db int, name []byte, w Waiter) Verdict {
-	if t.away.Load() {
+func (t *Table) Pull(db int, name []byte, w Waiter) Verdict {
+	if t.away.Load() { // only a hint: that it comes back meanwhile is no harm, the key is held
 		d := t.secrets.of(db, name)
 		s := t.shard(d)
 		s.mu.Lock()
 		e := s.entries[Key{db, string(name)}]
-		if !s.frozen && (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.homes.has(d) {
+		if !s.frozen && (e == nil || e.state == sharedOnly) && s.mode == Filtered && !s.moved.has(d) {
 			v := t.hold(s, e, Key{db, string(name)})
 			s.mu.Unlock()
 			return v

@@ -11,9 +11,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestHomesAgainstAMap adds digests of every kind of neighbourhood, and finds each from
+// TestMovedSetAgainstAMap adds digests of every kind of neighbourhood, and finds each from
 // then on, through every growth, and no other.
-func TestHomesAgainstAMap(t *testing.T) {
+func TestMovedSetAgainstAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -23,7 +23,7 @@ func TestHomesAgainstAMap(t *testing.T) {
 		if rapid.Bool().Draw(t, "at the end") {
 			common = math.MaxUint64
 		}
-		var h homes
+		var h movedSet
 		h.init(rapid.IntRange(0, 1000).Draw(t, "expected"), rapid.IntRange(0, shardCount-1).Draw(t, "shard"))
 		want := make(map[digest]bool)
 		var all []digest
@@ -55,11 +55,11 @@ func TestHomesAgainstAMap(t *testing.T) {
 	})
 }
 
-// TestHomesGiveBackTheirDigests: what a table is copied from is all that it was given.
-func TestHomesGiveBackTheirDigests(t *testing.T) {
+// TestMovedSetGiveBackTheirDigests: what a table is copied from is all that it was given.
+func TestMovedSetGiveBackTheirDigests(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	for _, size := range []uint64{homesMin, 257, 1000, 1023, 1024, 77_777} {
-		table := newHomeTable(size)
+	for _, size := range []uint64{bucketsMin, 257, 1000, 1023, 1024, 77_777} {
+		table := newDigestTable(size)
 		want := make(map[uint64]bool)
 		edges := []uint64{0, 1, math.MaxUint64, math.MaxUint64 - 1, headMask, headMask + 1, 1 << 63}
 		for i := range size * 8 / 10 {
@@ -81,8 +81,8 @@ func TestHomesGiveBackTheirDigests(t *testing.T) {
 			if !want[hi] || table.tail[slot] != uint32(hi) {
 				t.Fatalf("size %d, slot %d: %x was never added", size, slot, hi)
 			}
-			if home, _ := bits.Mul64(hi, size); uint64(slot) < home {
-				t.Fatalf("size %d: %x stands before its home", size, hi)
+			if bucket, _ := bits.Mul64(hi, size); uint64(slot) < bucket {
+				t.Fatalf("size %d: %x stands before its bucket", size, hi)
 			}
 			got++
 		}
@@ -92,9 +92,9 @@ func TestHomesGiveBackTheirDigests(t *testing.T) {
 	}
 }
 
-// TestHomesStayInPlace: by chance no digest ever lands aside, and the memory is what the
+// TestMovedSetStayInPlace: by chance no digest ever lands aside, and the memory is what the
 // documentation says.
-func TestHomesStayInPlace(t *testing.T) {
+func TestMovedSetStayInPlace(t *testing.T) {
 	tb := New(Options{MaxWaiting: 1, ExpectedKeys: 1 << 15})
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -104,12 +104,12 @@ func TestHomesStayInPlace(t *testing.T) {
 	for i := range n {
 		name = fmt.Appendf(name[:0], "key:%d", i)
 		d := tb.secrets.of(0, name)
-		tb.shard(d).homes.add(d)
+		tb.shard(d).moved.add(d)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	for i := range tb.shards {
-		if h := &tb.shards[i].homes; len(h.odd) > 0 {
+		if h := &tb.shards[i].moved; len(h.odd) > 0 {
 			t.Errorf("shard %d: %d aside", i, len(h.odd))
 		}
 	}
@@ -146,7 +146,7 @@ func BenchmarkHomesAdd(b *testing.B) {
 			name[k] = byte('0' + n%10)
 		}
 		d := tb.secrets.of(0, name)
-		tb.shard(d).homes.add(d)
+		tb.shard(d).moved.add(d)
 	}
 }
 
@@ -154,12 +154,12 @@ func BenchmarkHomesMiss(b *testing.B) {
 	tb := New(Options{MaxWaiting: 1})
 	for i := range 1_000_000 {
 		d := tb.secrets.of(0, fmt.Append(nil, i))
-		tb.shard(d).homes.add(d)
+		tb.shard(d).moved.add(d)
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	for b.Loop() {
 		d := digest{rng.Uint64(), rng.Uint64()}
-		if tb.shard(d).homes.has(d) {
+		if tb.shard(d).moved.has(d) {
 			b.Fatal("found")
 		}
 	}
