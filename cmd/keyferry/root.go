@@ -45,8 +45,8 @@ func root() *cobra.Command {
 		SilenceErrors: false,
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
-	c.AddCommand(serveCommand(), groupCommand(), slotCommand(), migrateCommand(), checkCommand(), rebalanceCommand(), migrationCommand(),
-		demoCommand(), benchCommand(), configCommand())
+	c.AddCommand(serveCommand(), demoCommand(), benchCommand(), configCommand())
+	c.AddCommand(verbCommands()...)
 	for _, sub := range append(c.Commands(), c) {
 		if sub.HasSubCommands() {
 			sub.Args, sub.RunE = oneOf, func(c *cobra.Command, _ []string) error { return c.Help() }

@@ -3,11 +3,9 @@ package admin
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"keyferry/internal/topology"
@@ -15,95 +13,77 @@ import (
 	"keyferry/migrator/job"
 )
 
-const migrationUsage = "MIGRATION LIST | STATUS [<id>] | PAUSE <id> | RESUME <id> | CANCEL <id> [STAY|REVERT] | LOG <id> | VERIFY <id> | LIMIT <id> " + limitsUsage
+func (s *Server) jobList(context.Context, noArgs) ([]migrator.Status, error) {
+	return s.Manager.Jobs(), nil
+}
 
-func (s *Server) migration(ctx context.Context, args []string) any {
-	args, asJ := wantsJSON(args)
-	verb := ""
-	if len(args) > 0 {
-		verb = strings.ToLower(args[0])
+func jobFields(j migrator.Status) []any {
+	stalled := ""
+	if j.Stalled != nil {
+		stalled = j.Stalled.String()
 	}
-	switch {
-	case verb == "list" && len(args) == 1:
-		jobs := s.Manager.Jobs()
-		if asJ {
-			return asJSON(jobs)
-		}
-		out := []any{}
-		for _, j := range jobs {
-			stalled := ""
-			if j.Stalled != nil {
-				stalled = j.Stalled.String()
-			}
-			row := []any{"id", j.ID, "phase", string(j.Phase), "source", j.Source, "target", j.Target,
-				"slots", j.SlotsText, "keys_moved", j.KeysMoved, "reason", j.Reason, "stalled", stalled}
-			if j.Slices > 0 {
-				row = append(row, "slices", j.Slices)
-			}
-			out = append(out, row)
-		}
-		return out
-	case verb == "status" && len(args) <= 2:
-		return s.jobStatus(args[1:], asJ)
-	case verb == "pause" && len(args) == 2:
-		return done(s.Manager.Pause(ctx, args[1]))
-	case verb == "resume" && len(args) == 2:
-		return done(s.Manager.Resume(ctx, args[1]))
-	case verb == "cancel" && len(args) == 2:
-		return s.cancel(ctx, args[1])
-	case verb == "cancel" && len(args) == 3 && word(args, 2, "stay"):
-		return s.cancel(ctx, args[1])
-	case verb == "cancel" && len(args) == 3 && word(args, 2, "revert"):
-		return s.revert(ctx, args[1])
-	case verb == "log" && len(args) == 2:
-		return s.jobLog(ctx, args[1], asJ)
-	case verb == "verify" && len(args) == 2:
-		return s.verifyJob(args[1], asJ)
-	case verb == "limit" && len(args) > 2:
-		l, ok, err := limits(args[2:])
-		if err != nil {
-			return err
-		}
-		if ok {
-			return done(s.Manager.Limit(ctx, args[1], l))
-		}
-	case verb == "help":
-		return []any{status("PROXY " + migrationUsage)}
+	row := []any{"id", j.ID, "phase", string(j.Phase), "source", j.Source, "target", j.Target,
+		"slots", j.SlotsText, "keys_moved", j.KeysMoved, "reason", j.Reason, "stalled", stalled}
+	if j.Slices > 0 {
+		row = append(row, "slices", j.Slices)
 	}
-	return usage(migrationUsage)
+	return row
 }
 
 // jobStatus is of one job, or of the open ones, or of the last if none is open.
-func (s *Server) jobStatus(ids []string, asJ bool) any {
-	var jobs []migrator.Status
-	if len(ids) == 1 {
-		j, ok := s.Manager.JobStatus(ids[0])
-		if !ok {
-			return fmt.Errorf("no such job %q", ids[0])
-		}
-		jobs = append(jobs, j)
-	} else {
-		all := s.Manager.Jobs()
-		for _, j := range all {
-			if !j.Phase.Ended() {
-				jobs = append(jobs, j)
-			}
-		}
-		if len(jobs) == 0 && len(all) > 0 {
-			jobs = all[len(all)-1:]
+func (s *Server) jobStatus(_ context.Context, a jobArgs) (jobs []migrator.Status, err error) {
+	if a.ID != "" {
+		j, err := s.oneJob(a.ID)
+		return []migrator.Status{j}, err
+	}
+	all := s.Manager.Jobs()
+	for _, j := range all {
+		if !j.Phase.Ended() {
+			jobs = append(jobs, j)
 		}
 	}
-	if asJ {
-		return asJSON(jobs)
+	if len(jobs) == 0 && len(all) > 0 {
+		jobs = all[len(all)-1:]
 	}
-	out := []any{}
-	for _, j := range jobs {
-		out = append(out, statusFields(j))
+	return jobs, nil
+}
+
+func (s *Server) oneJob(id string) (migrator.Status, error) {
+	j, ok := s.Manager.JobStatus(id)
+	if !ok {
+		return j, fmt.Errorf("no such job %q", id)
 	}
-	if len(ids) == 1 {
-		return out[0]
+	return j, nil
+}
+
+// jobStatusShape is the job alone where one was asked for.
+func jobStatusShape(a jobArgs, jobs []migrator.Status) any {
+	if a.ID != "" {
+		return statusFields(jobs[0])
 	}
-	return out
+	return each[jobArgs](statusFields)(a, jobs)
+}
+
+func (s *Server) jobPause(ctx context.Context, a jobArgs) (status, error) {
+	return ok, s.Manager.Pause(ctx, a.ID)
+}
+
+func (s *Server) jobResume(ctx context.Context, a jobArgs) (status, error) {
+	return ok, s.Manager.Resume(ctx, a.ID)
+}
+
+type limitArgs struct {
+	ID string `verb:"id"`
+	limitOptions
+}
+
+func (s *Server) jobLimit(ctx context.Context, a limitArgs) (status, error) {
+	return ok, s.Manager.Limit(ctx, a.ID, a.limits())
+}
+
+// jobVerify looks for keys that an ended job has left behind.
+func (s *Server) jobVerify(ctx context.Context, a jobArgs) ([]migrator.Orphans, error) {
+	return s.Manager.VerifyJob(ctx, a.ID)
 }
 
 func statusFields(j migrator.Status) []any {
@@ -178,150 +158,62 @@ func errText(e *topology.JobError) string {
 }
 
 // jobLog is the history of a job.
-func (s *Server) jobLog(ctx context.Context, id string, asJ bool) any {
-	if _, ok := s.Manager.JobStatus(id); !ok {
-		return fmt.Errorf("no such job %q", id)
+func (s *Server) jobLog(ctx context.Context, a jobArgs) ([]topology.JobEvent, error) {
+	if _, err := s.oneJob(a.ID); err != nil {
+		return nil, err
 	}
-	events, err := s.Manager.History(ctx, id)
-	if err != nil {
-		return err
-	}
-	if asJ {
-		if events == nil {
-			events = []topology.JobEvent{}
-		}
-		return asJSON(events)
-	}
+	events, err := s.Manager.History(ctx, a.ID)
+	return orEmpty(events), err
+}
+
+func jobLogShape(_ jobArgs, events []topology.JobEvent) any {
 	out := []any{}
 	for _, e := range events {
-		line := fmt.Sprintf("%s %s: %s", time.UnixMilli(e.AtMs).UTC().Format("2006-01-02T15:04:05.000Z"), e.Event, e.To)
-		if e.From != "" && e.From != e.To {
-			line = fmt.Sprintf("%s %s: %s → %s", time.UnixMilli(e.AtMs).UTC().Format("2006-01-02T15:04:05.000Z"), e.Event, e.From, e.To)
-		}
-		if e.Reason != "" {
-			line += " (" + e.Reason + ")"
-		}
-		line += fmt.Sprintf(", %d keys moved", e.KeysMoved)
-		if e.Attempt > 0 {
-			line += fmt.Sprintf(", attempt %d", e.Attempt)
-		}
-		if e.Error != nil {
-			line += ", first error " + errText(e.First) + ", last error " + errText(e.Error)
-		}
-		out = append(out, line)
+		out = append(out, eventLine(e))
 	}
 	return out
 }
 
-func (s *Server) cancel(ctx context.Context, id string) any {
-	if err := s.Manager.Cancel(ctx, id); err != nil {
-		return err
+// eventLine tells an event in one line.
+func eventLine(e topology.JobEvent) string {
+	to := string(e.To)
+	if e.From != "" && e.From != e.To {
+		to = fmt.Sprintf("%s → %s", e.From, e.To)
 	}
-	j, _ := s.Manager.JobStatus(id)
-	if j.Phase == topology.Cancelled {
-		return status("OK cancelled: nothing had moved")
+	line := fmt.Sprintf("%s %s: %s", time.UnixMilli(e.AtMs).UTC().Format("2006-01-02T15:04:05.000Z"), e.Event, to)
+	if e.Reason != "" {
+		line += " (" + e.Reason + ")"
 	}
-	return status("OK paused: " + j.Reason)
+	line += fmt.Sprintf(", %d keys moved", e.KeysMoved)
+	if e.Attempt > 0 {
+		line += fmt.Sprintf(", attempt %d", e.Attempt)
+	}
+	if e.Error != nil {
+		line += ", first error " + errText(e.First) + ", last error " + errText(e.Error)
+	}
+	return line
 }
 
-func (s *Server) revert(ctx context.Context, id string) any {
-	if err := s.Manager.Revert(ctx, id); err != nil {
-		return err
-	}
-	if j, _ := s.Manager.JobStatus(id); j.Phase == topology.Cancelled {
-		return status("OK cancelled: nothing had moved")
-	}
-	return status("OK reverting: what has moved is brought back")
+type cancelArgs struct {
+	ID     string `verb:"id"`
+	Stay   bool   `verb:"STAY"` // what is done anyway
+	Revert bool   `verb:"REVERT"`
 }
 
-// cluster answers the migration verbs of Redis 8.4 and Valkey 9. A gateway is not a node,
-// so IMPORT needs to be told the group: … TO <group>.
-func (s *Server) cluster(ctx context.Context, args []string) any {
-	if len(args) == 0 {
-		return errors.New("wrong number of arguments for 'cluster' command")
+func (s *Server) jobCancel(ctx context.Context, a cancelArgs) (status, error) {
+	tell := s.Manager.Cancel
+	if a.Revert {
+		tell = s.Manager.Revert
 	}
-	rest := args[1:]
-	switch strings.ToUpper(args[0]) {
-	case "MIGRATION":
-		return s.clusterMigration(ctx, rest)
-	case "MIGRATESLOTS":
-		return s.migrateSlots(ctx, rest)
-	case "GETSLOTMIGRATIONS":
-		return s.migration(ctx, []string{"LIST"})
-	case "CANCELSLOTMIGRATIONS":
-		return s.cancelAll(ctx)
-	case "HELP":
-		return []any{status("CLUSTER MIGRATION IMPORT <first> <last> [<first> <last> ...] TO <group> | STATUS [ID <id>|ALL] | CANCEL ID <id>|ALL"),
-			status("CLUSTER MIGRATESLOTS SLOTSRANGE <first> <last> [<first> <last> ...] NODE <group>"),
-			status("CLUSTER GETSLOTMIGRATIONS"), status("CLUSTER CANCELSLOTMIGRATIONS")}
+	if err := tell(ctx, a.ID); err != nil {
+		return "", err
 	}
-	//lint:ignore ST1005 Redis ends it so
-	return fmt.Errorf("unknown subcommand '%.128s'. Try CLUSTER HELP.", args[0])
-}
-
-func (s *Server) clusterMigration(ctx context.Context, args []string) any {
+	j, _ := s.Manager.JobStatus(a.ID)
 	switch {
-	case word(args, 0, "import") && len(args) >= 5 && word(args, len(args)-2, "to"):
-		ranges, err := pairs(args[1 : len(args)-2])
-		if err != nil {
-			return err
-		}
-		return s.migrate(ctx, []string{ranges, "TO", args[len(args)-1]})
-	case word(args, 0, "status") && (len(args) == 1 || len(args) == 2 && word(args, 1, "all")):
-		return s.migration(ctx, []string{"LIST"})
-	case word(args, 0, "status") && len(args) == 3 && word(args, 1, "id"):
-		return s.migration(ctx, []string{"STATUS", args[2]})
-	case word(args, 0, "cancel") && len(args) == 2 && word(args, 1, "all"):
-		return s.cancelAll(ctx)
-	case word(args, 0, "cancel") && len(args) == 3 && word(args, 1, "id"):
-		return s.cancel(ctx, args[2])
+	case j.Phase == topology.Cancelled:
+		return "OK cancelled: nothing had moved", nil
+	case a.Revert:
+		return "OK reverting: what has moved is brought back", nil
 	}
-	return errors.New("usage: CLUSTER MIGRATION IMPORT <first> <last> [...] TO <group> | STATUS [ID <id>|ALL] | CANCEL ID <id>|ALL")
-}
-
-func (s *Server) migrateSlots(ctx context.Context, args []string) any {
-	n := len(args)
-	if n < 5 || !word(args, 0, "slotsrange") || !word(args, n-2, "node") {
-		return errors.New("usage: CLUSTER MIGRATESLOTS SLOTSRANGE <first> <last> [<first> <last> ...] NODE <group>")
-	}
-	ranges, err := pairs(args[1 : n-2])
-	if err != nil {
-		return err
-	}
-	if r := s.migrate(ctx, []string{ranges, "TO", args[n-1]}); isError(r) {
-		return r
-	}
-	return status("OK")
-}
-
-func isError(v any) bool { _, ok := v.(error); return ok }
-
-// pairs makes "0 5 10 12" into "0-5,10-12".
-func pairs(args []string) (string, error) {
-	if len(args) == 0 || len(args)%2 != 0 {
-		return "", errors.New("slot ranges come as pairs: <first> <last>")
-	}
-	var b strings.Builder
-	for i := 0; i < len(args); i += 2 {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(args[i] + "-" + args[i+1])
-	}
-	return b.String(), nil
-}
-
-// cancelAll cancels what is open and says how many were.
-func (s *Server) cancelAll(ctx context.Context) any {
-	n := 0
-	for _, j := range s.Manager.Jobs() {
-		if j.Phase.Ended() {
-			continue
-		}
-		if err := s.Manager.Cancel(ctx, j.ID); err != nil {
-			return err
-		}
-		n++
-	}
-	return n
+	return status("OK paused: " + j.Reason), nil
 }

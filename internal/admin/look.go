@@ -2,28 +2,15 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"keyferry/internal/observe"
+	"keyferry/internal/verb"
 	"keyferry/proxy/stats"
+	"keyferry/router"
 )
-
-// maxRows bounds the lists of HOTKEYS, BIGKEYS and LOCKS.
-const maxRows = 1000
-
-// count reads the number of rows that a verb is asked for.
-func count(args []string, verb string) (int, error) {
-	if len(args) == 0 {
-		return 20, nil
-	}
-	n, err := strconv.Atoi(args[0])
-	if len(args) > 1 || err != nil || n < 1 || n > maxRows {
-		return 0, usage(fmt.Sprintf("%s [<count>, up to %d]", verb, maxRows))
-	}
-	return n, nil
-}
 
 // shown is a key as JSON can have it: its bytes where they are UTF-8, else quoted.
 func shown(key string) string {
@@ -33,34 +20,24 @@ func shown(key string) string {
 	return strconv.QuoteToASCII(key)
 }
 
-// rows answers a list of objects in either form. Fields come in the order of the struct.
-func rows[T any](list []T, asJ bool, fields func(T) []any) any {
-	if asJ {
-		if list == nil {
-			list = []T{}
-		}
-		return asJSON(list)
-	}
-	out := []any{}
-	for _, x := range list {
-		out = append(out, fields(x))
-	}
-	return out
-}
-
-func (s *Server) hotKeys(ctx context.Context, args []string) any {
-	args, asJ := wantsJSON(args)
-	n, err := count(args, "HOTKEYS")
-	if err != nil {
-		return err
-	}
-	list := s.Plane.HotKeys(ctx, n)
+func (s *Server) hotKeys(ctx context.Context, a countArgs) ([]stats.HotKey, error) {
+	list := s.Plane.HotKeys(ctx, a.Count)
 	for i := range list {
 		list[i].Key = shown(list[i].Key)
 	}
-	return rows(list, asJ, func(k stats.HotKey) []any {
-		return []any{"key", k.Key, "db", k.DB, "slot", k.Slot, "commands_per_s", int64(k.PerSecond + 0.5), "writes_percent", int64(100*k.Writes + 0.5)}
-	})
+	return orEmpty(list), nil
+}
+
+// orEmpty is a list that JSON shows as one, also when there is nothing in it.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func hotKeyFields(k stats.HotKey) []any {
+	return []any{"key", k.Key, "db", k.DB, "slot", k.Slot, "commands_per_s", int64(k.PerSecond + 0.5), "writes_percent", int64(100*k.Writes + 0.5)}
 }
 
 // BigKeyRow is one row of PROXY BIGKEYS.
@@ -73,13 +50,8 @@ type BigKeyRow struct {
 }
 
 // bigKeys are the values that came by on the wire and those that jobs have met.
-func (s *Server) bigKeys(ctx context.Context, args []string) any {
-	args, asJ := wantsJSON(args)
-	n, err := count(args, "BIGKEYS")
-	if err != nil {
-		return err
-	}
-	var list []BigKeyRow
+func (s *Server) bigKeys(ctx context.Context, a countArgs) ([]BigKeyRow, error) {
+	list := []BigKeyRow{}
 	for _, b := range s.Plane.BigValues(ctx) {
 		list = append(list, BigKeyRow{b.DB, shown(b.Key), b.Bytes, b.Command, b.At.UnixMilli()})
 	}
@@ -88,9 +60,11 @@ func (s *Server) bigKeys(ctx context.Context, args []string) any {
 			list = append(list, BigKeyRow{DB: b.DB, Key: shown(b.Key), Bytes: b.Bytes, By: "job " + j.ID})
 		}
 	}
-	return rows(list[:min(n, len(list))], asJ, func(b BigKeyRow) []any {
-		return []any{"key", b.Key, "db", b.DB, "bytes", b.Bytes, "by", b.By}
-	})
+	return list[:min(a.Count, len(list))], nil
+}
+
+func (b BigKeyRow) fields() []any {
+	return []any{"key", b.Key, "db", b.DB, "bytes", b.Bytes, "by", b.By}
 }
 
 // LockRow is one row of PROXY LOCKS.
@@ -104,43 +78,40 @@ type LockRow struct {
 	Client  bool   `json:"for_a_client"`
 }
 
-func (s *Server) locks(args []string) any {
-	args, asJ := wantsJSON(args)
-	n, err := count(args, "LOCKS")
-	if err != nil {
-		return err
-	}
-	var list []LockRow
-	for _, l := range s.Manager.Locks(n) {
+func (s *Server) locks(_ context.Context, a countArgs) ([]LockRow, error) {
+	list := []LockRow{}
+	for _, l := range s.Manager.Locks(a.Count) {
 		list = append(list, LockRow{l.Job, l.Key.DB, shown(l.Key.Name), l.State, l.Shared, l.Waiters, l.Client})
 	}
-	return rows(list, asJ, func(l LockRow) []any {
-		return []any{"key", l.Key, "db", l.DB, "job", l.Job, "state", l.State, "commands_in_flight", l.Shared, "loops_waiting", l.Waiters}
-	})
+	return list, nil
 }
 
-// explain answers PROXY EXPLAIN <command…>. A JSON at the end is taken as the form that is
-// asked for: a command whose last argument is so has to be given with two.
-func (s *Server) explain(args []string) any {
-	args, asJ := wantsJSON(args)
-	if len(args) == 0 {
-		return usage("EXPLAIN <command> [<arg> ...] [JSON]")
-	}
+func (l LockRow) fields() []any {
+	return []any{"key", l.Key, "db", l.DB, "job", l.Job, "state", l.State, "commands_in_flight", l.Shared, "loops_waiting", l.Waiters}
+}
+
+type explainArgs struct {
+	Command []string `verb:"arg"`
+}
+
+// explain says how a command would be routed, and why. It runs nothing.
+func (s *Server) explain(_ context.Context, a explainArgs) (router.Explanation, error) {
 	table, err := s.Manager.Table()
 	if err != nil {
-		return err
+		return router.Explanation{}, err
 	}
-	raw := make([][]byte, len(args))
-	for i, a := range args {
-		raw[i] = []byte(a)
+	raw := make([][]byte, len(a.Command))
+	for i, w := range a.Command {
+		raw[i] = []byte(w)
 	}
 	x := table.Explain(raw)
 	for i := range x.Keys {
 		x.Keys[i].Key = shown(x.Keys[i].Key)
 	}
-	if asJ {
-		return asJSON(x)
-	}
+	return x, nil
+}
+
+func explainShape(_ explainArgs, x router.Explanation) any {
 	out := []any{"command", x.Command, "outcome", x.Outcome}
 	if x.Slot >= 0 {
 		out = append(out, "slot", x.Slot, "group", x.Group)
@@ -151,31 +122,19 @@ func (s *Server) explain(args []string) any {
 	return append(out, "why", strings.Join(x.Why, "; "))
 }
 
-// key answers PROXY KEY <key> [DB <n>] [JSON]: what the servers have under that name.
-func (s *Server) key(ctx context.Context, args []string) any {
-	asJ := false
-	if len(args) == 2 || len(args) == 4 { // the key itself may be "json"
-		if args, asJ = wantsJSON(args); !asJ {
-			return usage(keyUsage)
-		}
-	}
-	db, err := 0, error(nil)
-	switch {
-	case len(args) == 3 && word(args, 1, "db"):
-		if db, err = strconv.Atoi(args[2]); err != nil {
-			return usage(keyUsage)
-		}
-	case len(args) != 1:
-		return usage(keyUsage)
-	}
-	k, err := s.Observer.Look(ctx, db, args[0])
-	if err != nil {
-		return err
-	}
-	if asJ {
-		k.Key = shown(k.Key)
-		return asJSON(k)
-	}
+type lookUpArgs struct {
+	Key string `verb:"key"`
+	DB  int    `verb:"DB"`
+}
+
+// key asks the servers what they have under a name.
+func (s *Server) key(ctx context.Context, a lookUpArgs) (observe.Key, error) {
+	k, err := s.Observer.Look(ctx, a.DB, a.Key)
+	k.Key = shown(k.Key)
+	return k, err
+}
+
+func keyShape(_ lookUpArgs, k observe.Key) any {
 	at := []any{}
 	for _, f := range k.At {
 		at = append(at, []any{"group", f.Group, "role", f.Role, "exists", strconv.FormatBool(f.Exists), "type", f.Type, "encoding", f.Encoding,
@@ -184,4 +143,34 @@ func (s *Server) key(ctx context.Context, args []string) any {
 	return []any{"slot", k.Slot, "state", k.State, "job", k.Job, "at", at}
 }
 
-const keyUsage = "KEY <key> [DB <n>] [JSON]"
+// info gives the gateway's own sections.
+func (s *Server) info(context.Context, noArgs) (string, error) {
+	return s.Info(map[string]bool{"gateway": true, "groups": true, "slots": true, "migration": true}), nil
+}
+
+// epochs are the topology's: what is stored, and what every loop routes by.
+type epochs struct {
+	Stored       int64 `json:"stored"`
+	Acknowledged int64 `json:"acknowledged"`
+}
+
+func (e epochs) fields() []any { return []any{"stored", e.Stored, "acknowledged", e.Acknowledged} }
+
+func (s *Server) epoch(context.Context, noArgs) (epochs, error) {
+	return epochs{int64(s.Manager.State().Epoch), int64(s.Manager.Epoch())}, nil
+}
+
+type helpArgs struct {
+	Verb []string `verb:"verb"`
+}
+
+func (s *Server) help(_ context.Context, a helpArgs) ([]string, error) { return verb.Help(a.Verb) }
+
+// helpShape is one status a line, as Redis has it.
+func helpShape(_ helpArgs, lines []string) any {
+	out := []any{}
+	for _, l := range lines {
+		out = append(out, status(l))
+	}
+	return out
+}

@@ -239,6 +239,8 @@ func (s *Server) auth(c redcon.Conn, st *guardedConn, args []string) {
 // status is a simple string reply.
 type status string
 
+const ok status = "OK"
+
 // write sends a reply: error, status, string (bulk), int, or a list of these.
 func (s *Server) write(c redcon.Conn, v any) {
 	switch x := v.(type) {

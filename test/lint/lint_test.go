@@ -15,10 +15,10 @@ import (
 // mayImport is the house plan of ARCHITECTURE.md: each package and what of ours it may
 // import. An import that is not here points the wrong way.
 var mayImport = map[string][]string{
-	"cmd/keyferry":                {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "migrator", "migrator/job"},
+	"cmd/keyferry":                {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "internal/verb", "migrator", "migrator/job"},
 	"internal/gateway":            {"conf", "internal/admin", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/topology/bolt", "internal/web", "migrator", "proxy", "router"},
-	"internal/web":                {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "migrator", "proxy", "proxy/stats"},
-	"internal/admin":              {"internal/metrics", "internal/observe", "internal/resp", "internal/topology", "migrator", "migrator/job", "proxy", "proxy/stats", "router"},
+	"internal/web":                {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "internal/verb", "migrator", "proxy", "proxy/stats"},
+	"internal/admin":              {"internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/verb", "migrator", "migrator/job", "proxy", "proxy/stats", "router"},
 	"internal/observe":            {"internal/metrics", "internal/topology", "migrator", "proxy", "proxy/stats", "router"},
 	"proxy":                       {"internal/metrics", "internal/resp", "internal/transport", "internal/upstream", "proxy/parking", "proxy/stats", "router", "slotlock"},
 	"proxy/stats":                 {"internal/metrics", "internal/resp"},
@@ -32,6 +32,9 @@ var mayImport = map[string][]string{
 	"internal/resp":               {},
 	"internal/resp/gendocs":       {"internal/resp", "proxy"}, // a program
 	"internal/topology":           {},
+	"internal/verb":               {"internal/topology"},
+	"internal/verb/gendocs":       {"internal/verb"}, // a program
+	"internal/verb/verbtest":      {"internal/verb"},
 	"internal/topology/bolt":      {"internal/topology"},
 	"internal/topology/storetest": {"internal/topology"},
 	"internal/failpoint":          {},

@@ -1,0 +1,133 @@
+package admin
+
+import (
+	"context"
+
+	"keyferry/internal/topology"
+	"keyferry/internal/verb"
+	"keyferry/migrator"
+	"keyferry/router"
+)
+
+// GroupRow is one group in PROXY GROUP LIST JSON.
+type GroupRow struct {
+	ID     string `json:"id"`
+	Addr   string `json:"addr"`
+	Slots  int    `json:"slots"`
+	Ranges string `json:"ranges"`
+}
+
+func (r GroupRow) fields() []any {
+	return []any{"id", r.ID, "addr", r.Addr, "slots", r.Slots, "ranges", r.Ranges}
+}
+
+func (s *Server) groupList(context.Context, noArgs) ([]GroupRow, error) {
+	st := s.Manager.State()
+	rows := []GroupRow{}
+	for _, g := range st.Groups {
+		rs := st.SlotsOf(g.ID)
+		rows = append(rows, GroupRow{g.ID, g.Addr, topology.CountSlots(rs), topology.FormatRanges(rs)})
+	}
+	return rows, nil
+}
+
+type groupAddArgs struct {
+	ID       string `verb:"id"`
+	Addr     string `verb:"addr"`
+	Password string `verb:"PASSWORD"`
+}
+
+func (s *Server) groupAdd(ctx context.Context, a groupAddArgs) (status, error) {
+	g := topology.Group{ID: a.ID, Endpoint: topology.Endpoint{Addr: a.Addr, Secret: topology.NewSecret(a.Password)}}
+	return ok, s.Manager.Change(ctx, func(st *topology.State) error { return st.AddGroup(g) })
+}
+
+type groupSetArgs struct {
+	ID         string  `verb:"id"`
+	Addr       *string `verb:"ADDR"`
+	Password   *string `verb:"PASSWORD"`
+	NoPassword bool    `verb:"NOPASSWORD"`
+}
+
+func (s *Server) groupSet(ctx context.Context, a groupSetArgs) (status, error) {
+	if a.NoPassword {
+		a.Password = new(string)
+	}
+	return ok, s.Manager.SetGroup(ctx, a.ID, a.Addr, a.Password)
+}
+
+func (s *Server) groupDel(ctx context.Context, a jobArgs) (status, error) {
+	return ok, s.Manager.Change(ctx, func(st *topology.State) error { return st.DelGroup(a.ID) })
+}
+
+func (s *Server) slotList(context.Context, noArgs) ([]SlotRow, error) {
+	return SlotRows(s.Manager.State()), nil
+}
+
+type keyArgs struct {
+	Key string `verb:"key"`
+}
+
+// slotOfRow is where a key belongs.
+type slotOfRow struct {
+	Slot   int    `json:"slot"`
+	Group  string `json:"group"`
+	State  string `json:"state"`
+	Target string `json:"target"`
+	Job    string `json:"job"`
+}
+
+func (r slotOfRow) fields() []any {
+	return []any{"slot", r.Slot, "group", r.Group, "state", r.State, "target", r.Target, "job", r.Job}
+}
+
+func (s *Server) slotOf(_ context.Context, a keyArgs) (slotOfRow, error) {
+	st := s.Manager.State()
+	scheme, err := router.ParseScheme(st.Scheme)
+	if err != nil {
+		return slotOfRow{}, err
+	}
+	slot := scheme.Slot([]byte(a.Key))
+	r := slotRow(st.SlotView(slot))
+	return slotOfRow{slot, r.Group, r.State, r.Target, r.Job}, nil
+}
+
+type assignArgs struct {
+	Slots verb.Slots `verb:"slots"`
+	Group string     `verb:"group"`
+}
+
+func (s *Server) slotAssign(ctx context.Context, a assignArgs) (status, error) {
+	rs, err := a.Slots.In(s.Manager.State().SlotCount)
+	if err != nil {
+		return "", err
+	}
+	return ok, s.Manager.Change(ctx, func(st *topology.State) error {
+		for _, r := range rs {
+			if err := st.AssignSlots(r, a.Group); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+type slotCheckArgs struct {
+	Fix string `verb:"FIX"`
+}
+
+// fixes are what SLOT CHECK may do about what it finds.
+var fixes = map[string]migrator.Fix{"": migrator.FixNothing, "TWINS": migrator.FixTwins, "DROP": migrator.FixDrop, "ADOPT": migrator.FixAdopt}
+
+// slotCheck looks for keys that sit where they do not belong.
+func (s *Server) slotCheck(ctx context.Context, a slotCheckArgs) ([]migrator.Orphans, error) {
+	return s.Manager.FindOrphans(ctx, nil, nil, fixes[a.Fix])
+}
+
+func orphanFields(r migrator.Orphans) []any {
+	row := []any{"group", r.Group, "keys_scanned", r.Scanned, "twins", r.Twins, "alone", r.Alone, "removed", r.Removed, "adopted", r.Adopted}
+	for _, k := range r.Sample {
+		row = append(row, "key", k)
+	}
+	return row
+}
