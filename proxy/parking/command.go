@@ -1,13 +1,15 @@
 package parking
 
 import (
+	"slices"
 	"time"
 
 	"keyferry/slotlock"
 )
 
 // Request is what a Command is to the driver. A Lot calls it from within its own methods,
-// after it has brought itself in order: Request may call the Lot back.
+// when it has itself in order: Request may call the Lot back, as when a client that is told of
+// an error is closed, and its other commands with it.
 type Request interface {
 	// Run executes the command: at its source (the keys are held, and the driver releases
 	// the command when it has been answered), at its target, or, if it is slotlock.Full, not
@@ -40,13 +42,14 @@ type Command struct {
 	Unnamed bool // it may use keys that it does not name
 	Pull    bool // to the target, whatever would do for a plain command
 
-	home   []bool                    // Keys[i] is known to live at the target; goes back only when the job turns round
+	moved  []bool                    // of several keys: Keys[i] is known to live at the target; nil: none
 	held   []slotlock.Key            // shared holds at the source
-	inside bool                      // it holds its slot at the source
+	one    [1]slotlock.Key           // where held begins: most commands have one key
+	inside bool                      // it holds its slot at the source, and none of its keys
 	waits  map[slotlock.Key]struct{} // of several keys, those of which the lock table will say more
 
 	frame    []byte // own copy, while parked
-	parked   bool
+	parked   bool   // stands in the queue of each of its keys
 	deadline time.Time
 	late     int // times that the deadline was put off
 }
@@ -60,7 +63,31 @@ func (c *Command) Inside() bool { return c.inside }
 // Holds reports that the command holds anything at the source.
 func (c *Command) Holds() bool { return c.inside || len(c.held) > 0 }
 
-// Release gives back what the command holds: it has been answered, or has not been sent.
+// hold notes a shared hold of a key that the lock table has given.
+func (c *Command) hold(k slotlock.Key) {
+	if c.held == nil {
+		c.held = c.one[:0]
+	}
+	c.held = append(c.held, k)
+}
+
+// hasMoved reports that a key is known to live at the target. A key never goes back, unless
+// the job is reversed: so this need not be asked twice.
+func (c *Command) hasMoved(i int) bool { return c.moved != nil && c.moved[i] }
+
+// noteMoved is needed where a command is asked about more than once.
+func (c *Command) noteMoved(i int) {
+	if len(c.Keys) == 1 {
+		return
+	}
+	if c.moved == nil {
+		c.moved = make([]bool, len(c.Keys))
+	}
+	c.moved[i] = true
+}
+
+// Release gives back what the command holds: it has been answered, or has not been sent. To
+// release twice is no harm.
 func (c *Command) Release() {
 	for _, k := range c.held {
 		c.Locks.Release(k)
@@ -82,7 +109,7 @@ type Holds struct {
 
 // HandOver takes the holds from the command; whoever gets them must Release them.
 func (c *Command) HandOver() Holds {
-	h := Holds{c.Route, c.held, c.inside}
+	h := Holds{c.Route, slices.Clone(c.held), c.inside}
 	c.held, c.inside = nil, false
 	return h
 }

@@ -13,7 +13,7 @@ func (l *Lot) decide(c *Command) slotlock.Verdict {
 		c.inside = true
 		return slotlock.Source
 	case slotlock.Closed:
-		return slotlock.Wait
+		return slotlock.Wait // SlotChanged will come, and no lock table is asked
 	case slotlock.Moved:
 		return slotlock.Target
 	}
@@ -31,19 +31,23 @@ func (l *Lot) decide(c *Command) slotlock.Verdict {
 }
 
 // admit asks for each key where a plain command on it would run. split: the keys are not all
-// on one side, or the command is to run at the target; then some may be held.
+// on one side, or the command is to run at the target; then some may be held. Else what the
+// verdict does not need has been released.
+//
+// It asks for all keys, also when it knows that the command must wait: the loop is a waiter of
+// each then, and asks again only when it has heard of all (see Command.await).
 func (l *Lot) admit(c *Command) (v slotlock.Verdict, split bool) {
 	source, wait := 0, false
 	for i, k := range c.Keys {
-		if c.home[i] || c.Pull {
+		if c.hasMoved(i) || c.Pull {
 			continue
 		}
 		switch c.Locks.Admit(k.DB, []byte(k.Name), l.loop) {
 		case slotlock.Source:
-			c.held = append(c.held, k)
+			c.hold(k)
 			source++
 		case slotlock.Target:
-			c.home[i] = true
+			c.noteMoved(i)
 		case slotlock.Wait:
 			wait = true
 			c.await(k)
@@ -58,6 +62,7 @@ func (l *Lot) admit(c *Command) (v slotlock.Verdict, split bool) {
 	case source > 0 && l.plant.is(RunsHalfDecided):
 		return slotlock.Source, false
 	case source == 0 && !wait && !c.Pull:
+		// Nothing need be held there: a key that has moved is not moved again.
 		return slotlock.Target, false
 	case wait:
 		if !l.plant.is(WaitsHolding) {
@@ -72,8 +77,8 @@ func (l *Lot) admit(c *Command) (v slotlock.Verdict, split bool) {
 // the source, since the target is away.
 func (l *Lot) pull(c *Command) bool {
 	for i, k := range c.Keys {
-		if !c.home[i] && c.Locks.Pull(k.DB, []byte(k.Name), l.loop) == slotlock.Source {
-			c.held = append(c.held, k)
+		if !c.hasMoved(i) && c.Locks.Pull(k.DB, []byte(k.Name), l.loop) == slotlock.Source {
+			c.hold(k)
 		}
 	}
 	if len(c.held) == len(c.Keys) {
@@ -83,18 +88,19 @@ func (l *Lot) pull(c *Command) bool {
 	return false
 }
 
-// resolve sends for the keys that are not at the target.
+// resolve sends for the keys that are not at the target. That can't go on for ever: a key that
+// has come stays, and each key is sent for until it has.
 func (l *Lot) resolve(c *Command) slotlock.Verdict {
 	wait := false
 	for i, k := range c.Keys {
-		if c.home[i] {
+		if c.hasMoved(i) {
 			continue
 		}
 		switch c.Locks.Resolve(k.DB, []byte(k.Name), l.loop) {
 		case slotlock.Target:
-			c.home[i] = true
+			c.noteMoved(i)
 		case slotlock.Source: // the job has just been cancelled: so are they all
-			c.held = append(c.held, k)
+			c.hold(k)
 		case slotlock.Full:
 			c.Release()
 			return slotlock.Full

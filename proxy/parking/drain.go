@@ -23,6 +23,8 @@ func (l *Lot) Await(marks []Mark, done func()) {
 	l.settleDrains()
 }
 
+// settleDrains gives the acknowledgements that are due. They need not come in their order: one
+// silent server holds up what waits for it, and nothing else.
 func (l *Lot) settleDrains() {
 	keep := l.drains[:0]
 	for _, d := range l.drains {

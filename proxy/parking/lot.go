@@ -59,9 +59,9 @@ func (l *Lot) Queues() iter.Seq2[slotlock.Key, int] {
 	}
 }
 
-// Enter runs a command, or parks it; then it keeps a copy of the frame.
+// Enter runs a command, or parks it; then it keeps a copy of the frame. A Command enters once:
+// one that is to run again, since a client that blocks was called off, is a new one.
 func (l *Lot) Enter(c *Command, frame []byte, now time.Time) (parked bool) {
-	c.home = make([]bool, len(c.Keys))
 	v := slotlock.Wait
 	if !l.mustQueue(c) {
 		v = l.decide(c)
@@ -74,7 +74,14 @@ func (l *Lot) Enter(c *Command, frame []byte, now time.Time) (parked bool) {
 }
 
 // mustQueue reports that others wait for a key of the command: it goes behind them without
-// asking, though the lock table might let it pass.
+// asking, though the lock table might let it pass. That would happen where the key has been
+// decided, and the word of it is still on its way to this loop:
+//
+//	loop                    lock table
+//	SET k 1: wait
+//	                        commit k ─► Wake, in the loop's mail
+//	GET k: Admit says target, where SET k 1 has not been
+//	SET k 1 runs at the target: the reads and writes of one client have changed places
 func (l *Lot) mustQueue(c *Command) bool {
 	for _, k := range c.Keys {
 		if l.queues[k] != nil {
@@ -87,6 +94,7 @@ func (l *Lot) mustQueue(c *Command) bool {
 // park lets a command wait for its keys. False: too many do, and it has been refused.
 func (l *Lot) park(c *Command, frame []byte, now time.Time) bool {
 	if l.n >= l.Limits.Commands {
+		// It has asked, and is a waiter of its keys now, unless others of this loop are too.
 		for _, k := range c.Keys {
 			if l.queues[k] == nil {
 				c.Locks.Cancel(k, l.loop)
@@ -105,10 +113,13 @@ func (l *Lot) park(c *Command, frame []byte, now time.Time) bool {
 	return true
 }
 
-// Woken is the lock table's word about a key that this loop waits for.
+// Woken is the lock table's word about a key that this loop waits for. The loop is one waiter of
+// a key, however many commands it has: the first in the queue is who the word is for, and the
+// others follow.
 func (l *Lot) Woken(t *slotlock.Table, k slotlock.Key, v slotlock.Verdict) {
 	q := l.queues[k]
 	if q != nil && q.locks == t {
+		// A queue of another job is none of this table's: a late word of one that has ended.
 		delete(q.list[0].waits, k)
 		l.runQueue(k, v == slotlock.Source)
 	}
@@ -129,9 +140,12 @@ func (l *Lot) SlotChanged(w *slotlock.Whole, slot int) {
 	l.Resume(keys)
 }
 
-// Expire ends the commands whose deadline has passed, but for those that have reason to wait
+// Expire ends the commands whose deadline has passed, except for those that have reason to wait
 // on. Who stands behind them goes on first: the client of an expired command may, when it
 // hears of it, send more.
+//
+// The deadlines of due are in their order as long as the limit stays as it is. If the operator
+// shortens it, a command waits no longer than those that came before it.
 func (l *Lot) Expire(now time.Time) {
 	for len(l.due) > 0 {
 		c := l.due[0]
@@ -139,7 +153,7 @@ func (l *Lot) Expire(now time.Time) {
 			if c.deadline.After(now) {
 				return
 			}
-			if c.patient(now) {
+			if c.patient(now) { // its place in its queues stays: only the deadline is another
 				l.due = append(l.due[1:], c)
 				c.deadline = now.Add(l.Limits.Deadline)
 				continue

@@ -2,7 +2,7 @@ package parking
 
 import "keyferry/slotlock"
 
-// Table is what a Lot needs to know of a routing table.
+// Table is what a Lot needs to know of a routing table. It does not change.
 type Table interface {
 	// Route is the route of a slot; false if it does not move.
 	Route(slot int) (Route, bool)
@@ -57,9 +57,10 @@ func (l *Lot) needed(t Table) bool {
 	return false
 }
 
-// reroute follows jobs that have turned round with the commands that are parked: what they
-// knew of their keys holds no more. The lock table is frozen until every loop has adopted the
-// turn (see slotlock.Table.Freeze), so none of them is decided meanwhile.
+// reroute has parked commands follow a job that has been reversed: what they knew of their
+// keys holds no more. The lock table is frozen until every loop has adopted that (see
+// slotlock.Table.Freeze), so none of them is decided meanwhile. It is done before the table is
+// adopted: what the loop does then may run parked commands, and they must not see the old route.
 func (l *Lot) reroute(t Table) {
 	if l.plant.is(KeepsRoute) {
 		return
@@ -71,7 +72,7 @@ func (l *Lot) reroute(t Table) {
 				continue
 			}
 			c.Route = r
-			clear(c.home)
+			c.moved = nil
 		}
 	}
 }

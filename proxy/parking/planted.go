@@ -13,6 +13,6 @@ const (
 	KeepsHolds              // the hold that comes for a command that has expired is not given back
 	ForgetsBehind           // who stands behind a command that has expired is not asked about
 	AdoptsEarly             // a table comes into force with commands parked for a job that it ended
-	KeepsRoute              // a parked command does not follow a job that turns round
+	KeepsRoute              // a parked command does not follow a job that is reversed
 	DrainsEarly             // a table counts as drained with commands in flight
 )

@@ -14,6 +14,7 @@ type queue struct {
 	list  []*Command // never empty
 }
 
+// enqueue puts a command at the end of the queue of each of its keys.
 func (l *Lot) enqueue(c *Command) {
 	for _, k := range c.Keys {
 		q := l.queues[k]
@@ -42,23 +43,27 @@ func (l *Lot) runQueue(k slotlock.Key, granted bool) {
 		}
 		v := slotlock.Source
 		if granted && len(c.Keys) == 1 && !c.Unnamed {
+			// Abort has let it run at the source: to ask again might send for the key again, and
+			// a full target would refuse it again.
 			c.Locks.Dup(k)
-			c.held = append(c.held, k)
+			c.hold(k)
 		} else if v = l.decide(c); v == slotlock.Wait {
 			return
 		}
-		frame := c.frame
+		frame := c.frame // which Withdraw forgets
 		others := l.Withdraw(c)
 		c.Request.Run(v, frame) // which may change every queue
 		l.Resume(slices.DeleteFunc(others, func(o slotlock.Key) bool { return o == k }))
 	}
 }
 
-// ready reports that a command which leads a queue may be decided about.
+// ready reports that a command which leads a queue may be decided about. Who does not lead all of
+// its queues is not, since what it would be given to hold it could not use yet.
 func (l *Lot) ready(c *Command) bool { return len(c.waits) == 0 && l.leadsAll(c) }
 
 // Resume runs the queues of some keys, whose first command may have changed, and tries each
-// command once.
+// command once: a command with many keys that was behind another may be first in all of their
+// queues now.
 func (l *Lot) Resume(keys []slotlock.Key) {
 	tried := make(map[*Command]struct{})
 	for _, k := range keys {
@@ -98,7 +103,7 @@ func (l *Lot) Withdraw(c *Command) (behind []slotlock.Key) {
 		}
 		if len(q.list) == 0 {
 			delete(l.queues, k)
-			c.Locks.Cancel(k, l.loop)
+			c.Locks.Cancel(k, l.loop) // its word may be in the loop's mail all the same; see Woken
 		} else {
 			behind = append(behind, k)
 		}

@@ -28,7 +28,7 @@ type rig struct {
 // routes is a Table of that one job, or of none.
 type routes struct {
 	job  bool
-	back bool // the job has turned round
+	back bool // the job has been reversed
 	rig  *rig
 }
 
@@ -103,6 +103,9 @@ func (r *rig) enter(name string, keys []slotlock.Key, unnamed, pull, patient boo
 func (c *command) Run(at slotlock.Verdict, frame []byte) {
 	c.at = at
 	c.ended++
+	if c.rig.say == nil {
+		return
+	}
 	switch {
 	case at == slotlock.Full:
 		c.rig.say("%s is refused", c.name)

@@ -144,7 +144,7 @@ func (r *rig) control(t *testing.T, verb string, args []string) {
 		r.locks.Thaw()
 	case "target-away":
 		r.locks.SetAway(true)
-	case "turn":
+	case "reverse":
 		r.locks.Reverse(slotlock.Options{})
 	case "slot closed":
 		r.whole.Set(0, slotlock.Closed)
@@ -165,7 +165,7 @@ func (r *rig) control(t *testing.T, verb string, args []string) {
 func (r *rig) tables(t *testing.T, verb string, args []string) {
 	switch verb {
 	case "offer":
-		table := &routes{job: args[0] != "without", back: args[0] == "turned", rig: r}
+		table := &routes{job: args[0] != "without", back: args[0] == "reversed", rig: r}
 		var marks []Mark
 		for _, m := range args[1:] {
 			marks = append(marks, mark{r, m})

@@ -2,6 +2,8 @@ package sim
 
 import "keyferry/slotlock"
 
+// faultActs are what goes wrong. Weights and chances are set so that a run of some hundred steps
+// meets a few faults and still gets somewhere; TestSeedsReachEveryCorner watches over that.
 func (w *World) faultActs(add func(int, func())) {
 	if w.up {
 		add(1, w.breakWire)
@@ -56,13 +58,13 @@ func (w *World) crash() {
 	}
 	w.up, w.crashed = false, true
 	for _, c := range w.clients {
-		for _, o := range c.ops {
+		for _, o := range c.ops { // what was sent may still be executed, and has no answer
 			o.refused = o.state == opParked // it never ran
 			o.state = opDone
 		}
 		c.ops = nil
 	}
-	for _, c := range w.wires {
+	for _, c := range w.wires { // the lock table that knew of the holds is gone with them
 		c.broken, c.replies, c.holds = true, nil, nil
 	}
 	w.moverWire, w.moves = [2]*wire{}, nil
@@ -80,10 +82,10 @@ func (w *World) restart() {
 	switch w.phase {
 	case flipped:
 		mode = slotlock.AllTarget
-	case turning, settling, sweeping: // that its slots were held is not stored
+	case frozen, settling, sweeping: // that its slots were held is not stored
 		w.sweepAgain()
-	case turned:
-		w.turnedRound()
+	case reversed:
+		w.becomeBack()
 	case back, ended, cancelled:
 	default: // that it was about to end is not stored, nor is that it had begun to move keys
 		w.phase = bulk
@@ -97,6 +99,7 @@ func (w *World) restart() {
 	case cancelled:
 		t = &table{owner: sideA}
 	}
+	// The new loops begin with that table, and have nothing in flight: nobody need acknowledge.
 	w.start(t)
 	w.await = awaited{question: w.await.question + 1, adopted: len(w.loops), drained: len(w.loops)}
 }
@@ -105,11 +108,11 @@ func (w *World) restart() {
 // After a crash of the gateway, whose filter went with it, only those come back which the
 // target holds: of the others nobody knows any more that they had left.
 //
-// It does not happen when a job has turned round, or is about to: what it then brings back
+// It does not happen when a job has been reversed, or is about to be: what then comes back
 // wins over what has not returned yet, which is the other limit. Nor when the loops have
 // left, or are leaving, the routes of a job: the source is none any more.
 func (w *World) forget() {
-	if !w.up || w.phase >= turning || w.phase == ended { // the double fault again: see crash
+	if !w.up || w.phase >= frozen || w.phase == ended { // the double fault again: see crash
 		return
 	}
 	a := w.srv[sideA]

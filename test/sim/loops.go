@@ -130,7 +130,7 @@ func (w *World) offer(l *loop, t *table, question int) {
 		if t.locks != nil && !l.table.Has(t.locks) {
 			marks = w.marks(l, t.owner)
 		}
-		w.met.parking.turned = w.met.parking.turned || l.lot.Len() > 0 && l.table.owner != t.owner && t.locks != nil
+		w.met.parking.reversed = w.met.parking.reversed || l.lot.Len() > 0 && l.table.owner != t.owner && t.locks != nil
 		l.table = t
 		if w.await.question == question {
 			w.await.adopted++

@@ -5,16 +5,19 @@ import (
 	"keyferry/slotlock"
 )
 
-// move is the move of one key.
+// move is the move of one key. The mover has its lock from the beginning to the end, which is
+// when step is final. A crash forgets it: what it has done at the servers stays.
 type move struct {
 	key    string
 	step   migrator.MoveStep
 	value  int
 	busy   bool // a command of it is under way
-	sweeps bool // it is of the sweep before a turn, whose pass fails with it
+	sweeps bool // it is of the sweep before a reversal, whose pass fails with it
 	fence  *wire
 }
 
+// moverActs are the passes and the moves under way. In which phases the real runner makes passes
+// is jobActs' business, except that what clients have touched is always moved.
 func (w *World) moverActs(add func(int, func())) {
 	for _, m := range w.moves {
 		if !m.busy {
@@ -40,12 +43,15 @@ func (w *World) scan() {
 	}
 }
 
+// take begins to move a key that clients wait for.
 func (w *World) take() {
 	for _, k := range w.locks.Take(1) {
 		w.moves = append(w.moves, &move{key: k.Name})
 	}
 }
 
+// advance does what the step of a move asks for. Its outcome comes with the reply; what needs no
+// connection of the simulation, the fences and the file of unproven keys, may fail at once.
 func (w *World) advance(m *move) {
 	ask := func(to side, verb string, arg int) {
 		m.busy = true
@@ -82,7 +88,7 @@ func (w *World) advance(m *move) {
 	}
 }
 
-// answered is a reply to the mover.
+// answered is a reply to the mover. What it means is told to the real machine as an Outcome.
 func (w *World) answered(cmd *command) {
 	m := cmd.move
 	if m.step.Final() {
@@ -94,6 +100,8 @@ func (w *World) answered(cmd *command) {
 	switch cmd.verb {
 	case "read":
 		m.value = cmd.results[0]
+		// Another process than at the beginning has a key that had left: an old dump. Only the
+		// lock table can tell.
 		stale := w.srv[w.from].runID != w.runID && w.locks.Moved(lockKey(m.key)) && w.variant != NoAmnesia
 		switch {
 		case !present:
@@ -116,6 +124,7 @@ func (w *World) answered(cmd *command) {
 	w.next(m, out)
 }
 
+// next takes a move on by the real machine, and ends it with what the step says of the lock.
 func (w *World) next(m *move, out migrator.Outcome) {
 	if m.step.Final() {
 		return
@@ -128,6 +137,7 @@ func (w *World) next(m *move, out migrator.Outcome) {
 	w.say("move %s: %s, %s → %s", m.key, from, out, m.step)
 	switch m.step {
 	case migrator.Committed:
+		// That it was absent, and became the target's by that alone, is what NoCreated forgets.
 		w.forgot[m.key] = out == migrator.Absent && !w.locks.Moved(lockKey(m.key))
 		w.locks.Commit(lockKey(m.key))
 	case migrator.Stays:

@@ -66,19 +66,19 @@ func (w *World) endActs(add func(int, func())) {
 		add(1, w.endStored)
 	case sweeping:
 		add(2, w.sweep)
-	case turning:
+	case frozen:
 		add(2, w.quietNow)
 	case settling:
 		if w.await.drained == len(w.loops) {
-			add(2, w.turn)
+			add(2, w.reverse)
 		}
-	case turned:
+	case reversed:
 		if w.await.adopted == len(w.loops) {
-			add(1, w.turnRound)
+			add(1, w.thawReversed)
 		}
 	}
-	if (w.phase == turning || w.phase == settling) && w.rng.IntN(4) == 0 {
-		add(1, w.giveUpTurn)
+	if (w.phase == frozen || w.phase == settling) && w.rng.IntN(4) == 0 {
+		add(1, w.giveUpReversal)
 	}
 }
 
@@ -224,7 +224,7 @@ func (w *World) sweepStep(k string) (first migrator.MoveStep, ok bool) {
 
 func (w *World) freeze() {
 	w.say("the slots are held for the turn")
-	w.phase = turning
+	w.phase = frozen
 	w.locks.Freeze()
 }
 
@@ -234,7 +234,7 @@ func (w *World) quietNow() {
 	switch {
 	case !w.locks.Quiet() || w.inDoubt() || len(w.moves) > 0:
 	case w.variant == NoSettle:
-		w.turn()
+		w.reverse()
 	default:
 		w.say("nobody is inside")
 		w.phase = settling
@@ -243,13 +243,13 @@ func (w *World) quietNow() {
 }
 
 // turn stores that the job turns round.
-func (w *World) turn() {
+func (w *World) reverse() {
 	w.say("no command is under way: the turn is stored")
-	w.phase, w.met.jobs.turned = turned, true
+	w.phase, w.met.jobs.reversed = reversed, true
 	w.publish(&table{locks: w.locks, owner: sideB, target: sideA})
 }
 
-func (w *World) giveUpTurn() {
+func (w *World) giveUpReversal() {
 	w.say("commands take too long: no turn this time")
 	w.met.jobs.gaveUp = true
 	w.thaw()
@@ -257,14 +257,14 @@ func (w *World) giveUpTurn() {
 }
 
 // turnRound: every loop routes by the turn.
-func (w *World) turnRound() {
-	w.turnedRound()
+func (w *World) thawReversed() {
+	w.becomeBack()
 	w.locks.Reverse(slotlock.Options{})
 	w.thaw()
 }
 
-func (w *World) turnedRound() {
-	w.say("turned round")
+func (w *World) becomeBack() {
+	w.say("reversed")
 	w.from, w.to, w.runID = sideB, sideA, w.srv[sideB].runID
 	w.phase, w.knows = back, false
 	w.forgot = map[string]bool{}

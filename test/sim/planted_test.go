@@ -18,7 +18,7 @@ func TestExplorerBitesParking(t *testing.T) {
 		"the hold that comes for an expired command is not given back": parking.KeepsHolds,
 		"who stands behind a command that has expired is forgotten":    parking.ForgetsBehind,
 		"a table comes into force with commands parked for its job":    parking.AdoptsEarly,
-		"a parked command does not follow a job that turns round":      parking.KeepsRoute,
+		"a parked command does not follow a job that is reversed":      parking.KeepsRoute,
 		"a table counts as drained with commands in flight":            parking.DrainsEarly,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -85,10 +85,10 @@ func TestSeedsReachEveryCorner(t *testing.T) {
 		}
 	}
 	for what, least := range map[string]int{
-		"moved keys": n / 3, "full target": n / 3, "slow target": n / 3, "paused": n / 20, "turned round": n / 20,
-		"cancelled": n / 100, "could not be cancelled": n / 100, "did not turn at once": n / 100, "swept a key at both ends": n / 100,
+		"moved keys": n / 3, "full target": n / 3, "slow target": n / 3, "paused": n / 20, "reversed": n / 20,
+		"cancelled": n / 100, "could not be cancelled": n / 100, "was not reversed at once": n / 100, "swept a key at both ends": n / 100,
 		"parked": n / 3, "parked with keys on both sides": n / 20, "expired": n / 20, "left while parked": n / 20,
-		"table waited for commands": n / 100, "drained later than adopted": n / 20, "turned with commands parked": n / 100,
+		"table waited for commands": n / 100, "drained later than adopted": n / 20, "reversed with commands parked": n / 100,
 		"hold for a command that had gone": n / 300, "too many parked": n / 100,
 	} {
 		if seen[what] < least {
@@ -103,10 +103,10 @@ func TestSeedsReachEveryCorner(t *testing.T) {
 func count(seen map[string]int, w *World) {
 	jobs, parked := &w.met.jobs, &w.met.parking
 	for what, yes := range map[string]bool{
-		"moved keys": w.locks.Stats().Commits > 0, "full target": w.met.full, "slow target": w.met.slow, "paused": jobs.paused, "turned round": jobs.turned,
-		"cancelled": jobs.cancelled, "could not be cancelled": jobs.refused, "did not turn at once": jobs.gaveUp, "swept a key at both ends": jobs.swept,
+		"moved keys": w.locks.Stats().Commits > 0, "full target": w.met.full, "slow target": w.met.slow, "paused": jobs.paused, "reversed": jobs.reversed,
+		"cancelled": jobs.cancelled, "could not be cancelled": jobs.refused, "was not reversed at once": jobs.gaveUp, "swept a key at both ends": jobs.swept,
 		"parked": parked.waited, "parked with keys on both sides": parked.both, "expired": parked.expired, "left while parked": parked.left,
-		"table waited for commands": parked.offered, "drained later than adopted": parked.drained, "turned with commands parked": parked.turned,
+		"table waited for commands": parked.offered, "drained later than adopted": parked.drained, "reversed with commands parked": parked.reversed,
 		"hold for a command that had gone": parked.tooLate, "too many parked": parked.overfull,
 	} {
 		if yes {

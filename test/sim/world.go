@@ -54,9 +54,9 @@ const (
 	ending    // nothing has moved: that the job is cancelled is being stored
 	cancelled // … and the loops leave the job's routes
 	sweeping  // a job that is reverted looks for keys at both ends
-	turning   // its slots are held
+	frozen    // its slots are held
 	settling  // nobody is inside; what was sent to the target before is being answered
-	turned    // … and that it turns round is stored; not every loop knows
+	reversed  // … and that it turns round is stored; not every loop knows
 	back      // the tail phase of the way back
 )
 
@@ -245,7 +245,7 @@ type metJobs struct {
 	paused    bool // after the tail phase had begun
 	cancelled bool // nothing had moved
 	refused   bool // … but something had
-	turned    bool
+	reversed  bool
 	gaveUp    bool // a turn, because somebody was inside for too long
 	swept     bool // a key that was at both ends before a turn
 }
@@ -258,7 +258,7 @@ type metParking struct {
 	left     bool // its client
 	offered  bool // a table waited for commands
 	drained  bool // … was drained later than adopted
-	turned   bool // the job while commands waited
+	reversed bool // the job while commands waited
 	tooLate  bool // a hold came for a command that had gone
 	overfull bool // too many waited
 }
