@@ -12,7 +12,9 @@ func (w *World) fail(err error) {
 	}
 }
 
-// check is done after every step.
+// check is done after every step. While a job moves keys, one that is on both sides is locked: so
+// nobody is ever let to a copy while another one lives. A source that came back from an old
+// dump is the exception, which the mover mends when it comes by.
 func (w *World) check() error {
 	switch {
 	case w.failed != nil:

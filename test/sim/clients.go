@@ -54,10 +54,13 @@ func (o *op) String() string {
 	return fmt.Sprintf("client %d: %s %v %v", o.client.id, o.verb, o.keys, o.args)
 }
 
+// connect makes a client of one of the loops. What its predecessor had sent is no earlier command
+// of its own.
 func (w *World) connect(i int) {
 	w.clients[i] = &client{id: i, loop: w.loops[i%len(w.loops)]}
 }
 
+// clientActs: clients send until the calm, and seldom leave.
 func (w *World) clientActs(add func(int, func())) {
 	if w.quiet {
 		return
@@ -72,7 +75,8 @@ func (w *World) clientActs(add func(int, func())) {
 	}
 }
 
-// issue has a client send a command.
+// issue has a client send a command: two in three have one key, the others both, in any order.
+// No value is written twice, so that a history tells which write a read has seen.
 func (w *World) issue(c *client) {
 	o := &op{w: w, client: c, seq: w.now, verb: []string{"set", "set", "del", "get"}[w.rng.IntN(4)], call: w.now, patient: w.rng.IntN(4) == 0}
 	first := w.rng.IntN(len(keys))
@@ -115,7 +119,8 @@ func (w *World) route(o *op) {
 	}
 }
 
-// Run implements parking.Request.
+// Run implements parking.Request. Each wrong call of the Lot is a failure of its own, so that it
+// is seen also where it does no harm.
 func (o *op) Run(at slotlock.Verdict, frame []byte) {
 	w := o.w
 	switch {
@@ -152,6 +157,8 @@ func (w *World) refuse(o *op) {
 	w.finish(o, true)
 }
 
+// sendOp puts a command on its loop's connection to a side. What it holds it keeps until it is
+// answered, or the connection is fenced.
 func (w *World) sendOp(o *op, to side) {
 	o.state = opSent
 	w.say("%v goes to %v", o, to)

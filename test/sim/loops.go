@@ -76,6 +76,7 @@ func (l *loop) Wake(t *slotlock.Table, k slotlock.Key, v slotlock.Verdict) {
 	}})
 }
 
+// waitsFor reports that commands of the loop wait for a key.
 func (l *loop) waitsFor(key slotlock.Key) bool {
 	for k := range l.lot.Queues() {
 		if k == key {
@@ -91,6 +92,8 @@ func (l *loop) WholeChanged(*slotlock.Whole, int) {}
 // Arm implements parking.Loop.
 func (l *loop) Arm() { l.armed = true }
 
+// loopActs: a loop reads one message, or settles what it can at the end of a turn, or looks at the
+// deadlines.
 func (w *World) loopActs(add func(int, func())) {
 	for _, l := range w.loops {
 		if len(l.mail) > 0 {
@@ -112,7 +115,8 @@ func (w *World) loopActs(add func(int, func())) {
 	}
 }
 
-// publish gives every loop a table.
+// publish gives every loop a table, as proxy's Server.Apply. The runner goes on when all have
+// adopted it, and begins to move keys when all are drained.
 func (w *World) publish(t *table) {
 	w.await = awaited{question: w.await.question + 1}
 	question := w.await.question
@@ -121,6 +125,7 @@ func (w *World) publish(t *table) {
 	}
 }
 
+// offer is what a loop does with a table that it finds in its mail.
 func (w *World) offer(l *loop, t *table, question int) {
 	l.open++
 	adopted, drained := false, false
@@ -147,7 +152,9 @@ func (w *World) offer(l *loop, t *table, question int) {
 	w.met.parking.drained = w.met.parking.drained || adopted && !drained
 }
 
-// askSettled asks every loop whether what it had sent to a side has been answered.
+// askSettled asks every loop whether what it had sent to a side has been answered, as proxy's
+// Server.Settled. The question waits in the mail behind the wakes that were there before: who has
+// been let in is sent before the loop looks.
 func (w *World) askSettled(to side) {
 	w.await = awaited{question: w.await.question + 1}
 	question := w.await.question

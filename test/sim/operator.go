@@ -15,7 +15,12 @@ const (
 	minds
 )
 
-// jobActs are those of the runner and of the operator.
+// jobActs are those of the runner and of the operator:
+//
+//	stable ► beginning ► bulk ◄─► tail ► flipped ► ended
+//	                      ├────────┘
+//	                      ├► ending ► cancelled
+//	                      └► sweeping ◄─► frozen ► settling ► reversed ► back ► flipped ► ended
 func (w *World) jobActs(add func(int, func())) {
 	all := len(w.loops)
 	switch w.phase {
@@ -91,13 +96,15 @@ func (w *World) begin() {
 	w.publish(&table{locks: w.locks, owner: sideA, target: sideB})
 }
 
+// opened lets the mover begin.
 func (w *World) opened() {
 	w.say("nothing is in flight without a lock")
 	w.phase = bulk
 	w.locks.Open()
 }
 
-// end: the store has it that all has moved.
+// end: the store has it that all has moved. Commands may still wait for keys that were touched
+// and not taken; the loops that have them leave the job's routes later.
 func (w *World) end() {
 	w.say("the slot is %v's", w.to)
 	w.phase = ended
@@ -222,8 +229,9 @@ func (w *World) sweepStep(k string) (first migrator.MoveStep, ok bool) {
 	return migrator.Probe, true
 }
 
+// freeze: nobody is let in from here on until thawReversed, or giveUpReversal.
 func (w *World) freeze() {
-	w.say("the slots are held for the turn")
+	w.say("the slots are frozen for the reversal")
 	w.phase = frozen
 	w.locks.Freeze()
 }
@@ -242,27 +250,31 @@ func (w *World) quietNow() {
 	}
 }
 
-// turn stores that the job turns round.
+// reverse stores that the job is reversed. Only then do the loops hear of it.
 func (w *World) reverse() {
-	w.say("no command is under way: the turn is stored")
+	w.say("no command is under way: the reversal is stored")
 	w.phase, w.met.jobs.reversed = reversed, true
 	w.publish(&table{locks: w.locks, owner: sideB, target: sideA})
 }
 
+// giveUpReversal is what a command leads to that takes too long. Keys may have come to both ends
+// since the sweep began: so it begins again.
 func (w *World) giveUpReversal() {
-	w.say("commands take too long: no turn this time")
+	w.say("commands take too long: no reversal this time")
 	w.met.jobs.gaveUp = true
 	w.thaw()
 	w.sweepAgain()
 }
 
-// turnRound: every loop routes by the turn.
+// thawReversed: every loop routes the other way, and so do the commands that are parked there.
+// Before that nobody may be let in, since half of the loops would send them to the other side.
 func (w *World) thawReversed() {
 	w.becomeBack()
 	w.locks.Reverse(slotlock.Options{})
 	w.thaw()
 }
 
+// becomeBack sets what the way back begins with.
 func (w *World) becomeBack() {
 	w.say("reversed")
 	w.from, w.to, w.runID = sideB, sideA, w.srv[sideB].runID

@@ -30,7 +30,8 @@ type server struct {
 	runID int
 }
 
-// wire is one connection of one incarnation of the gateway.
+// wire is one connection of one incarnation of the gateway. Each loop has one to each side, and
+// so has the mover; a broken one is replaced by the next command.
 type wire struct {
 	to       side
 	loop     *loop           // whose it is; nil: the mover's
@@ -43,7 +44,8 @@ type wire struct {
 	holds    []parking.Holds // of commands that died with it, until it is fenced
 }
 
-// command is one of a client, or of the mover.
+// command is one of a client, or of the mover. A server executes it as a whole: all of its keys are
+// there at that moment, or none.
 type command struct {
 	verb    string // set, del, get, read, restore, exists, unlink
 	keys    []string
@@ -55,6 +57,8 @@ type command struct {
 	move    *move // the mover's
 }
 
+// serverActs are the servers' and the network's. A connection that the gateway has lost goes on
+// being executed until it is fenced, and the gateway fences those of its loops on its own.
 func (w *World) serverActs(add func(int, func())) {
 	for _, c := range w.wires {
 		if len(c.queue) > 0 && !c.fenced && (c.to == sideA || !w.slow || w.rng.IntN(10) == 0) {
@@ -106,6 +110,7 @@ func (w *World) execute(c *wire) {
 	c.replies = append(c.replies, cmd)
 }
 
+// apply does to one key what the command says. What was there is in results already.
 func (s *server) apply(cmd *command, i int, k string) {
 	v := cmd.results[i]
 	switch cmd.verb {
@@ -126,6 +131,7 @@ func (s *server) apply(cmd *command, i int, k string) {
 	}
 }
 
+// deliver hands the oldest reply of a connection to the gateway.
 func (w *World) deliver(c *wire) {
 	cmd := c.replies[0]
 	c.replies = c.replies[1:]
@@ -154,7 +160,8 @@ func (w *World) breakWire() {
 	w.lose(c)
 }
 
-// lose fails what was in flight on a connection. The keys of its commands stay held.
+// lose fails what was in flight on a connection. The keys of its commands stay held, since they
+// may still be executed; see cut.
 func (w *World) lose(c *wire) {
 	c.broken = true
 	for _, cmd := range slices.Concat(c.replies, c.queue) {
@@ -192,7 +199,9 @@ type wireMark struct {
 	at   int
 }
 
-// Answered implements parking.Mark.
+// Answered implements parking.Mark. A broken connection counts only when it is fenced: what it had
+// been sent may be executed until then. (The replies of a connection come in order, so that a
+// number is enough.)
 func (m wireMark) Answered() bool {
 	return m.wire.fenced || !m.wire.broken && m.wire.answered >= m.at
 }

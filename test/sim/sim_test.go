@@ -13,6 +13,7 @@ var firstSeed = flag.Uint64("sim.first", 1, "the first of them")
 
 const steps = 200
 
+// explore runs n seeds until one fails.
 func explore(t *testing.T, v Variant, n int) (failed uint64, w *World, err error) {
 	t.Helper()
 	return exploreWith(t, v, nil, n)
@@ -44,8 +45,8 @@ func TestExplorerBites(t *testing.T) {
 		"unknown RESTORE not fenced": NoFence, "restarted source believed": NoAmnesia,
 		"filter without the created keys":                                NoCreated,
 		"a job that moved nothing is cancelled with clients let in":      NoFreeze,
-		"a job turns round with commands under way to the target":        NoSettle,
-		"a job turns round with keys at both ends":                       NoSweep,
+		"a job is reversed with commands under way to the target":        NoSettle,
+		"a job is reversed with keys at both ends":                       NoSweep,
 		"the target's word that a key has gone taken for its never came": SweepAsks,
 		"keys move while commands are in flight without a lock":          NoDrain} {
 		t.Run(name, func(t *testing.T) {

@@ -36,12 +36,13 @@ const (
 	NoAmnesia           // a restarted source is believed about keys that had left
 	NoCreated           // the filter does not hold the keys that were created at the target
 	NoFreeze            // a job that has moved nothing is cancelled while clients are let in
-	NoSettle            // a job turns round while commands are under way to the target
+	NoSettle            // a job is reversed while commands are under way to the target
 	NoSweep             // … without a look for keys that are at both ends
 	SweepAsks           // that look asks the target also about keys that have moved
 	NoDrain             // keys move while commands are under way to the source without a lock
 )
 
+// phase is where the job stands, as the runner sees it. Which of it is stored is said in restart.
 type phase uint8
 
 const (
@@ -56,11 +57,12 @@ const (
 	sweeping  // a job that is reverted looks for keys at both ends
 	frozen    // its slots are held
 	settling  // nobody is inside; what was sent to the target before is being answered
-	reversed  // … and that it turns round is stored; not every loop knows
+	reversed  // … and that it is reversed is stored; not every loop knows
 	back      // the tail phase of the way back
 )
 
-// World is the whole simulation.
+// World is the whole simulation. All of it, loops and servers too, is run by one goroutine: what
+// happens at the same time in the real system happens here in any order that the seed picks.
 type World struct {
 	rng     *rand.Rand
 	variant Variant
@@ -86,7 +88,8 @@ type cluster struct {
 	garbage map[string]bool
 }
 
-// gateway is one incarnation of the process, as far as it is no job's.
+// gateway is one incarnation of the process, as far as it is no job's. A crash takes all of it but
+// the connections that the servers still know, which are in cluster.wires.
 type gateway struct {
 	up        bool
 	life      int  // which incarnation
@@ -105,11 +108,12 @@ type awaited struct {
 	drained  int
 }
 
-// job is the move of the slot, stored and not.
+// job is the move of the slot. The phase is stored, except as restart says; the lock table and
+// what is known by it (knows, forgot, swept) die with the gateway.
 type job struct {
 	locks   *slotlock.Table
 	phase   phase
-	from    side // where keys move from: the source, and after a turn the target
+	from    side // where keys move from: the source, and after a reversal the target
 	to      side
 	mind    mind            // what the operator wants of this job
 	runID   int             // of the source when the job began
@@ -119,7 +123,8 @@ type job struct {
 	sweepOf int             // … the process in which it began
 }
 
-// traffic are the clients and what they have seen.
+// traffic are the clients and what they have seen. The history outlives every crash: it is what
+// the servers and gateways together are judged by.
 type traffic struct {
 	clients   [3]*client
 	history   []*op
@@ -162,7 +167,7 @@ func (w *World) say(format string, args ...any) {
 // Transcript is what happened, for a seed that failed.
 func (w *World) Transcript() string { return strings.Join(w.log, "\n") }
 
-// time is the hour of a step, for what has deadlines.
+// time is the hour of a step, for what has deadlines: a second each.
 func (w *World) time() time.Time { return time.Unix(int64(w.now), 0) }
 
 // Run takes n steps with faults and then lets the job end without. An error says which
@@ -186,6 +191,7 @@ func (w *World) Run(n int) error {
 	return fmt.Errorf("the job does not end: phase %d, moves %v, stats %+v, loops %v, %v", w.phase, w.moves, w.locks.Stats(), w.loops[0], w.loops[1])
 }
 
+// over reports that the job has ended everywhere, and every client has its answers.
 func (w *World) over() bool {
 	if w.phase != ended && w.phase != cancelled || !w.up || len(w.moves) > 0 || w.await.adopted < len(w.loops) {
 		return false
@@ -246,8 +252,8 @@ type metJobs struct {
 	cancelled bool // nothing had moved
 	refused   bool // … but something had
 	reversed  bool
-	gaveUp    bool // a turn, because somebody was inside for too long
-	swept     bool // a key that was at both ends before a turn
+	gaveUp    bool // a reversal, because somebody was inside for too long
+	swept     bool // a key that was at both ends before a reversal
 }
 
 // metParking is what parked commands have seen.
