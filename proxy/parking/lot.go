@@ -129,12 +129,18 @@ func (l *Lot) Woken(t *slotlock.Table, k slotlock.Key, v slotlock.Verdict) {
 	}
 }
 
-// SlotChanged is word that a slot can be asked about again.
+// SlotChanged is word that a slot can be asked about again. The commands are, in the order in
+// which they came, like all that a Lot does: the same calls have the same outcome.
 func (l *Lot) SlotChanged(w *slotlock.Whole, slot int) {
 	var keys []slotlock.Key
-	for k, q := range l.queues {
-		if c := q.list[0]; c.Whole == w && c.Slot == slot {
-			keys = append(keys, k)
+	for _, c := range l.due {
+		if !c.parked || c.Whole != w || c.Slot != slot {
+			continue
+		}
+		for _, k := range c.Keys {
+			if l.queues[k].list[0] == c {
+				keys = append(keys, k)
+			}
 		}
 	}
 	l.Resume(keys)
