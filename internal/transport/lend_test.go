@@ -22,7 +22,7 @@ func TestWriteLent(t *testing.T) {
 	for _, read := range []bool{true, false} {
 		t.Run(fmt.Sprintf("read=%v", read), func(t *testing.T) {
 			onEach(t, func(t *testing.T, start func(Handler) string) {
-				const rounds, size = 40, 1 << 20
+				const rounds, size = 40, 200 << 10
 				var lent, back atomic.Int64
 				var want []byte
 				for i := range rounds {
