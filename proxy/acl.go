@@ -16,52 +16,71 @@ import (
 // aclCategories are all that there are, in the order of ACL CAT.
 var aclCategories = strings.Fields("keyspace read write set sortedset list hash string bitmap hyperloglog geo stream pubsub admin fast slow blocking dangerous connection transaction scripting")
 
-// acl answers ACL: there is one user, default, who may do everything that is served.
-func (c *call) acl(sub string, args [][]byte) {
-	s := c.s
-	w := s.reply()
-	switch sub {
-	case "whoami":
-		w.Text(defaultUser)
-	case "users":
-		w.Array(1)
-		w.Text(defaultUser)
-	case "list":
-		w.Array(1)
-		if hash := s.l.opt.passwordHash(); hash != "" {
-			w.Text("user default on #" + hash + " ~* &* +@all")
-		} else {
-			w.Text("user default on nopass ~* &* +@all")
-		}
-	case "getuser":
-		s.aclUser(w, string(args[2]))
-	case "cat":
-		if len(args) > 3 {
-			c.badSubcommand()
-			return
-		}
-		aclCat(w, args[2:])
-	case "genpass":
-		if len(args) > 3 {
-			c.badSubcommand()
-			return
-		}
-		aclGenPass(w, args[2:])
-	case "dryrun":
-		aclDryRun(w, args[2:])
-	case "log":
-		if len(args) > 3 {
-			c.badSubcommand()
-			return
-		}
-		s.aclLog(w, args[2:])
-	case "help":
-		c.help("ACL", aclHelp)
-		return
-	default:
-		c.reject(refusalOf(c.cmd))
+// ACL: there is one user, default, who may do everything that is served.
+
+func (c *call) aclWhoAmI() {
+	w := c.s.reply()
+	w.Text(defaultUser)
+	c.answer(w.B)
+}
+
+func (c *call) aclUsers() {
+	w := c.s.reply()
+	w.Array(1)
+	w.Text(defaultUser)
+	c.answer(w.B)
+}
+
+func (c *call) aclList() {
+	w := c.s.reply()
+	w.Array(1)
+	if hash := c.s.l.opt.passwordHash(); hash != "" {
+		w.Text("user default on #" + hash + " ~* &* +@all")
+	} else {
+		w.Text("user default on nopass ~* &* +@all")
+	}
+	c.answer(w.B)
+}
+
+func (c *call) aclGetUser() {
+	w := c.s.reply()
+	c.s.aclUser(w, string(c.args[2]))
+	c.answer(w.B)
+}
+
+func (c *call) aclCat() {
+	if len(c.args) > 3 {
+		c.badSubcommand()
 		return
 	}
+	w := c.s.reply()
+	aclCat(w, c.args[2:])
+	c.answer(w.B)
+}
+
+func (c *call) aclGenPass() {
+	if len(c.args) > 3 {
+		c.badSubcommand()
+		return
+	}
+	w := c.s.reply()
+	aclGenPass(w, c.args[2:])
+	c.answer(w.B)
+}
+
+func (c *call) aclDryRun() {
+	w := c.s.reply()
+	aclDryRun(w, c.args[2:])
+	c.answer(w.B)
+}
+
+func (c *call) aclLog() {
+	if len(c.args) > 3 {
+		c.badSubcommand()
+		return
+	}
+	w := c.s.reply()
+	c.s.aclLog(w, c.args[2:])
 	c.answer(w.B)
 }
 

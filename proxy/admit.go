@@ -37,28 +37,14 @@ func (c *call) admit(bad string) admission {
 		c.refuse("NOAUTH Authentication required.")
 	case s.l.pause != pauseNone && s.postponed(cmd):
 		return postponed
-	case s.nsubs > 0 && s.proto == 2 && !allowedSubscribed(cmd):
+	case s.nsubs > 0 && s.proto == 2 && cmd.Traits&resp.WhileSubscribed == 0:
 		c.refuse("ERR Can't execute '" + cmd.Name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	case s.monitor && s.noKeyspace(cmd):
 		c.refuse(noKeyspaceText)
-	case s.tx != nil && !endsTransaction(cmd):
+	case s.tx != nil && cmd.Traits&resp.AtOnceInMulti == 0:
 		return queued
 	default:
 		return admitted
 	}
 	return denied
-}
-
-// endsTransaction: commands that are not queued behind MULTI.
-func endsTransaction(cmd *resp.Command) bool {
-	return cmd.Serve == resp.Transaction && cmd.Name != "unwatch" || cmd.Name == "quit" || cmd.Name == "reset"
-}
-
-// allowedSubscribed: what a RESP2 client may ask while it is subscribed.
-func allowedSubscribed(cmd *resp.Command) bool {
-	switch cmd.Name {
-	case "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe", "ping", "quit", "reset":
-		return true
-	}
-	return false
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keyferry/internal/resp"
+	"keyferry/router"
 	"keyferry/slotlock"
 )
 
@@ -45,10 +46,28 @@ const grudge = 300 * time.Millisecond
 
 func (x *blocking) keyed() bool { return x.slot >= 0 }
 
-// block runs a command that may block. False: not before the commands in front of it have
+// mayBlock runs the commands that block if their arguments say so: XREAD does with BLOCK only.
+func (c *call) mayBlock() bool {
+	if len(c.keys) > 0 {
+		switch outcome, _ := c.s.l.table.Route(c.cmd, c.args, c.keys); outcome {
+		case router.TakeFirst:
+			return c.takeFirst()
+		case router.CrossSlot:
+			c.crossSlot()
+			return true
+		}
+	}
+	if resp.BlocksNow(c.cmd, c.args) {
+		return c.block()
+	}
+	c.plainly()
+	return true
+}
+
+// block runs a command that blocks. False: not before the commands in front of it have
 // been answered.
-func (c *call) block(cmd *resp.Command, args [][]byte, index []int) bool {
-	s := c.s
+func (c *call) block() bool {
+	s, cmd, args := c.s, c.cmd, c.args
 	if s.queue.n > 0 {
 		return false
 	}
@@ -58,9 +77,9 @@ func (c *call) block(cmd *resp.Command, args [][]byte, index []int) bool {
 		x.args = append(x.args, bytes.Clone(a))
 	}
 	x.findTimeout(cmd, l.now)
-	if len(index) > 0 {
-		x.slot = l.table.Scheme.Slot(args[index[0]])
-		x.keys = appendKeys(nil, s.db, cmd, args, index)
+	if len(c.keys) > 0 {
+		x.slot = l.table.Scheme.Slot(args[c.keys[0]])
+		x.keys = appendKeys(nil, s.db, cmd, args, c.keys)
 	}
 	r := c.begin()
 	x.r, r.op = r, x
@@ -76,14 +95,13 @@ func (c *call) block(cmd *resp.Command, args [][]byte, index []int) bool {
 
 // findTimeout reads the time-out. One that is malformed is left to the server to refuse.
 func (x *blocking) findTimeout(cmd *resp.Command, now time.Time) {
-	at, unit := len(x.args)-1, time.Second
-	switch cmd.Name {
-	case "blmpop", "bzmpop":
-		at = 1
-	case "xread", "xreadgroup":
-		at, unit = resp.BlockArg(x.args), time.Millisecond
-	case "wait", "waitaof":
+	at, ms := cmd.TimeoutArg(x.args)
+	if at == 0 {
 		return
+	}
+	unit := time.Second
+	if ms {
+		unit = time.Millisecond
 	}
 	f, err := strconv.ParseFloat(string(x.args[at]), 64)
 	if err != nil || !(f >= 0 && f*unit.Seconds() <= 1e9) { // not a number, or one that a Duration can't hold
@@ -343,9 +361,8 @@ func (l *loop) waitForReplicas(r *request, x *blocking) {
 }
 
 // clientUnblock is CLIENT UNBLOCK id [TIMEOUT|ERROR], of a client of any loop.
-func (c *call) clientUnblock(request [][]byte) {
-	s := c.s
-	args := request[2:]
+func (c *call) clientUnblock() {
+	s, args := c.s, c.args[2:]
 	if len(args) > 2 {
 		c.badSubcommand()
 		return

@@ -115,8 +115,6 @@ func (c *call) later(f func(w *resp.Writer)) *request {
 // laterHeld is later for what the client's next commands must find done.
 func (c *call) laterHeld(f func(w *resp.Writer)) { c.s.hold = c.later(f) }
 
-func (c *call) help(name string, lines []string) { c.answer(appendHelp(nil, name, lines)) }
-
 func (c *call) wrongArity(name string) {
 	c.reject("ERR wrong number of arguments for '" + name + "' command")
 }

@@ -18,32 +18,25 @@ var kinds = [3]channelKind{exact, pattern, sharded}
 
 func kindIndex(k channelKind) int { return slices.Index(kinds[:], k) }
 
-// channels runs the commands of pub/sub. False: not before the commands in front of it
-// have been answered.
-func (c *call) channels(cmd *resp.Command, args [][]byte) bool {
-	switch cmd.Name {
-	case "subscribe":
-		c.subscribe(exact, args[1:])
-	case "psubscribe":
-		c.subscribe(pattern, args[1:])
-	case "ssubscribe":
-		c.subscribe(sharded, args[1:])
-	case "unsubscribe":
-		c.unsubscribe(exact, args[1:])
-	case "punsubscribe":
-		c.unsubscribe(pattern, args[1:])
-	case "sunsubscribe":
-		c.unsubscribe(sharded, args[1:])
-	case "publish":
-		c.publish(exact, args)
-	case "spublish":
-		c.publish(sharded, args)
-	case "pubsub|help":
-		c.answer(appendHelp(nil, "PUBSUB", pubsubHelp))
-	default:
-		c.pubsub(cmd, args)
+func subscribes(kind channelKind) func(*call) {
+	return func(c *call) { c.subscribe(kind, c.args[1:]) }
+}
+
+func unsubscribes(kind channelKind) func(*call) {
+	return func(c *call) { c.unsubscribe(kind, c.args[1:]) }
+}
+
+func publishes(kind channelKind) func(*call) {
+	return func(c *call) { c.publish(kind, c.args) }
+}
+
+// counts answers PUBSUB NUMSUB: what the servers say, with the gateway's clients in the
+// place of the gateway.
+func counts(kind channelKind) func(*call) {
+	return func(c *call) {
+		hub, names := c.s.l.srv.hub, cloneArgs(c.args[2:])
+		c.fan(c.s.l.everyGroup(), resp.AppendRequest(nil, c.args...), false, func(parts [][]byte) []byte { return hub.numSub(kind, names, parts) })
 	}
-	return true
 }
 
 var pubsubHelp = []string{
@@ -282,30 +275,6 @@ func (x *publishing) reply(r *request, b []byte, last bool) bool {
 }
 
 func (x *publishing) dropped(*request) {}
-
-// pubsub runs the rest of PUBSUB: what the servers say, with the gateway's clients in the
-// place of the gateway.
-func (c *call) pubsub(cmd *resp.Command, args [][]byte) {
-	s := c.s
-	l := s.l
-	hub := l.srv.hub
-	names := cloneArgs(args[2:])
-	frame := resp.AppendRequest(nil, args...)
-	switch cmd.Name {
-	case "pubsub|channels", "pubsub|shardchannels":
-		c.fan(l.everyGroup(), frame, false, unionOf)
-	case "pubsub|numpat":
-		c.fan(l.everyGroup(), frame, false, maxOf)
-	case "pubsub|numsub", "pubsub|shardnumsub":
-		kind := exact
-		if cmd.Name == "pubsub|shardnumsub" {
-			kind = sharded
-		}
-		c.fan(l.everyGroup(), frame, false, func(parts [][]byte) []byte { return hub.numSub(kind, names, parts) })
-	default:
-		c.reject(refusalOf(cmd))
-	}
-}
 
 // numSub joins the replies of PUBSUB NUMSUB, at each of which the gateway counts as one.
 func (h *hub) numSub(kind channelKind, names [][]byte, parts [][]byte) []byte {

@@ -26,70 +26,52 @@ func constantTimeEqual(a []byte, b string) bool {
 	return subtle.ConstantTimeCompare(a, []byte(b)) == 1
 }
 
-func (c *call) client(sub string, args [][]byte) bool {
-	s := c.s
-	switch sub {
-	case "id":
-		c.answer(redcon.AppendInt(nil, s.id))
-	case "setname":
-		if !validClientName(string(args[2])) {
-			c.reject(badClientName)
-			return true
-		}
-		s.name = string(args[2])
-		c.answer(okReply)
-	case "getname":
-		if s.name == "" {
-			c.answer([]byte("$-1\r\n"))
-			return true
-		}
-		c.answer(redcon.AppendBulkString(nil, s.name))
-	case "setinfo":
-		c.setInfo(string(args[2]), string(args[3]))
-	case "info":
-		w := s.reply()
-		w.Verbatim("txt", s.describe())
-		c.answer(w.B)
-	case "list":
-		c.listClients(args[2:])
-	case "kill":
-		c.clientKill(args[2:])
-	case "pause":
-		c.clientPause(args)
-	case "unpause":
-		srv := s.l.srv
-		c.laterHeld(func(w *resp.Writer) {
-			srv.unpause(srv.ctx)
-			w.OK()
-		})
-	case "reply":
-		c.clientReply(args[2])
-	case "no-evict":
-		c.onOff(args[2], &s.noEvict)
-	case "no-touch":
-		// Kept for CLIENT INFO; the servers' LRU sees this client's commands all the same,
-		// because their connections are shared.
-		c.onOff(args[2], &s.noTouch)
-	case "help":
-		c.answer(appendHelp(nil, "CLIENT", clientHelp))
-	case "tracking":
-		return c.clientTracking(args)
-	case "trackinginfo":
-		c.trackingInfo()
-	case "caching":
-		c.clientCaching(args[2])
-	case "getredir":
-		redirect := int64(-1)
-		if s.tracking != nil {
-			redirect = 0
-		}
-		c.answer(redcon.AppendInt(nil, redirect))
-	case "unblock":
-		c.clientUnblock(args)
-	default:
-		c.reject(refusalOf(c.cmd))
+func (c *call) clientID() { c.answer(redcon.AppendInt(nil, c.s.id)) }
+
+func (c *call) clientSetName() {
+	name := string(c.args[2])
+	if !validClientName(name) {
+		c.reject(badClientName)
+		return
 	}
-	return true
+	c.s.name = name
+	c.answer(okReply)
+}
+
+func (c *call) clientGetName() {
+	if c.s.name == "" {
+		c.answer([]byte("$-1\r\n"))
+		return
+	}
+	c.answer(redcon.AppendBulkString(nil, c.s.name))
+}
+
+func (c *call) clientInfo() {
+	w := c.s.reply()
+	w.Verbatim("txt", c.s.describe())
+	c.answer(w.B)
+}
+
+func (c *call) clientUnpause() {
+	srv := c.s.l.srv
+	c.laterHeld(func(w *resp.Writer) {
+		srv.unpause(srv.ctx)
+		w.OK()
+	})
+}
+
+func (c *call) clientNoEvict() { c.onOff(&c.s.noEvict) }
+
+// clientNoTouch keeps it for CLIENT INFO; the servers' LRU sees this client's commands all
+// the same, because their connections are shared.
+func (c *call) clientNoTouch() { c.onOff(&c.s.noTouch) }
+
+func (c *call) clientGetRedir() {
+	redirect := int64(-1)
+	if c.s.tracking != nil {
+		redirect = 0
+	}
+	c.answer(redcon.AppendInt(nil, redirect))
 }
 
 var clientHelp = []string{
@@ -132,8 +114,8 @@ func appendHelp(b []byte, name string, lines []string) []byte {
 	return redcon.AppendString(b, "    Prints this help.")
 }
 
-func (c *call) setInfo(attr, value string) {
-	s := c.s
+func (c *call) clientSetInfo() {
+	s, attr, value := c.s, string(c.args[2]), string(c.args[3])
 	switch strings.ToLower(attr) {
 	case "lib-name":
 		if !validClientName(value) {
@@ -154,8 +136,8 @@ func (c *call) setInfo(attr, value string) {
 	c.answer(okReply)
 }
 
-func (c *call) onOff(arg []byte, flag *bool) {
-	switch strings.ToLower(string(arg)) {
+func (c *call) onOff(flag *bool) {
+	switch strings.ToLower(string(c.args[2])) {
 	case "on":
 		*flag = true
 	case "off":

@@ -142,8 +142,9 @@ func (f *clientFilter) setKind(arg []byte) (why string) {
 	return ""
 }
 
-// listClients asks every loop, so it is answered by a goroutine.
-func (c *call) listClients(opts [][]byte) {
+// clientList asks every loop, so it is answered by a goroutine.
+func (c *call) clientList() {
+	opts := c.args[2:]
 	s := c.s
 	var f clientFilter
 	why := ""
@@ -194,8 +195,8 @@ func (s *Server) clientLines(ctx context.Context, f clientFilter) string {
 
 // clientKill runs both forms of CLIENT KILL: an address, answered with OK, and options,
 // answered with the number of clients.
-func (c *call) clientKill(opts [][]byte) {
-	s := c.s
+func (c *call) clientKill() {
+	s, opts := c.s, c.args[2:]
 	var f clientFilter
 	old := len(opts) == 1
 	if old {

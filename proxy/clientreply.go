@@ -16,9 +16,9 @@ const (
 	quietNow         // … which is this one
 )
 
-func (c *call) clientReply(arg []byte) {
+func (c *call) clientReply() {
 	s := c.s
-	switch strings.ToLower(string(arg)) {
+	switch strings.ToLower(string(c.args[2])) {
 	case "on":
 		s.quiet, c.muted = quietNot, false
 		c.answer(okReply)
@@ -39,7 +39,7 @@ func (c *call) clientReply(arg []byte) {
 // mutes reports that a command gets no reply. What SUBSCRIBE and its like send are messages,
 // and those the client gets all the same. cmd is nil for one that there is not.
 func (s *session) mutes(cmd *resp.Command) bool {
-	return (s.quiet == quietOff || s.quiet == quietNow) && (cmd == nil || cmd.Serve != resp.Hub || !allowedSubscribed(cmd))
+	return (s.quiet == quietOff || s.quiet == quietNow) && (cmd == nil || cmd.Serve != resp.Hub || cmd.Traits&resp.WhileSubscribed == 0)
 }
 
 // quietNext is said behind each command: what CLIENT REPLY SKIP says is about the next one.

@@ -5,8 +5,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tidwall/redcon"
 
 	"keyferry/internal/resp"
 )
@@ -63,74 +66,81 @@ func nodeID(kind, addr string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// cluster answers CLUSTER. Without the façade it answers as a Redis that is not in cluster
-// mode, but for KEYSLOT, which is true all the same.
-func (c *call) cluster(sub string, args [][]byte) {
-	s := c.s
-	if sub == "keyslot" {
-		w := s.reply()
-		w.Int(int64(s.l.table.Scheme.Slot(args[2])))
-		c.answer(w.B)
-		return
+// facade lets a command through where the gateway answers as a cluster. Else it answers as
+// a Redis that is not in cluster mode.
+func facade(f func(*call)) func(*call) {
+	return func(c *call) {
+		if !c.s.l.srv.opt.ClusterFacade {
+			c.reject(clusterOff)
+			return
+		}
+		f(c)
 	}
-	if !s.l.srv.opt.ClusterFacade {
-		c.reject(clusterOff)
-		return
-	}
-	switch sub {
-	case "countkeysinslot", "getkeysinslot":
-		c.keysInSlot(sub == "getkeysinslot", args)
-		return
-	case "count-failure-reports", "replicas", "slaves":
-		c.clusterNode(sub, string(args[2]))
-		return
-	}
-	nodes, me := s.clusterNodes()
-	w := s.reply()
-	switch sub {
-	case "slots":
-		clusterSlots(w, nodes)
-	case "shards":
-		clusterShards(w, nodes)
-	case "nodes":
-		w.Verbatim("txt", clusterNodesText(nodes, me, s.l.table.Epoch))
-	case "info":
-		w.Verbatim("txt", s.clusterInfo(len(nodes)))
-	case "myid":
-		w.Text(nodes[me].id)
-	case "myshardid":
-		w.Text(nodeID("shard", nodes[me].id))
-	case "links":
-		w.Array(0) // there is no cluster bus
-	case "help":
-		w.B = appendHelp(w.B, "CLUSTER", clusterHelp)
-	default:
-		c.reject("ERR CLUSTER " + strings.ToUpper(sub) + " is not supported through the gateway: it is every node of this cluster " +
-			"by itself; its groups and slots are changed with PROXY on the admin port")
-		return
-	}
+}
+
+// clusterKeySlot needs no façade: it is true all the same.
+func (c *call) clusterKeySlot() {
+	c.answer(redcon.AppendInt(nil, int64(c.s.l.table.Scheme.Slot(c.args[2]))))
+}
+
+func (c *call) clusterSlots() {
+	nodes, _ := c.s.clusterNodes()
+	w := c.s.reply()
+	clusterSlots(w, nodes)
 	c.answer(w.B)
 }
 
-// clusterNode answers what asks for another node's view or replicas: there are none.
-func (c *call) clusterNode(sub, id string) {
-	s := c.s
-	nodes, _ := s.clusterNodes()
-	known := false
-	for _, n := range nodes {
-		known = known || n.id == id
-	}
-	w := s.reply()
-	switch {
-	case !known:
+func (c *call) clusterShards() {
+	nodes, _ := c.s.clusterNodes()
+	w := c.s.reply()
+	clusterShards(w, nodes)
+	c.answer(w.B)
+}
+
+func (c *call) clusterNodesText() {
+	nodes, me := c.s.clusterNodes()
+	w := c.s.reply()
+	w.Verbatim("txt", clusterNodesText(nodes, me, c.s.l.table.Epoch))
+	c.answer(w.B)
+}
+
+func (c *call) clusterInfo() {
+	nodes, _ := c.s.clusterNodes()
+	w := c.s.reply()
+	w.Verbatim("txt", c.s.clusterInfo(len(nodes)))
+	c.answer(w.B)
+}
+
+func (c *call) clusterMyID() {
+	nodes, me := c.s.clusterNodes()
+	c.answer(redcon.AppendBulkString(nil, nodes[me].id))
+}
+
+func (c *call) clusterMyShardID() {
+	nodes, me := c.s.clusterNodes()
+	c.answer(redcon.AppendBulkString(nil, nodeID("shard", nodes[me].id)))
+}
+
+// clusterFixed answers what would change the cluster.
+func (c *call) clusterFixed() {
+	_, sub, _ := strings.Cut(c.cmd.Name, "|")
+	c.reject("ERR CLUSTER " + strings.ToUpper(sub) + " is not supported through the gateway: it is every node of this cluster " +
+		"by itself; its groups and slots are changed with PROXY on the admin port")
+}
+
+func (c *call) clusterFailureReports() { c.ofNode([]byte(":0\r\n")) }
+
+func (c *call) clusterReplicas() { c.ofNode([]byte("*0\r\n")) }
+
+// ofNode answers what asks for another node's view or replicas: there are none.
+func (c *call) ofNode(none []byte) {
+	id := string(c.args[2])
+	nodes, _ := c.s.clusterNodes()
+	if !slices.ContainsFunc(nodes, func(n clusterNode) bool { return n.id == id }) {
 		c.reject("ERR Unknown node " + id)
 		return
-	case sub == "count-failure-reports":
-		w.Int(0)
-	default:
-		w.Array(0)
 	}
-	c.answer(w.B)
+	c.answer(none)
 }
 
 func clusterSlots(w *resp.Writer, nodes []clusterNode) {
@@ -215,17 +225,6 @@ func (s *session) clusterInfo(nodes int) string {
 	put("cluster_stats_messages_received", 0)
 	put("total_cluster_links_buffer_limit_exceeded", 0)
 	return b.String()
-}
-
-// clusterMode answers READONLY, READWRITE and ASKING. The gateway has no replicas to read
-// from and never says ASK, so that they change nothing.
-func (c *call) clusterMode() {
-	s := c.s
-	if !s.l.srv.opt.ClusterFacade {
-		c.reject(clusterOff)
-		return
-	}
-	c.answer(okReply)
 }
 
 // redisMode is what HELLO and INFO call the gateway.

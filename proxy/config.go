@@ -10,52 +10,45 @@ import (
 	"keyferry/internal/resp"
 )
 
-// config answers CONFIG, which is about this gateway: the data servers keep their own.
-func (c *call) config(sub string, args [][]byte) {
-	s := c.s
-	srv := s.l.srv
-	switch sub {
-	case "get":
-		c.configGet(args[2:])
-	case "set":
-		if len(args)%2 != 0 {
-			c.reject("ERR syntax error")
-			return
-		}
-		var pairs [][2]string
-		for i := 2; i < len(args); i += 2 {
-			pairs = append(pairs, [2]string{string(args[i]), string(args[i+1])})
-		}
-		if len(pairs) == 1 && isNotify(pairs[0][0]) {
-			c.setNotify(args)
-			return
-		}
-		client := s.addr
-		c.laterHeld(func(w *resp.Writer) {
-			if why := srv.configSet(srv.ctx, pairs, client); why != "" {
-				w.Err(why)
-				return
-			}
-			w.OK()
-		})
-	case "resetstat":
-		c.laterHeld(func(w *resp.Writer) {
-			srv.resetStats(srv.ctx)
-			w.OK()
-		})
-	case "rewrite":
-		c.laterHeld(func(w *resp.Writer) {
-			if why := srv.configRewrite(); why != "" {
-				w.Err(why)
-				return
-			}
-			w.OK()
-		})
-	case "help":
-		c.help("CONFIG", configHelp)
-	default:
-		c.wrongArity("config")
+// CONFIG is about this gateway: the data servers keep their own.
+
+func (c *call) configSet() {
+	srv, args := c.s.l.srv, c.args
+	if len(args)%2 != 0 {
+		c.reject("ERR syntax error")
+		return
 	}
+	var pairs [][2]string
+	for i := 2; i < len(args); i += 2 {
+		pairs = append(pairs, [2]string{string(args[i]), string(args[i+1])})
+	}
+	if len(pairs) == 1 && isNotify(pairs[0][0]) {
+		c.setNotify(args)
+		return
+	}
+	client := c.s.addr
+	c.changes(func() string { return srv.configSet(srv.ctx, pairs, client) })
+}
+
+func (c *call) configResetStat() {
+	srv := c.s.l.srv
+	c.changes(func() string {
+		srv.resetStats(srv.ctx)
+		return ""
+	})
+}
+
+func (c *call) configRewrite() { c.changes(c.s.l.srv.configRewrite) }
+
+// changes answers OK when f has changed something, or with the reason why it has not.
+func (c *call) changes(f func() (why string)) {
+	c.laterHeld(func(w *resp.Writer) {
+		if why := f(); why != "" {
+			w.Err(why)
+			return
+		}
+		w.OK()
+	})
 }
 
 var configHelp = []string{
@@ -67,8 +60,8 @@ var configHelp = []string{
 
 // configGet answers with each name once. A name without wildcards is given back as it was
 // asked for, as Redis does.
-func (c *call) configGet(patterns [][]byte) {
-	s := c.s
+func (c *call) configGet() {
+	s, patterns := c.s, c.args[2:]
 	srv := s.l.srv
 	o := srv.live.Load()
 	found := make(map[string]string)

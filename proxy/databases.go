@@ -6,12 +6,11 @@ import (
 	"strconv"
 
 	"keyferry/internal/resp"
+	"keyferry/slotlock"
 )
 
 // Servers may have more databases than the cluster. Nobody could read what is there, and no job
 // would move it: so commands get from the gateway what a server says that has only as many.
-
-var copyCommand, moveCommand = resp.Lookup([]byte("copy")), resp.Lookup([]byte("move"))
 
 const (
 	outsideText = "ERR DB index is out of range"
@@ -21,7 +20,7 @@ const (
 
 // outside reports whether a command names a database that the cluster does not have.
 func (l *loop) outside(cmd *resp.Command, args [][]byte) bool {
-	if cmd != copyCommand && cmd != moveCommand && cmd.Name != "select" {
+	if cmd != copyCommand && cmd != moveCommand && cmd != selectCommand {
 		return false
 	}
 	n, ok := otherDB(cmd, args)
@@ -48,12 +47,12 @@ func otherDB(cmd *resp.Command, args [][]byte) (int, bool) {
 // whichDB is the argument that names it; 0: there is none, or a server will refuse the
 // command for its form.
 func whichDB(cmd *resp.Command, args [][]byte) (at int) {
-	switch cmd.Name {
-	case "select":
+	switch cmd {
+	case selectCommand:
 		at = 1
-	case "move":
+	case moveCommand:
 		at = 2
-	case "copy":
+	case copyCommand:
 		for i := 3; i < len(args); i++ {
 			switch {
 			case bytes.EqualFold(args[i], []byte("replace")):
@@ -69,4 +68,20 @@ func whichDB(cmd *resp.Command, args [][]byte) (at int) {
 		return 0
 	}
 	return at
+}
+
+// appendKeys makes lock keys of the keys of a command, with the other database of COPY
+// and MOVE.
+func appendKeys(dst []slotlock.Key, db int, cmd *resp.Command, args [][]byte, keys []int) []slotlock.Key {
+	for i, k := range keys {
+		key := slotlock.Key{DB: db, Name: string(args[k])}
+		if other, ok := otherDB(cmd, args); ok && other <= maxDB && (cmd == moveCommand || i == 1) {
+			if cmd == moveCommand {
+				dst = append(dst, key)
+			}
+			key.DB = other
+		}
+		dst = append(dst, key)
+	}
+	return dst
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -9,29 +10,44 @@ import (
 	"keyferry/internal/resp"
 )
 
-// debugCommand answers DEBUG: what looks at one key, and SLEEP, which here holds up its
-// own client alone.
-func (c *call) debugCommand(args [][]byte) {
-	s := c.s
-	l := s.l
-	switch sub := string(lower(args[1])); {
-	case sub == "sleep" && len(args) == 3:
-		secs, err := strconv.ParseFloat(string(args[2]), 64)
-		if err != nil {
-			secs = 0 // as in C
-		}
-		c.sleep(secs)
-	case sub == "object" && len(args) >= 3:
-		r := c.begin()
-		r.op = plain{}
-		l.place(r, s.db, l.table.Scheme.Slot(args[2]), appendKeys(nil, s.db, c.cmd, args, []int{2}), resp.AppendRequest(nil, args...))
-	case sub == "help" && len(args) == 2:
-		c.help("DEBUG", debugHelp)
+// debugs are the subcommands of DEBUG that are served: what looks at one key, and SLEEP,
+// which here holds up its own client alone. DEBUG is one row of the command table.
+var debugs = map[string]struct {
+	least, most int // arguments
+	run         func(*call)
+}{
+	"sleep":  {3, 3, (*call).debugSleep},
+	"object": {3, math.MaxInt, (*call).debugObject},
+	"help":   {2, 2, help("DEBUG", debugHelp)},
+}
+
+func (c *call) debug() {
+	sub, n := string(lower(c.args[1])), len(c.args)
+	switch x := debugs[sub]; {
+	case x.run != nil && n >= x.least && n <= x.most:
+		x.run(c)
 	case debugKnown[sub]:
 		c.reject("ERR 'debug|" + sub + "' is not supported through the gateway: " + refusalText["debug"])
 	default:
-		c.reject("ERR unknown subcommand or wrong number of arguments for '" + string(args[1][:min(len(args[1]), 128)]) + "'. Try DEBUG HELP.")
+		c.reject("ERR unknown subcommand or wrong number of arguments for '" + string(c.args[1][:min(len(c.args[1]), 128)]) + "'. Try DEBUG HELP.")
 	}
+}
+
+func (c *call) debugSleep() {
+	secs, err := strconv.ParseFloat(string(c.args[2]), 64)
+	if err != nil {
+		secs = 0 // as in C
+	}
+	c.sleep(secs)
+}
+
+// debugObject is asked of the key's server.
+func (c *call) debugObject() {
+	s := c.s
+	l := s.l
+	r := c.begin()
+	r.op = plain{}
+	l.place(r, s.db, l.table.Scheme.Slot(c.args[2]), appendKeys(nil, s.db, c.cmd, c.args, []int{2}), resp.AppendRequest(nil, c.args...))
 }
 
 // role answers ROLE: a master without replicas.

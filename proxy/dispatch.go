@@ -55,7 +55,8 @@ func (c *call) execute() (taken bool) {
 		keys, err := cmd.AppendKeys(l.keyIndex[:0], args)
 		if err != nil {
 			// No server would execute it, and a server knows best how to say so.
-			return c.elsewhere(router.Any)
+			c.plainly()
+			return true
 		}
 		c.keys, l.keyIndex = keys, keys
 		if (cmd == copyCommand || cmd == moveCommand) && l.outside(cmd, args) {
@@ -71,80 +72,82 @@ func (c *call) execute() (taken bool) {
 			l.sample(s.db, cmd, args, c.keys)
 		}
 	}
-	outcome, slot := l.table.Route(cmd, args, c.keys)
 	if c.inline {
 		l.scratch = resp.AppendRequest(l.scratch[:0], args...)
 		c.frame = l.scratch
 	}
-	switch outcome {
+	return l.handlers[cmd.Index](c)
+}
+
+// keyed runs a command that goes where its keys are. It is the handler of nearly all that
+// clients send, and the one that must not allocate while their slots are stable.
+func (c *call) keyed() (taken bool) {
+	s, cmd := c.s, c.cmd
+	l := s.l
+	if len(c.keys) == 0 {
+		c.plainly()
+		return true
+	}
+	switch outcome, slot := l.table.Route(cmd, c.args, c.keys); outcome {
 	case router.Serve:
 		r := c.begin()
 		p := l.pipe(l.table.Slots[slot].Owner, s.db, s.proto)
 		s.lastPipe = p
 		if cmd.Flags&resp.Write != 0 && l.srv.awaited.n.Load() > 0 {
-			r.op = l.srv.awaited.waker(s.db, args, c.keys)
+			r.op = l.srv.awaited.waker(s.db, c.args, c.keys)
 		}
 		l.send(r, p, c.frame)
 	case router.Resolve:
 		r := c.begin()
 		if cmd.Flags&resp.Write != 0 && l.srv.awaited.n.Load() > 0 {
-			r.op = l.srv.awaited.waker(s.db, args, c.keys)
+			r.op = l.srv.awaited.waker(s.db, c.args, c.keys)
 		}
 		m := l.newMotion(slot, s.db)
-		m.Keys = appendKeys(nil, s.db, cmd, args, c.keys)
+		m.Keys = appendKeys(nil, s.db, cmd, c.args, c.keys)
 		l.move(r, m, c.frame)
 	case router.Split:
 		c.split()
 	case router.TakeFirst:
-		return c.takeFirst(cmd, args, c.keys)
+		return c.takeFirst()
 	case router.CrossSlot:
-		l.rec.N[stats.CrossSlot]++
-		c.refuse(crossSlotText)
+		c.crossSlot()
 	case router.Unserved:
 		c.refuse(unservedText(slot))
-	default:
-		return c.elsewhere(outcome)
 	}
 	return true
 }
 
-// elsewhere runs the commands about which more decides than a slot.
-func (c *call) elsewhere(outcome router.Outcome) (taken bool) {
-	s, cmd, args, keys := c.s, c.cmd, c.args, c.keys
-	l := s.l
-	switch outcome {
-	case router.Local:
-		return c.local(cmd, args)
-	case router.Transact:
-		return c.transact(cmd, args, keys)
-	case router.Hub:
-		return c.channels(cmd, args)
-	case router.All:
-		return c.everywhere(cmd, args)
-	case router.Block:
-		if resp.BlocksNow(cmd, args) {
-			return c.block(cmd, args, keys)
-		}
-	case router.Script:
-		c.script(cmd, args, keys)
-		return true
-	case router.Sort:
-		c.sort(cmd, args, keys)
-		return true
-	case router.Any:
-	default:
-		c.refuse(refusalOf(cmd))
-		return true
+func (c *call) crossSlot() {
+	c.s.l.rec.N[stats.CrossSlot]++
+	c.refuse(crossSlotText)
+}
+
+// oneSlot is the slot of a command whose keys must all be in one; -1 if it has none. Not ok:
+// they are in several, and the client has been told.
+func (c *call) oneSlot() (slot int, ok bool) {
+	if len(c.keys) == 0 {
+		return -1, true
 	}
+	outcome, slot := c.s.l.table.Route(c.cmd, c.args, c.keys)
+	if outcome == router.CrossSlot {
+		c.crossSlot()
+		return -1, false
+	}
+	return slot, true
+}
+
+// plainly sends a command as it is to the group of its keys, or to any one if it has none.
+func (c *call) plainly() {
+	s := c.s
+	l := s.l
 	r := c.begin()
 	r.op = plain{}
-	frame := resp.AppendRequest(nil, args...)
-	if len(keys) == 0 {
+	frame := resp.AppendRequest(nil, c.args...)
+	if len(c.keys) == 0 {
 		l.anywhere(r, frame)
 	} else {
-		l.place(r, s.db, l.table.Scheme.Slot(args[keys[0]]), appendKeys(nil, s.db, cmd, args, keys), frame)
+		l.place(r, s.db, l.table.Scheme.Slot(c.args[c.keys[0]]), appendKeys(nil, s.db, c.cmd, c.args, c.keys), frame)
 	}
-	return true
 }
 
 // plain is the operation of one command on a shared connection.

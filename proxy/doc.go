@@ -1,11 +1,14 @@
 // Package proxy is the data plane: it answers Redis clients on event loops.
 //
-//	client bytes ─► session.process ─► resp ─► command ─► router.Route
-//	                                                         │
-//	      Local ◄──────────────────────────────────────────┼─► Split ─► gather
-//	      Serve: stable slot ─────────────► upstream.Pipe ◄──┤
+//	client bytes ─► session.process ─► resp ─► call ─► admit ─► handlers[cmd.Index]
+//	                                                              │
+//	      the gateway answers by itself ◄─────────────────────────┤
+//	                                    keyed ─► router.Route ◄───┤
+//	                                                │             └─► every group, scripts, channels, …
+//	      Split ─► gather ◄─────────────────────────┤
+//	      Serve: stable slot ─► upstream.Pipe ◄─────┤
 //	      Resolve: moving slot ─► slotlock ─► source | target | parked
-//	                                                         │
+//	                                      │
 //	client bytes ◄─ session queue (in order) ◄─ reply frames ◄─ Pipe.Data
 //
 // A client connection and the server connections that serve it live on one loop: on the

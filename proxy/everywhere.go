@@ -12,57 +12,63 @@ import (
 	"keyferry/internal/resp"
 )
 
-// everywhere runs the commands that concern every group. They are not atomic over groups.
-// False: not before the commands in front of it have been answered.
-func (c *call) everywhere(cmd *resp.Command, args [][]byte) bool {
+// Commands that concern every group. They are not atomic over groups.
+
+type joiner func(parts [][]byte) []byte
+
+// toServing sends a command to the groups that serve slots, and join makes one reply of all.
+func toServing(join joiner) func(*call) {
+	return func(c *call) { c.fan(c.s.l.table.Serving(), resp.AppendRequest(nil, c.args...), false, join) }
+}
+
+// toEvery is toServing for what a group has to know before it serves any: scripts, channels.
+func toEvery(join joiner) func(*call) {
+	return func(c *call) { c.fan(c.s.l.everyGroup(), resp.AppendRequest(nil, c.args...), false, join) }
+}
+
+// toAny is toEvery where join decides what an error of one group means.
+func toAny(join joiner) func(*call) {
+	return func(c *call) { c.fan(c.s.l.everyGroup(), resp.AppendRequest(nil, c.args...), true, join) }
+}
+
+// askAll runs a command that is declared in the configuration.
+func (c *call) askAll() {
+	name := c.cmd.Name
+	toServing(func(parts [][]byte) []byte { return agreed(name, parts) })(c)
+}
+
+func (c *call) scriptLoad() {
+	c.s.l.srv.scripts.remember(c.args[2])
+	toEvery(firstOf)(c)
+}
+
+func (c *call) scriptFlush() {
+	c.s.l.srv.scripts.forget()
+	toEvery(firstOf)(c)
+}
+
+func (c *call) scriptExists() {
+	srv, shas := c.s.l.srv, cloneArgs(c.args[2:])
+	toEvery(func(parts [][]byte) []byte { return srv.scripts.existsIn(parts, shas) })(c)
+}
+
+// swapDB is refused while slots move, since a key would change its database on one side
+// only, and runs alone: what follows it must find it done.
+func (c *call) swapDB() bool {
 	s := c.s
 	l := s.l
-	frame := resp.AppendRequest(nil, args...)
-	switch cmd.Name {
-	case "scan":
-		c.scanKeys(args)
-	case "randomkey":
-		c.randomKey()
-	case "keys":
-		return c.listKeys(frame)
-	case "dbsize":
-		// A key that is being moved can for a moment be counted twice.
-		c.fan(l.table.Serving(), frame, false, sumOf)
-	case "flushdb", "flushall":
-		return c.flushData(frame)
-	case "swapdb":
-		if bad := l.badSwap(args); bad != "" {
-			c.reject(bad)
-			return true
-		}
-		if s.queue.n > 0 {
-			return false
-		}
-		if len(l.table.Jobs) > 0 {
-			c.reject("ERR SWAPDB is refused while slots move: a key would change its database on one side of its move only")
-			return true
-		}
-		c.fanHeld(l.everyGroup(), frame, firstOf)
-	case "bgsave", "bgrewriteaof": // LASTSAVE tells when the last of them is done
-		c.fan(l.table.Serving(), frame, false, firstOf)
-	case "lastsave":
-		c.fan(l.table.Serving(), frame, false, leastOf)
-	case "script|load":
-		l.srv.scripts.remember(args[2])
-		c.fan(l.everyGroup(), frame, false, firstOf)
-	case "script|flush":
-		l.srv.scripts.forget()
-		c.fan(l.everyGroup(), frame, false, firstOf)
-	case "script|exists":
-		srv, shas := l.srv, cloneArgs(args[2:])
-		c.fan(l.everyGroup(), frame, false, func(parts [][]byte) []byte { return srv.scripts.existsIn(parts, shas) })
-	case "script|kill", "function|kill":
-		c.fan(l.everyGroup(), frame, true, oneOf)
-	case "function|load", "function|delete", "function|flush", "function|restore":
-		c.fan(l.everyGroup(), frame, false, firstOf)
-	default: // declared in conf
-		c.fan(l.table.Serving(), frame, false, func(parts [][]byte) []byte { return agreed(cmd.Name, parts) })
+	if bad := l.badSwap(c.args); bad != "" {
+		c.reject(bad)
+		return true
 	}
+	if s.queue.n > 0 {
+		return false
+	}
+	if len(l.table.Jobs) > 0 {
+		c.reject("ERR SWAPDB is refused while slots move: a key would change its database on one side of its move only")
+		return true
+	}
+	c.fanHeld(l.everyGroup(), resp.AppendRequest(nil, c.args...), firstOf)
 	return true
 }
 
@@ -176,8 +182,8 @@ const quiesceTimeout = 10 * time.Second
 
 // flushData runs FLUSHDB and FLUSHALL: while slots move the movers stop for it, so that
 // no key is on its way between two servers when both are emptied.
-func (c *call) flushData(frame []byte) bool {
-	s := c.s
+func (c *call) flushData() bool {
+	s, frame := c.s, resp.AppendRequest(nil, c.args...)
 	if s.queue.n > 0 {
 		return false
 	}

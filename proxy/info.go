@@ -78,10 +78,10 @@ func (r *report) puts(pairs ...string) {
 
 // info answers INFO [section ...] off the loop, since it looks at every loop and asks the
 // servers for their keys.
-func (c *call) info(args [][]byte) {
+func (c *call) info() {
 	s := c.s
 	want := make(map[string]bool)
-	for _, a := range args {
+	for _, a := range c.args[1:] {
 		want[strings.ToLower(string(a))] = true
 	}
 	srv := s.l.srv

@@ -29,46 +29,44 @@ func (s *Server) resetLatency(ctx context.Context, names []string) int {
 	return len(gone)
 }
 
-func (c *call) latency(sub string, args [][]byte) {
-	s := c.s
-	srv, ctx := s.l.srv, s.l.srv.ctx
-	name := ""
-	if len(args) > 2 {
-		name = string(args[2])
-	}
-	switch sub {
-	case "histogram":
-		c.latencyHistogram(args)
-	case "latest":
-		c.later(func(w *resp.Writer) { latencyLatest(w, srv.latencyEvents(ctx)) })
-	case "history":
-		c.later(func(w *resp.Writer) { latencyHistory(w, srv.latencyEvents(ctx)[name]) })
-	case "graph":
-		c.later(func(w *resp.Writer) {
-			e := srv.latencyEvents(ctx)[name]
-			if e == nil {
-				w.Err("ERR No samples available for event '" + name + "'")
-				return
-			}
+// ofEvents answers with what f makes of all latency events.
+func (c *call) ofEvents(f func(w *resp.Writer, events map[string]*stats.Event)) {
+	srv := c.s.l.srv
+	c.later(func(w *resp.Writer) { f(w, srv.latencyEvents(srv.ctx)) })
+}
+
+func (c *call) latencyLatest() { c.ofEvents(latencyLatest) }
+
+func (c *call) latencyHistory() {
+	name := string(c.args[2])
+	c.ofEvents(func(w *resp.Writer, events map[string]*stats.Event) { latencyHistory(w, events[name]) })
+}
+
+func (c *call) latencyGraph() {
+	name := string(c.args[2])
+	c.ofEvents(func(w *resp.Writer, events map[string]*stats.Event) {
+		if e := events[name]; e != nil {
 			w.Verbatim("txt", e.Graph(name, time.Now()))
-		})
-	case "reset":
-		names := make([]string, 0, len(args))
-		for _, a := range args[2:] {
-			names = append(names, string(a))
+		} else {
+			w.Err("ERR No samples available for event '" + name + "'")
 		}
-		c.later(func(w *resp.Writer) {
-			w.Int(int64(srv.resetLatency(ctx, names)))
-		})
-	case "doctor":
-		c.later(func(w *resp.Writer) {
-			w.Verbatim("txt", stats.Doctor(srv.latencyEvents(ctx), srv.live.Load().LatencyThreshold))
-		})
-	case "help":
-		c.help("LATENCY", latencyHelp)
-	default:
-		c.wrongArity("latency")
+	})
+}
+
+func (c *call) latencyReset() {
+	var names []string
+	for _, a := range c.args[2:] {
+		names = append(names, string(a))
 	}
+	srv := c.s.l.srv
+	c.later(func(w *resp.Writer) { w.Int(int64(srv.resetLatency(srv.ctx, names))) })
+}
+
+func (c *call) latencyDoctor() {
+	threshold := c.s.l.opt.LatencyThreshold
+	c.ofEvents(func(w *resp.Writer, events map[string]*stats.Event) {
+		w.Verbatim("txt", stats.Doctor(events, threshold))
+	})
 }
 
 func latencyLatest(w *resp.Writer, events map[string]*stats.Event) {
@@ -99,8 +97,8 @@ func latencyHistory(w *resp.Writer, e *stats.Event) {
 
 // latencyHistogram answers LATENCY HISTOGRAM [command ...]; a container stands for its
 // subcommands. Names that are no command are passed over, as in Redis.
-func (c *call) latencyHistogram(args [][]byte) {
-	s := c.s
+func (c *call) latencyHistogram() {
+	s, args := c.s, c.args
 	var list []*resp.Command
 	if len(args) == 2 {
 		stats.EachCommand(func(c *resp.Command) { list = append(list, c) })

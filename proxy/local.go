@@ -8,54 +8,26 @@ import (
 	"github.com/tidwall/redcon"
 
 	"keyferry/internal/resp"
-	"keyferry/router"
 )
 
 var okReply = []byte("+OK\r\n")
 
-// local answers what the gateway itself knows. False: not before the commands in front of
-// it have been answered.
-func (c *call) local(cmd *resp.Command, args [][]byte) bool {
-	s := c.s
-	switch name, sub, _ := strings.Cut(cmd.Name, "|"); name {
-	case "ping":
-		c.ping(args)
-	case "echo":
-		c.answer(redcon.AppendBulk(nil, args[1]))
-	case "quit":
-		s.ending = true
-		c.answer(okReply)
-	case "select":
-		c.selectDB(args[1])
-	case "auth":
-		c.auth(args)
-	case "hello":
-		return c.hello(args)
-	case "reset":
-		return c.reset()
-	case "client":
-		return c.client(sub, args)
-	case "command":
-		c.commandInfo(sub, args)
-	case "info":
-		c.info(args[1:])
-	case "time":
-		us := s.l.now.UnixMicro()
-		b := redcon.AppendArray(nil, 2)
-		b = redcon.AppendBulkString(b, strconv.FormatInt(us/1e6, 10))
-		c.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
-	case "cluster":
-		c.cluster(sub, args)
-	case "readonly", "readwrite", "asking":
-		c.clusterMode()
-	default:
-		c.serverCommand(name, sub, cmd, args)
-	}
-	return true
+func (c *call) echo() { c.answer(redcon.AppendBulk(nil, c.args[1])) }
+
+func (c *call) quit() {
+	c.s.ending = true
+	c.answer(okReply)
 }
 
-func (c *call) ping(args [][]byte) {
-	s := c.s
+func (c *call) time() {
+	us := c.s.l.now.UnixMicro()
+	b := redcon.AppendArray(nil, 2)
+	b = redcon.AppendBulkString(b, strconv.FormatInt(us/1e6, 10))
+	c.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
+}
+
+func (c *call) ping() {
+	s, args := c.s, c.args
 	switch {
 	case len(args) > 2:
 		c.reject("ERR wrong number of arguments for 'ping' command")
@@ -72,9 +44,9 @@ func (c *call) ping(args [][]byte) {
 	}
 }
 
-func (c *call) selectDB(arg []byte) {
+func (c *call) selectDB() {
 	s := c.s
-	n, ok := resp.Integer(arg)
+	n, ok := resp.Integer(c.args[1])
 	switch {
 	case !ok:
 		c.reject(notAnInteger)
@@ -90,8 +62,8 @@ func (c *call) selectDB(arg []byte) {
 
 const wrongPass = "WRONGPASS invalid username-password pair or user is disabled."
 
-func (c *call) auth(args [][]byte) {
-	s := c.s
+func (c *call) auth() {
+	s, args := c.s, c.args
 	switch want := s.l.opt.Password; {
 	case len(args) > 3:
 		c.reject("ERR syntax error")
@@ -122,8 +94,8 @@ func (s *session) passes(cred [][]byte) bool {
 
 // hello changes the protocol version only when nothing is in flight: the versions have
 // server connections of their own, and a command could overtake another.
-func (c *call) hello(args [][]byte) bool {
-	s := c.s
+func (c *call) hello() bool {
+	s, args := c.s, c.args
 	proto := s.proto
 	if len(args) > 1 {
 		v, ok := resp.Integer(args[1])
@@ -224,73 +196,80 @@ func (s *session) resetState() {
 	s.authed = s.l.opt.Password == ""
 }
 
-func (c *call) commandInfo(sub string, args [][]byte) {
-	s := c.s
-	w := resp.Writer{Proto: s.proto}
-	switch sub {
-	case "":
-		w.Array(len(resp.Commands))
-		for _, c := range resp.Commands {
-			w.CommandInfo(c)
-		}
-		c.answer(w.B)
-	case "count":
-		c.answer(redcon.AppendInt(nil, int64(len(resp.Commands))))
-	case "info":
-		if len(args) == 2 {
-			c.commandInfo("", nil)
-			return
-		}
-		w.Array(len(args) - 2)
-		for _, a := range args[2:] {
-			if c := findCommand(a); c != nil {
-				w.CommandInfo(c)
-			} else {
-				w.Null()
-			}
-		}
-		c.answer(w.B)
-	case "docs":
-		if len(s.l.table.Serving()) > 0 { // a server also has the trees of arguments, by which redis-cli gives hints
-			c.elsewhere(router.Any)
-			return
-		}
-		list := resp.Commands
-		if len(args) > 2 {
-			list = nil
-			for _, a := range args[2:] {
-				if c := findCommand(a); c != nil {
-					list = append(list, c)
-				}
-			}
-		}
-		w.Map(len(list))
-		for _, c := range list {
-			w.Text(c.Name)
-			w.CommandDocs(c)
-		}
-		c.answer(w.B)
-	case "list":
-		names, ok := listCommands(args[2:])
-		if !ok {
-			c.reject("ERR syntax error")
-			return
-		}
-		w.Array(len(names))
-		for _, n := range names {
-			w.Text(n)
-		}
-		c.answer(w.B)
-	case "getkeys":
-		c.answer(resp.AppendGetKeys(nil, args[2:]))
-	case "getkeysandflags":
-		w.KeysAndFlags(args[2:])
-		c.answer(w.B)
-	case "help":
-		c.answer(appendHelp(nil, "COMMAND", commandHelp))
-	default:
-		c.reject("ERR 'command|" + sub + "' is not supported through the gateway")
+// commandAll is COMMAND: the whole table.
+func (c *call) commandAll() {
+	w := c.s.reply()
+	w.Array(len(resp.Commands))
+	for _, x := range resp.Commands {
+		w.CommandInfo(x)
 	}
+	c.answer(w.B)
+}
+
+func (c *call) commandCount() { c.answer(redcon.AppendInt(nil, int64(len(resp.Commands)))) }
+
+func (c *call) commandInfo() {
+	if len(c.args) == 2 {
+		c.commandAll()
+		return
+	}
+	w := c.s.reply()
+	w.Array(len(c.args) - 2)
+	for _, a := range c.args[2:] {
+		if x := findCommand(a); x != nil {
+			w.CommandInfo(x)
+		} else {
+			w.Null()
+		}
+	}
+	c.answer(w.B)
+}
+
+// commandDocs is left to a server if there is one: it also has the trees of arguments, by
+// which redis-cli gives hints.
+func (c *call) commandDocs() {
+	if len(c.s.l.table.Serving()) > 0 {
+		c.plainly()
+		return
+	}
+	list := resp.Commands
+	if len(c.args) > 2 {
+		list = nil
+		for _, a := range c.args[2:] {
+			if x := findCommand(a); x != nil {
+				list = append(list, x)
+			}
+		}
+	}
+	w := c.s.reply()
+	w.Map(len(list))
+	for _, x := range list {
+		w.Text(x.Name)
+		w.CommandDocs(x)
+	}
+	c.answer(w.B)
+}
+
+func (c *call) commandList() {
+	names, ok := listCommands(c.args[2:])
+	if !ok {
+		c.reject("ERR syntax error")
+		return
+	}
+	w := c.s.reply()
+	w.Array(len(names))
+	for _, n := range names {
+		w.Text(n)
+	}
+	c.answer(w.B)
+}
+
+func (c *call) commandGetKeys() { c.answer(resp.AppendGetKeys(nil, c.args[2:])) }
+
+func (c *call) commandKeysAndFlags() {
+	w := c.s.reply()
+	w.KeysAndFlags(c.args[2:])
+	c.answer(w.B)
 }
 
 // listCommands is COMMAND LIST [FILTERBY MODULE|ACLCAT|PATTERN x]: commands and

@@ -33,6 +33,8 @@ type loop struct {
 	now        time.Time // read once per event, by clock
 	ns         int64     // … in ns since the server's start
 
+	handlers []handler // by the command's Index; never changes
+
 	table   *router.Table
 	parking *parking.Lot // commands that wait for moving keys, and tables that wait for these
 
@@ -99,7 +101,7 @@ type loss struct {
 
 func newLoop(s *Server, el transport.Loop, id int) *loop {
 	l := &loop{
-		srv: s, id: id, el: el,
+		srv: s, id: id, el: el, handlers: s.handlers,
 		pipes: make(map[pipeKey]*upstream.Pipe), sessions: make(map[*session]struct{}),
 		lents: make(map[*lent]struct{}), spare: make(map[lentKey][]*lent), blocked: make(map[*blocking]struct{}),
 		takers: make(map[*takeFirst]struct{}), awaited: make(map[slotlock.Key][]*takeFirst), looks: make(map[*upstream.Pipe]int),

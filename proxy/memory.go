@@ -8,27 +8,27 @@ import (
 	"keyferry/proxy/stats"
 )
 
-// memoryCommand answers MEMORY about the gateway; USAGE is asked of the key's server.
-func (c *call) memoryCommand(sub string) {
-	s := c.s
-	srv := s.l.srv
-	switch sub {
-	case "doctor":
-		c.later(func(w *resp.Writer) { w.Verbatim("txt", srv.memoryDoctor()) })
-	case "stats":
-		c.later(func(w *resp.Writer) { srv.memoryStats(w) })
-	case "malloc-stats":
-		c.later(func(w *resp.Writer) { w.Verbatim("txt", stats.MallocStats()) })
-	case "purge":
-		c.later(func(w *resp.Writer) {
-			stats.ReleaseMemory()
-			w.OK()
-		})
-	case "help":
-		c.help("MEMORY", memoryHelp)
-	default:
-		c.reject(refusalOf(c.cmd))
-	}
+// MEMORY is about the gateway; USAGE is asked of the key's server.
+
+func (c *call) memoryDoctor() {
+	srv := c.s.l.srv
+	c.later(func(w *resp.Writer) { w.Verbatim("txt", srv.memoryDoctor()) })
+}
+
+func (c *call) memoryStats() {
+	srv := c.s.l.srv
+	c.later(func(w *resp.Writer) { srv.memoryStats(w) })
+}
+
+func (c *call) memoryMalloc() {
+	c.later(func(w *resp.Writer) { w.Verbatim("txt", stats.MallocStats()) })
+}
+
+func (c *call) memoryPurge() {
+	c.later(func(w *resp.Writer) {
+		stats.ReleaseMemory()
+		w.OK()
+	})
 }
 
 var memoryHelp = []string{

@@ -28,9 +28,8 @@ type clientsPaused struct {
 // pauseMax bounds a pause: beyond it a timer could not count.
 const pauseMax = math.MaxInt64 / int64(time.Millisecond) / 2
 
-func (c *call) clientPause(request [][]byte) {
-	s := c.s
-	args := request[2:]
+func (c *call) clientPause() {
+	s, args := c.s, c.args[2:]
 	ms, ok := resp.Integer(args[0])
 	mode := pauseAll
 	switch {
@@ -145,8 +144,8 @@ func (l *loop) setPause(mode pauseMode) {
 func (s *session) postponed(cmd *resp.Command) bool {
 	switch {
 	case s.l.pause == pauseAll:
-		return cmd.Name != "client|unpause"
-	case cmd.Name == "exec":
+		return cmd.Traits&resp.EndsPause == 0
+	case cmd == execCommand:
 		return s.tx != nil && s.tx.writes
 	}
 	return mayWrite(cmd)
@@ -155,11 +154,5 @@ func (s *session) postponed(cmd *resp.Command) bool {
 // mayWrite reports that a server's data, or what its replicas hear, can change by the
 // command: what CLIENT PAUSE WRITE holds up.
 func mayWrite(cmd *resp.Command) bool {
-	switch {
-	case cmd.Flags&(resp.Write|resp.MayReplicate) != 0, cmd.Serve == resp.Script && cmd.Flags&resp.Readonly == 0:
-		return true
-	case cmd.Name == "publish", cmd.Name == "spublish", cmd.Name == "pfcount":
-		return true
-	}
-	return false
+	return cmd.Flags&(resp.Write|resp.MayReplicate) != 0 || cmd.Traits&resp.Heard != 0 || cmd.Serve == resp.Script && cmd.Flags&resp.Readonly == 0
 }

@@ -147,9 +147,8 @@ func livesIn(t *router.Table, group int16, key []byte) bool {
 	return s.Owner == group || s.Target == group
 }
 
-// scanKeys runs SCAN.
-func (c *call) scanKeys(args [][]byte) {
-	s := c.s
+func (c *call) scan() {
+	s, args := c.s, c.args
 	l := s.l
 	v, err := strconv.ParseUint(string(args[1]), 10, 64)
 	if err != nil {
@@ -367,12 +366,12 @@ func (x *drawing) reply(r *request, b []byte, last bool) bool {
 
 func (x *drawing) dropped(*request) {}
 
-// keys runs KEYS. While slots move it asks twice: a key that left its source before that
+// listKeys runs KEYS. While slots move it asks twice: a key that left its source before that
 // was asked, for a target which had been asked already, is there at the second time. It
 // then runs alone: a SET in front of it may be waiting for its key, and one behind it must
 // not come between the two times. False: not before what is in front of it.
-func (c *call) listKeys(frame []byte) bool {
-	s := c.s
+func (c *call) listKeys() bool {
+	s, frame := c.s, resp.AppendRequest(nil, c.args...)
 	l := s.l
 	found := &keyList{t: l.table, groups: l.table.Serving()}
 	if len(found.t.Jobs) == 0 {

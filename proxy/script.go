@@ -116,30 +116,38 @@ func (s *Server) Scripted(slot int) bool {
 	return s.scripted[slot/64].Load()&(1<<(slot%64)) != 0
 }
 
-// script runs EVAL, EVALSHA, FCALL and their read-only forms. The keys that a script uses
-// without naming them are its own risk: they are looked for on the server of those that it
-// names.
-func (c *call) script(cmd *resp.Command, args [][]byte, keys []int) {
+// eval runs EVAL and EVAL_RO.
+func (c *call) eval() {
+	c.s.l.srv.scripts.remember(c.args[1])
+	c.script()
+}
+
+// evalSHA runs EVALSHA and EVALSHA_RO.
+func (c *call) evalSHA() {
+	x := &bySHA{sha: strings.ToLower(string(c.args[1])), frame: resp.AppendRequest(nil, c.args...)}
+	c.runScript(x, x.frame)
+}
+
+// script runs the scripts that are no business of the gateway's cache: FCALL and FCALL_RO.
+func (c *call) script() { c.runScript(plain{unnamed: true}, resp.AppendRequest(nil, c.args...)) }
+
+// runScript sends a script to where its keys are. Those that it uses without naming them
+// are its own risk: they are looked for on the server of those that it names.
+func (c *call) runScript(op operation, frame []byte) {
 	s := c.s
 	l := s.l
+	slot, ok := c.oneSlot()
+	if !ok {
+		return
+	}
 	r := c.begin()
-	r.op = plain{unnamed: true}
-	switch cmd.Name {
-	case "eval", "eval_ro":
-		l.srv.scripts.remember(args[1])
-	case "evalsha", "evalsha_ro":
-		r.op = &bySHA{sha: strings.ToLower(string(args[1]))}
-	}
-	frame := resp.AppendRequest(nil, args...)
-	if x, ok := r.op.(*bySHA); ok {
-		x.frame = frame
-	}
-	if len(keys) == 0 {
+	r.op = op
+	if slot < 0 {
 		l.anywhere(r, frame)
 		return
 	}
-	l.srv.scripted.note(l.table.Scheme.Slot(args[keys[0]]))
-	l.place(r, s.db, l.table.Scheme.Slot(args[keys[0]]), appendKeys(nil, s.db, cmd, args, keys), frame)
+	l.srv.scripted.note(slot)
+	l.place(r, s.db, slot, appendKeys(nil, s.db, c.cmd, c.args, c.keys), frame)
 }
 
 // bySHA is an EVALSHA. The first of a script on each connection goes out behind a SCRIPT

@@ -21,12 +21,13 @@ import (
 
 // Server is the data plane of one gateway.
 type Server struct {
-	opt    Options
-	live   atomic.Pointer[Options]      // what CONFIG SET has made of opt; replaced as a whole
-	since  atomic.Pointer[stats.Counts] // what had been counted at the last CONFIG RESETSTAT
-	log    *zap.Logger
-	shared *stats.Shared
-	eng    atomic.Value // transport.Engine, once it has started
+	opt      Options
+	live     atomic.Pointer[Options]      // what CONFIG SET has made of opt; replaced as a whole
+	since    atomic.Pointer[stats.Counts] // what had been counted at the last CONFIG RESETSTAT
+	log      *zap.Logger
+	shared   *stats.Shared
+	eng      atomic.Value // transport.Engine, once it has started
+	handlers []handler    // see handlersOf
 
 	nextClient atomic.Int64
 	nextConn   atomic.Int64
@@ -77,6 +78,7 @@ func New(opt Options, t *router.Table) *Server {
 		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), dials: newDials(), log: opt.Log, table: t, shared: stats.NewShared(),
 		loops: make(map[transport.Loop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
+	s.handlers = handlersOf(allCommands())
 	s.hub = newHub(s)
 	s.hub.groups = t.Groups
 	s.live.Store(&opt)

@@ -24,9 +24,12 @@ const (
 
 const notAnInteger = "ERR value is not an integer or out of range"
 
+func (c *call) countKeysInSlot() { c.keysInSlot(false) }
+func (c *call) getKeysInSlot()   { c.keysInSlot(true) }
+
 // keysInSlot answers CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT for the client's database.
-func (c *call) keysInSlot(list bool, args [][]byte) {
-	s := c.s
+func (c *call) keysInSlot(list bool) {
+	s, args := c.s, c.args
 	slot, ok := resp.Integer(args[2])
 	limit, ok2 := int64(-1), true
 	bad := "ERR Invalid slot"

@@ -6,30 +6,21 @@ import (
 	"keyferry/internal/resp"
 )
 
-func (c *call) slowlog(sub string, args [][]byte) {
-	s := c.s
-	srv := s.l.srv
-	switch sub {
-	case "get":
-		c.slowlogGet(args)
-	case "len":
-		c.later(func(w *resp.Writer) {
-			w.Int(int64(len(srv.SlowLog(srv.ctx, -1))))
-		})
-	case "reset":
-		c.later(func(w *resp.Writer) {
-			srv.resetSlowLog(srv.ctx)
-			w.OK()
-		})
-	case "help":
-		c.help("SLOWLOG", slowlogHelp)
-	default:
-		c.wrongArity("slowlog")
-	}
+func (c *call) slowlogLen() {
+	srv := c.s.l.srv
+	c.later(func(w *resp.Writer) { w.Int(int64(len(srv.SlowLog(srv.ctx, -1)))) })
 }
 
-func (c *call) slowlogGet(args [][]byte) {
-	s := c.s
+func (c *call) slowlogReset() {
+	srv := c.s.l.srv
+	c.later(func(w *resp.Writer) {
+		srv.resetSlowLog(srv.ctx)
+		w.OK()
+	})
+}
+
+func (c *call) slowlogGet() {
+	s, args := c.s, c.args
 	n := 10
 	if len(args) > 3 {
 		c.badSubcommand()

@@ -11,15 +11,18 @@ import (
 // sort runs SORT and SORT_RO. The patterns of BY and GET name other keys by what is in the
 // sorted one: as in a Redis Cluster since 7.4, a hash tag has to keep those in its slot. While
 // the slot moves such a SORT is treated as a script, which does not name all its keys either.
-func (c *call) sort(cmd *resp.Command, args [][]byte, keys []int) {
-	s := c.s
+func (c *call) sort() {
+	s, cmd, args, keys := c.s, c.cmd, c.args, c.keys
 	l := s.l
+	slot, ok := c.oneSlot()
+	if !ok {
+		return
+	}
 	unnamed, bad := sortsByPattern(l.table.Scheme, args)
 	if bad != "" {
 		c.refuse(bad)
 		return
 	}
-	slot := l.table.Scheme.Slot(args[keys[0]])
 	if unnamed {
 		l.srv.scripted.note(slot)
 	}

@@ -49,26 +49,17 @@ type question struct {
 	frame []byte
 }
 
-// kin are the commands that ask without blocking.
-var kin = map[string]string{
-	"blpop": "LPOP", "brpop": "RPOP", "bzpopmin": "ZPOPMIN", "bzpopmax": "ZPOPMAX",
-	"blmpop": "LMPOP", "bzmpop": "ZMPOP", "lmpop": "LMPOP", "zmpop": "ZMPOP",
-}
-
 // takeFirst runs such a command. False: not before the commands in front of it have been
 // answered.
-func (c *call) takeFirst(cmd *resp.Command, args [][]byte, keys []int) bool {
-	s := c.s
+func (c *call) takeFirst() bool {
+	s, cmd, args, keys := c.s, c.cmd, c.args, c.keys
 	if s.queue.n > 0 {
 		return false
 	}
 	l := s.l
 	x := &takeFirst{db: s.db, blocks: cmd.Flags&resp.Blocking != 0}
 	if x.blocks {
-		at := len(args) - 1
-		if keys[0] > 1 {
-			at = 1 // BLMPOP and BZMPOP begin with it
-		}
+		at, _ := cmd.TimeoutArg(args)
 		wait, bad := parseTimeout(args[at])
 		if bad != "" {
 			c.refuse(bad)
@@ -78,12 +69,11 @@ func (c *call) takeFirst(cmd *resp.Command, args [][]byte, keys []int) bool {
 			x.deadline = l.now.Add(wait)
 		}
 	}
-	name := kin[cmd.Name]
-	if last := keys[len(keys)-1]; last == len(args)-1 && takesMany(name) {
+	if last := keys[len(keys)-1]; last == len(args)-1 && cmd.Kin.CountsKeys() {
 		c.refuse("ERR syntax error") // LEFT, RIGHT, MIN or MAX is missing
 		return true
 	}
-	x.cut(l, name, args, keys)
+	x.cut(l, cmd.Kin, args, keys)
 	x.r = c.begin()
 	s.hold = x.r
 	x.r.op = x
@@ -91,9 +81,6 @@ func (c *call) takeFirst(cmd *resp.Command, args [][]byte, keys []int) bool {
 	x.ask()
 	return true
 }
-
-// takesMany reports that a command names several keys, and says what it takes from them.
-func takesMany(name string) bool { return name == "LMPOP" || name == "ZMPOP" }
 
 // timeoutMost is the longest time-out that is counted down, more than two centuries.
 const timeoutMost = float64(math.MaxInt64 / int64(time.Second) * 3 / 4)
@@ -116,15 +103,15 @@ func parseTimeout(arg []byte) (wait time.Duration, bad string) {
 
 // cut makes the questions: of LMPOP and ZMPOP one for keys of one slot that follow each
 // other, of others one for each key.
-func (x *takeFirst) cut(l *loop, name string, args [][]byte, keys []int) {
-	many := takesMany(name)
+func (x *takeFirst) cut(l *loop, kin *resp.Command, args [][]byte, keys []int) {
+	many := kin.CountsKeys()
 	tail := args[keys[len(keys)-1]+1:]
 	for i := 0; i < len(keys); {
 		q := question{slot: l.table.Scheme.Slot(args[keys[i]])}
 		from := i
 		for i++; many && i < len(keys) && l.table.Scheme.Slot(args[keys[i]]) == q.slot; i++ {
 		}
-		request := [][]byte{[]byte(name)}
+		request := [][]byte{[]byte(kin.Name)}
 		if many {
 			request = append(request, strconv.AppendInt(nil, int64(i-from), 10))
 		}
@@ -208,16 +195,15 @@ func (x *takeFirst) answered(parts [][]byte) []byte {
 // form makes the client's reply of the server's.
 func (x *takeFirst) form(q *question, b []byte) []byte {
 	n := 2
-	switch x.r.cmd.Name {
-	case "bzpopmin", "bzpopmax":
+	switch cmd := x.r.cmd; {
+	case cmd.Kin.CountsKeys(): // the reply names the key
+		return bytes.Clone(b)
+	case cmd.Traits&resp.PopsPairs != 0:
 		member, pair := bytes.CutPrefix(b, []byte("*2\r\n"))
 		if !pair {
 			return badPart()
 		}
 		n, b = 3, member
-	case "blpop", "brpop":
-	default: // it names the key by itself
-		return bytes.Clone(b)
 	}
 	out := redcon.AppendArray(make([]byte, 0, len(b)+len(q.keys[0].Name)+32), n)
 	out = redcon.AppendBulkString(out, q.keys[0].Name)

@@ -29,24 +29,24 @@ type tracking struct {
 // tracking-table-max-keys does.
 const trackedMax = 1 << 20
 
-func (c *call) clientTracking(args [][]byte) bool {
+func (c *call) clientTracking() {
 	s := c.s
-	t, why := parseTracking(args[2:], s.tracking)
+	t, why := parseTracking(c.args[2:], s.tracking)
 	if why != "" {
 		c.reject(why)
-		return true
+		return
 	}
 	if t == nil {
 		s.stopTracking()
 		c.answer(okReply)
-		return true
+		return
 	}
 	if old := s.tracking; old != nil {
 		t.prefixes = append(old.prefixes, t.prefixes...)
 		t.read, t.caching = old.read, old.caching
 		s.tracking = t
 		c.answer(okReply)
-		return true
+		return
 	}
 	l := s.l
 	r := c.begin()
@@ -54,7 +54,6 @@ func (c *call) clientTracking(args [][]byte) bool {
 	l.trackers[s] = struct{}{}
 	s.tracking = t
 	l.srv.hub.track(l, 1, func() { r.finish(okReply) })
-	return true
 }
 
 // parseTracking reads ON|OFF and the options, for a client that has old; nil: off.
@@ -152,8 +151,8 @@ func (l *loop) forgetReader(key string, s *session) {
 }
 
 // clientCaching is CLIENT CACHING: about the next command.
-func (c *call) clientCaching(arg []byte) {
-	s := c.s
+func (c *call) clientCaching() {
+	s, arg := c.s, c.args[2]
 	t := s.tracking
 	yes := strings.EqualFold(string(arg), "yes")
 	switch {
@@ -184,7 +183,7 @@ func (s *session) trackCommand(cmd *resp.Command, args [][]byte, keys []int) {
 // endCaching ends what CLIENT CACHING said when a command has been run: it is about the next
 // one, whatever that is, or the next transaction. cmd is nil for one that there is not.
 func (s *session) endCaching(cmd *resp.Command) {
-	if s.tx == nil && (cmd == nil || !strings.HasPrefix(cmd.Name, "client")) {
+	if s.tx == nil && (cmd == nil || cmd.Parent != clientCommand) {
 		s.tracking.caching = false
 	}
 }

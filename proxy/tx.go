@@ -26,35 +26,25 @@ type transaction struct {
 	reads   []string // keys to remember for CLIENT TRACKING when they are read
 }
 
-// transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH. False: not before the commands
-// in front of it have been answered.
-func (c *call) transact(cmd *resp.Command, args [][]byte, keys []int) bool {
+func (c *call) multi() {
 	s := c.s
-	switch cmd.Name {
-	case "multi":
-		if s.tx != nil {
-			c.reject("ERR MULTI calls can not be nested")
-			return true
-		}
-		s.tx = &transaction{slot: -1, db: s.db}
-		c.answer(okReply)
-	case "discard":
-		if s.tx == nil {
-			c.reject("ERR DISCARD without MULTI")
-			return true
-		}
-		s.tx = nil
-		s.unwatch()
-		c.answer(okReply)
-	case "unwatch":
-		s.unwatch()
-		c.answer(okReply)
-	case "watch":
-		return c.watchKeys(args, keys)
-	case "exec":
-		return c.exec()
+	if s.tx != nil {
+		c.reject("ERR MULTI calls can not be nested")
+		return
 	}
-	return true
+	s.tx = &transaction{slot: -1, db: s.db}
+	c.answer(okReply)
+}
+
+func (c *call) discard() {
+	s := c.s
+	if s.tx == nil {
+		c.reject("ERR DISCARD without MULTI")
+		return
+	}
+	s.tx = nil
+	s.unwatch()
+	c.answer(okReply)
 }
 
 // enqueue takes a command into the open transaction, or refuses it, which ends it.
@@ -74,7 +64,7 @@ func (c *call) enqueue() {
 		s.l.scratch = resp.AppendRequest(s.l.scratch[:0], s.withBody(cmd, args)...)
 		frame = s.l.scratch
 	}
-	if cmd.Name == "select" {
+	if cmd == selectCommand {
 		if n, ok := resp.Integer(args[1]); ok && n >= 0 && n < int64(s.l.table.Databases) {
 			tx.db = int(n)
 		}
@@ -92,13 +82,12 @@ func (c *call) enqueue() {
 // withBody makes EVAL of an EVALSHA whose script is known: nothing can be loaded in the
 // middle of a transaction.
 func (s *session) withBody(cmd *resp.Command, args [][]byte) [][]byte {
-	switch cmd.Name {
-	case "eval", "eval_ro":
+	switch {
+	case cmd.Traits&resp.HasBody != 0:
 		s.l.srv.scripts.remember(args[1])
-	case "evalsha", "evalsha_ro":
+	case cmd.Traits&resp.HasSHA != 0:
 		if body, ok := s.l.srv.scripts.body(args[1]); ok {
-			name := bytes.Replace([]byte(cmd.Name), []byte("sha"), nil, 1)
-			return append([][]byte{name, body}, args[2:]...)
+			return append([][]byte{[]byte(cmd.Kin.Name), body}, args[2:]...)
 		}
 	}
 	return args
@@ -110,7 +99,7 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 	switch {
 	case cmd.Flags&resp.NoMulti != 0:
 		return "ERR Command not allowed inside a transaction"
-	case runsAnywhere(cmd):
+	case cmd.Traits&resp.Anywhere != 0:
 		return ""
 	case !InMulti(cmd):
 		return fmt.Sprintf("ERR '%s' inside MULTI is not supported through the gateway: a transaction runs on the server of its keys", cmd.Name)
@@ -153,33 +142,7 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 
 // InMulti reports whether a command may be part of a transaction.
 func InMulti(cmd *resp.Command) bool {
-	return cmd.Flags&resp.NoMulti == 0 && (runsAnywhere(cmd) || cmd.Serve.ByKey())
-}
-
-// runsAnywhere: commands without keys that mean the same on whatever server a transaction
-// runs.
-func runsAnywhere(cmd *resp.Command) bool {
-	switch cmd.Name {
-	case "ping", "echo", "time", "select", "publish", "spublish", "lolwut":
-		return true
-	}
-	return false
-}
-
-// appendKeys makes lock keys of the keys of a command, with the other database of COPY
-// and MOVE.
-func appendKeys(dst []slotlock.Key, db int, cmd *resp.Command, args [][]byte, keys []int) []slotlock.Key {
-	for i, k := range keys {
-		key := slotlock.Key{DB: db, Name: string(args[k])}
-		if other, ok := otherDB(cmd, args); ok && other <= maxDB && (cmd.Name == "move" || i == 1) {
-			if cmd.Name == "move" {
-				dst = append(dst, key)
-			}
-			key.DB = other
-		}
-		dst = append(dst, key)
-	}
-	return dst
+	return cmd.Flags&resp.NoMulti == 0 && (cmd.Traits&resp.Anywhere != 0 || cmd.Serve.ByKey())
 }
 
 const crossSlotText = "CROSSSLOT Keys in request don't hash to the same slot"

@@ -14,6 +14,11 @@ type watch struct {
 	lost  bool // what was watched may have changed unseen: EXEC answers null
 }
 
+func (c *call) unwatch() {
+	c.s.unwatch()
+	c.answer(okReply)
+}
+
 // unwatch forgets what the client watches, and gives the connection back.
 func (s *session) unwatch() {
 	w := s.watch
@@ -32,9 +37,9 @@ func (l *loop) giveBackWatching(on *lent) {
 	l.giveBack(on)
 }
 
-// watchKeys sends WATCH on the client's own connection, which it gets for it.
-func (c *call) watchKeys(args [][]byte, index []int) bool {
-	s := c.s
+// watch sends WATCH on the client's own connection, which it gets for it.
+func (c *call) watch() bool {
+	s, args, index := c.s, c.args, c.keys
 	switch {
 	case s.tx != nil:
 		c.reject("ERR WATCH inside MULTI is not allowed")

@@ -10,8 +10,21 @@ import (
 
 // String names the outcome.
 func (o Outcome) String() string {
-	return [...]string{"serve", "resolve", "split", "take-first", "crossslot", "unserved", "local", "refuse",
-		"transact", "hub", "all", "any", "block", "script", "sort"}[o]
+	return [...]string{"serve", "resolve", "split", "take-first", "crossslot", "unserved"}[o]
+}
+
+// ways are the outcomes of the commands that are not, or not only, routed by their keys, and
+// why.
+var ways = map[resp.Serve]struct{ outcome, why string }{
+	resp.Refused:     {"refuse", "the command table says that the gateway does not serve it"},
+	resp.Local:       {"local", "the gateway answers by itself"},
+	resp.Transaction: {"transact", "it belongs to transactions: the gateway queues commands until EXEC and sends them as one block to the group of their keys"},
+	resp.Hub:         {"hub", "it is about channels: the gateway subscribes once for all clients and publishes at one group by the channel's name"},
+	resp.All:         {"all", "it concerns every group that serves slots; the replies are merged"},
+	resp.Any:         {"any", "it has no key: any one group that serves slots can answer"},
+	resp.Blocks:      {"block", "it may block: it is sent on a server connection of the client's own, and asked again at the target should its key move meanwhile"},
+	resp.Script:      {"script", "scripts run where their keys are; with no keys, at any one group"},
+	resp.Sort:        {"sort", "SORT runs where its key is; BY and GET patterns that can stand for keys of other slots are refused"},
 }
 
 // Explanation is what Route decides about a request, and why.
@@ -36,7 +49,7 @@ type KeySlot struct {
 // Explain says how a request would be served by this table. It asks Route itself, so that
 // what it says is what is done.
 func (t *Table) Explain(args [][]byte) Explanation {
-	x := Explanation{Slot: -1, Outcome: Refuse.String(), Keys: []KeySlot{}}
+	x := Explanation{Slot: -1, Outcome: ways[resp.Refused].outcome, Keys: []KeySlot{}}
 	if len(args) == 0 {
 		x.Why = []string{"there is no command"}
 		return x
@@ -53,13 +66,33 @@ func (t *Table) Explain(args [][]byte) Explanation {
 		x.Why = []string{"its keys can't be told: ERR " + err.Error()}
 		return x
 	}
-	o, slot := t.Route(c, args, keys)
-	x.Outcome, x.Slot = o.String(), slot
 	for _, k := range keys {
 		s := t.Scheme.Slot(args[k])
 		x.Keys = append(x.Keys, KeySlot{string(args[k]), s, t.groupAt(t.Slots[s].Owner)})
 	}
-	x.Why = t.why(&x, o, c, args)
+	way, special := ways[c.Serve]
+	if special {
+		x.Outcome, x.Why = way.outcome, []string{way.why}
+	}
+	switch {
+	case special && !c.Serve.ByKey():
+		return x
+	case len(keys) == 0:
+		if !special {
+			x.Outcome = ways[resp.Any].outcome
+		}
+		x.Why = append(x.Why, "it names no key: any one group that serves slots can answer")
+		return x
+	}
+	o, slot := t.Route(c, args, keys)
+	if x.Slot = slot; slot < 0 {
+		x.Outcome, x.Why = o.String(), t.whySeveral(&x, o, c)
+		return x
+	}
+	if !special {
+		x.Outcome = o.String()
+	}
+	x.Why = append(x.Why, t.whySlot(&x, args)...)
 	return x
 }
 
@@ -70,40 +103,15 @@ func (t *Table) groupAt(i int16) string {
 	return t.Groups[i].ID
 }
 
-func (t *Table) why(x *Explanation, o Outcome, c *resp.Command, args [][]byte) []string {
+// whySeveral explains a request whose keys are in several slots.
+func (t *Table) whySeveral(x *Explanation, o Outcome, c *resp.Command) []string {
 	switch o {
-	case Refuse:
-		return []string{"the command table says that the gateway does not serve it"}
-	case Local:
-		return []string{"the gateway answers by itself"}
-	case Transact:
-		return []string{"it belongs to transactions: the gateway queues commands until EXEC and sends them as one block to the group of their keys"}
-	case Hub:
-		return []string{"it is about channels: the gateway subscribes once for all clients and publishes at one group by the channel's name"}
-	case All:
-		return []string{"it concerns every group that serves slots; the replies are merged"}
-	case Any:
-		return []string{"it has no key: any one group that serves slots can answer"}
 	case Split:
 		return append([]string{"its keys are in several slots, and " + strings.ToUpper(c.Name) + " can be cut by slot and the replies merged; it is not atomic across slots"}, t.parts(x)...)
 	case TakeFirst:
 		return append([]string{"its keys are in several slots: they are asked one after the other, in the order of the keys, until one has something; who blocks waits in the gateway"}, t.parts(x)...)
-	case CrossSlot:
-		return append([]string{"its keys are in several slots, and " + strings.ToUpper(c.Name) + " can't be cut: it is answered with -CROSSSLOT; a hash tag {…} brings keys together"}, t.parts(x)...)
 	}
-	var out []string
-	switch o {
-	case Block:
-		out = append(out, "it may block: it is sent on a server connection of the client's own, and asked again at the target should its key move meanwhile")
-	case Script:
-		out = append(out, "scripts run where their keys are; with no keys, at any one group")
-	case Sort:
-		out = append(out, "SORT runs where its key is; BY and GET patterns that can stand for keys of other slots are refused")
-	}
-	if x.Slot < 0 {
-		return append(out, "it names no key: any one group that serves slots can answer")
-	}
-	return append(out, t.whySlot(x, args)...)
+	return append([]string{"its keys are in several slots, and " + strings.ToUpper(c.Name) + " can't be cut: it is answered with -CROSSSLOT; a hash tag {…} brings keys together"}, t.parts(x)...)
 }
 
 // whySlot explains a request whose keys are in one slot, by RouteSlot.

@@ -72,36 +72,12 @@ const (
 	CrossSlot
 	// Unserved: no group owns the slot.
 	Unserved
-	// Local: the gateway answers by itself.
-	Local
-	// Refuse: the gateway does not serve this command.
-	Refuse
-	// Transact: MULTI, EXEC, DISCARD, WATCH, UNWATCH.
-	Transact
-	// Hub: the command is about channels.
-	Hub
-	// All: the command concerns every group.
-	All
-	// Any: any one group can answer.
-	Any
-	// Block: the command may block; its keys are in one slot, or it has none.
-	Block
-	// Script: the keys of a script are in one slot, or it has none.
-	Script
-	// Sort: the key is in one slot, but the arguments may lead to others.
-	Sort
 )
 
-// Route decides how a request is served. It is the one place that does, and the only
-// inputs are the table, the command and the slots of its keys. The outcomes:
+// Route decides where a request goes that is for the group of its keys (resp.Serve.ByKey). It
+// is the one place that does, and the only inputs are the table, the command and the slots of
+// its keys, of which there is at least one. The outcomes:
 //
-//	Local      the command table says that the gateway answers
-//	Refuse     the command table says so
-//	Transact, Hub, All
-//	           the command table says so
-//	Any        the command table says so
-//	Block, Script, Sort
-//	           the command table says so; as Serve or Resolve, with more to be done
 //	Serve      one stable slot                    → its owner
 //	Resolve    one moving slot                    → lock table, then source or target
 //	Split      several slots, MGET MSET DEL UNLINK EXISTS TOUCH
@@ -110,28 +86,9 @@ const (
 //	Unserved   one slot that no group owns
 //
 // slot is meant for Serve, Resolve and Unserved. (Forward to a peer gateway joins the
-// list with the cluster store.)
+// list with the cluster store.) What else there is to a command, that it may block for one,
+// its handler knows.
 func (t *Table) Route(c *resp.Command, args [][]byte, keys []int) (o Outcome, slot int) {
-	switch c.Serve {
-	case resp.Local:
-		return Local, -1
-	case resp.Refused:
-		return Refuse, -1
-	case resp.Transaction:
-		return Transact, -1
-	case resp.Hub:
-		return Hub, -1
-	case resp.All:
-		return All, -1
-	case resp.Any:
-		return Any, -1
-	}
-	if len(keys) == 0 {
-		if o := byServe(c); o != Serve {
-			return o, -1
-		}
-		return Any, -1
-	}
 	slot = t.Scheme.Slot(args[keys[0]])
 	for _, k := range keys[1:] {
 		if t.Scheme.Slot(args[k]) == slot {
@@ -145,23 +102,7 @@ func (t *Table) Route(c *resp.Command, args [][]byte, keys []int) (o Outcome, sl
 		}
 		return CrossSlot, -1
 	}
-	if c.Serve > resp.Local {
-		return byServe(c), slot
-	}
 	return t.RouteSlot(slot), slot
-}
-
-// byServe is the outcome of the commands that need more than a slot; else Serve.
-func byServe(c *resp.Command) Outcome {
-	switch c.Serve {
-	case resp.Blocks:
-		return Block
-	case resp.Script:
-		return Script
-	case resp.Sort:
-		return Sort
-	}
-	return Serve
 }
 
 // RouteSlot is Route for a part whose slot is known: Serve, Resolve or Unserved.

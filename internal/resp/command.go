@@ -86,7 +86,10 @@ type Command struct {
 	LastKey  int
 	KeyStep  int
 	Serve    Serve
-	Index    int // 0 ≤ Index < NumCommands, subcommands included
+	Traits   Trait
+	Kin      *Command // see kin; nil: none
+	Parent   *Command // of a subcommand
+	Index    int      // 0 ≤ Index < NumCommands, subcommands included
 	Subs     []*Command
 
 	Since, Group, Summary, Complexity string
@@ -210,16 +213,6 @@ func cString(b []byte, n int) []byte {
 		b = b[:i]
 	}
 	return b[:min(n, len(b))]
-}
-
-// TakesFirst reports that the command takes from the first of its keys that has anything, so
-// that its keys may be asked one after the other.
-func (c *Command) TakesFirst() bool {
-	switch c.Name {
-	case "blpop", "brpop", "bzpopmin", "bzpopmax", "blmpop", "bzmpop", "lmpop", "zmpop":
-		return true
-	}
-	return false
 }
 
 // BlocksNow reports whether this request may block its connection at the server.

@@ -34,10 +34,12 @@ func init() {
 		if top, _, sub := strings.Cut(c.Name, "|"); sub {
 			parent := Lookup([]byte(top))
 			parent.Subs = append(parent.Subs, c)
+			c.Parent = parent
 			continue
 		}
 		enter(c)
 	}
+	setTraits()
 }
 
 // enter makes a top-level command known.
