@@ -20,31 +20,37 @@ type model struct {
 	locked  map[slotlock.Key]bool // by the mover
 	moved   map[slotlock.Key]bool
 	names   int
-	most    int // that waited at a time
+	most    int  // that waited at a time
+	wasOpen bool // the slot, before it was closed
+	inside  int  // commands that held the slot when they ran
+	scripts int  // that ran
 	log     []string
 	failed  []string
 }
 
 // TestLotAgainstModel runs a Lot with random commands, a random mover and messages that come
 // late. Of each command that runs it checks that none with a key of it that came before still
-// waits, and that its keys are where it runs; at the end, that nobody has been forgotten and
-// nothing is held.
+// waits, and that its keys are where it runs, of a script that all keys of the slot are there
+// together; at the end, that nobody has been forgotten and nothing is held.
 func TestLotAgainstModel(t *testing.T) {
-	most := 0
+	most, inside, scripts := 0, 0, 0
 	for seed := uint64(1); seed <= 3000; seed++ {
 		m := newModel(seed, func(*Lot) {})
 		if m.run(); len(m.failed) > 0 {
 			t.Fatalf("seed %d: %q\n%q", seed, m.failed, m.log)
 		}
 		most = max(most, m.most)
+		inside += m.inside
+		scripts += m.scripts
 	}
-	if most < 5 {
-		t.Errorf("never more than %d commands waited", most)
+	if most < 5 || inside < 1000 || scripts < 1000 {
+		t.Errorf("never more than %d commands waited, %d held the slot, %d scripts ran", most, inside, scripts)
 	}
 }
 
 func newModel(seed uint64, plant func(*Lot)) *model {
-	m := &model{rng: rand.New(rand.NewPCG(seed, 7)), r: newRig(false), locked: map[slotlock.Key]bool{}, moved: map[slotlock.Key]bool{}}
+	rng := rand.New(rand.NewPCG(seed, 7))
+	m := &model{rng: rng, r: newRig(rng.IntN(3) == 0), locked: map[slotlock.Key]bool{}, moved: map[slotlock.Key]bool{}}
 	m.r.lot.Limits.Commands = 1 + m.rng.IntN(12)
 	m.r.say = func(format string, args ...any) { m.log = append(m.log, fmt.Sprintf(format, args...)) }
 	plant(m.r.lot)
@@ -66,7 +72,7 @@ var names = []string{"x", "y", "z"}
 
 func (m *model) step() {
 	k := key(names[m.rng.IntN(len(names))])
-	switch m.rng.IntN(14) {
+	switch m.rng.IntN(15) {
 	case 0, 1, 2:
 		m.enter()
 	case 3:
@@ -74,7 +80,7 @@ func (m *model) step() {
 	case 4, 5:
 		m.deliver()
 	case 6:
-		if m.r.locks.TryLock(k) {
+		if st, _ := m.r.whole.State(0); st != slotlock.Open && m.r.locks.TryLock(k) {
 			m.locked[k] = true
 			m.say("mover locks %s", k.Name)
 		}
@@ -89,6 +95,8 @@ func (m *model) step() {
 		m.say("it is %v", m.r.now.Unix())
 		m.r.lot.Expire(m.r.now)
 	case 13:
+		m.moveSlot(false)
+	case 14:
 		mode := []slotlock.Mode{slotlock.Filtered, slotlock.Resolve}[m.rng.IntN(2)]
 		m.r.locks.SetMode(mode)
 	}
@@ -105,9 +113,9 @@ func (m *model) enter() {
 	m.names++
 	c := &command{name: fmt.Sprint(m.names), rig: m.r, patient: m.rng.IntN(4) == 0}
 	route, _ := m.r.table.Route(0)
-	c.Command = Command{Route: route, Request: c, Keys: keys, Pull: m.rng.IntN(6) == 0}
+	c.Command = Command{Route: route, Request: c, Keys: keys, Pull: m.rng.IntN(6) == 0, Unnamed: m.rng.IntN(12) == 0}
 	c.onRun = func() { m.ran(c) }
-	m.say("enter %s %v", c.name, keys)
+	m.say("enter %s %v, pull %v, unnamed %v", c.name, keys, c.Pull, c.Unnamed)
 	m.waiting = append(m.waiting, c) // if it does not run at once
 	m.r.lot.Enter(&c.Command, []byte(c.name), m.r.now)
 	m.most = max(m.most, len(m.waiting))
@@ -139,8 +147,64 @@ func (m *model) ran(c *command) {
 			m.fail("%s runs at the %s; that %s has moved is %v", c.name, c.at, k.Name, m.moved[k])
 		}
 	}
+	m.ranInPiece(c)
 	m.waiting = slices.Delete(m.waiting, i, i+1)
 	m.sent = append(m.sent, c)
+}
+
+// ranInPiece looks at what the slot as a whole has to do with a command that runs.
+func (m *model) ranInPiece(c *command) {
+	st, _ := m.r.whole.State(0)
+	if c.Inside() {
+		m.inside++
+		if st != slotlock.Open {
+			m.fail("%s is let in, and the slot is %d", c.name, st)
+		}
+	}
+	if c.Unnamed {
+		m.scripts++
+		if !c.Inside() && st != slotlock.Moved {
+			m.fail("%s, a script, runs key by key in a slot that is %d", c.name, st)
+		}
+	}
+}
+
+// moveSlot takes the move of the slot in one piece a step further. sure: to its end.
+func (m *model) moveSlot(sure bool) {
+	st, inside := m.r.whole.State(0)
+	switch st {
+	case slotlock.Open:
+		m.setSlot(slotlock.Closed, true)
+	case slotlock.Wanted:
+		m.r.whole.TakeWanted()
+		m.setSlot(slotlock.Closed, false)
+	case slotlock.Closed:
+		if !sure && m.rng.IntN(3) == 0 { // it breaks off
+			if m.wasOpen && len(m.moved)+len(m.locked) == 0 && m.r.locks.Still() {
+				m.setSlot(slotlock.Open, true)
+			} else { // its keys may be on both sides
+				m.setSlot(slotlock.PerKey, false)
+			}
+			return
+		}
+		if inside > 0 || m.r.locks.Stats().Holds > 0 || len(m.locked) > 0 || !m.r.locks.Still() {
+			return // somebody uses a key, or moves it
+		}
+		for _, n := range names {
+			if !m.r.locks.TryLock(key(n)) {
+				m.fail("%s is in use, though nobody holds it", n)
+			}
+			m.moved[key(n)] = true
+			m.r.locks.Commit(key(n))
+		}
+		m.setSlot(slotlock.Moved, false)
+	}
+}
+
+func (m *model) setSlot(st slotlock.SlotState, open bool) {
+	m.say("slot %d", st)
+	m.wasOpen = open
+	m.r.whole.Set(0, st)
 }
 
 // answer answers a command, or loses its connection, which is fenced later.
@@ -254,11 +318,15 @@ func (m *model) end() {
 		for _, n := range names {
 			m.decide(key(n))
 		}
+		m.moveSlot(true)
 		m.deliver()
 		m.check()
 	}
 	for _, c := range m.waiting {
 		m.fail("%s has been forgotten: %v", c.name, c.Keys)
+	}
+	if _, holds := m.r.whole.State(0); holds > 0 {
+		m.fail("all has ended, and the slot is held %d times", holds)
 	}
 	if !m.r.locks.Idle() {
 		m.fail("all has ended, and the lock table has %+v", m.r.locks.Held(10))
