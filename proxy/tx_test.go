@@ -56,7 +56,7 @@ func TestExecOfVeryManyWatchedKeys(t *testing.T) {
 		}
 		return b.String()
 	}
-	const used = 700000
+	const used = 300000
 	exec := func(watched int) (cost time.Duration) {
 		c := dialLine(t, addr)
 		c.send(fmt.Sprintf("*%d\r\n$5\r\nWATCH\r\n%s", watched+1, names(watched, "w"))) // a server compares them with each other
