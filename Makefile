@@ -6,7 +6,7 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain pgo screenshots tools-redis tools-chromium tools-nutcracker tools-clients clean
+.PHONY: build demo test test-memory soak race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain pgo screenshots tools-redis tools-chromium tools-nutcracker tools-clients tools-cc clean
 
 # The profile in cmd/keyferry is for what is run: tests would only compile all twice for it.
 export GOFLAGS += -pgo=off
@@ -25,16 +25,29 @@ demo: tools-redis build
 # Everything but the long runs; the race detector is on where goroutines meet. What takes
 # longest begins first. -v for the clients: where some can't be had, as without npm, one reads
 # that they were not tested, and why; they run beside the others and are shown at the end.
-SLOW := ./test/integration ./test/lesson ./test/chaos ./test/browser
+# The time-out ends a hang: on two cores the longest package takes a tenth of it.
+SLOW    := ./test/integration ./test/lesson ./test/chaos ./test/browser
+TIMEOUT := -timeout 40m
 
-test: tools-redis tools-chromium tools-nutcracker lint
-	$(GO) test -timeout 15m -p 3 $(SLOW) $$($(GO) list ./... | grep -v '/test/\(clients\|integration\|lesson\|chaos\|browser\)$$')
-	$(GO) test -tags failpoints ./proxy/parking ./test/sim -run 'TestExplorerBitesParking|TestModelBites'
-	@out=$$(mktemp); $(GO) test -timeout 15m -count 1 -v ./test/clients >"$$out" 2>&1 & clients=$$!; \
-	echo "go test -race …"; $(GO) test -timeout 15m -race ./proxy ./migrator ./slotlock ./router ./conf $$($(GO) list ./internal/...); race=$$?; \
-	wait $$clients; clients=$$?; cat "$$out"; rm -f "$$out"; exit $$((race + clients))
+# Built first, so that those which run at the same time do not all compile the same.
+test: tools-redis tools-chromium tools-nutcracker tools-cc lint
+	$(GO) build -race ./...
+	@out=$$(mktemp); $(GO) test $(TIMEOUT) -count 1 -v ./test/clients >"$$out" 2>&1 & clients=$$!; \
+	$(GO) test $(TIMEOUT) -p 1 -race ./proxy/... ./migrator/... ./slotlock ./router ./conf $$($(GO) list ./internal/...) & race=$$!; \
+	$(GO) test $(TIMEOUT) -p 2 $(SLOW) $$($(GO) list ./... | grep -v '/test/\(clients\|integration\|lesson\|chaos\|browser\)$$'); failed=$$?; \
+	$(GO) test $(TIMEOUT) -tags failpoints ./proxy/parking ./test/sim -run 'TestExplorerBitesParking|TestModelBites' || failed=1; \
+	wait $$race || failed=1; wait $$clients || failed=1; cat "$$out"; rm -f "$$out"; exit $$failed
 
-race: tools-redis
+# make test, and what it took: time, processor time and peak memory of each test process. It
+# fails when one takes more than 2 GB, or all together more than 4 GB.
+test-memory:
+	$(GO) build -o bin/measure ./test/measure
+	./bin/measure $(MAKE) --no-print-directory test
+
+# What is longer than in make test, not different: more rounds, other seeds. Hours.
+soak: sim integration kills clients chaos
+
+race: tools-redis tools-cc
 	$(GO) test -timeout 30m -race ./...
 
 lint:
@@ -60,22 +73,22 @@ fuzz:
 sim:
 	$(GO) test ./test/sim -timeout 30m -sim.seeds 100000
 
-integration: tools-redis
+integration: tools-redis tools-cc
 	$(GO) test -v -timeout 20m ./test/integration -differential.runs 25 -scans 50
 
 # The clients that people use, a minute each while slots move back and forth: go-redis,
 # redis-cli, redis-benchmark, ioredis and BullMQ, which npm fetches, redis-py, and the
 # Prometheus exporter.
-clients: tools-redis tools-clients
+clients: tools-redis tools-clients tools-cc
 	$(GO) test -v -timeout 60m -count 1 ./test/clients -clients.for 1m -clients.all
 
 # Faults of every kind for TIME, histories checked. SEED= repeats the choices of a run.
 TIME ?= 30m
-chaos: tools-redis
+chaos: tools-redis tools-cc
 	$(GO) test -v -timeout 0 ./test/chaos -run TestChaos -chaos.seed $(or $(SEED),0) -chaos.time $(TIME)
 
 # The kill tests again and again, with other seeds each time.
-kills: tools-redis
+kills: tools-redis tools-cc
 	$(GO) test -v -timeout 60m -count 5 ./test/integration -run 'TestKill|TestServer|TestSource|TestFull'
 
 bench: tools-redis tools-nutcracker build
@@ -89,8 +102,12 @@ tools-redis:
 	@command -v redis-server >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=redis-server
 
 # Every page of the dashboard, light and dark, wide and on a phone, into docs/screenshots.
-screenshots: tools-redis tools-chromium
+screenshots: tools-redis tools-chromium tools-cc
 	$(GO) test ./test/browser -v -timeout 10m -count 1 -run TestPages -screenshots $(CURDIR)/docs/screenshots
+
+# The race detector is linked by a C compiler.
+tools-cc:
+	@command -v $$($(GO) env CC) >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG="gcc libc6-dev"
 
 tools-chromium:
 	@command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || \

@@ -78,10 +78,16 @@ func (r *Rig) Await(what string, cond func() bool) {
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
 	for !cond() {
 		select {
 		case <-deadline.C:
 			r.T.Fatalf("waited in vain for %s; jobs: %+v", what, r.Jobs())
+		case <-look.C: // nothing is to be expected of a gateway that has panicked; Start says how
+			if r.Log != nil && strings.Contains(r.Log.String(), "panic:") && !cond() {
+				r.T.Fatalf("the gateway panicked before %s", what)
+			}
 		case <-tick.C:
 		}
 	}

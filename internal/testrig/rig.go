@@ -2,11 +2,13 @@ package testrig
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,13 +36,56 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "keyferry")
-	build := exec.Command("go", "build", "-pgo=off", "-race", "-tags", "failpoints", "-o", binary, "keyferry/cmd/keyferry")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
+	if err := build(binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer intoMemory()()
 	return m.Run()
+}
+
+// build makes the gateway with the race detector and failpoints. The packages of a run, which
+// want it at the same time, and later runs share what one of them has linked: go build does
+// nothing where that is still up to date. Each has a copy of its own, since the next may be of
+// other sources.
+func build(binary string) error {
+	shared, err := sharedDir()
+	if err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(shared, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // and so it is unlocked
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
+	linked := filepath.Join(shared, "keyferry")
+	cmd := exec.Command("go", "build", "-pgo=off", "-race", "-tags", "failpoints", "-o", linked, "keyferry/cmd/keyferry")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(linked)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(binary, text, 0o755)
+}
+
+// sharedDir is in the user's cache, one for each copy of the repository.
+func sharedDir() (string, error) {
+	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	dir := filepath.Join(cache, "keyferry-rig", fmt.Sprintf("%x", sha256.Sum256(module))[:16])
+	return dir, os.MkdirAll(dir, 0o700)
 }
 
 type silent struct{}
