@@ -10,18 +10,28 @@ import (
 )
 
 // motion is what a request on a moving slot carries besides. Whether, where and when it runs
-// is decided by the loop's parking.Lot; this file sends it there and takes it from there.
+// is decided by the loop's parking.Lot; this file sends it there and takes it from there:
+//
+//	move ─► Lot.Enter ─┬───────────────────────────► Run ─► sendTo ─► reply or failure: Release
+//	                   └─ parked ─┬─ Woken, … ─────► Run
+//	                              ├─ tick: Expire ─► Expired
+//	                              └─ teardown, CLIENT UNBLOCK: Withdraw
+//
+// Only the loop's goroutine touches it. It lives as long as its request waits for one answer:
+// a client that blocks and is placed again gets a new one.
 type motion struct {
 	parking.Command
 	db int
 }
 
+// newMotion is for a slot that the present table says moves.
 func (l *loop) newMotion(slot, db int) *motion {
 	route, _ := routes{l.table}.Route(slot)
 	return &motion{Command: parking.Command{Route: route}, db: db}
 }
 
-// move runs a request on a moving slot, or parks it.
+// move runs a request on a moving slot, or parks it. It may have been answered, and freed, when
+// this returns.
 func (l *loop) move(r *request, m *motion, frame []byte) {
 	r.motion, m.Request = m, r
 	if l.parking.Enter(&m.Command, frame, l.now) {
@@ -30,7 +40,8 @@ func (l *loop) move(r *request, m *motion, frame []byte) {
 	}
 }
 
-// Run implements parking.Request.
+// Run implements parking.Request. The table may be another than when the request was parked: its
+// groups are looked up again, by their ids.
 func (r *request) Run(at slotlock.Verdict, frame []byte) {
 	l := r.s.l
 	switch at {
@@ -63,6 +74,7 @@ func (r *request) Expired() {
 	r.Fail(errLockDeadline, false)
 }
 
+// sendTo sends a request to a group of its job.
 func (l *loop) sendTo(r *request, group string, frame []byte) {
 	for i, g := range l.table.Groups {
 		if g.ID == group {
@@ -85,13 +97,16 @@ func (r *request) isParked() bool { return r.motion != nil && r.motion.Parked() 
 // unpark withdraws a parked command; those behind it go on.
 func (l *loop) unpark(r *request) { l.parking.Resume(l.parking.Withdraw(&r.motion.Command)) }
 
+// releaseHolds gives back what a request has at the source, if it was on a moving slot at all.
 func (l *loop) releaseHolds(r *request) {
 	if r.motion != nil {
 		r.motion.Release()
 	}
 }
 
-// Wake implements slotlock.Waiter; any goroutine calls it.
+// Wake implements slotlock.Waiter; any goroutine calls it. The mail keeps the order of what lock
+// tables say, and of tables that are handed over: a command that has been decided before a job
+// ends has run before the loop leaves the job's routes.
 func (l *loop) Wake(t *slotlock.Table, k slotlock.Key, v slotlock.Verdict) {
 	l.post(func() { l.parking.Woken(t, k, v) })
 }
@@ -101,7 +116,7 @@ func (l *loop) WholeChanged(w *slotlock.Whole, slot int) {
 	l.post(func() { l.parking.SlotChanged(w, slot) })
 }
 
-// Arm implements parking.Loop.
+// Arm implements parking.Loop: a turn's end settles what is due.
 func (l *loop) Arm() { l.arm() }
 
 // parkingLimits are those of the options in force.

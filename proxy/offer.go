@@ -9,7 +9,8 @@ import (
 	"keyferry/router"
 )
 
-// pipeMark is a place in a pipe's history.
+// pipeMark is a place in a pipe's history. A pipe outlives its connections: calls that died with
+// one count as answered when it has been fenced.
 type pipeMark struct {
 	pipe *upstream.Pipe
 	at   uint64
@@ -31,6 +32,8 @@ func (l *loop) offer(t *router.Table, adopted, drained func()) {
 	l.parking.Offer(parking.Offer{Table: routes{t}, Drained: drained, Adopt: func() []parking.Mark {
 		old := l.table
 		l.adopt(t)
+		// From here on whoever comes asks the lock table. What went out before did not: the marks
+		// are taken after the last of it.
 		adopted()
 		return l.beginMarks(old, t)
 	}})

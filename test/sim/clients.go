@@ -11,7 +11,8 @@ import (
 
 func lockKey(k string) slotlock.Key { return slotlock.Key{Name: k} }
 
-// client is one connection of a client. It sends on before it is answered.
+// client is one connection of a client. It sends on before it is answered: only so can it see
+// whether its commands keep their order.
 type client struct {
 	id   int
 	loop *loop
@@ -94,7 +95,8 @@ func (w *World) issue(c *client) {
 	w.route(o)
 }
 
-// route sends a command by the table of its loop.
+// route sends a command by the table of its loop: without a lock where the slot does not move, else
+// by the Lot. This is what proxy does between the router and parking.
 func (w *World) route(o *op) {
 	l := o.client.loop
 	route, moves := l.table.Route(0)
@@ -138,7 +140,7 @@ func (o *op) Run(at slotlock.Verdict, frame []byte) {
 	}
 }
 
-// Patient implements parking.Request.
+// Patient implements parking.Request: some of the commands are like clients that block.
 func (o *op) Patient(time.Time) bool { return o.patient }
 
 // Expired implements parking.Request.
@@ -150,7 +152,7 @@ func (o *op) Expired() {
 	o.w.refuse(o)
 }
 
-// refuse answers a command that is not executed.
+// refuse answers a command that is not executed: -TRYAGAIN.
 func (w *World) refuse(o *op) {
 	w.say("%v is refused by the gateway", o)
 	o.refused = true
@@ -166,7 +168,8 @@ func (w *World) sendOp(o *op, to side) {
 	w.send(&l.wires[to], to, l, &command{verb: o.verb, keys: o.keys, args: o.args, op: o})
 }
 
-// replied is a reply to a client, who may have gone.
+// replied is a reply to a client, who may have gone. The holds end with the reply, and not with
+// the client.
 func (w *World) replied(cmd *command) {
 	o := cmd.op
 	o.Release()

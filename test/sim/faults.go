@@ -70,7 +70,8 @@ func (w *World) crash() {
 	w.moverWire, w.moves = [2]*wire{}, nil
 }
 
-// restart fences the former self and resumes without a filter, by what is stored.
+// restart fences the former self and resumes without a filter, by what is stored: whether the job
+// is published, its phase without what freezes, and which way it goes.
 func (w *World) restart() {
 	w.say("gateway starts again")
 	for _, c := range w.wires {

@@ -15,7 +15,9 @@ type event struct {
 }
 
 // linearizable checks one key's history as a register with delete. A command that was
-// never answered may take effect at any later time, or never.
+// never answered may take effect at any later time, or never. Of a command with both keys each
+// history sees its own half: that the halves belong together needs no check, since a server
+// executes commands as a whole and a command goes to one server.
 func linearizable(history []*op, key string, end int) bool {
 	model := porcupine.Model{
 		Init: func() any { return 0 },

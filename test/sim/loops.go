@@ -10,7 +10,7 @@ import (
 )
 
 // loop is one event loop of the gateway. What proxy does around a Lot with sockets is done
-// here with wires.
+// here with wires. A crash drops it: whatever a lock table still tells it is never read.
 type loop struct {
 	w     *World
 	id    int
@@ -28,7 +28,11 @@ type letter struct {
 	read func()
 }
 
-// table is a routing table of the one slot.
+// table is a routing table of the one slot. The tables of a run, in their order:
+//
+//	owner A ► owner A, target B ─┬───────────────────────► owner B
+//	                             ├───────────────────────► owner A     cancelled
+//	                             └► owner B, target A ───► owner A     reversed
 type table struct {
 	locks  *slotlock.Table // of its job; nil: it does not move
 	owner  side
@@ -46,7 +50,8 @@ func (t *table) Has(locks *slotlock.Table) bool { return t.locks == locks }
 // deadline is how many steps a command waits for its keys.
 const deadline = 40
 
-// start makes the loops of a new incarnation, which route by t, and their clients.
+// start makes the loops of a new incarnation, which route by t, and their clients. Few commands may
+// be parked, so that the bound is met.
 func (w *World) start(t *table) {
 	w.up = true
 	w.life++
@@ -128,7 +133,7 @@ func (w *World) publish(t *table) {
 // offer is what a loop does with a table that it finds in its mail.
 func (w *World) offer(l *loop, t *table, question int) {
 	l.open++
-	adopted, drained := false, false
+	adopted, drained := false, false // by the time that Offer returns; later does not count
 	l.lot.Offer(parking.Offer{Table: t, Adopt: func() (marks []parking.Mark) {
 		w.say("loop %d routes by %v with %d parked", l.id, *t, l.lot.Len())
 		adopted = true

@@ -67,7 +67,7 @@ func (w *World) advance(m *move) {
 			w.next(m, migrator.Unknown)
 			return
 		}
-		if w.variant != NoFence {
+		if w.variant != NoFence { // of the connection on which the outcome was lost
 			w.cut(m.fence)
 		}
 		w.next(m, migrator.OK)
@@ -79,7 +79,7 @@ func (w *World) advance(m *move) {
 			return
 		}
 		w.next(m, migrator.OK)
-		if w.variant == EarlyUnlock {
+		if w.variant == EarlyUnlock { // the key is open while its UNLINK is still under way
 			w.send(&w.moverWire[w.from], w.from, nil, &command{verb: "unlink", keys: []string{m.key}, args: []int{0}, move: &move{key: m.key, step: migrator.Committed}})
 			w.next(m, migrator.OK)
 		}

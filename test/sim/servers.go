@@ -23,7 +23,8 @@ func sideOf(group string) side {
 	return sideB
 }
 
-// server is one Redis: values by key; 0 is no key.
+// server is one Redis: values by key; 0 is no key. It never fails here but by restarting from an old
+// dump: to the gateway a server that has died is a connection that is lost.
 type server struct {
 	data  map[string]int
 	old   map[string]int // the last value of keys that were unlinked by a move
@@ -184,7 +185,8 @@ func (w *World) fence(c *wire) {
 	w.cut(c)
 }
 
-// cut: nothing of a connection is executed from here on.
+// cut: nothing of a connection is executed from here on. So what its commands held can be given
+// back: whether they ran or not, they no longer can.
 func (w *World) cut(c *wire) {
 	c.fenced, c.queue = true, nil
 	for _, h := range c.holds {
