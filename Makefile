@@ -60,10 +60,12 @@ lint:
 fmt:
 	gofmt -w .
 
-# From the command table; a test fails when it is out of date.
+# From the tables of commands and of verbs; tests fail when a page is out of date.
 docs:
 	$(GO) run ./internal/resp/gendocs > docs/commands.md.new
 	mv docs/commands.md.new docs/commands.md
+	$(GO) run ./internal/verb/gendocs > docs/admin.md.new
+	mv docs/admin.md.new docs/admin.md
 
 fuzz:
 	$(GO) test ./internal/resp -run xxx -fuzz FuzzRequest -fuzztime $(FUZZTIME)

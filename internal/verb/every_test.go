@@ -1,6 +1,7 @@
 package verb_test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -57,5 +58,16 @@ func TestEveryOption(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestPage: docs/admin.md is what the table says. make docs writes it.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/admin.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != verb.Markdown() {
+		t.Error("docs/admin.md is out of date: make docs")
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"keyferry/internal/admin"
 	"keyferry/internal/observe"
+	"keyferry/internal/verb"
 )
 
 // api adds /api/v1. docs/api.md describes every route; a test holds them together.
@@ -25,7 +26,13 @@ func (s *Server) api(mux *http.ServeMux) {
 			}
 			reply(w, v)
 		})
-		mux.Handle(r.pattern, bounded(r.bound, h))
+		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, q *http.Request) {
+			bound := r.bound
+			if row := rowOf(q); row != nil && row.Long {
+				bound = longBound
+			}
+			bounded(bound, h).ServeHTTP(w, q)
+		})
 	}
 	mux.HandleFunc("GET /api/v1/events", s.events)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
@@ -48,13 +55,13 @@ func (s *Server) apiRoutes() []route {
 		{"GET /api/v1/migrations", readBound, func(*http.Request) (any, error) { return orEmpty(s.Observer.Last().Jobs), nil }},
 		{"GET /api/v1/migrations/{id}", readBound, s.job},
 		{"GET /api/v1/slowlog", readBound, s.slowlog},
-		{"GET /api/v1/hotkeys", readBound, s.verb("HOTKEYS")},
-		{"GET /api/v1/bigkeys", readBound, s.verb("BIGKEYS")},
-		{"GET /api/v1/locks", readBound, s.verb("LOCKS")},
+		{"GET /api/v1/hotkeys", readBound, s.query("HOTKEYS")},
+		{"GET /api/v1/bigkeys", readBound, s.query("BIGKEYS")},
+		{"GET /api/v1/locks", readBound, s.query("LOCKS")},
 		{"GET /api/v1/key", 2 * readBound, s.lookUp},
-		{"GET /api/v1/explain", readBound, func(r *http.Request) (any, error) {
-			return s.do(r.Context(), append(append([]string{"EXPLAIN"}, r.URL.Query()["arg"]...), "JSON"))
-		}},
+		{"GET /api/v1/explain", readBound, s.query("EXPLAIN")},
+		{"GET /api/v1/verbs", readBound, func(*http.Request) (any, error) { return verb.Rows, nil }},
+		{"POST /api/v1/verbs/{verb...}", actionBound, s.runVerb},
 		{"POST /api/v1/command", actionBound, s.command},
 	}
 }
@@ -167,18 +174,23 @@ func number(r *http.Request, name string, otherwise int) (int, error) {
 	return n, nil
 }
 
+// lookUp is PROXY KEY, and how a GET of the key is routed.
 func (s *Server) lookUp(r *http.Request) (any, error) {
-	db, err := number(r, "db", 0)
+	row := verb.Find("KEY")
+	c, err := row.Bind(row.FromQuery(r.URL.Query()), true)
 	if err != nil {
 		return nil, err
 	}
-	key := r.URL.Query().Get("key")
-	k, err := s.Observer.Look(r.Context(), db, key)
+	var a struct {
+		Key string `verb:"key"`
+		DB  int    `verb:"DB"`
+	}
+	c.Decode(&a)
+	k, err := s.Observer.Look(r.Context(), a.DB, a.Key)
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"GET", key}
-	why, err := s.do(r.Context(), append(append([]string{"EXPLAIN"}, args...), "JSON"))
+	why, err := s.Admin.Do(r.Context(), []string{"EXPLAIN", "GET", a.Key, "JSON"})
 	if err != nil {
 		why = nil
 	}
@@ -188,28 +200,72 @@ func (s *Server) lookUp(r *http.Request) (any, error) {
 	}{k, why}, nil
 }
 
-// verb answers a PROXY command that has a JSON form.
-func (s *Server) verb(args ...string) func(*http.Request) (any, error) {
-	return func(r *http.Request) (any, error) { return s.do(r.Context(), append(args, "JSON")) }
+// query answers a verb that changes nothing, with its arguments as the query's fields.
+func (s *Server) query(name string) func(*http.Request) (any, error) {
+	row := verb.Find(name)
+	return func(r *http.Request) (any, error) {
+		return s.run(r.Context(), row, row.FromQuery(r.URL.Query()))
+	}
 }
 
-func (s *Server) do(ctx context.Context, args []string) (any, error) {
-	v, err := s.Admin.Do(ctx, args)
+// run runs a verb with what it was given and answers its typed value.
+func (s *Server) run(ctx context.Context, row *verb.Row, given []verb.Given) (any, error) {
+	c, err := row.Bind(given, true)
 	if err != nil {
 		return nil, err
 	}
-	if text, ok := v.(string); ok && strings.EqualFold(args[len(args)-1], "json") && json.Valid([]byte(text)) {
-		return json.RawMessage(text), nil
+	a, err := s.Admin.Run(ctx, c)
+	if err != nil {
+		return nil, err
 	}
-	return v, nil
+	return a.Value, nil
+}
+
+// rowOf is the verb that a path names; nil if there is none.
+func rowOf(r *http.Request) *verb.Row {
+	row := verb.Find(strings.ReplaceAll(r.PathValue("verb"), "/", " "))
+	if row == nil || row.Only != "" {
+		return nil
+	}
+	return row
+}
+
+// runVerb runs the verb of the path with the body's fields as its arguments and options.
+// What it answers is {"result": …}.
+func (s *Server) runVerb(r *http.Request) (any, error) {
+	row := rowOf(r)
+	if row == nil {
+		return nil, &apiError{http.StatusNotFound, "no such verb: GET /api/v1/verbs lists them"}
+	}
+	body, err := bodyOf(r)
+	if err != nil {
+		return nil, err
+	}
+	given, err := row.FromJSON(body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.run(r.Context(), row, given)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"result": v}, nil
+}
+
+func bodyOf(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	if err != nil {
+		return nil, &apiError{http.StatusRequestEntityTooLarge, err.Error()}
+	}
+	return body, nil
 }
 
 // command runs any PROXY verb: {"args": ["MIGRATION", "PAUSE", "m1"]}. What it answers is
 // {"result": …}; with JSON as the last argument, that of the verb itself.
 func (s *Server) command(r *http.Request) (any, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	body, err := bodyOf(r)
 	if err != nil {
-		return nil, &apiError{http.StatusRequestEntityTooLarge, err.Error()}
+		return nil, err
 	}
 	var q struct {
 		Args []string `json:"args"`
@@ -217,7 +273,7 @@ func (s *Server) command(r *http.Request) (any, error) {
 	if err := json.Unmarshal(body, &q); err != nil || len(q.Args) == 0 {
 		return nil, fmt.Errorf(`want {"args": ["MIGRATION", "LIST"]}`)
 	}
-	v, err := s.do(r.Context(), q.Args)
+	v, err := s.Admin.Do(r.Context(), q.Args)
 	if err != nil {
 		return nil, err
 	}

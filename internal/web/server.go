@@ -48,6 +48,7 @@ const (
 	maxBody     = 64 << 10
 	actionBound = 10 * time.Second
 	readBound   = 3 * time.Second
+	longBound   = time.Hour // of verbs that look at every key
 )
 
 // Start listens on addr. Errors: the address is taken or malformed.

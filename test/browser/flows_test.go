@@ -3,6 +3,7 @@ package browser
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"keyferry/internal/testredis"
 	"keyferry/internal/testrig"
+	"keyferry/internal/verb"
 )
 
 // load puts n keys, which hash to slots all over, behind the gateway.
@@ -50,6 +52,17 @@ func (b *browser) drag(from, to int) {
 		chromedp.MouseEvent(input.MouseReleased, x1, y1, chromedp.ButtonLeft))
 }
 
+// offers demands that a form has a field for each option of a verb, but for some.
+func (b *browser) offers(form, name string, but ...string) {
+	b.t.Helper()
+	row := verb.Find(name)
+	for i := range row.Options {
+		if o := &row.Options[i]; !slices.Contains(but, o.Name) {
+			b.await("the field of "+o.Name, fmt.Sprintf("document.querySelector('%s [name=%s]') !== null", form, o.Field()))
+		}
+	}
+}
+
 // TestMoveFromTheMap: slots are selected with the mouse, checked and moved; the job is
 // paused and resumed; its bar comes to 100 % and the map has changed colour.
 func TestMoveFromTheMap(t *testing.T) {
@@ -64,6 +77,7 @@ func TestMoveFromTheMap(t *testing.T) {
 	if got := eval[string](b, `document.querySelector("#move [name=slots]").value`); got != "1000-6000" {
 		t.Fatalf("dragged from slot 1000 to 6000 and selected %q", got)
 	}
+	b.offers("#move", "MIGRATE", "TO", "DRYRUN")                                                                                                     // which have a field and a button of their own
 	b.do("choose", chromedp.SetValue(`#move [name=target]`, "g2", chromedp.ByQuery), chromedp.SetValue(`#move [name=rate]`, "20", chromedp.ByQuery), // a minute, of which the pages below need some
 		chromedp.Click(`#move [type=submit]`, chromedp.ByQuery), chromedp.WaitVisible("#start", chromedp.ByQuery))
 	if plan := eval[string](b, `document.getElementById("plan").innerText`); !strings.Contains(plan, "5,001") {
@@ -218,8 +232,9 @@ func TestRevert(t *testing.T) {
 	b.sure(`#job-m1 [data-verb=REVERT]`)
 	b.await("the way back", `document.querySelector("#job-m1 .phases").innerText.includes("revert")`)
 	b.do("limit", chromedp.Click(`#job-m1 [data-verb=LIMIT]`, chromedp.ByQuery), chromedp.WaitVisible(`#ask[open]`, chromedp.ByQuery),
-		chromedp.SetValue(`#ask-body input`, "0", chromedp.ByQuery), chromedp.SetValue(`#ask-body input[aria-label^="Clients"]`, "900", chromedp.ByQuery),
-		chromedp.SetValue(`#ask-body input[aria-label^="Slice"]`, "100ms/200ms", chromedp.ByQuery))
+		chromedp.SetValue(`#ask-body [name=rate]`, "0", chromedp.ByQuery), chromedp.SetValue(`#ask-body [name=maxp99]`, "900", chromedp.ByQuery),
+		chromedp.SetValue(`#ask-body [name=slice]`, "100ms/200ms", chromedp.ByQuery))
+	b.offers("#ask-body", "MIGRATION LIMIT")
 	b.picture("limit", false)
 	b.do("set it", chromedp.Click(`#ask-yes`, chromedp.ByQuery))
 	r.Await("the limits to be set", func() bool {

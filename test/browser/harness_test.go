@@ -124,7 +124,7 @@ func (b *browser) watch(ev any) {
 		}
 		b.bytes += int64(len(e.Data))
 	case *network.EventResponseReceived:
-		if e.Response.Status >= 400 && !strings.HasSuffix(e.Response.URL, "/api/v1/command") {
+		if e.Response.Status >= 400 && !strings.Contains(e.Response.URL, "/api/v1/verbs/") {
 			b.faults = append(b.faults, fmt.Sprintf("%d for %s", e.Response.Status, e.Response.URL))
 		}
 	}

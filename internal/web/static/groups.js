@@ -1,7 +1,8 @@
-import { $, act, ask, bytes, colour, command, h, int, short, toast, us } from "./ui.js";
+import { $, act, ask, bytes, colour, h, int, run, short, toast, us } from "./ui.js";
 import { connect, on, state } from "./live.js";
 import { ended } from "./job.js";
 import { count, findingNotes, planTable } from "./plan.js";
+import { verb } from "./verbs.js";
 
 function card(g) {
   const share = g.memory_limit > 0 ? g.memory / g.memory_limit : 0;
@@ -23,7 +24,7 @@ function card(g) {
     g.strangers > 0 ? h("div", { class: "note warn" }, h("b", {}, int(g.strangers) + " connected past the gateway: "), (g.strangers_list || []).slice(0, 4).join("; ") + (g.strangers > 4 ? " …" : ""),
       h("span", { class: "advice" }, "What they write to slots that move can be lost. Point them to the gateway first.")) : null,
     h("div", { class: "row end" }, h("button", { type: "button", class: "danger", disabled: inUse !== "", title: inUse, onclick: async (e) => {
-      if (await ask("Remove " + g.id + "?", "Remove", h("p", {}, g.addr + " serves no slots. The server itself is left as it is."), true)) act(e.target, "Removed " + g.id, "GROUP", "DEL", g.id);
+      if (await ask("Remove " + g.id + "?", "Remove", h("p", {}, g.addr + " serves no slots. The server itself is left as it is."), true)) act(e.target, "Removed " + g.id, "group/del", { id: g.id });
     } }, "Remove")));
 }
 
@@ -46,25 +47,30 @@ on("groups", () => {
   box.replaceChildren(...ids.map((id) => h("label", { class: "small" }, "Weight of " + id, h("input", { name: id, inputmode: "decimal", value: "1", pattern: "\\d+(\\.\\d+)?" }))));
 });
 
+// What can be made equal is what REBALANCE takes.
+verb("REBALANCE").then((row) => {
+  const by = row.options.find((o) => o.name === "BY");
+  $("rebalance").elements.by.replaceChildren(...by.values[0].choices.map((c) => h("option", { value: c }, c === "OPS" ? "commands a second" : c.toLowerCase())));
+}, (err) => toast(err.message, true));
+
 $("add").addEventListener("submit", async (e) => {
   e.preventDefault();
   const f = e.target.elements;
-  const ok = await act(e.target.querySelector("button"), "Added " + f.id.value, "GROUP", "ADD", f.id.value.trim(), f.addr.value.trim(), ...(f.password.value ? ["PASSWORD", f.password.value] : []));
+  const ok = await act(e.target.querySelector("button"), "Added " + f.id.value, "group/add", { id: f.id.value.trim(), addr: f.addr.value.trim(), ...(f.password.value ? { password: f.password.value } : {}) });
   if (ok) e.target.reset();
 });
 
 $("rebalance").addEventListener("submit", async (e) => {
   e.preventDefault();
-  const by = e.target.elements.by.value, weights = [...$("weights").querySelectorAll("input")].filter((i) => i.value !== "1").flatMap((i) => ["WEIGHT", i.name, i.value || "1"]), out = $("plan"), button = e.target.querySelector("button");
+  const by = e.target.elements.by.value, weight = Object.fromEntries([...$("weights").querySelectorAll("input")].filter((i) => i.value !== "1").map((i) => [i.name, i.value || "1"])), out = $("plan"), button = e.target.querySelector("button");
   button.disabled = true;
   try {
-    const got = await command("REBALANCE", "BY", by, ...weights, "DRYRUN", "JSON");
-    const plans = (Array.isArray(got) ? got : got?.plans) || [];
+    const plans = await run("rebalance", { by, weight, dryrun: true }) || [];
     if (plans.length === 0) { out.replaceChildren(h("p", { class: "note good" }, "Every group has its share of " + by.toLowerCase() + " already.")); return; }
     const apply = h("button", { type: "button", class: "main", onclick: async () => {
       if (!await ask("Move " + int(plans.reduce((n, p) => n + count(p.slots), 0)) + " slots?", "Rebalance", h("p", {}, plans.length + " migration" + (plans.length > 1 ? "s" : "") + " will begin. Clients go on meanwhile."))) return;
       try {
-        const ids = await command("REBALANCE", "BY", by, ...weights, "JSON");
+        const ids = await run("rebalance", { by, weight });
         toast("Started " + [ids].flat().join(", "));
         location.href = "/migrations";
       } catch (err) { toast(err.message, true); }

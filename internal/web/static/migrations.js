@@ -1,10 +1,10 @@
-import { $, act, ask, bytes, clock, colour, command, get, h, int, short, span, text, us } from "./ui.js";
+import { $, act, ask, bytes, clock, colour, get, h, int, short, span, text, us } from "./ui.js";
 import { connect, on, state } from "./live.js";
 import { chart } from "./chart.js";
 import { badge, ended, errorNote, fraction, rests } from "./job.js";
 import { findingNotes, moveForm } from "./plan.js";
+import { optionField, verb } from "./verbs.js";
 
-let verbs = new Set(["PAUSE", "RESUME", "CANCEL"]); // and what else this gateway knows
 const cards = new Map();
 
 const phases = ["queued", "preflight", "preparing", "bulk", "tail", "verifying", "done"];
@@ -48,7 +48,7 @@ class Card {
     this.meter.setAttribute("aria-valuenow", p);
     this.meter.className = "meter" + ({ done: " good", paused: " warn", backoff: " warn", failed: " bad" }[rests(j) ? "" : j.phase] || "");
     text(this.percent, p + "%");
-    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.advice, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.slice, j.back, j.published, j.findings, verbs.size]);
+    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.advice, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.slice, j.back, j.published, j.findings]);
     if (key !== this.key) {
       this.key = key;
       this.heading(j);
@@ -68,28 +68,33 @@ class Card {
   }
 
   buttons(j) {
-    const b = (label, title, yes, body, danger, ...args) => h("button", { type: "button", class: danger ? "danger" : "", "data-verb": label.toUpperCase(),
-      onclick: async (e) => { if (await ask(title, yes, h("p", {}, body), danger)) act(e.target, label + ": " + j.id, "MIGRATION", args[0], j.id, ...args.slice(1)); } }, label);
+    const b = (label, title, yes, body, danger, path, options) => h("button", { type: "button", class: danger ? "danger" : "", "data-verb": label.toUpperCase(),
+      onclick: async (e) => { if (await ask(title, yes, h("p", {}, body), danger)) act(e.target, label + ": " + j.id, "migration/" + path, { id: j.id, ...options }); } }, label);
     if (ended(j)) return [];
     const out = [];
     const held = ["paused", "failed", "backoff"].includes(j.phase);
-    if (held) out.push(b("Resume", "Resume " + j.id + "?", "Resume", "It goes on where it was.", false, "RESUME"));
-    if ((j.phase !== "paused" || rests(j)) && j.phase !== "failed") out.push(b("Pause", "Pause " + j.id + "?", "Pause", "Keys that have moved stay at the target, the others at the source; clients are served from both.", false, "PAUSE"));
-    if (verbs.has("LIMIT")) out.push(this.limit(j));
-    if (verbs.has("REVERT") && j.published && !j.back && j.phase !== "reverting") out.push(b("Revert", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, "CANCEL", "REVERT"));
-    if (!j.back && j.phase !== "reverting") out.push(b("Cancel", "Cancel " + j.id + "?", "Cancel it", "A job that has moved nothing ends. Another is left paused as it is: nothing is lost either way.", true, "CANCEL"));
+    if (held) out.push(b("Resume", "Resume " + j.id + "?", "Resume", "It goes on where it was.", false, "resume"));
+    if ((j.phase !== "paused" || rests(j)) && j.phase !== "failed") out.push(b("Pause", "Pause " + j.id + "?", "Pause", "Keys that have moved stay at the target, the others at the source; clients are served from both.", false, "pause"));
+    out.push(this.limit(j));
+    if (j.published && !j.back && j.phase !== "reverting") out.push(b("Revert", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, "cancel", { revert: true }));
+    if (!j.back && j.phase !== "reverting") out.push(b("Cancel", "Cancel " + j.id + "?", "Cancel it", "A job that has moved nothing ends. Another is left paused as it is: nothing is lost either way.", true, "cancel"));
     return out;
   }
 
+  /** limit asks for the limits that MIGRATION LIMIT takes, and says those that were changed. */
   limit(j) {
+    const p99 = { "-1": "off", "-2": "auto" }[j.max_p99_ms] || j.max_p99_ms;
+    const now = { rate: j.rate_keys_per_s, bytes: j.rate_bytes_per_s, parallel: j.parallel, maxp99: p99, slice: j.slice };
     return h("button", { type: "button", "data-verb": "LIMIT", onclick: async (e) => {
-      const input = h("input", { inputmode: "numeric", value: j.rate_keys_per_s || "", placeholder: "no limit", "aria-label": "Keys per second" });
-      const p99 = h("input", { value: j.max_p99_ms > 0 ? j.max_p99_ms : { "-1": "off", "-2": "auto" }[j.max_p99_ms] || "", placeholder: "as configured", "aria-label": "Clients' p99 in milliseconds, auto or off" });
-      const slice = h("input", { value: j.slice || "", placeholder: "off", "aria-label": "Slice: how long to work and to rest" });
-      if (!await ask("Limit " + j.id, "Set", [h("p", {}, "At most so many keys per second; empty for no limit."), input,
-        h("p", {}, "Make way while the clients' p99 is above so many milliseconds; auto: above 1.3 times what it is without the job; off: never."), p99,
-        h("p", {}, "Work and rest by turns, as 1s/4s; empty: work until it is done."), slice])) return;
-      act(e.target, "Limit of " + j.id, "MIGRATION", "LIMIT", j.id, "RATE", input.value.trim() || "0", "MAXP99", p99.value.trim() || "0", "SLICE", slice.value.trim() || "off");
+      const { options } = await verb("MIGRATION LIMIT"), was = (o) => String(now[o.name.toLowerCase()] || "");
+      const fields = options.map((o) => optionField(o, was(o)));
+      if (!await ask("Limit " + j.id, "Set", [h("p", {}, "An empty field is no limit of this job's own."), ...fields])) return;
+      const changed = {};
+      options.forEach((o, i) => {
+        const value = fields[i].querySelector("input").value.trim();
+        if (value !== was(o)) changed[o.name.toLowerCase()] = value || o.none;
+      });
+      if (Object.keys(changed).length) act(e.target, "Limits of " + j.id, "migration/limit", { id: j.id, ...changed });
     } }, "Limit");
   }
 
@@ -158,9 +163,5 @@ function list() {
 on("jobs", list);
 on("groups", () => { for (const c of cards.values()) { c.key = ""; } });
 setInterval(() => { for (const c of cards.values()) if (!ended(c.j)) c.story(); }, 2000);
-command("MIGRATION", "HELP").then((lines) => {
-  verbs = new Set([lines].flat(9).join(" ").toUpperCase().match(/[A-Z]+/g));
-  for (const c of cards.values()) { c.key = ""; c.update(c.j); }
-}, () => {});
 moveForm();
 connect();

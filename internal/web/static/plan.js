@@ -1,6 +1,7 @@
 // The form that moves slots: what would move, what was found, then the question, then the job.
-import { $, ask, bytes, colour, command, h, int, span, toast } from "./ui.js";
+import { $, ask, bytes, colour, h, int, run, span, toast } from "./ui.js";
 import { on, state } from "./live.js";
+import { optionField, given, verb } from "./verbs.js";
 
 export const count = (ranges) => ranges.reduce((n, r) => n + r.last - r.first + 1, 0);
 export const rangesText = (ranges) => ranges.map((r) => (r.first === r.last ? r.first : r.first + "-" + r.last)).join(",");
@@ -27,7 +28,7 @@ function findingsOf(plans) {
   return plans.flatMap((p) => p.findings || []).sort((a, b) => rank(a) - rank(b));
 }
 
-/** findingNotes shows findings: what stands against the job first, what is only worth knowing last and small. */
+/** findingNotes shows findings: what stops the job first, what is only worth knowing last and small. */
 export function findingNotes(plans) {
   const all = findingsOf(plans), known = all.filter((f) => rank(f) === 2);
   const notes = all.filter((f) => rank(f) < 2).map((f) => h("div", { class: "note " + ["bad", "warn"][rank(f)], "data-severity": f.severity },
@@ -36,9 +37,17 @@ export function findingNotes(plans) {
   return notes;
 }
 
+/** moveOptions are the options of MIGRATE that the form offers: all but those that it says by itself. */
+const moveOptions = (row) => row.options.filter((o) => o.name !== "TO" && o.name !== "DRYRUN");
+
 /** moveForm wires the form #move and the place #plan below it. */
 export function moveForm() {
   const form = $("move"), out = $("plan"), target = form.elements.target;
+  let options = [];
+  verb("MIGRATE").then((row) => {
+    options = moveOptions(row);
+    $("options").replaceChildren(...options.map((o) => optionField(o)));
+  }, (err) => out.replaceChildren(refusal(err)));
   on("groups", () => {
     const ids = [...state.groups.keys()].sort();
     if ([...target.options].map((o) => o.value).join() === ids.join()) return;
@@ -48,27 +57,25 @@ export function moveForm() {
   });
   form.addEventListener("submit", async (e) => {
     e.preventDefault();
-    const slots = form.elements.slots.value.replace(/\s/g, ""), to = target.value, rate = form.elements.rate.value.trim();
-    const args = ["MIGRATE", slots, "TO", to, ...(rate ? ["RATE", rate] : [])];
+    const to = target.value, fields = { slots: form.elements.slots.value.replace(/\s/g, ""), to, ...given(form, options) };
     const button = form.querySelector("[type=submit]");
     button.disabled = true;
     try {
-      const plans = await command(...args, "DRYRUN", "JSON");
-      const list = Array.isArray(plans) ? plans : plans.plans;
+      const list = await run("migrate", { ...fields, dryrun: true });
       const notes = findingNotes(list), refused = findingsOf(list).some((f) => rank(f) === 0);
       const go = h("button", { type: "button", class: "main", id: "start", disabled: refused }, "Start moving");
       go.addEventListener("click", async () => {
         if (!await ask("Move " + int(list.reduce((n, p) => n + count(p.slots), 0)) + " slots to " + to + "?", "Move them",
           h("p", {}, "Clients go on meanwhile. You can pause, limit or cancel at any time."))) return;
         try {
-          const ids = await command(...args, "JSON");
+          const ids = await run("migrate", fields);
           toast("Started " + [ids].flat().join(", "));
           out.replaceChildren();
           form.reset();
           form.dispatchEvent(new Event("started"));
         } catch (err) { out.replaceChildren(refusal(err)); }
       });
-      if (notes.length === 0 && list.some((p) => p.findings)) notes.push(h("div", { class: "note good" }, "Both ends were checked: nothing stands against it."));
+      if (notes.length === 0 && list.some((p) => p.findings)) notes.push(h("div", { class: "note good" }, "Both ends were checked: no findings."));
       out.replaceChildren(...notes, planTable(list), h("div", { class: "row" }, go,
         h("button", { type: "button", class: "quiet", onclick: () => out.replaceChildren() }, "Not now")));
     } catch (err) {

@@ -72,11 +72,11 @@ export async function get(path) {
   return answer(r);
 }
 
-/** command runs PROXY args… on the gateway. */
-export async function command(...args) {
-  const r = await fetch("/api/v1/command", {
+/** run runs a verb of the gateway: its path, as migration/pause, and the fields of its arguments and options. */
+export async function run(path, fields) {
+  const r = await fetch("/api/v1/verbs/" + path, {
     method: "POST", headers: { "Content-Type": "application/json", "X-Keyferry": "1" },
-    body: JSON.stringify({ args }), signal: AbortSignal.timeout(15000),
+    body: JSON.stringify(fields), signal: AbortSignal.timeout(15000),
   });
   return (await answer(r)).result;
 }
@@ -107,11 +107,11 @@ export function ask(title, yes, body, danger) {
   return new Promise((done) => d.addEventListener("close", () => done(d.returnValue === "yes"), { once: true }));
 }
 
-/** act runs a command behind a button and tells how it went. */
-export async function act(button, what, ...args) {
+/** act runs a verb behind a button and tells how it went. */
+export async function act(button, what, path, fields) {
   if (button) button.disabled = true;
   try {
-    const r = await command(...args);
+    const r = await run(path, fields);
     toast(typeof r === "string" && r.startsWith("OK ") ? what + ": " + r.slice(3) : what);
     return true;
   } catch (e) {
