@@ -85,30 +85,41 @@ type BareTry struct {
 	KeysPerS float64 `json:"keys_per_s"`
 }
 
-// DrainReport is what Drain measured; what is not of one round is the median.
+// DrainReport is what Drain measured; what is not of one round is the median. Its parts are
+// one flat object in JSON.
 type DrainReport struct {
-	CPUs          int          `json:"cpus"` // shared by all: servers, gateway, clients, bare loop
-	Keys          int          `json:"keys"`
-	ValueBytes    int          `json:"value_bytes"`
-	Fields        int          `json:"fields"`
-	DumpBytes     float64      `json:"dump_bytes"` // of one key
-	Clients       int          `json:"clients"`
-	Rate          float64      `json:"rate"`
-	Best          BareWay      `json:"best_way"`
-	Tries         []BareTry    `json:"tries"`
-	Rounds        []DrainRound `json:"rounds"`
-	Limit         DrainRow     `json:"limit"`
-	Idle          DrainRow     `json:"idle"`
-	Loaded        DrainRow     `json:"loaded"`
-	Baseline      Percentiles  `json:"baseline_latency"`
-	During        Percentiles  `json:"during_latency"`
-	IdleOfLimit   float64      `json:"idle_of_limit"`
-	LoadedOfLimit float64      `json:"loaded_of_limit"`
-	P99OfBaseline float64      `json:"p99_of_baseline_p99"`
-	MaxOfBaseline float64      `json:"longest_stall_of_baseline_p99"`
-	ClientErrors  int64        `json:"client_errors"`
-	RSSBeforeMB   float64      `json:"rss_before_mb"` // of the gateway
-	FirstError    string       `json:"first_error"`
+	DrainSetup
+	Best     BareWay      `json:"best_way"`
+	Tries    []BareTry    `json:"tries"`
+	Rounds   []DrainRound `json:"rounds"`
+	Limit    DrainRow     `json:"limit"`
+	Idle     DrainRow     `json:"idle"`
+	Loaded   DrainRow     `json:"loaded"`
+	Baseline Percentiles  `json:"baseline_latency"`
+	During   Percentiles  `json:"during_latency"`
+	DrainShares
+	ClientErrors int64   `json:"client_errors"`
+	RSSBeforeMB  float64 `json:"rss_before_mb"` // of the gateway
+	FirstError   string  `json:"first_error"`
+}
+
+// DrainSetup is what was drained, and what else ran meanwhile.
+type DrainSetup struct {
+	CPUs       int     `json:"cpus"` // shared by all: servers, gateway, clients, bare loop
+	Keys       int     `json:"keys"`
+	ValueBytes int     `json:"value_bytes"`
+	Fields     int     `json:"fields"`
+	DumpBytes  float64 `json:"dump_bytes"` // of one key
+	Clients    int     `json:"clients"`
+	Rate       float64 `json:"rate"`
+}
+
+// DrainShares compare the gateway's drains with what they could be at best.
+type DrainShares struct {
+	IdleOfLimit   float64 `json:"idle_of_limit"`
+	LoadedOfLimit float64 `json:"loaded_of_limit"`
+	P99OfBaseline float64 `json:"p99_of_baseline_p99"`
+	MaxOfBaseline float64 `json:"longest_stall_of_baseline_p99"`
 }
 
 // drain is one run of Drain. The keys go to and fro: each drain begins where the one
@@ -127,7 +138,7 @@ func Drain(ctx context.Context, cfg DrainConfig, progress func(string)) (DrainRe
 		return DrainReport{}, err
 	}
 	d := &drain{cfg: cfg, progress: progress}
-	d.report = DrainReport{CPUs: runtime.NumCPU(), Keys: cfg.Keys, ValueBytes: cfg.ValueBytes, Fields: cfg.Fields, Clients: cfg.Clients, Rate: cfg.Rate}
+	d.report.DrainSetup = DrainSetup{CPUs: runtime.NumCPU(), Keys: cfg.Keys, ValueBytes: cfg.ValueBytes, Fields: cfg.Fields, Clients: cfg.Clients, Rate: cfg.Rate}
 	rss, err := residentMB(cfg.Gateway.PID)
 	if err != nil {
 		return d.report, err

@@ -22,8 +22,8 @@ type MoveRequest struct {
 	Limits job.Limits
 	Purge  bool // remove keys of the slots that the target holds
 
-	Durability  string  // see ParseDurability
-	VerifyShare float64 // see ParseVerify
+	Durability  string  // job.DurabilityAuto and so on
+	VerifyShare float64 // of the keys, 0 to 1, that are compared before the source gives them up
 }
 
 // Plan is one job before it is accepted.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -74,35 +75,7 @@ func benchOracleCommand() *cobra.Command {
 			if cfg.Prefix == "" {
 				cfg.Prefix = fmt.Sprintf("oracle:%d", cfg.Seed)
 			}
-			o := bench.NewOracle(cfg)
-			if err := o.Preload(ctx); err != nil {
-				return err
-			}
-			o.Phase("run")
-			run, cancel := context.WithTimeout(ctx, time.Duration(seconds*float64(time.Second)))
-			defer cancel()
-			if err := o.Run(run); err != nil {
-				return err
-			}
-			v, err := o.Verify(ctx, cfg.Addr)
-			if err != nil {
-				return err
-			}
-			s := o.Snapshot()
-			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"ops": s.Ops, "client_errors": s.Errors, "connection_losses": s.ConnErrors,
-					"first_error": s.FirstError, "verdict": v, "latency": o.Phases()[0], "longest_stall_ms": s.LongestStallMS, "seed": cfg.Seed})
-			} else {
-				fmt.Fprintf(cmd.OutOrStdout(), "%d commands, %d errors, %d connection losses%s\n%d keys compared: lost %d, stale %d, resurrected %d, wrong TTL %d, in doubt %d\nlongest stall %.2f ms; seed %d\n",
-					s.Ops, s.Errors, s.ConnErrors, firstError(s.FirstError), v.KeysChecked, v.Lost, v.Stale, v.Resurrected, v.WrongTTL, v.InDoubt, s.LongestStallMS, cfg.Seed)
-				for _, e := range v.Examples {
-					fmt.Fprintln(cmd.OutOrStdout(), "  ", e)
-				}
-			}
-			if err == nil && !v.OK() {
-				err = errors.New("the endpoint lost or changed acknowledged writes")
-			}
-			return err
+			return runOracle(ctx, cfg, seconds, cmd.OutOrStdout(), asJSON)
 		}}
 	f := c.Flags()
 	f.StringVar(&cfg.Addr, "addr", "127.0.0.1:7380", "endpoint")
@@ -117,6 +90,40 @@ func benchOracleCommand() *cobra.Command {
 	f.BoolVar(&cfg.ReconnectOnError, "reconnect", false, "go on after connection losses and errors")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// runOracle writes and reads for a while, compares every key with what was acknowledged, and
+// prints the verdict. An error: it could not be found out, or writes are lost or changed.
+func runOracle(ctx context.Context, cfg bench.OracleConfig, seconds float64, out io.Writer, asJSON bool) error {
+	o := bench.NewOracle(cfg)
+	if err := o.Preload(ctx); err != nil {
+		return err
+	}
+	o.Phase("run")
+	run, cancel := context.WithTimeout(ctx, time.Duration(seconds*float64(time.Second)))
+	defer cancel()
+	if err := o.Run(run); err != nil {
+		return err
+	}
+	v, err := o.Verify(ctx, cfg.Addr)
+	if err != nil {
+		return err
+	}
+	s := o.Snapshot()
+	if asJSON {
+		err = json.NewEncoder(out).Encode(map[string]any{"ops": s.Ops, "client_errors": s.Errors, "connection_losses": s.ConnErrors,
+			"first_error": s.FirstError, "verdict": v, "latency": o.Phases()[0], "longest_stall_ms": s.LongestStallMS, "seed": cfg.Seed})
+	} else {
+		fmt.Fprintf(out, "%d commands, %d errors, %d connection losses%s\n%d keys compared: lost %d, stale %d, resurrected %d, wrong TTL %d, in doubt %d\nlongest stall %.2f ms; seed %d\n",
+			s.Ops, s.Errors, s.ConnErrors, firstError(s.FirstError), v.KeysChecked, v.Lost, v.Stale, v.Resurrected, v.WrongTTL, v.InDoubt, s.LongestStallMS, cfg.Seed)
+		for _, e := range v.Examples {
+			fmt.Fprintln(out, "  ", e)
+		}
+	}
+	if err == nil && !v.OK() {
+		err = errors.New("the endpoint lost or changed acknowledged writes")
+	}
+	return err
 }
 
 func benchCompareCommand() *cobra.Command {

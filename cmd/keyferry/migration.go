@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -15,47 +16,25 @@ import (
 	"keyferry/migrator/job"
 )
 
-// watch prints a line for each job until all have ended.
+// watchEvery is how often watch looks at the jobs.
+const watchEvery = 500 * time.Millisecond
+
+// watch prints a line for each job, again and again, until all have ended.
 func (r *remote) watch(cmd *cobra.Command, ids []string) error {
 	ctx := cmd.Context()
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	t := time.NewTicker(500 * time.Millisecond)
+	t := time.NewTicker(watchEvery)
 	defer t.Stop()
-	out := cmd.OutOrStdout()
 	for {
-		v, err := r.ask(ctx, patience, "MIGRATION", "LIST", "JSON")
+		jobs, err := r.jobs(ctx, ids)
 		if err != nil {
 			return err
 		}
-		text, _ := v.(string)
-		var all, jobs []migrator.Status
-		if err := json.Unmarshal([]byte(text), &all); err != nil {
-			return err
-		}
-		for _, j := range all {
-			if wanted(j, ids) {
-				jobs = append(jobs, j)
-			}
-		}
-		if len(ids) > 0 && len(jobs) < len(ids) {
-			return fmt.Errorf("no such job among %s", strings.Join(ids, ", "))
-		}
-		ended, failed := true, false
-		for _, j := range jobs {
-			ended = ended && (j.Phase.Ended() || j.Phase == topology.Failed)
-			failed = failed || j.Phase == topology.Failed
-			if r.json {
-				_ = json.NewEncoder(out).Encode(j)
-			} else {
-				fmt.Fprintln(out, progressLine(j))
-			}
-		}
-		if ended {
-			if failed {
-				return errors.New("a job failed: see keyferry migration status <id>")
-			}
+		if ended, failed := r.progress(cmd.OutOrStdout(), jobs); ended && failed {
+			return errors.New("a job failed: see keyferry migration status <id>")
+		} else if ended {
 			return nil
 		}
 		if len(ids) == 0 { // from now on those that were open at first, to their end
@@ -69,6 +48,43 @@ func (r *remote) watch(cmd *cobra.Command, ids []string) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// jobs are those with the ids, or without ids all that are open.
+func (r *remote) jobs(ctx context.Context, ids []string) (jobs []migrator.Status, err error) {
+	v, err := r.ask(ctx, patience, "MIGRATION", "LIST", "JSON")
+	if err != nil {
+		return nil, err
+	}
+	text, _ := v.(string)
+	var all []migrator.Status
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return nil, err
+	}
+	for _, j := range all {
+		if wanted(j, ids) {
+			jobs = append(jobs, j)
+		}
+	}
+	if len(ids) > 0 && len(jobs) < len(ids) {
+		return nil, fmt.Errorf("no such job among %s", strings.Join(ids, ", "))
+	}
+	return jobs, nil
+}
+
+// progress prints the jobs. failed is true if one of them has failed, ended if none goes on.
+func (r *remote) progress(out io.Writer, jobs []migrator.Status) (ended, failed bool) {
+	ended = true
+	for _, j := range jobs {
+		ended = ended && (j.Phase.Ended() || j.Phase == topology.Failed)
+		failed = failed || j.Phase == topology.Failed
+		if r.json {
+			_ = json.NewEncoder(out).Encode(j)
+		} else {
+			fmt.Fprintln(out, progressLine(j))
+		}
+	}
+	return ended, failed
 }
 
 func wanted(j migrator.Status, ids []string) bool {

@@ -76,14 +76,8 @@ func (f *optionFlag) given(row *verb.Row) (out []verb.Given) {
 	return out
 }
 
-// command is a row as a command. With an alias it has that one's name and option.
-func (r *remote) command(row *verb.Row, alias *verb.Alias) *cobra.Command {
-	use, short, fixed := row.CLIUsage(), row.Short, ""
-	if alias != nil {
-		use, short, fixed = strings.Replace(use, row.CLI(), alias.Name, 1), alias.Short, alias.Given
-	}
-	c := &cobra.Command{Use: use, Short: short, Long: row.LongHelp(alias), Args: cobra.ArbitraryArgs}
-	var flags []*optionFlag
+// optionFlags adds a flag for each option of a row but the fixed one.
+func optionFlags(set *pflag.FlagSet, row *verb.Row, fixed string) (flags []*optionFlag) {
 	for i := range row.Options {
 		o := &row.Options[i]
 		if o.Name == fixed {
@@ -91,11 +85,22 @@ func (r *remote) command(row *verb.Row, alias *verb.Alias) *cobra.Command {
 		}
 		f := &optionFlag{o: o}
 		flags = append(flags, f)
-		p := c.Flags().VarPF(f, o.FlagName(), "", o.Help)
+		p := set.VarPF(f, o.FlagName(), "", o.Help)
 		if len(o.Values) == 0 {
 			p.NoOptDefVal = "true"
 		}
 	}
+	return flags
+}
+
+// command is a row as a command. With an alias it has that one's name and option.
+func (r *remote) command(row *verb.Row, alias *verb.Alias) *cobra.Command {
+	use, short, fixed := row.CLIUsage(), row.Short, ""
+	if alias != nil {
+		use, short, fixed = strings.Replace(use, row.CLI(), alias.Name, 1), alias.Short, alias.Given
+	}
+	c := &cobra.Command{Use: use, Short: short, Long: row.LongHelp(alias), Args: cobra.ArbitraryArgs}
+	flags := optionFlags(c.Flags(), row, fixed)
 	if n := len(row.Args); n > 0 && row.Args[n-1].Kind == verb.Words {
 		c.Flags().SetInterspersed(row.Args[n-1].Optional) // a command may have words that look like flags
 	}

@@ -114,9 +114,15 @@ func statusFields(j migrator.Status) []any {
 		}
 		f = append(f, name, max(0, time.Until(time.UnixMilli(j.NextTryAtMs)).Milliseconds()))
 	}
-	f = append(f, "first_error", errText(j.FirstError), "last_error", errText(j.LastError),
+	return append(f, errorFields(j)...)
+}
+
+// errorFields are what went wrong: of the job, of this attempt, of earlier ones, and the
+// keys of which nobody knows yet where they are.
+func errorFields(j migrator.Status) []any {
+	f := []any{"first_error", errText(j.FirstError), "last_error", errText(j.LastError),
 		"attempt_first_error", errText(j.NowFirstErr), "attempt_last_error", errText(j.NowLastErr),
-		"resolver_error", errText(j.ResolverErr))
+		"resolver_error", errText(j.ResolverErr)}
 	for _, kind := range slices.Sorted(maps.Keys(j.ErrorCounts)) {
 		f = append(f, "errors "+kind, j.ErrorCounts[kind])
 	}

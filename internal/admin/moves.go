@@ -102,8 +102,8 @@ func (s *Server) migrate(ctx context.Context, a migrateArgs) (m moves, err error
 	if q.Slots, err = a.Slots.In(st.SlotCount); err != nil {
 		return m, err
 	}
-	if q.Durability, err = job.ParseDurability(cmp.Or(a.Durability, "auto")); err != nil {
-		return m, err
+	if a.Durability != "auto" { // which is what a job does that was told nothing
+		q.Durability = a.Durability
 	}
 	plans, err := migrator.PlanMove(st, q)
 	if err != nil {

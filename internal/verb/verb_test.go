@@ -65,6 +65,7 @@ func TestMistakes(t *testing.T) {
 		{"MIGRATE 0 TO g2 SLICE 5", `{"slots":0,"to":"g2","slice":5}`, `SLICE "5": want 100ms to 24h of work`},
 		{"MIGRATE 0 TO g2 DURABILITY x", `{"slots":0,"to":"g2","durability":"x"}`, `DURABILITY "x": want auto, none, replica or aof`},
 		{"MIGRATE 0 TO g2 VERIFY 0%", `{"slots":0,"to":"g2","verify":"0%"}`, `VERIFY "0%": want full, or a share of the keys as sample=1%`},
+		{"MIGRATE 0 TO g2 VERIFY 5", `{"slots":0,"to":"g2","verify":5}`, `VERIFY "5": want full`},
 		{"MIGRATE 0 TO g2 RATE 1 RATE 2", `{"slots":0,"to":"g2","rate":1,"RATE":2}`, "RATE is given twice"},
 		{"MIGRATE 0 TO g2 PURGE PURGE", `{"slots":0,"to":"g2","purge":true,"purge":true}`, "PURGE is given twice"},
 		{"", `{"slots":0,"to":"g2","purge":"x"}`, "PURGE: want 0 values, got 1"},
