@@ -76,7 +76,7 @@ sim:
 	$(GO) test ./test/sim -timeout 30m -sim.seeds 100000
 
 integration: tools-redis tools-cc
-	$(GO) test -v -timeout 20m ./test/integration -differential.runs 25 -scans 50
+	$(GO) test -v -timeout 60m -count 1 ./test/integration -soak -differential.runs 25 -scans 50
 
 # The clients that people use, a minute each while slots move back and forth: go-redis,
 # redis-cli, redis-benchmark, ioredis and BullMQ, which npm fetches, redis-py, and the

@@ -299,27 +299,33 @@ func cpuTime(t *testing.T) time.Duration {
 
 // TestTakeOfVeryMany: what is taken does not cost the moving of what is left.
 func TestTakeOfVeryMany(t *testing.T) {
-	const n = 500000
-	tb := New(Options{MaxWaiting: n, Mode: Resolve})
-	w := &ear{}
-	for i := range n {
-		if v := tb.Admit(0, strconv.AppendInt(nil, int64(i), 10), w); v != Wait {
-			t.Fatal(v)
-		}
-	}
-	began := cpuTime(t)
-	for next := 0; next < n; {
-		for _, k := range tb.Take(8) {
-			if k.Name != strconv.Itoa(next) {
-				t.Fatalf("got %q, want %d", k.Name, next)
+	cost := func(n int) time.Duration {
+		tb := New(Options{MaxWaiting: n, Mode: Resolve})
+		w := &ear{}
+		for i := range n {
+			if v := tb.Admit(0, strconv.AppendInt(nil, int64(i), 10), w); v != Wait {
+				t.Fatal(v)
 			}
-			next++
 		}
-		if used := cpuTime(t) - began; used > 15*time.Second { // moving would take a minute
-			t.Fatalf("%d of %d have been taken for %v of the processor", next, n, used)
+		began := cpuTime(t)
+		for next := 0; next < n; {
+			for _, k := range tb.Take(8) {
+				if k.Name != strconv.Itoa(next) {
+					t.Fatalf("got %q, want %d", k.Name, next)
+				}
+				next++
+			}
 		}
+		used := cpuTime(t) - began
+		if len(tb.Take(8)) > 0 {
+			t.Error("more than there were")
+		}
+		return used
 	}
-	if len(tb.Take(8)) > 0 {
-		t.Error("more than there were")
+	const n, times = 30_000, 8
+	few, many := cost(n), cost(n*times)
+	t.Logf("processor time for %d %v, for %d times as many %v", n, few, times, many)
+	if many > 3*times*few+time.Second { // moving what is left at each Take would take several times that
+		t.Errorf("%v of processor time for %d, %v for %d times as many", few, n, many, times)
 	}
 }

@@ -34,7 +34,7 @@ func notTested(t *testing.T, format string, args ...any) {
 }
 
 // runFor is how long each client works; make clients gives a minute.
-var runFor = flag.Duration("clients.for", 12*time.Second, "how long each client works while slots move")
+var runFor = flag.Duration("clients.for", 7*time.Second, "how long each client works while slots move")
 
 func TestMain(m *testing.M) { os.Exit(testrig.Main(m)) }
 

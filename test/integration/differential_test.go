@@ -25,7 +25,7 @@ import (
 
 var (
 	differentialSeed = flag.Uint64("differential.seed", 0, "seed of the differential test; 0 takes one from the clock")
-	differentialRuns = flag.Int("differential.runs", 12, "how often each command is sent in each version of the protocol, at least")
+	differentialRuns = flag.Int("differential.runs", 6, "how often each command is sent in each version of the protocol, at least")
 )
 
 //go:embed testdata/differences.tsv

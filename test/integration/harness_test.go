@@ -4,6 +4,7 @@ package integration
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,16 @@ import (
 	"keyferry/migrator"
 	"keyferry/router"
 )
+
+var soak = flag.Bool("soak", false, "make as many rounds as make soak does")
+
+// rounds is how many are made: of what is only longer, and not different, make soak makes more.
+func rounds(usual, soaked int) int {
+	if *soak {
+		return soaked
+	}
+	return usual
+}
 
 func TestMain(m *testing.M) { os.Exit(testrig.Main(m)) }
 

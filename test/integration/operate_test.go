@@ -87,7 +87,7 @@ func TestOperatingWhileSlotsMove(t *testing.T) {
 			}
 		}
 	})
-	r.bounce(12)
+	r.bounce(rounds(6, 12))
 	stop()
 	wg.Wait()
 	c := r.client()

@@ -201,7 +201,7 @@ func TestTakeFirstWhileSlotsMove(t *testing.T) {
 			}
 		})
 	}
-	r.bounce(8)
+	r.bounce(rounds(4, 8))
 	producing.Wait()
 	r.await("all to be taken", func() bool { mu.Lock(); defer mu.Unlock(); return len(seen) == producers*each })
 	for range workers {

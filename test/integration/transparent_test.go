@@ -16,7 +16,7 @@ import (
 	"keyferry/internal/topology"
 )
 
-var scanRounds = flag.Int("scans", 20, "how many whole SCANs are made while slots move")
+var scanRounds = flag.Int("scans", 8, "how many whole SCANs are made while slots move")
 
 // TestWatchCounters: clients increment counters by WATCH, GET, MULTI, SET, EXEC while the
 // slots bounce. Every EXEC that succeeded counts, and no other.
@@ -54,7 +54,7 @@ func TestWatchCounters(t *testing.T) {
 			}
 		})
 	}
-	r.bounce(20)
+	r.bounce(rounds(6, 20))
 	stop()
 	wg.Wait()
 	for n := range wins {
@@ -134,7 +134,7 @@ func TestBlockedClients(t *testing.T) {
 			}
 		})
 	}
-	r.bounce(20)
+	r.bounce(rounds(6, 20))
 	producers.Wait()
 	r.await("every element to be delivered", func() bool {
 		mu.Lock()
