@@ -59,7 +59,7 @@ func (l *loop) available(k slotlock.Key) {
 		return // whoever waits is served afterwards, as by Redis
 	}
 	for _, x := range l.awaited[k] {
-		if !x.asking {
+		if !x.asking() {
 			x.ask()
 			return
 		}
@@ -83,7 +83,7 @@ func (l *loop) lookAtAwaited() bool {
 		return false
 	}
 	for x := range l.takers {
-		if !x.asking && x.late() {
+		if !x.asking() && x.late() {
 			x.endEmpty()
 		}
 	}
@@ -196,15 +196,14 @@ func (a *awaitedKeys) remove(k slotlock.Key, l *loop) {
 	a.n.Store(int64(len(a.loops)))
 }
 
-// waker is the operation of a write to keys that are awaited.
+// waker observes a write to keys that are awaited.
 type waker struct {
-	plain
 	keys  []slotlock.Key
 	loops [][]*loop // who waits for each
 }
 
 // waker is nil for a write to other keys.
-func (a *awaitedKeys) waker(db int, args [][]byte, keys []int) operation {
+func (a *awaitedKeys) waker(db int, args [][]byte, keys []int) *waker {
 	var w *waker
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -218,20 +217,16 @@ func (a *awaitedKeys) waker(db int, args [][]byte, keys []int) operation {
 		}
 		w.keys, w.loops = append(w.keys, slotlock.Key{DB: db, Name: string(args[i])}), append(w.loops, loops)
 	}
-	if w == nil {
-		return nil
-	}
 	return w
 }
 
-func (w *waker) reply(_ *request, _ []byte, last bool) bool {
-	if !last {
-		return true
-	}
+func (w *waker) answered(*request, []byte) {
 	for i, k := range w.keys {
 		for _, l := range w.loops[i] {
 			l.post(func() { l.available(k) })
 		}
 	}
-	return true
 }
+
+// failed does nothing: what the write has done all the same is found by looking.
+func (w *waker) failed(*request, bool) {}

@@ -23,6 +23,7 @@ import (
 //	  ▲            │ misplaced: CLIENT UNBLOCK
 //	  └── null ◄───┘
 type blocking struct {
+	plain
 	r        *request
 	args     [][]byte // own copy
 	timeout  int      // argument that is the time-out; 0: none that we know
@@ -36,9 +37,20 @@ type blocking struct {
 	askedAt   time.Time // when it was last told to unblock; zero: it was not
 	grudging  bool      // blocked at the source although the slot moves: the target is full
 	sentAt    time.Time
-	userError bool // CLIENT UNBLOCK … ERROR by a client of ours
-	userEnd   bool // CLIENT UNBLOCK by a client of ours
+	unblocked unblocked
 }
+
+// unblocked is whether a client of the gateway has ended the wait of another, and how.
+type unblocked uint8
+
+const (
+	notUnblocked unblocked = iota
+	unblockedAsTimeout
+	unblockedAsError
+)
+
+func (x *blocking) needs() needs { return needs{pull: x.keyed()} }
+func (x *blocking) waits() wait  { return waitsForData }
 
 // grudge is how long a client blocks at the source of a moving slot when its key could
 // not be brought to the target, before that is tried again.
@@ -125,30 +137,26 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 	if x.grudging {
 		l.wantTick.Store(true)
 	}
-	if r.cmd.Flags&resp.Write != 0 {
-		r.s.lastWrite = on.pipe
-	}
 	if streams := resp.NewestIDs(x.args); len(streams) > 0 {
 		l.concrete(r, x, streams)
 		return
 	}
-	r.flying = true
-	before := 0
+	b := block{frame: frame}
 	if !x.keyed() {
-		before = 1 // see waitForReplicas
+		b.before = 1 // see waitForReplicas
 	}
-	on.send(r, x.db, frame, before, 0)
+	on.send(r, x.db, b)
 }
 
 // concrete replaces each "$" of XREAD by the last id that the stream has now, so that
 // nothing that comes while the client is moved from server to server is missed.
 func (l *loop) concrete(r *request, x *blocking, streams []resp.StreamArg) {
 	left := len(streams)
-	var failed error // the first
-	r.flying = true
+	var failed error          // the first
+	r.becomeFlying(x.on.pipe) // by what is asked for it
 	for _, st := range streams {
 		frame := resp.AppendRequest(nil, []byte("XINFO"), []byte("STREAM"), x.args[st.Key])
-		x.on.send(&lastID{func(id []byte, err error) {
+		x.on.ask(&lastID{func(id []byte, err error) {
 			x.args[st.ID] = id
 			if failed == nil {
 				failed = err
@@ -160,8 +168,8 @@ func (l *loop) concrete(r *request, x *blocking, streams []resp.StreamArg) {
 				r.Fail(failed, false)
 				return
 			}
-			x.on.send(r, x.db, resp.AppendRequest(nil, x.args...), 0, 0)
-		}, nil}, x.db, frame, 0, 0)
+			x.on.send(r, x.db, block{frame: resp.AppendRequest(nil, x.args...)})
+		}, nil}, x.db, frame)
 	}
 }
 
@@ -191,8 +199,8 @@ func (q *lastID) Reply(b []byte, last bool) {
 func (q *lastID) Fail(err error, _ bool) { q.done([]byte("0-0"), err) }
 
 func (x *blocking) reply(r *request, b []byte, last bool) bool {
-	ended := isNull(b) || x.userError && !x.keyed() && b[0] != '-' // WAIT says how many there are by then
-	if !last || r.started || r.reply != nil || !ended {
+	ended := isNull(b) || x.unblocked == unblockedAsError && !x.keyed() && b[0] != '-' // WAIT says how many there are by then
+	if !last || !r.untouched() || !ended {
 		if last {
 			x.end(r)
 		}
@@ -200,21 +208,16 @@ func (x *blocking) reply(r *request, b []byte, last bool) bool {
 	}
 	l := r.s.l
 	over := x.timeout == 0 || !x.deadline.IsZero() && !l.now.Before(x.deadline)
-	if x.askedAt.IsZero() || over || x.userEnd || r.s.gone {
+	if x.askedAt.IsZero() || over || x.unblocked != notUnblocked || r.s.gone {
 		x.end(r)
-		if x.userError && !r.s.gone {
-			r.flying = false
-			l.releaseHolds(r)
-			r.op = nil
+		if x.unblocked == unblockedAsError && !r.s.gone {
 			r.finish(unblockedReply)
 			return false
 		}
 		return true
 	}
 	x.handBack(l)
-	r.flying = false
-	l.releaseHolds(r)
-	r.motion = nil
+	r.becomeWaiting()
 	if !x.deadline.IsZero() {
 		left := x.deadline.Sub(l.now)
 		x.args[x.timeout] = strconv.AppendInt(nil, max(left.Milliseconds(), 1), 10)
@@ -235,16 +238,28 @@ func (x *blocking) patient(now time.Time) bool {
 var unblockedReply = []byte("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")
 
 // expire ends the wait of a client that was parked: in due time, or by CLIENT UNBLOCK.
-func (x *blocking) expire(r *request) {
+func (x *blocking) expire(r *request) bool {
+	if x.timeout == 0 && x.unblocked == notUnblocked {
+		return false
+	}
 	x.end(r)
-	r.op = nil
-	if x.userError {
+	if x.unblocked == unblockedAsError {
 		r.finish(unblockedReply)
-		return
+		return true
 	}
 	out := r.s.reply()
 	out.NullArray()
 	r.finish(out.B)
+	return true
+}
+
+// abandon has the server end the wait: it would go on waiting for the client, and take from
+// a key for it.
+func (x *blocking) abandon(r *request) []slotlock.Key {
+	if x.on != nil {
+		r.s.l.unblock(x)
+	}
+	return nil
 }
 
 func isNull(b []byte) bool {
@@ -367,10 +382,12 @@ func (c *call) clientUnblock() {
 		c.badSubcommand()
 		return
 	}
-	asError := false
+	how := unblockedAsTimeout
 	if len(args) == 2 {
-		switch asError = bytes.EqualFold(args[1], []byte("error")); {
-		case asError, bytes.EqualFold(args[1], []byte("timeout")):
+		switch {
+		case bytes.EqualFold(args[1], []byte("error")):
+			how = unblockedAsError
+		case bytes.EqualFold(args[1], []byte("timeout")):
 		default:
 			c.reject("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
 			return
@@ -385,7 +402,7 @@ func (c *call) clientUnblock() {
 	c.async(func() []byte {
 		done := false
 		for _, l := range srv.allLoops() {
-			_ = l.call(srv.ctx, func() { done = done || l.unblockClient(id, asError) })
+			_ = l.call(srv.ctx, func() { done = done || l.unblockClient(id, how) })
 		}
 		if done {
 			return []byte(":1\r\n")
@@ -394,10 +411,10 @@ func (c *call) clientUnblock() {
 	})
 }
 
-func (l *loop) unblockClient(id int64, asError bool) bool {
+func (l *loop) unblockClient(id int64, how unblocked) bool {
 	for x := range l.blocked {
 		if x.r.s.id == id && !x.r.s.gone {
-			x.userEnd, x.userError = true, asError
+			x.unblocked = how
 			if x.on != nil {
 				l.unblock(x)
 			} else if x.r.isParked() { // it waits for keys that are being moved, at no server
@@ -408,8 +425,8 @@ func (l *loop) unblockClient(id int64, asError bool) bool {
 		}
 	}
 	for x := range l.takers {
-		if x.r.s.id == id && x.blocks {
-			x.unblock(asError)
+		if x.r.s.id == id && x.blocks() {
+			x.unblock(how)
 			return true
 		}
 	}

@@ -232,7 +232,7 @@ func (c *call) publish(kind channelKind, args [][]byte) {
 	}
 	r := c.begin()
 	r.op = &publishing{key: channelKey{kind, string(args[1])}}
-	r.op.send(l, r, group, resp.AppendRequest(nil, args...))
+	r.sendTo(l, group, resp.AppendRequest(nil, args...))
 }
 
 // channelGroup is where messages on a channel are published: by rendezvous hashing, so
@@ -255,12 +255,9 @@ func (l *loop) channelGroup(name []byte) int16 {
 	return best
 }
 
-type publishing struct{ key channelKey }
-
-func (x *publishing) send(l *loop, r *request, group int16, frame []byte) {
-	p := l.pipe(group, r.s.db, r.s.proto)
-	r.s.lastPipe = p
-	l.send(r, p, frame)
+type publishing struct {
+	plain
+	key channelKey
 }
 
 func (x *publishing) reply(r *request, b []byte, last bool) bool {
@@ -269,12 +266,9 @@ func (x *publishing) reply(r *request, b []byte, last bool) bool {
 		return true
 	}
 	clients, own := r.s.l.srv.hub.audience(x.key)
-	r.flying, r.op = false, nil
 	r.finish(redcon.AppendInt(nil, max(n-int64(own), 0)+int64(clients)))
 	return false
 }
-
-func (x *publishing) dropped(*request) {}
 
 // numSub joins the replies of PUBSUB NUMSUB, at each of which the gateway counts as one.
 func (h *hub) numSub(kind channelKind, names [][]byte, parts [][]byte) []byte {

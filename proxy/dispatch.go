@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"keyferry/internal/resp"
-	"keyferry/internal/upstream"
 	"keyferry/proxy/stats"
 	"keyferry/router"
 )
@@ -91,17 +90,11 @@ func (c *call) keyed() (taken bool) {
 	switch outcome, slot := l.table.Route(cmd, c.args, c.keys); outcome {
 	case router.Serve:
 		r := c.begin()
-		p := l.pipe(l.table.Slots[slot].Owner, s.db, s.proto)
-		s.lastPipe = p
-		if cmd.Flags&resp.Write != 0 && l.srv.awaited.n.Load() > 0 {
-			r.op = l.srv.awaited.waker(s.db, c.args, c.keys)
-		}
-		l.send(r, p, c.frame)
+		c.observe(r)
+		r.transmit(l.pipe(l.table.Slots[slot].Owner, s.db, s.proto), block{frame: c.frame})
 	case router.Resolve:
 		r := c.begin()
-		if cmd.Flags&resp.Write != 0 && l.srv.awaited.n.Load() > 0 {
-			r.op = l.srv.awaited.waker(s.db, c.args, c.keys)
-		}
+		c.observe(r)
 		m := l.newMotion(slot, s.db)
 		m.Keys = appendKeys(nil, s.db, cmd, c.args, c.keys)
 		l.move(r, m, c.frame)
@@ -115,6 +108,15 @@ func (c *call) keyed() (taken bool) {
 		c.refuse(unservedText(slot))
 	}
 	return true
+}
+
+// observe adds those who want to hear of a write.
+func (c *call) observe(r *request) {
+	if waiters := &c.s.l.srv.awaited; c.cmd.Flags&resp.Write != 0 && waiters.n.Load() > 0 {
+		if w := waiters.waker(c.s.db, c.args, c.keys); w != nil {
+			r.observe(w)
+		}
+	}
 }
 
 func (c *call) crossSlot() {
@@ -150,28 +152,6 @@ func (c *call) plainly() {
 	}
 }
 
-// plain is the operation of one command on a shared connection.
-type plain struct {
-	unnamed bool // it uses keys of its slot that it does not name
-}
-
-func (plain) send(l *loop, r *request, group int16, frame []byte) {
-	p := l.pipe(group, r.motionDB(), r.s.proto)
-	r.s.lastPipe = p
-	l.send(r, p, frame)
-}
-
-func (plain) reply(*request, []byte, bool) bool { return true }
-func (plain) dropped(*request)                  {}
-
 func unservedText(slot int) string {
 	return fmt.Sprintf("CLUSTERDOWN Hash slot %d is not served by any group", slot)
-}
-
-func (l *loop) send(r *request, p *upstream.Pipe, frame []byte) {
-	r.flying, r.pipe, r.span.Sent = true, p, l.ns
-	if r.cmd.Flags&resp.Write != 0 {
-		r.s.lastWrite = p
-	}
-	p.Send(r, frame)
 }

@@ -127,7 +127,7 @@ func (s *session) fanOut(r *request, groups []int16, frame []byte, tolerant bool
 	}
 	g.parts = parts
 	for i, grp := range groups {
-		l.send(parts[i], l.pipe(grp, s.db, s.proto), frame)
+		parts[i].transmit(l.pipe(grp, s.db, s.proto), block{frame: frame})
 	}
 }
 

@@ -172,7 +172,7 @@ func (s *Server) census(ctx context.Context) (c census) {
 			c.timed += boolBit(!b.deadline.IsZero())
 		}
 		for x := range l.takers {
-			c.blocked += boolBit(x.blocks)
+			c.blocked += boolBit(x.blocks())
 			c.timed += boolBit(!x.deadline.IsZero())
 		}
 		c.trackedKeys += len(l.readers)

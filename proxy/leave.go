@@ -56,12 +56,11 @@ func (s *session) leave() {
 	s.unsubscribeAll()
 	s.stopTracking()
 	s.stopMonitor()
-	watched := true
 	var behind []slotlock.Key // that others wait for, once none of this client's does
 	for s.queue.n > 0 {
 		r := s.queue.pop()
 		switch {
-		case r.done:
+		case r.state == requestDone:
 			l.free(r)
 		case r.isParked():
 			if r.op != nil {
@@ -70,44 +69,26 @@ func (s *session) leave() {
 			behind = append(behind, l.parking.Withdraw(&r.motion.Command)...)
 			l.free(r)
 		case r.op != nil:
-			if x, ok := r.op.(*takeFirst); ok {
-				behind = append(behind, x.left()...)
-				continue
-			}
-			if x, ok := r.op.(*blocking); ok && x.on != nil {
-				l.unblock(x) // the server would go on waiting for it
-			}
-			if _, yes := r.op.(*watching); yes {
-				watched = false // its reply is still to come, and ends it
-			}
+			behind = append(behind, r.op.abandon(r)...)
 		}
 		// Others are on a pipe, in a gather or with a goroutine, and freed by these.
 	}
-	if watched {
+	if s.watch != nil && !s.watch.asked {
 		s.unwatch()
 	}
 	l.parking.Resume(behind)
 }
 
-// blocks reports that the client waits for something that may never come.
-func (s *session) blocks() bool {
-	if s.hold == nil {
-		return false
+// waits is for how long the client may have to wait.
+func (s *session) waits() wait {
+	if s.hold == nil || s.hold.op == nil {
+		return waitsForReply
 	}
-	switch x := s.hold.op.(type) {
-	case *blocking:
-		return true
-	case *takeFirst:
-		return x.blocks
-	}
-	return false
+	return s.hold.op.waits()
 }
 
+// blocks reports that the client waits for something that may never come.
+func (s *session) blocks() bool { return s.waits() != waitsForReply }
+
 // asks reports that the client waits for something that it may just have been given.
-func (s *session) asks() bool {
-	if s.hold == nil {
-		return false
-	}
-	x, yes := s.hold.op.(*takeFirst)
-	return yes && x.asking
-}
+func (s *session) asks() bool { return s.waits() == takesData }

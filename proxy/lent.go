@@ -58,15 +58,26 @@ func (l *loop) borrow(group int16, proto int) (*lent, error) {
 // sound reports that x has one connection, which has been there all the time.
 func (x *lent) sound() bool { return x.pipe.State() == upstream.Up && x.pipe.Conns() == 1 }
 
-// send sends a block of commands for one database; see upstream.Pipe.SendBlock.
-func (x *lent) send(c upstream.Call, db int, frame []byte, before, after int) {
-	if db != x.db {
-		b := resp.AppendRequest(nil, []byte("SELECT"), strconv.AppendInt(nil, int64(db), 10))
-		frame = append(b, frame...)
-		before++
-		x.db = db
+// send sends a block of commands in one database.
+func (x *lent) send(r *request, db int, b block) {
+	frame, before := x.selecting(db, b.frame)
+	b.frame, b.before = frame, b.before+before
+	r.put(x.pipe, b)
+}
+
+// ask sends one command in one database, whose reply is not a request's.
+func (x *lent) ask(c upstream.Call, db int, frame []byte) {
+	frame, before := x.selecting(db, frame)
+	x.pipe.SendBlock(c, frame, before, 0)
+}
+
+// selecting puts a SELECT in front of a frame where the connection is in another database.
+func (x *lent) selecting(db int, frame []byte) (out []byte, before int) {
+	if db == x.db {
+		return frame, 0
 	}
-	x.pipe.SendBlock(c, frame, before, after)
+	x.db = db
+	return append(resp.AppendRequest(nil, []byte("SELECT"), strconv.AppendInt(nil, int64(db), 10)), frame...), 1
 }
 
 // giveBack keeps a connection that is in its initial state but for the database.

@@ -59,15 +59,13 @@ func (r *request) Run(at slotlock.Verdict, frame []byte) {
 
 // Patient implements parking.Request.
 func (r *request) Patient(now time.Time) bool {
-	x, ok := r.op.(*blocking)
-	return ok && x.patient(now)
+	return r.op != nil && r.op.patient(now)
 }
 
 // Expired implements parking.Request: -TRYAGAIN, or what a client hears that has blocked for
 // as long as it wanted to.
 func (r *request) Expired() {
-	if x, ok := r.op.(*blocking); ok && x.timeout > 0 {
-		x.expire(r)
+	if r.op != nil && r.op.expire(r) {
 		return
 	}
 	r.s.l.rec.N[stats.TryAgain]++
@@ -78,13 +76,7 @@ func (r *request) Expired() {
 func (l *loop) sendTo(r *request, group string, frame []byte) {
 	for i, g := range l.table.Groups {
 		if g.ID == group {
-			if r.op != nil {
-				r.op.send(l, r, int16(i), frame)
-				return
-			}
-			p := l.pipe(int16(i), r.motion.db, r.s.proto)
-			r.s.lastPipe = p
-			l.send(r, p, frame)
+			r.sendTo(l, int16(i), frame)
 			return
 		}
 	}

@@ -5,7 +5,7 @@ func (s *session) push(msg []byte) {
 	if s.gone {
 		return
 	}
-	if front := s.queue.front(); len(s.pushes) > 0 || front != nil && front.started {
+	if front := s.queue.front(); len(s.pushes) > 0 || front != nil && front.state == requestStreaming {
 		s.held += len(msg)
 		s.pushes = append(s.pushes, append([]byte(nil), msg...))
 		return
@@ -34,7 +34,7 @@ func (s *session) writePushes() {
 	if len(s.pushes) == 0 {
 		return
 	}
-	if front := s.queue.front(); front != nil && front.started {
+	if front := s.queue.front(); front != nil && front.state == requestStreaming {
 		return
 	}
 	for _, msg := range s.pushes {

@@ -22,28 +22,88 @@ type request struct {
 	motion *motion // what it needs on a moving slot, or nil
 	op     operation
 
-	reply   []byte    // what has come before its turn in the session's queue, or
-	early   earlySpan // … where that is in the session's early replies
-	done    bool      // the reply is complete
-	started bool      // bytes of the reply have gone to the client
-	flying  bool      // on a pipe
-	muted   bool      // CLIENT REPLY: the client is not to see the reply
+	observers []observer // who else hears how it ends; mostly none
+
+	state requestState
+	reply []byte    // what has come before its turn in the session's queue, or
+	early earlySpan // … where that is in the session's early replies
+	muted bool      // CLIENT REPLY: the client is not to see the reply
 
 	pipe *upstream.Pipe // the last that it was handed to
 	span stats.Span     // what is measured of it
 }
 
-// operation is what makes a request more than one command on a shared connection.
-type operation interface {
-	// send puts the request on the wire to a group of the present table, where its keys
-	// are. frame is valid during the call only.
-	send(l *loop, r *request, group int16, frame []byte)
-	// reply sees the reply before the client does; false: there will be another one, and
-	// this is not for the client.
-	reply(r *request, b []byte, last bool) bool
-	// dropped is told that there will be no reply: a failure, or the client has left
-	// while the request was parked.
-	dropped(r *request)
+// requestState is how far a request has come. One function makes each change.
+//
+//	                     ┌──── blocked elsewhere: asked again ───┐
+//	                     ▼                                       │
+//	newRequest ─► requestWaits ── becomeFlying ─► requestFlying ─┤
+//	                     │                          │            │ first part of a reply
+//	    an answer that needs no server              │            ▼ whose turn it is
+//	                     │                          │      requestStreaming
+//	                     ▼                          ▼            │
+//	                   becomeDone: reply complete, its turn is yet to come ─► written, freed
+//	                                                             └─ reply complete ─► freed
+type requestState uint8
+
+const (
+	// requestWaits: nothing of it is at a server. It is parked for keys, in parts, or with a
+	// goroutine.
+	requestWaits requestState = iota
+	// requestFlying: it is on a pipe, which will end it by a last Reply or by Fail.
+	requestFlying
+	// requestStreaming: besides, its client has had a part of the reply. No error can follow.
+	requestStreaming
+	// requestDone: its reply is complete, and written when it is first in the queue. Whoever
+	// takes it out of the queue frees it; in all other states another one does.
+	requestDone
+)
+
+// becomeFlying is said before the request is handed to a pipe, since its end may come before
+// that returns.
+func (r *request) becomeFlying(p *upstream.Pipe) {
+	r.state, r.pipe, r.span.Sent = requestFlying, p, r.s.l.ns
+}
+
+func (r *request) becomeStreaming() { r.state = requestStreaming }
+
+// becomeWaiting takes a request back that a server has answered, and that is to be asked
+// again: it holds nothing more.
+func (r *request) becomeWaiting() {
+	r.s.l.releaseHolds(r)
+	r.state, r.motion = requestWaits, nil
+}
+
+func (r *request) becomeDone() { r.state = requestDone }
+
+// untouched reports that nothing of a reply has been kept or written.
+func (r *request) untouched() bool { return r.state < requestStreaming && r.reply == nil }
+
+// block is what goes out for one request. Nobody else's commands come between its own.
+type block struct {
+	frame         []byte
+	before, after int  // commands in front of and behind the one whose reply is the request's
+	writes        bool // WAIT is about it, even if the command alone does not say so
+}
+
+// transmit hands the request to a shared connection. The client's next commands wait while
+// that can't keep up.
+func (r *request) transmit(p *upstream.Pipe, b block) {
+	r.s.lastPipe = p
+	r.put(p, b)
+}
+
+// put hands the request to a connection; r may have been freed when it returns.
+func (r *request) put(p *upstream.Pipe, b block) {
+	r.becomeFlying(p)
+	if b.writes || r.cmd.Flags&resp.Write != 0 {
+		r.s.lastWrite = p
+	}
+	if b.before|b.after == 0 {
+		p.Send(r, b.frame)
+	} else {
+		p.SendBlock(r, b.frame, b.before, b.after)
+	}
 }
 
 // Reply implements upstream.Call.
@@ -58,7 +118,9 @@ func (r *request) Reply(b []byte, last bool) {
 		}
 	}
 	if last {
-		r.flying = false
+		for _, o := range r.observers {
+			o.answered(r, b)
+		}
 		l.releaseHolds(r)
 	}
 	r.take(b, last)
@@ -70,8 +132,9 @@ func (r *request) Fail(err error, sent bool) {
 	if r.op != nil {
 		r.op.dropped(r)
 	}
-	wasFlying := r.flying
-	r.flying = false
+	for _, o := range r.observers {
+		o.failed(r, sent)
+	}
 	if r.motion != nil {
 		if sent && l.losing != nil {
 			l.losing.holds = append(l.losing.holds, r.motion.HandOver())
@@ -79,10 +142,10 @@ func (r *request) Fail(err error, sent bool) {
 			l.releaseHolds(r)
 		}
 	}
-	if wasFlying && sent {
+	if sent && r.state != requestWaits {
 		l.rec.N[stats.LostReplies]++
 	}
-	if r.started {
+	if r.state == requestStreaming {
 		// Part of the reply is with the client: no error can follow it.
 		r.s.kill("server connection lost in the middle of a reply")
 	} else if r.reply != nil {
@@ -93,11 +156,15 @@ func (r *request) Fail(err error, sent bool) {
 	r.take(upstreamError(r, err), true)
 }
 
-// take accepts the next bytes of the reply, from whatever source.
+// take accepts the next bytes of the reply, from whatever source. The last ones end the
+// operation, here and nowhere else: what it would have been asked after them is moot.
 func (r *request) take(b []byte, last bool) {
 	s := r.s
-	if last && r.g == nil {
-		s.l.timed(r, b)
+	if last {
+		r.op = nil
+		if r.g == nil {
+			s.l.timed(r, b)
+		}
 	}
 	if r.muted {
 		b = nil
@@ -106,7 +173,7 @@ func (r *request) take(b []byte, last bool) {
 	case r.g != nil:
 		r.store(b)
 		if last {
-			r.done = true
+			r.becomeDone()
 			r.g.part(r)
 		}
 	case s.gone:
@@ -114,8 +181,10 @@ func (r *request) take(b []byte, last bool) {
 			s.l.free(r)
 		}
 	case s.queue.front() == r:
-		r.started = true
-		s.write(b) // may end the session, and leave has then emptied its queue
+		if !last {
+			r.becomeStreaming()
+		}
+		s.write(b) // may end the session, and teardown has then emptied its queue
 		if s.gone {
 			if last {
 				s.l.free(r)
@@ -131,7 +200,9 @@ func (r *request) take(b []byte, last bool) {
 		if !last || r.reply != nil || !s.storeEarly(r, b) {
 			r.store(b)
 		}
-		r.done = last
+		if last {
+			r.becomeDone()
+		}
 	}
 }
 
@@ -140,8 +211,11 @@ func (r *request) store(b []byte) {
 	r.s.held += len(b)
 }
 
-// finish gives the whole reply.
-func (r *request) finish(reply []byte) { r.take(reply, true) }
+// finish gives the whole reply, which no server has. Nothing of the request is at one any more.
+func (r *request) finish(reply []byte) {
+	r.s.l.releaseHolds(r)
+	r.take(reply, true)
+}
 
 // upstreamError is the one mapper from errors of the data plane to RESP errors.
 func upstreamError(r *request, err error) []byte {

@@ -182,6 +182,7 @@ func (c *call) scanEmpty() {
 
 // scanning is a SCAN under way at one group.
 type scanning struct {
+	plain
 	args [][]byte
 	at   cursor
 	buf  []byte
@@ -237,22 +238,14 @@ func (l *loop) groupNumber(n int) int16 {
 	return -1
 }
 
-func (x *scanning) send(l *loop, r *request, group int16, frame []byte) {
-	p := l.pipe(group, r.s.db, r.s.proto)
-	r.s.lastPipe = p
-	l.send(r, p, frame)
-}
-
 func (x *scanning) reply(r *request, b []byte, last bool) bool {
 	x.buf = append(x.buf, b...)
 	if !last {
 		return false
 	}
 	l := r.s.l
-	r.flying = false
 	parts, ok := resp.SplitArray(x.buf, nil)
 	if !ok || len(parts) != 2 {
-		r.op = nil
 		r.finish(bytes.Clone(x.buf)) // an error, as the server says it
 		return false
 	}
@@ -260,7 +253,6 @@ func (x *scanning) reply(r *request, b []byte, last bool) bool {
 	at, err := strconv.ParseUint(string(next), 10, 64)
 	keys, ok := resp.SplitArray(parts[1], nil)
 	if err != nil || !ok || at >= 1<<cursorAtBits {
-		r.op = nil
 		r.finish(resp.AppendErr(nil, fmt.Sprintf("ERR a server gave a SCAN cursor that can't be passed on: %q", next)))
 		return false
 	}
@@ -291,11 +283,8 @@ func (x *scanning) finish(l *loop, r *request, keys [][]byte, group int16) {
 		}
 	}
 	out.Array(n)
-	r.op = nil
 	r.finish(append(out.B, body...))
 }
-
-func (x *scanning) dropped(*request) {}
 
 // randomKey asks the groups in random order until one has a key.
 func (c *call) randomKey() {
@@ -317,6 +306,7 @@ const drawTries = 8
 
 // drawing is a RANDOMKEY under way.
 type drawing struct {
+	plain
 	db    int   // of the client when it asked
 	left  []int // numbers of groups, since the table may change meanwhile
 	tries int   // at the first of left
@@ -333,12 +323,11 @@ func (x *drawing) next(l *loop, r *request) {
 	}
 	out := r.s.reply()
 	out.Null()
-	r.op = nil
 	r.finish(out.B)
 }
 
 func (x *drawing) send(l *loop, r *request, group int16, frame []byte) {
-	l.send(r, l.pipe(group, x.db, r.s.proto), frame)
+	r.transmit(l.pipe(group, x.db, r.s.proto), block{frame: frame})
 }
 
 func (x *drawing) reply(r *request, b []byte, last bool) bool {
@@ -347,12 +336,10 @@ func (x *drawing) reply(r *request, b []byte, last bool) bool {
 		return false
 	}
 	l := r.s.l
-	r.flying = false
 	name, ok := resp.BulkBody(x.buf)
 	group := l.groupNumber(x.left[0])
 	switch {
 	case ok && group >= 0 && livesIn(l.table, group, name), x.buf[0] == '-':
-		r.op = nil
 		r.finish(bytes.Clone(x.buf))
 		return false
 	case ok && x.tries > 0:
@@ -363,8 +350,6 @@ func (x *drawing) reply(r *request, b []byte, last bool) bool {
 	x.next(l, r)
 	return false
 }
-
-func (x *drawing) dropped(*request) {}
 
 // listKeys runs KEYS. While slots move it asks twice: a key that left its source before that
 // was asked, for a target which had been asked already, is there at the second time. It

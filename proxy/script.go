@@ -124,7 +124,7 @@ func (c *call) eval() {
 
 // evalSHA runs EVALSHA and EVALSHA_RO.
 func (c *call) evalSHA() {
-	x := &bySHA{sha: strings.ToLower(string(c.args[1])), frame: resp.AppendRequest(nil, c.args...)}
+	x := &bySHA{plain: plain{unnamed: true}, sha: strings.ToLower(string(c.args[1])), frame: resp.AppendRequest(nil, c.args...)}
 	c.runScript(x, x.frame)
 }
 
@@ -153,6 +153,7 @@ func (c *call) runScript(op operation, frame []byte) {
 // bySHA is an EVALSHA. The first of a script on each connection goes out behind a SCRIPT
 // LOAD, so that no client sees NOSCRIPT for a script that the gateway knows.
 type bySHA struct {
+	plain
 	sha    string
 	frame  []byte
 	pipe   *upstream.Pipe
@@ -182,18 +183,21 @@ func (l *loop) loaded(p *upstream.Pipe) *loadedSet {
 }
 
 func (x *bySHA) send(l *loop, r *request, group int16, frame []byte) {
-	p := l.pipe(group, r.motionDB(), r.s.proto)
-	r.s.lastPipe, r.s.lastWrite = p, p
-	x.pipe = p
+	x.pipe = l.pipe(group, r.db(), r.s.proto)
+	r.transmit(x.pipe, x.loading(l, r, frame))
+}
+
+// loading puts a SCRIPT LOAD in front of the command where the server may lack the script.
+func (x *bySHA) loading(l *loop, r *request, frame []byte) block {
+	b := block{frame: frame, writes: r.cmd.Flags&resp.Readonly == 0}
 	body, known := l.srv.scripts.body([]byte(x.sha))
-	set := l.loaded(p)
+	set := l.loaded(x.pipe)
 	if _, there := set.shas[x.sha]; there || !known {
-		l.send(r, p, frame)
-		return
+		return b
 	}
 	set.shas[x.sha] = struct{}{}
-	r.flying = true
-	p.SendBlock(r, append(loadFrame(body), frame...), 1, 0)
+	b.frame, b.before = append(loadFrame(body), frame...), 1
+	return b
 }
 
 func loadFrame(body []byte) []byte {
@@ -203,7 +207,7 @@ func loadFrame(body []byte) []byte {
 // reply mends a NOSCRIPT of a server that has lost its scripts, if that changes no order:
 // nothing of this client may have been executed since.
 func (x *bySHA) reply(r *request, b []byte, last bool) bool {
-	if !last || x.mended || r.started || !bytes.HasPrefix(b, []byte("-NOSCRIPT")) {
+	if !last || x.mended || r.state == requestStreaming || !bytes.HasPrefix(b, []byte("-NOSCRIPT")) {
 		return true
 	}
 	l := r.s.l
@@ -213,7 +217,7 @@ func (x *bySHA) reply(r *request, b []byte, last bool) bool {
 		return true
 	}
 	x.mended = true
-	x.pipe.SendBlock(r, append(loadFrame(body), x.frame...), 1, 0)
+	r.put(x.pipe, block{frame: append(loadFrame(body), x.frame...), before: 1})
 	return false
 }
 

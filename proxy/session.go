@@ -352,7 +352,7 @@ func (s *session) enqueueReply(reply []byte) {
 func (s *session) advance() {
 	for {
 		r := s.queue.front()
-		if r == nil || r.reply == nil && !r.done {
+		if r == nil || r.reply == nil && r.state != requestDone {
 			break
 		}
 		if r.early.size > 0 {
@@ -364,8 +364,8 @@ func (s *session) advance() {
 		if s.gone {
 			return
 		}
-		if !r.done {
-			r.started = true
+		if r.state != requestDone {
+			r.becomeStreaming()
 			s.l.buffers.put(r.reply)
 			r.reply = nil
 			break

@@ -55,7 +55,7 @@ func (c *call) split() {
 		r := parts[i]
 		frame := l.partFrame(cmd, args, x.keys)
 		if x.group >= 0 {
-			l.send(r, l.pipe(x.group, s.db, s.proto), frame)
+			r.transmit(l.pipe(x.group, s.db, s.proto), block{frame: frame})
 			continue
 		}
 		m := l.newMotion(x.slot, s.db)

@@ -25,21 +25,55 @@ import (
 //
 // Each question is an ordinary command on its slot: moves and locks are as for any other.
 type takeFirst struct {
+	plain
 	r        *request // stands in the session's queue and holds it
 	db       int
 	asks     []question
-	at       int  // the question that is asked
-	asking   bool // from the first question to the last
-	again    bool // ask again: a key was written to meanwhile
-	asked    bool // all, once
-	loose    bool // ask is on the stack …
-	more     bool // … and is to go on
-	inLine   bool // for its keys
-	blocks   bool
-	deadline time.Time // zero: never
-	part     *request  // under way
+	at       int        // the question that is asked
+	part     *request   // under way
+	phase    takePhase  // see there
+	again    bool       // a key was written to while the questions were asked: ask them again
+	inLine   bool       // for its keys
+	loop     trampoline // of ask
+	deadline time.Time  // zero: never
 
-	userEnd, userError bool // CLIENT UNBLOCK
+	unblocked unblocked
+}
+
+// takePhase is what a takeFirst does.
+//
+//	firstRound ── nothing ─► waiting ── a key was written to ─► laterRound
+//	                            ▲                                   │
+//	                            └──────────── nothing ──────────────┘
+type takePhase uint8
+
+const (
+	firstRound takePhase = iota // asks for the first time: a key of the wrong type is an error
+	laterRound                  // … again: such a key counts as not there, as for a client that blocks
+	waiting
+)
+
+func (x *takeFirst) asking() bool { return x.phase != waiting }
+
+// trampoline keeps what is answered at once, from within, from piling up on the stack.
+type trampoline uint8
+
+const (
+	notRunning trampoline = iota
+	running               // ask is on the stack …
+	runningOn             // … and is to go on
+)
+
+func (x *takeFirst) blocks() bool { return x.r.cmd.Flags&resp.Blocking != 0 }
+
+func (x *takeFirst) waits() wait {
+	switch {
+	case !x.blocks():
+		return waitsForReply
+	case x.asking():
+		return takesData
+	}
+	return waitsForData
 }
 
 // question is what one slot is asked.
@@ -57,8 +91,8 @@ func (c *call) takeFirst() bool {
 		return false
 	}
 	l := s.l
-	x := &takeFirst{db: s.db, blocks: cmd.Flags&resp.Blocking != 0}
-	if x.blocks {
+	x := &takeFirst{db: s.db}
+	if cmd.Flags&resp.Blocking != 0 {
 		at, _ := cmd.TimeoutArg(args)
 		wait, bad := parseTimeout(args[at])
 		if bad != "" {
@@ -127,20 +161,20 @@ func (x *takeFirst) cut(l *loop, kin *resp.Command, args [][]byte, keys []int) {
 	}
 }
 
-// ask asks from the question at hand on. What is answered at once, from within, does not
-// pile up on the stack.
+// ask asks from the question at hand on.
 func (x *takeFirst) ask() {
-	x.asking = true
-	if x.loose {
-		x.more = true
+	if x.phase == waiting {
+		x.phase = laterRound
+	}
+	if x.loop != notRunning {
+		x.loop = runningOn
 		return
 	}
-	x.loose = true
-	for x.more = true; x.more && x.r != nil; {
-		x.more = false
+	for x.loop = runningOn; x.loop == runningOn && x.r != nil; {
+		x.loop = running
 		x.askOne()
 	}
-	x.loose = false
+	x.loop = notRunning
 }
 
 func (x *takeFirst) askOne() {
@@ -160,7 +194,7 @@ func (x *takeFirst) askOne() {
 		l.move(x.part, m, q.frame)
 		return
 	}
-	l.send(x.part, l.pipe(l.table.Slots[q.slot].Owner, x.db, s.proto), q.frame)
+	x.part.transmit(l.pipe(l.table.Slots[q.slot].Owner, x.db, s.proto), block{frame: q.frame})
 }
 
 // answered takes a server's answer. It is no reply of the client's yet, or the last thing
@@ -172,7 +206,7 @@ func (x *takeFirst) answered(parts [][]byte) []byte {
 	q := &x.asks[x.at]
 	switch {
 	case isNull(b), string(b) == "*0\r\n", bytes.HasPrefix(b, []byte("-TRYAGAIN")):
-	case b[0] == '-' && (!x.asked || !bytes.HasPrefix(b, []byte("-WRONGTYPE"))):
+	case b[0] == '-' && (x.phase == firstRound || !bytes.HasPrefix(b, []byte("-WRONGTYPE"))):
 		x.end(bytes.Clone(b))
 		return nil
 	case b[0] == '-': // of another type since: as for a blocked client, not there
@@ -213,11 +247,11 @@ func (x *takeFirst) form(q *question, b []byte) []byte {
 // nothing is told that no key has anything.
 func (x *takeFirst) nothing() {
 	s := x.r.s
-	x.at, x.asking, x.asked = 0, false, true
+	x.at, x.phase = 0, waiting
 	switch {
-	case x.userError && !s.gone:
+	case x.unblocked == unblockedAsError && !s.gone:
 		x.end(unblockedReply)
-	case !x.blocks || x.userEnd || s.gone || s.eof || x.late():
+	case !x.blocks() || x.unblocked == unblockedAsTimeout || s.gone || s.eof || x.late():
 		x.endEmpty()
 	case x.again:
 		x.again = false
@@ -247,16 +281,16 @@ func (x *takeFirst) forget() {
 	l := x.r.s.l
 	delete(l.takers, x)
 	l.noLongerAwaited(x)
-	x.r.op, x.r = nil, nil
+	x.r = nil
 }
 
-// left is told that the client has gone; what it returns others wait for. What a server
-// has been asked it will answer, as it would a client of its own that goes then.
-func (x *takeFirst) left() (behind []slotlock.Key) {
-	r, part := x.r, x.part
+// abandon ends the wait. What a server has been asked it will answer, as it would a client
+// of its own that goes then.
+func (x *takeFirst) abandon(r *request) (behind []slotlock.Key) {
+	part := x.part
 	l := r.s.l
 	switch {
-	case !x.asking:
+	case !x.asking():
 	case part != nil && part.isParked():
 		behind = l.parking.Withdraw(&part.motion.Command)
 		l.free(part)
@@ -269,14 +303,9 @@ func (x *takeFirst) left() (behind []slotlock.Key) {
 }
 
 // unblock is CLIENT UNBLOCK.
-func (x *takeFirst) unblock(asError bool) {
-	x.userEnd, x.userError = true, asError
-	if !x.asking {
+func (x *takeFirst) unblock(how unblocked) {
+	x.unblocked = how
+	if !x.asking() {
 		x.nothing()
 	}
 }
-
-// send, reply and dropped implement operation: x is never on a server's connection itself.
-func (x *takeFirst) send(*loop, *request, int16, []byte) {}
-func (x *takeFirst) reply(*request, []byte, bool) bool   { return true }
-func (x *takeFirst) dropped(*request)                    {}

@@ -46,7 +46,7 @@ func (l *loop) timed(r *request, b []byte) {
 		return // it is an answer of the gateway's own, counted when it was given
 	}
 	switch {
-	case r.started:
+	case r.state == requestStreaming:
 		b = nil // its first bytes, which tell an error, are with the client
 	case r.reply != nil:
 		b = r.reply

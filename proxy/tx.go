@@ -7,7 +7,6 @@ import (
 
 	"keyferry/internal/resp"
 	"keyferry/proxy/stats"
-	"keyferry/router"
 	"keyferry/slotlock"
 )
 
@@ -172,7 +171,7 @@ func (c *call) exec() bool {
 		c.answer([]byte("*0\r\n"))
 		return true
 	}
-	op := &execution{db: s.db, after: tx.db, n: tx.n, writes: tx.writes, unnamed: tx.unnamed}
+	op := &execution{plain: plain{tx.unnamed}, db: s.db, after: tx.db, n: tx.n, writes: tx.writes}
 	r := c.begin()
 	r.op = op
 	slot, keys := tx.slot, tx.keys
@@ -235,60 +234,44 @@ func (ignored) Fail(error, bool)   {}
 
 // execution is an EXEC under way.
 type execution struct {
-	on      *lent // the connection that watches, or nil
-	db      int   // of the client at MULTI
-	after   int   // of the client when it has succeeded
-	n       int   // commands
-	writes  bool
-	unnamed bool // it uses keys of its slot that it does not name
-	sent    bool // on the connection that watches
+	plain
+	on     *lent // the connection that watches, or nil
+	db     int   // of the client at MULTI
+	after  int   // of the client when it has succeeded
+	n      int   // commands
+	writes bool
+	sent   bool // on the connection that watches
 }
 
 func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	s := r.s
-	g := l.table.Groups[group].ID
-	if x.on == nil {
-		p := l.pipe(group, x.db, s.proto)
-		s.lastPipe = p
-		if x.writes {
-			s.lastWrite = p
+	b := block{frame: frame, before: x.n + 1, writes: x.writes}
+	switch on := x.on; {
+	case on == nil:
+		if x.after != x.db { // the shared connection goes back to its own database in the same block
+			b.frame = resp.AppendRequest(frame, []byte("SELECT"), strconv.AppendInt(nil, int64(x.db), 10))
+			b.after = 1
 		}
-		r.flying = true
-		if x.after == x.db {
-			p.SendBlock(r, frame, x.n+1, 0)
-			return
-		}
-		// The shared connection goes back to its own database in the same block.
-		frame = resp.AppendRequest(frame, []byte("SELECT"), strconv.AppendInt(nil, int64(x.db), 10))
-		p.SendBlock(r, frame, x.n+1, 1)
-		return
-	}
-	if x.on.key.group != g || !x.on.sound() {
-		// The keys live elsewhere by now.
-		l.giveBackWatching(x.on)
+		r.transmit(l.pipe(group, x.db, s.proto), b)
+	case on.key.group != l.table.Groups[group].ID || !on.sound(): // the keys live elsewhere by now
+		l.giveBackWatching(on)
 		x.on = nil
 		out := s.reply()
 		out.NullArray()
-		l.releaseHolds(r)
-		r.op = nil
 		r.finish(out.B)
-		return
-	}
-	r.flying, x.sent = true, true
-	if x.writes {
-		s.lastWrite = x.on.pipe
-	}
-	on := x.on // which x may not have any more when it has been sent
-	on.send(r, x.db, frame, x.n+1, 0)
-	on.db = x.after // or not, if it is aborted; then the next user selects
-	if x.after != x.db {
-		on.db = -1
+	default:
+		x.sent = true
+		on.send(r, x.db, b) // x may not have it any more when it has been sent
+		on.db = x.after     // or not, if it is aborted; then the next user selects
+		if x.after != x.db {
+			on.db = -1
+		}
 	}
 }
 
 func (x *execution) reply(r *request, b []byte, last bool) bool {
 	s := r.s
-	if x.after != x.db && !r.started && r.reply == nil && b[0] == '*' && !bytes.HasPrefix(b, []byte("*-1")) {
+	if x.after != x.db && r.untouched() && b[0] == '*' && !bytes.HasPrefix(b, []byte("*-1")) {
 		s.db = x.after
 	}
 	if last {
@@ -307,51 +290,4 @@ func (x *execution) dropped(r *request) {
 	} else {
 		r.s.l.giveBackWatching(on)
 	}
-}
-
-// place sends a request that has an operation to where the keys of one slot are.
-func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte) {
-	switch l.table.RouteSlot(slot) {
-	case router.Serve:
-		r.op.send(l, r, l.table.Slots[slot].Owner, frame)
-	case router.Resolve:
-		m := l.newMotion(slot, db)
-		m.Keys = keys
-		switch x := r.op.(type) {
-		case *execution:
-			m.Unnamed = x.unnamed
-		case plain:
-			m.Unnamed = x.unnamed
-		case *bySHA:
-			m.Unnamed = true
-		case *blocking:
-			m.Pull = x.keyed()
-		}
-		l.move(r, m, frame)
-	default:
-		r.op.dropped(r)
-		r.op = nil
-		r.finish(resp.AppendErr(nil, unservedText(slot)))
-	}
-}
-
-// anywhere sends a request that has an operation and no keys to some group.
-func (l *loop) anywhere(r *request, frame []byte) {
-	for slot := range l.table.Slots {
-		if g := l.table.Slots[slot].Owner; g >= 0 {
-			r.op.send(l, r, g, frame)
-			return
-		}
-	}
-	r.op.dropped(r)
-	r.op = nil
-	r.finish(resp.AppendErr(nil, unservedText(0)))
-}
-
-// motionDB is the database that a request runs in.
-func (r *request) motionDB() int {
-	if r.motion != nil {
-		return r.motion.db
-	}
-	return r.s.db
 }

@@ -11,6 +11,7 @@ type watch struct {
 	slot  int
 	epoch uint64 // of the table when the first key was watched
 	keys  []slotlock.Key
+	asked bool // a WATCH is under way on the connection: its reply, and not teardown, gives that back
 	lost  bool // what was watched may have changed unseen: EXEC answers null
 }
 
@@ -72,6 +73,7 @@ func (c *call) watch() bool {
 
 // watching is a WATCH under way.
 type watching struct {
+	plain
 	keys  []slotlock.Key
 	slot  int
 	epoch uint64
@@ -93,18 +95,16 @@ func (x *watching) send(l *loop, r *request, group int16, frame []byte) {
 	}
 	w.keys = append(w.keys, x.keys...)
 	if w.lost {
-		l.releaseHolds(r)
-		r.op = nil
 		r.finish(okReply)
 		return
 	}
-	r.flying = true
-	w.on.send(r, r.motionDB(), frame, 0, 0)
+	w.asked = true
+	w.on.send(r, r.db(), block{frame: frame})
 }
 
 func (x *watching) reply(r *request, b []byte, last bool) bool {
-	if r.s.gone && last {
-		r.s.unwatch()
+	if last {
+		x.over(r)
 	}
 	return true
 }
@@ -112,6 +112,14 @@ func (x *watching) reply(r *request, b []byte, last bool) bool {
 func (x *watching) dropped(r *request) {
 	if w := r.s.watch; w != nil {
 		w.lost = true
+	}
+	x.over(r)
+}
+
+// over is told that the WATCH is at no server any more.
+func (x *watching) over(r *request) {
+	if w := r.s.watch; w != nil {
+		w.asked = false
 	}
 	if r.s.gone {
 		r.s.unwatch()
