@@ -33,13 +33,13 @@ func (c *call) admit(bad string) admission {
 			bad = text
 		}
 		c.refuse(bad)
-	case !s.authed && cmd.Flags&resp.NoAuth == 0:
+	case !s.modes.authed && cmd.Flags&resp.NoAuth == 0:
 		c.refuse("NOAUTH Authentication required.")
-	case s.l.pause != pauseNone && s.postponed(cmd):
+	case s.l.clients.pause != pauseNone && s.postponed(cmd):
 		return postponed
 	case s.nsubs > 0 && s.proto == 2 && cmd.Traits&resp.WhileSubscribed == 0:
 		c.refuse("ERR Can't execute '" + cmd.Name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
-	case s.monitor && s.noKeyspace(cmd):
+	case s.modes.monitor && s.noKeyspace(cmd):
 		c.refuse(noKeyspaceText)
 	case s.tx != nil && cmd.Traits&resp.AtOnceInMulti == 0:
 		return queued

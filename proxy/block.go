@@ -33,7 +33,7 @@ type blocking struct {
 	db       int
 	keys     []slotlock.Key
 
-	on        *lent
+	on        *dedicated
 	askedAt   time.Time // when it was last told to unblock; zero: it was not
 	grudging  bool      // blocked at the source although the slot moves: the target is full
 	sentAt    time.Time
@@ -96,7 +96,7 @@ func (c *call) block() bool {
 	r := c.begin()
 	x.r, r.op = r, x
 	s.hold = r
-	l.blocked[x] = struct{}{}
+	l.waiters.blocked[x] = struct{}{}
 	if x.slot < 0 {
 		l.waitForReplicas(r, x)
 		return true
@@ -135,7 +135,7 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 	on.blocks = true
 	x.grudging = r.motion != nil && r.motion.Holds()
 	if x.grudging {
-		l.wantTick.Store(true)
+		l.turns.wantTick.Store(true)
 	}
 	if streams := resp.NewestIDs(x.args); len(streams) > 0 {
 		l.concrete(r, x, streams)
@@ -208,9 +208,9 @@ func (x *blocking) reply(r *request, b []byte, last bool) bool {
 	}
 	l := r.s.l
 	over := x.timeout == 0 || !x.deadline.IsZero() && !l.now.Before(x.deadline)
-	if x.askedAt.IsZero() || over || x.unblocked != notUnblocked || r.s.gone {
+	if x.askedAt.IsZero() || over || x.unblocked != notUnblocked || r.s.life == lifeGone {
 		x.end(r)
-		if x.unblocked == unblockedAsError && !r.s.gone {
+		if x.unblocked == unblockedAsError && r.s.life < lifeGone {
 			r.finish(unblockedReply)
 			return false
 		}
@@ -272,7 +272,7 @@ func isNull(b []byte) bool {
 
 // end is the end of the wait.
 func (x *blocking) end(r *request) {
-	delete(r.s.l.blocked, x)
+	delete(r.s.l.waiters.blocked, x)
 	x.handBack(r.s.l)
 }
 
@@ -306,7 +306,7 @@ func (l *loop) misplaced(x *blocking) bool {
 
 // unblockMisplaced is run when the table has changed.
 func (l *loop) unblockMisplaced() {
-	for x := range l.blocked {
+	for x := range l.waiters.blocked {
 		if l.misplaced(x) && !x.grudging {
 			l.unblock(x)
 		}
@@ -316,7 +316,7 @@ func (l *loop) unblockMisplaced() {
 // unblockAgain repeats what did not work: the server may have been told to unblock the
 // connection before it had read the command that blocks. True: it has to be run again.
 func (l *loop) unblockAgain() (again bool) {
-	for x := range l.blocked {
+	for x := range l.waiters.blocked {
 		if x.on == nil {
 			continue
 		}
@@ -343,7 +343,7 @@ func (l *loop) unblockAgain() (again bool) {
 // unblock tells the server to answer a blocked client as if its time were over.
 func (l *loop) unblock(x *blocking) {
 	x.askedAt = l.now
-	l.wantTick.Store(true)
+	l.turns.wantTick.Store(true)
 	id := x.on.pipe.ClientID()
 	if id == 0 {
 		return // still connecting: the tick comes again
@@ -412,8 +412,8 @@ func (c *call) clientUnblock() {
 }
 
 func (l *loop) unblockClient(id int64, how unblocked) bool {
-	for x := range l.blocked {
-		if x.r.s.id == id && !x.r.s.gone {
+	for x := range l.waiters.blocked {
+		if x.r.s.who.id == id && x.r.s.life < lifeGone {
 			x.unblocked = how
 			if x.on != nil {
 				l.unblock(x)
@@ -424,8 +424,8 @@ func (l *loop) unblockClient(id int64, how unblocked) bool {
 			return true
 		}
 	}
-	for x := range l.takers {
-		if x.r.s.id == id && x.blocks() {
+	for x := range l.waiters.pops {
+		if x.r.s.who.id == id && x.blocks() {
 			x.unblock(how)
 			return true
 		}

@@ -60,7 +60,7 @@ func TestNewestIDOnALostConnection(t *testing.T) {
 		c.expect("*-1")
 		s.each(context.Background(), func(l *loop) {
 			link.Reset()
-			for client := range l.sessions {
+			for client := range l.clients.all {
 				client.data(resp.AppendRequest(nil, []byte("XREAD"), []byte("BLOCK"), []byte("0"), []byte("STREAMS"), long, []byte("{s}other"), []byte("$"), []byte("$")))
 			}
 		})

@@ -1,6 +1,25 @@
 package proxy
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"keyferry/internal/resp"
+)
+
+// spares is memory that the loop uses again and again, so that what it does most often
+// allocates nothing. Whoever takes a piece has it until the function returns that took it,
+// but for requests and buffers, which are given back when they are done with.
+type spares struct {
+	requests *request // free list
+	call     *call    // see takeCall
+	scanners []*resp.RequestScanner
+	buffers  buffers
+	input    []byte // what a session has kept and processes now, nil once its end was lent to the transport
+	large    []byte // see loop.large
+	keyIndex []int  // of a call's keys
+	scratch  []byte // a frame that is about to be sent
+	cutOf    []int  // see loop.cut
+}
 
 // buffers are spare byte slices that the sessions and requests of a loop share, by powers
 // of two, so that neither pipelines nor large values make work for the collector.
@@ -84,8 +103,8 @@ func (p *buffers) grow(b []byte, n int) []byte {
 // p has been sent, and a good part of it: then it is not copied. The memory of an argument so
 // goes from the client's connection to the server's.
 func (l *loop) mayLend(p []byte) bool {
-	n := len(l.input)
-	return n > 0 && len(p) >= cap(l.input)/lendPart && &p[len(p)-1] == &l.input[n-1]
+	n := len(l.spares.input)
+	return n > 0 && len(p) >= cap(l.spares.input)/lendPart && &p[len(p)-1] == &l.spares.input[n-1]
 }
 
 // lendPart is which part of a buffer has to be sent, so that what waits for a server does not
@@ -93,15 +112,15 @@ func (l *loop) mayLend(p []byte) bool {
 const lendPart = 4
 
 // GiveBack implements transport.Lender.
-func (l *loop) GiveBack(b []byte) { l.buffers.put(b) }
+func (l *loop) GiveBack(b []byte) { l.spares.buffers.put(b) }
 
 // large is where a server connection reads the next bytes of a large reply, of which n are
 // still to come. They are handed on before the next read of any.
 func (l *loop) large(n int) []byte {
-	if l.largeBuf == nil {
-		l.largeBuf = make([]byte, largeRead)
+	if l.spares.large == nil {
+		l.spares.large = make([]byte, largeRead)
 	}
-	return l.largeBuf[:min(n, largeRead)]
+	return l.spares.large[:min(n, largeRead)]
 }
 
 // largeRead is how much of a large reply one read takes at most: each wakes the server and

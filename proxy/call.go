@@ -37,18 +37,18 @@ type call struct {
 // takeCall gives out the loop's call. Commands don't nest: the second one that is asked for
 // while the first is out costs an allocation, and harms nothing.
 func (l *loop) takeCall() *call {
-	c := l.spareCall
+	c := l.spares.call
 	if c == nil {
 		return &call{}
 	}
-	l.spareCall = nil
+	l.spares.call = nil
 	return c
 }
 
 // putCall takes it back. It keeps no session and no input alive.
 func (l *loop) putCall(c *call) {
 	*c = call{}
-	l.spareCall = c
+	l.spares.call = c
 }
 
 // begin makes the request of a command that is answered later. It takes its place in the

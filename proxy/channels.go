@@ -74,7 +74,7 @@ func (c *call) subscribe(kind channelKind, names [][]byte) {
 	r := c.begin()
 	s.hold = r
 	l.srv.hub.want(l, fresh, func() {
-		if s.gone {
+		if s.life == lifeGone {
 			l.srv.hub.drop(l, fresh)
 			r.finish(nil)
 			return
@@ -97,10 +97,10 @@ func (s *session) subscribed(kind channelKind, names []string) []byte {
 	for _, n := range names {
 		k := channelKey{kind, n}
 		s.subs.of[at][n] = struct{}{}
-		if l.listeners[k] == nil {
-			l.listeners[k] = make(map[*session]struct{})
+		if l.readers.ofChannels[k] == nil {
+			l.readers.ofChannels[k] = make(map[*session]struct{})
 		}
-		l.listeners[k][s] = struct{}{}
+		l.readers.ofChannels[k][s] = struct{}{}
 		s.confirm(out, strings.ToLower(kind.verb(true)), kind, &n)
 	}
 	s.countSubs()
@@ -177,8 +177,8 @@ func (s *session) leaveChannel(k channelKey) bool {
 	}
 	delete(set, k.name)
 	l := s.l
-	if delete(l.listeners[k], s); len(l.listeners[k]) == 0 {
-		delete(l.listeners, k)
+	if delete(l.readers.ofChannels[k], s); len(l.readers.ofChannels[k]) == 0 {
+		delete(l.readers.ofChannels, k)
 	}
 	return true
 }
@@ -207,7 +207,7 @@ func (l *loop) deliver(list []message) {
 			continue
 		}
 		var array []byte // of RESP2; the frame itself is read by other loops too
-		for s := range l.listeners[m.key] {
+		for s := range l.readers.ofChannels[m.key] {
 			if s.proto == 3 {
 				s.push(m.frame)
 				continue

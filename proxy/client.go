@@ -26,7 +26,7 @@ func constantTimeEqual(a []byte, b string) bool {
 	return subtle.ConstantTimeCompare(a, []byte(b)) == 1
 }
 
-func (c *call) clientID() { c.answer(redcon.AppendInt(nil, c.s.id)) }
+func (c *call) clientID() { c.answer(redcon.AppendInt(nil, c.s.who.id)) }
 
 func (c *call) clientSetName() {
 	name := string(c.args[2])
@@ -34,16 +34,16 @@ func (c *call) clientSetName() {
 		c.reject(badClientName)
 		return
 	}
-	c.s.name = name
+	c.s.who.name = name
 	c.answer(okReply)
 }
 
 func (c *call) clientGetName() {
-	if c.s.name == "" {
+	if c.s.who.name == "" {
 		c.answer([]byte("$-1\r\n"))
 		return
 	}
-	c.answer(redcon.AppendBulkString(nil, c.s.name))
+	c.answer(redcon.AppendBulkString(nil, c.s.who.name))
 }
 
 func (c *call) clientInfo() {
@@ -60,11 +60,11 @@ func (c *call) clientUnpause() {
 	})
 }
 
-func (c *call) clientNoEvict() { c.onOff(&c.s.noEvict) }
+func (c *call) clientNoEvict() { c.onOff(&c.s.modes.noEvict) }
 
 // clientNoTouch keeps it for CLIENT INFO; the servers' LRU sees this client's commands all
 // the same, because their connections are shared.
-func (c *call) clientNoTouch() { c.onOff(&c.s.noTouch) }
+func (c *call) clientNoTouch() { c.onOff(&c.s.modes.noTouch) }
 
 func (c *call) clientGetRedir() {
 	redirect := int64(-1)
@@ -122,13 +122,13 @@ func (c *call) clientSetInfo() {
 			c.reject("ERR lib-name cannot contain spaces, newlines or special characters.")
 			return
 		}
-		s.libName = value
+		s.who.libName = value
 	case "lib-ver":
 		if !validClientName(value) {
 			c.reject("ERR lib-ver cannot contain spaces, newlines or special characters.")
 			return
 		}
-		s.libVer = value
+		s.who.libVer = value
 	default:
 		c.reject("ERR Unrecognized option '" + attr + "'")
 		return

@@ -211,8 +211,8 @@ func TestClientPause(t *testing.T) {
 	}
 	paused := func() (n int) {
 		s.each(ctx, func(l *loop) {
-			for c := range l.sessions {
-				if c.paused {
+			for c := range l.clients.all {
+				if c.isHeld() {
 					n++
 				}
 			}
@@ -290,7 +290,7 @@ func TestClientPauseWaitsForWhatIsSent(t *testing.T) {
 // TestKillOfNobody: an address without a character is nobody's. It was taken for no
 // condition, and CLIENT KILL "" ended every client.
 func TestKillOfNobody(t *testing.T) {
-	me, other := &session{id: 1}, &session{id: 2}
+	me, other := &session{who: identity{id: 1}}, &session{who: identity{id: 2}}
 	for _, opts := range [][]string{{"ADDR", ""}, {"LADDR", ""}, {"ADDR", "", "ID", "2"}, {"ADDR", "", "ADDR", ""}} {
 		var args [][]byte
 		for _, o := range opts {

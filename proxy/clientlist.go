@@ -19,8 +19,8 @@ const defaultUser = "default"
 // describe is one line of CLIENT LIST, in Redis's format.
 func (s *session) describe() string {
 	cmd := "NULL"
-	if s.lastCmd != nil {
-		cmd = s.lastCmd.Name
+	if s.who.lastCmd != nil {
+		cmd = s.who.lastCmd.Name
 	}
 	fd := 0
 	if c, ok := s.conn.(interface{ Fd() int }); ok {
@@ -46,9 +46,9 @@ func (s *session) describe() string {
 	}
 	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d"+
 		" qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=%d rbs=%d rbp=0 obl=%d oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=%s redir=%d resp=%d lib-name=%s lib-ver=%s\n",
-		s.id, s.addr, s.localAddr(), fd, s.name, int(s.l.now.Sub(s.since).Seconds()), int(s.l.now.Sub(s.active).Seconds()), s.flags(),
-		s.db, subs[0], subs[1], subs[2], multi, len(s.in)-s.pos, cap(s.in)-len(s.in), multiMem, cap(s.out), len(s.out), s.queue.n, s.pendingOut(),
-		cap(s.in)+cap(s.out)+s.held+multiMem, events, cmd, defaultUser, redirect, s.proto, s.libName, s.libVer)
+		s.who.id, s.who.addr, s.localAddr(), fd, s.who.name, int(s.l.now.Sub(s.who.since).Seconds()), int(s.l.now.Sub(s.who.active).Seconds()), s.flags(),
+		s.db, subs[0], subs[1], subs[2], multi, len(s.input.buf)-s.input.pos, cap(s.input.buf)-len(s.input.buf), multiMem, cap(s.out.buf), len(s.out.buf), s.queue.n, s.pendingOut(),
+		cap(s.input.buf)+cap(s.out.buf)+s.out.held+multiMem, events, cmd, defaultUser, redirect, s.proto, s.who.libName, s.who.libVer)
 }
 
 // localAddr is the address that the client has reached. gnet only knows the one that is
@@ -79,8 +79,8 @@ func (s *session) flags() string {
 		on   bool
 		flag string
 	}{
-		{s.monitor, "O"}, {s.nsubs > 0, "P"}, {s.tx != nil, "x"}, {s.blocks() || s.paused && s.l.pause != pauseNone, "b"}, {s.tracking != nil, "t"}, {s.tracking != nil && s.tracking.bcast, "B"},
-		{s.watch != nil && s.watch.lost, "d"}, {s.ending, "c"}, {s.noEvict, "e"}, {s.noTouch, "T"},
+		{s.modes.monitor, "O"}, {s.nsubs > 0, "P"}, {s.tx != nil, "x"}, {s.blocks() || s.isHeld() && s.l.clients.pause != pauseNone, "b"}, {s.tracking != nil, "t"}, {s.tracking != nil && s.tracking.bcast, "B"},
+		{s.watch != nil && s.watch.lost, "d"}, {s.life == lifeEnding, "c"}, {s.modes.noEvict, "e"}, {s.modes.noTouch, "T"},
 	} {
 		if f.on {
 			out += f.flag
@@ -113,11 +113,11 @@ type clientFilter struct {
 func (f *clientFilter) match(s *session) bool {
 	switch {
 	case f.none, s == f.not:
-	case f.ids != nil && !f.has(s.id):
+	case f.ids != nil && !f.has(s.who.id):
 	case f.kind != "" && f.kind != s.kind():
-	case f.addr != "" && f.addr != s.addr:
+	case f.addr != "" && f.addr != s.who.addr:
 	case f.laddr != "" && f.laddr != s.localAddr():
-	case f.maxAge > 0 && s.l.now.Sub(s.since) < f.maxAge:
+	case f.maxAge > 0 && s.l.now.Sub(s.who.since) < f.maxAge:
 	default:
 		return true
 	}
@@ -179,9 +179,9 @@ func (s *Server) clientLines(ctx context.Context, f clientFilter) string {
 	}
 	var lines []line
 	s.each(ctx, func(l *loop) {
-		for c := range l.sessions {
+		for c := range l.clients.all {
 			if f.match(c) {
-				lines = append(lines, line{c.id, c.describe()})
+				lines = append(lines, line{c.who.id, c.describe()})
 			}
 		}
 	})
@@ -279,14 +279,14 @@ const maxAgeSeconds = 1 << 32
 func (s *Server) killClients(ctx context.Context, f clientFilter, self *session) int {
 	n := 0
 	s.each(ctx, func(l *loop) {
-		for c := range l.sessions {
+		for c := range l.clients.all {
 			switch {
 			case !f.match(c):
 				continue
 			case c == self:
-				c.ending = true
+				c.becomeEnding()
 			default:
-				c.kill("CLIENT KILL by " + self.addr)
+				c.kill("CLIENT KILL by " + self.who.addr)
 			}
 			n++
 		}

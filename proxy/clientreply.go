@@ -20,14 +20,14 @@ func (c *call) clientReply() {
 	s := c.s
 	switch strings.ToLower(string(c.args[2])) {
 	case "on":
-		s.quiet, c.muted = quietNot, false
+		s.modes.quiet, c.muted = quietNot, false
 		c.answer(okReply)
 	case "off":
-		s.quiet, c.muted = quietOff, true
+		s.modes.quiet, c.muted = quietOff, true
 		c.answer(nil) // it is counted
 	case "skip":
-		if s.quiet != quietOff {
-			s.quiet = quietAfter
+		if s.modes.quiet != quietOff {
+			s.modes.quiet = quietAfter
 		}
 		c.muted = true
 		c.answer(nil)
@@ -39,15 +39,15 @@ func (c *call) clientReply() {
 // mutes reports that a command gets no reply. What SUBSCRIBE and its like send are messages,
 // and those the client gets all the same. cmd is nil for one that there is not.
 func (s *session) mutes(cmd *resp.Command) bool {
-	return (s.quiet == quietOff || s.quiet == quietNow) && (cmd == nil || cmd.Serve != resp.Hub || cmd.Traits&resp.WhileSubscribed == 0)
+	return (s.modes.quiet == quietOff || s.modes.quiet == quietNow) && (cmd == nil || cmd.Serve != resp.Hub || cmd.Traits&resp.WhileSubscribed == 0)
 }
 
 // quietNext is said behind each command: what CLIENT REPLY SKIP says is about the next one.
 func (s *session) quietNext() {
-	switch s.quiet {
+	switch s.modes.quiet {
 	case quietNow:
-		s.quiet = quietNot
+		s.modes.quiet = quietNot
 	case quietAfter:
-		s.quiet = quietNow
+		s.modes.quiet = quietNow
 	}
 }

@@ -26,7 +26,7 @@ func (c *call) configSet() {
 		c.setNotify(args)
 		return
 	}
-	client := c.s.addr
+	client := c.s.who.addr
 	c.changes(func() string { return srv.configSet(srv.ctx, pairs, client) })
 }
 

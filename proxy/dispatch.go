@@ -15,9 +15,9 @@ func (c *call) serve() (taken bool) {
 	l := s.l
 	cmd, bad := resp.Resolve(c.args)
 	if c.cmd = cmd; cmd != nil {
-		s.lastCmd = cmd
+		s.who.lastCmd = cmd
 	}
-	c.muted = s.quiet != quietNot && s.mutes(cmd)
+	c.muted = s.modes.quiet != quietNot && s.mutes(cmd)
 	switch c.admit(bad) {
 	case postponed:
 		return false
@@ -31,16 +31,16 @@ func (c *call) serve() (taken bool) {
 		if !c.execute() {
 			return false
 		}
-		if len(l.monitorsAt) > 0 && !c.refused && !s.gone {
+		if len(l.monitoring.at) > 0 && !c.refused && s.life < lifeGone {
 			c.show()
 		}
 	}
-	s.commands++
+	s.who.commands++
 	l.rec.N[stats.Commands]++
 	if s.tracking != nil {
 		s.endCaching(cmd)
 	}
-	if s.quiet != quietNot {
+	if s.modes.quiet != quietNot {
 		s.quietNext()
 	}
 	return true
@@ -51,13 +51,13 @@ func (c *call) execute() (taken bool) {
 	s, cmd, args := c.s, c.cmd, c.args
 	l := s.l
 	if cmd.Serve != resp.Local && cmd.Serve != resp.Refused {
-		keys, err := cmd.AppendKeys(l.keyIndex[:0], args)
+		keys, err := cmd.AppendKeys(l.spares.keyIndex[:0], args)
 		if err != nil {
 			// No server would execute it, and a server knows best how to say so.
 			c.plainly()
 			return true
 		}
-		c.keys, l.keyIndex = keys, keys
+		c.keys, l.spares.keyIndex = keys, keys
 		if (cmd == copyCommand || cmd == moveCommand) && l.outside(cmd, args) {
 			c.refuse(outsideText)
 			return true
@@ -72,8 +72,8 @@ func (c *call) execute() (taken bool) {
 		}
 	}
 	if c.inline {
-		l.scratch = resp.AppendRequest(l.scratch[:0], args...)
-		c.frame = l.scratch
+		l.spares.scratch = resp.AppendRequest(l.spares.scratch[:0], args...)
+		c.frame = l.spares.scratch
 	}
 	return l.handlers[cmd.Index](c)
 }
@@ -112,7 +112,7 @@ func (c *call) keyed() (taken bool) {
 
 // observe adds those who want to hear of a write.
 func (c *call) observe(r *request) {
-	if waiters := &c.s.l.srv.awaited; c.cmd.Flags&resp.Write != 0 && waiters.n.Load() > 0 {
+	if waiters := &c.s.l.srv.waitlist; c.cmd.Flags&resp.Write != 0 && waiters.n.Load() > 0 {
 		if w := waiters.waker(c.s.db, c.args, c.keys); w != nil {
 			r.observe(w)
 		}

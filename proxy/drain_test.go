@@ -37,7 +37,7 @@ func movingTable(t *testing.T, epoch uint64, source, target *testredis.Server, s
 // blockedClients counts the clients that wait at a server.
 func blockedClients(s *Server) (n int) {
 	s.each(context.Background(), func(l *loop) {
-		for x := range l.blocked {
+		for x := range l.waiters.blocked {
 			if x.on != nil {
 				n++
 			}

@@ -20,24 +20,24 @@ const (
 
 // storeEarly keeps the whole reply of r until its turn, if it fits.
 func (s *session) storeEarly(r *request, b []byte) bool {
-	e := &s.early
+	e := &s.out.early
 	if len(b) > earlyReplyMax || len(e.buf)+len(b) > earlyMax || len(b) == 0 {
 		return false
 	}
 	r.early = earlySpan{len(e.buf), len(b)}
-	e.buf = s.l.buffers.append(e.buf, b)
+	e.buf = s.l.spares.buffers.append(e.buf, b)
 	e.n++
-	s.held += len(b)
+	s.out.held += len(b)
 	return true
 }
 
 // writeEarly writes the reply of r, whose turn has come.
 func (s *session) writeEarly(r *request) {
-	e, at := &s.early, r.early
+	e, at := &s.out.early, r.early
 	r.early = earlySpan{}
-	s.held -= at.size
+	s.out.held -= at.size
 	s.write(e.buf[at.at : at.at+at.size]) // may end the session
-	if s.gone {
+	if s.life == lifeGone {
 		return
 	}
 	if e.n--; e.n == 0 {
@@ -46,6 +46,6 @@ func (s *session) writeEarly(r *request) {
 }
 
 func (e *earlyReplies) forget(l *loop) {
-	l.buffers.put(e.buf)
+	l.spares.buffers.put(e.buf)
 	*e = earlyReplies{}
 }

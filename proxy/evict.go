@@ -14,17 +14,17 @@ func (l *loop) evict() {
 	}
 	total, most := 0, 0
 	var largest *session
-	for s := range l.sessions {
-		n := cap(s.in) + s.pendingOut()
+	for s := range l.clients.all {
+		n := cap(s.input.buf) + s.pendingOut()
 		if s.tx != nil {
 			n += cap(s.tx.frames)
 		}
 		total += n
-		if n > most && !s.noEvict {
+		if n > most && !s.modes.noEvict {
 			largest, most = s, n
 		}
 	}
-	l.memory = total
+	l.clients.memory = total
 	if total > limit && largest != nil {
 		l.rec.N[stats.Evicted]++
 		largest.closeFor("largest client while all client buffers are over memory-total")

@@ -164,19 +164,19 @@ type census struct {
 
 func (s *Server) census(ctx context.Context) (c census) {
 	s.each(ctx, func(l *loop) {
-		for x := range l.sessions {
+		for x := range l.clients.all {
 			c.count(x)
 		}
-		for b := range l.blocked {
+		for b := range l.waiters.blocked {
 			c.blocked++
 			c.timed += boolBit(!b.deadline.IsZero())
 		}
-		for x := range l.takers {
+		for x := range l.waiters.pops {
 			c.blocked += boolBit(x.blocks())
 			c.timed += boolBit(!x.deadline.IsZero())
 		}
-		c.trackedKeys += len(l.readers)
-		for _, who := range l.readers {
+		c.trackedKeys += len(l.readers.ofKeys)
+		for _, who := range l.readers.ofKeys {
 			c.trackedItems += len(who)
 		}
 	})
@@ -186,10 +186,10 @@ func (s *Server) census(ctx context.Context) (c census) {
 func (c *census) count(x *session) {
 	c.normal += boolBit(x.nsubs == 0)
 	c.subscribed += boolBit(x.nsubs > 0)
-	c.blocked += boolBit(x.paused && x.l.pause != pauseNone)
+	c.blocked += boolBit(x.isHeld() && x.l.clients.pause != pauseNone)
 	c.watching += boolBit(x.watch != nil)
-	c.maxIn, c.maxOut = max(c.maxIn, len(x.in)-x.pos), max(c.maxOut, x.pendingOut())
-	c.memory += cap(x.in) + x.pendingOut()
+	c.maxIn, c.maxOut = max(c.maxIn, len(x.input.buf)-x.input.pos), max(c.maxOut, x.pendingOut())
+	c.memory += cap(x.input.buf) + x.pendingOut()
 	if x.tracking != nil {
 		c.tracking++
 		c.trackedPrefixes += len(x.tracking.prefixes)

@@ -115,7 +115,7 @@ func connectToServer(t *testing.T, addr string) {
 func pendingToServers(ctx context.Context, s *Server) (n int) {
 	for _, l := range s.allLoops() {
 		_ = l.call(ctx, func() {
-			for _, p := range l.pipes {
+			for _, p := range l.servers.pipes {
 				n += p.Pending()
 			}
 		})
@@ -139,7 +139,7 @@ func TestLentMemoryComesBack(t *testing.T) {
 	connectToServer(t, addr)
 	spares := func() (n int) {
 		for _, l := range s.allLoops() {
-			_ = l.call(ctx, func() { n += l.buffers.bytes })
+			_ = l.call(ctx, func() { n += l.spares.buffers.bytes })
 		}
 		return n
 	}
@@ -153,7 +153,7 @@ func TestLentMemoryComesBack(t *testing.T) {
 	before := spares()
 	for _, l := range s.allLoops() {
 		if err := l.call(ctx, func() {
-			for _, p := range l.pipes {
+			for _, p := range l.servers.pipes {
 				p.Close()
 			}
 		}); err != nil {
@@ -169,7 +169,7 @@ func TestLentMemoryComesBack(t *testing.T) {
 	seen := map[*byte]bool{}
 	for _, l := range s.allLoops() {
 		_ = l.call(ctx, func() {
-			for _, list := range l.buffers.free {
+			for _, list := range l.spares.buffers.free {
 				for _, b := range list {
 					if p := &b[:1][0]; seen[p] {
 						t.Error("a buffer is there twice")
@@ -200,9 +200,9 @@ func TestDeclaredLengthTakesNoMemory(t *testing.T) {
 		for end := time.Now().Add(hangBound); have < sent+len(head); time.Sleep(time.Millisecond) {
 			for _, l := range s.allLoops() {
 				_ = l.call(t.Context(), func() {
-					for x := range l.sessions {
-						if x.addr == nc.LocalAddr().String() {
-							have, room = len(x.in), cap(x.in)
+					for x := range l.clients.all {
+						if x.who.addr == nc.LocalAddr().String() {
+							have, room = len(x.input.buf), cap(x.input.buf)
 						}
 					}
 				})

@@ -171,7 +171,7 @@ func TestWriteAllThenRead(t *testing.T) {
 		t.Helper()
 		eventually(t, what, func() (ok bool) {
 			s.each(context.Background(), func(l *loop) {
-				for client := range l.sessions {
+				for client := range l.clients.all {
 					ok = holds(client)
 				}
 			})
@@ -180,7 +180,7 @@ func TestWriteAllThenRead(t *testing.T) {
 	}
 	const reads, writes = 64, 400
 	c.send("GET b\n" + strings.Repeat("GET a\n", reads))
-	await("replies wait for the slower server", func(client *session) bool { return client.held > reads*len(value) })
+	await("replies wait for the slower server", func(client *session) bool { return client.out.held > reads*len(value) })
 	written := make(chan error, 1)
 	last := ""
 	go func() {
@@ -193,7 +193,7 @@ func TestWriteAllThenRead(t *testing.T) {
 		}
 		written <- nil
 	}()
-	await("the client waits", func(client *session) bool { return client.paused && client.heldReads })
+	await("the client waits", func(client *session) bool { return client.isHeld() && client.input.reads == readsHeld })
 	_ = slow.Continue()
 	await("the client does not read", func(client *session) bool { return client.conn.Buffered() > heldMax })
 	_ = c.c.SetWriteDeadline(time.Now().Add(hangBound))
@@ -260,7 +260,7 @@ func TestWaitGoesWhereTheWriteWent(t *testing.T) {
 // is not idle, however long ago it said something.
 func TestIdleIsWhoIsSilent(t *testing.T) {
 	l := &loop{opt: &Options{IdleTimeout: 10 * time.Second, Output: OutputLimit{1 << 20, 1 << 20, time.Minute}}, srv: &Server{}, now: time.Unix(1e9, 0)}
-	s := &session{l: l, active: l.now}
+	s := &session{l: l, who: identity{active: l.now}}
 	idleAfter := func(d time.Duration, want bool, what string) {
 		t.Helper()
 		if l.now = l.now.Add(d); s.idle() != want {
@@ -272,11 +272,11 @@ func TestIdleIsWhoIsSilent(t *testing.T) {
 	s.queue.pop()
 	s.flush() // its reply
 	idleAfter(9*time.Second, false, "it has just had its reply")
-	s.held = 100
+	s.out.held = 100
 	idleAfter(time.Second, false, "it has a long reply to read")
-	s.held = 60
+	s.out.held = 60
 	idleAfter(9*time.Second, false, "it reads")
-	s.held = 20
+	s.out.held = 20
 	idleAfter(9*time.Second, false, "it goes on reading")
 	idleAfter(11*time.Second, true, "it has stopped to read")
 }

@@ -15,7 +15,7 @@ var okReply = []byte("+OK\r\n")
 func (c *call) echo() { c.answer(redcon.AppendBulk(nil, c.args[1])) }
 
 func (c *call) quit() {
-	c.s.ending = true
+	c.s.becomeEnding()
 	c.answer(okReply)
 }
 
@@ -77,7 +77,7 @@ func (c *call) auth() {
 		s.denied(user, "AUTH")
 		c.reject(wrongPass)
 	default:
-		s.authed = true
+		s.modes.authed = true
 		c.answer(okReply)
 	}
 }
@@ -121,7 +121,7 @@ func (c *call) hello() bool {
 				c.reject(wrongPass)
 				return true
 			}
-			s.authed = true
+			s.modes.authed = true
 			i += 2
 		case opt == "setname" && i+1 < len(args):
 			name, named = string(args[i+1]), true
@@ -135,12 +135,12 @@ func (c *call) hello() bool {
 			return true
 		}
 	}
-	if !s.authed {
+	if !s.modes.authed {
 		c.reject("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return true
 	}
 	if named {
-		s.name = name
+		s.who.name = name
 	}
 	s.setProto(proto)
 	out := s.reply()
@@ -152,7 +152,7 @@ func (c *call) hello() bool {
 	out.Text("proto")
 	out.Int(int64(s.proto))
 	out.Text("id")
-	out.Int(s.id)
+	out.Int(s.who.id)
 	for _, kv := range [][2]string{{"mode", s.l.srv.opt.redisMode()}, {"role", "master"}} {
 		out.Text(kv[0])
 		out.Text(kv[1])
@@ -190,10 +190,10 @@ func (s *session) resetState() {
 	s.unsubscribeAll()
 	s.stopTracking()
 	s.stopMonitor()
-	s.proto, s.db, s.name, s.lastWrite = 2, 0, "", nil
-	s.noEvict, s.noTouch = false, false
-	s.quiet = quietNot
-	s.authed = s.l.opt.Password == ""
+	s.proto, s.db, s.who.name, s.lastWrite = 2, 0, "", nil
+	s.modes.noEvict, s.modes.noTouch = false, false
+	s.modes.quiet = quietNot
+	s.modes.authed = s.l.opt.Password == ""
 }
 
 // commandAll is COMMAND: the whole table.

@@ -16,6 +16,16 @@ import (
 //
 // While nobody monitors it costs a look at a slice's length.
 
+// monitoring is a loop's part of it.
+//
+// Invariant: at is the same on all loops but while a change of it is under way, and startMonitor
+// answers when that is over: no command is missed that comes behind its OK.
+type monitoring struct {
+	here  map[*session]struct{} // clients of this loop
+	at    []*loop               // every loop that has such
+	shown []byte                // lines of this turn for them
+}
+
 // monitorArg is how much is shown of one argument: a loop must not spend its time on quoting
 // a large value.
 const monitorArg = 16 << 10
@@ -23,7 +33,7 @@ const monitorArg = 16 << 10
 // startMonitor answers OK when every loop knows, so that no later command is missed.
 func (c *call) startMonitor() {
 	s := c.s
-	if s.monitor {
+	if s.modes.monitor {
 		c.answer(nil) // as Redis: no second OK
 		return
 	}
@@ -34,11 +44,11 @@ func (c *call) startMonitor() {
 		srv.countMonitors(l, 1)
 		srv.each(srv.ctx, func(*loop) {}) // they have all heard of it
 		l.post(func() {
-			if s.gone {
+			if s.life == lifeGone {
 				l.monitorLeft()
 			} else {
-				s.monitor = true
-				l.monitors[s] = struct{}{}
+				s.modes.monitor = true
+				l.monitoring.here[s] = struct{}{}
 			}
 			r.finish(okReply)
 		})
@@ -46,9 +56,9 @@ func (c *call) startMonitor() {
 }
 
 func (s *session) stopMonitor() {
-	if s.monitor {
-		s.monitor = false
-		delete(s.l.monitors, s)
+	if s.modes.monitor {
+		s.modes.monitor = false
+		delete(s.l.monitoring.here, s)
 		s.l.monitorLeft()
 	}
 }
@@ -68,7 +78,7 @@ func (s *Server) countMonitors(l *loop, n int) {
 	}
 	s.monitoredAt.Store(&at)
 	for _, x := range s.allLoops() {
-		x.post(func() { x.monitorsAt = at })
+		x.post(func() { x.monitoring.at = at })
 	}
 }
 
@@ -78,7 +88,7 @@ func (l *loop) show(cmd *resp.Command, s *session, args [][]byte) {
 		return
 	}
 	us := l.now.UnixMicro()
-	b := fmt.Appendf(l.shown, "+%d.%06d [%d %s]", us/1e6, us%1e6, s.db, s.addr)
+	b := fmt.Appendf(l.monitoring.shown, "+%d.%06d [%d %s]", us/1e6, us%1e6, s.db, s.who.addr)
 	from, to := stats.SecretBytes(args)
 	for i, a := range args {
 		b = append(b, ' ')
@@ -91,7 +101,7 @@ func (l *loop) show(cmd *resp.Command, s *session, args [][]byte) {
 			b = fmt.Appendf(b, "... (%d more bytes)", more)
 		}
 	}
-	l.shown = append(b, '\r', '\n')
+	l.monitoring.shown = append(b, '\r', '\n')
 	l.arm()
 }
 
@@ -122,14 +132,14 @@ func (l *loop) showExecuted(s *session, tx *transaction) {
 
 // deliverShown gives the lines of this turn to those who monitor.
 func (l *loop) deliverShown() {
-	if len(l.shown) == 0 {
+	if len(l.monitoring.shown) == 0 {
 		return
 	}
-	lines := slices.Clone(l.shown)
-	if l.shown = l.shown[:0]; cap(l.shown) > 64<<10 {
-		l.shown = nil
+	lines := slices.Clone(l.monitoring.shown)
+	if l.monitoring.shown = l.monitoring.shown[:0]; cap(l.monitoring.shown) > 64<<10 {
+		l.monitoring.shown = nil
 	}
-	for _, to := range l.monitorsAt {
+	for _, to := range l.monitoring.at {
 		if to == l {
 			l.monitorLines(lines)
 		} else {
@@ -139,7 +149,7 @@ func (l *loop) deliverShown() {
 }
 
 func (l *loop) monitorLines(lines []byte) {
-	for s := range l.monitors {
+	for s := range l.monitoring.here {
 		s.push(lines)
 	}
 }
@@ -176,7 +186,7 @@ const hexDigits = "0123456789abcdef"
 
 // noKeyspace: what a monitoring client is told that asks for data, as Redis does.
 func (s *session) noKeyspace(cmd *resp.Command) bool {
-	return s.monitor && cmd.Flags&(resp.Write|resp.Readonly) != 0
+	return s.modes.monitor && cmd.Flags&(resp.Write|resp.Readonly) != 0
 }
 
 const noKeyspaceText = "ERR Replica can't interact with the keyspace"

@@ -36,7 +36,7 @@ func (l *loop) move(r *request, m *motion, frame []byte) {
 	r.motion, m.Request = m, r
 	if l.parking.Enter(&m.Command, frame, l.now) {
 		l.rec.N[stats.ParkedEver]++
-		l.wantTick.Store(true)
+		l.turns.wantTick.Store(true)
 	}
 }
 

@@ -57,16 +57,16 @@ func (l *loop) beginMarks(old, t *router.Table) (marks []parking.Mark) {
 	if len(sources) == 0 {
 		return nil
 	}
-	stay := make(map[*lent]bool)
-	for x := range l.blocked {
+	stay := make(map[*dedicated]bool)
+	for x := range l.waiters.blocked {
 		stay[x.on] = !x.keyed() || !begins(x.slot)
 	}
-	for k, p := range l.pipes {
+	for k, p := range l.servers.pipes {
 		if ends[k.group] {
 			marks = mark(marks, p)
 		}
 	}
-	for x := range l.lents {
+	for x := range l.dedicated.all {
 		if sources[x.key.group] && !stay[x] {
 			marks = mark(marks, x.pipe)
 		}
@@ -103,16 +103,16 @@ func (s *Server) Settled(ctx context.Context, group string) error {
 
 // marksOf are those of the pipes to a group, blocked clients' excepted.
 func (l *loop) marksOf(group string) (marks []parking.Mark) {
-	blocked := make(map[*lent]bool)
-	for x := range l.blocked {
+	blocked := make(map[*dedicated]bool)
+	for x := range l.waiters.blocked {
 		blocked[x.on] = true
 	}
-	for k, p := range l.pipes {
+	for k, p := range l.servers.pipes {
 		if k.group == group {
 			marks = mark(marks, p)
 		}
 	}
-	for x := range l.lents {
+	for x := range l.dedicated.all {
 		if x.key.group == group && !blocked[x] {
 			marks = mark(marks, x.pipe)
 		}
@@ -123,7 +123,7 @@ func (l *loop) marksOf(group string) (marks []parking.Mark) {
 // sharedMarks are those of all shared connections. A client that blocks has a connection of
 // its own, and is not waited for.
 func (l *loop) sharedMarks() (marks []parking.Mark) {
-	for _, p := range l.pipes {
+	for _, p := range l.servers.pipes {
 		marks = mark(marks, p)
 	}
 	return marks

@@ -32,7 +32,7 @@ func TestObserversOfARequest(t *testing.T) {
 		one, other := ear{make(chan string, 8)}, ear{make(chan string, 8)}
 		incr := func(key string, then func()) {
 			s.each(context.Background(), func(l *loop) {
-				for client := range l.sessions {
+				for client := range l.clients.all {
 					r := l.newRequest(client, resp.Lookup([]byte("incr")))
 					client.queue.push(r)
 					r.observe(one)

@@ -7,14 +7,33 @@ import (
 	"keyferry/proxy/stats"
 )
 
+// output is what a client is sent.
+//
+// Who touches it: the session, on its loop. buf is handed to the transport at the end of each
+// turn (flush), or when it has gatherMax bytes.
+//
+// Invariant: held counts the bytes of all replies and messages that wait for others to be
+// written first, wherever they are kept: in requests, in early, in pushes.
+type output struct {
+	buf    []byte // replies of this turn
+	dirty  bool   // in the loop's list of those to flush
+	held   int
+	early  earlyReplies
+	pushes [][]byte // out-of-band messages that wait for the reply being written
+
+	unreadAt  int       // bytes that the client had to read at the last tick; see idle
+	softSince time.Time // it has been over the soft limit since; zero: it is not
+	endsBy    time.Time // when a client that is to be ended is, whatever it has not read; zero: not yet
+}
+
 // write appends reply bytes to what goes out at the end of the turn.
 func (s *session) write(b []byte) {
-	if s.gone || len(b) == 0 {
+	if s.life == lifeGone || len(b) == 0 {
 		return
 	}
 	if len(b) >= 32<<10 {
 		s.flushOut()
-		if s.gone {
+		if s.life == lifeGone {
 			return
 		}
 		s.l.rec.N[stats.BytesOut] += uint64(len(b))
@@ -22,13 +41,13 @@ func (s *session) write(b []byte) {
 		s.l.markDirty(s)
 		return
 	}
-	if len(s.out)+len(b) > gatherMax {
+	if len(s.out.buf)+len(b) > gatherMax {
 		s.flushOut()
-		if s.gone {
+		if s.life == lifeGone {
 			return
 		}
 	}
-	s.out = s.l.buffers.append(s.out, b)
+	s.out.buf = s.l.spares.buffers.append(s.out.buf, b)
 	s.l.markDirty(s)
 }
 
@@ -37,22 +56,22 @@ func (s *session) write(b []byte) {
 const gatherMax = 64 << 10
 
 func (l *loop) markDirty(s *session) {
-	if !s.dirty {
-		s.dirty = true
-		l.dirtySessions = append(l.dirtySessions, s)
+	if !s.out.dirty {
+		s.out.dirty = true
+		l.clients.dirty = append(l.clients.dirty, s)
 		l.arm()
 	}
 }
 
 func (s *session) flushOut() {
-	if len(s.out) == 0 {
+	if len(s.out.buf) == 0 {
 		return
 	}
-	out := s.out
-	s.out = nil
+	out := s.out.buf
+	s.out.buf = nil
 	s.l.rec.N[stats.BytesOut] += uint64(len(out))
 	_, _ = s.conn.Write(out)
-	s.l.buffers.put(out)
+	s.l.spares.buffers.put(out)
 }
 
 // idle reports that the client has said nothing for longer than it may, and been told nothing
@@ -63,22 +82,22 @@ func (s *session) idle() bool {
 		return false
 	}
 	n := s.pendingOut()
-	if n < s.unreadAt {
-		s.active = s.l.now
+	if n < s.out.unreadAt {
+		s.who.active = s.l.now
 	}
-	s.unreadAt = n
-	return s.queue.n == 0 && s.nsubs == 0 && !s.monitor && s.l.pause == pauseNone && s.l.now.Sub(s.active) > limit
+	s.out.unreadAt = n
+	return s.queue.n == 0 && s.nsubs == 0 && !s.modes.monitor && s.l.clients.pause == pauseNone && s.l.now.Sub(s.who.active) > limit
 }
 
 // flush writes the turn's replies and holds the client to its output limits.
 func (s *session) flush() {
-	s.dirty = false
-	if s.gone {
+	s.out.dirty = false
+	if s.life == lifeGone {
 		return
 	}
-	s.active = s.l.now
+	s.who.active = s.l.now
 	s.flushOut()
-	if s.gone {
+	if s.life == lifeGone {
 		return
 	}
 	if s.finish() {
@@ -90,15 +109,15 @@ func (s *session) flush() {
 // finish ends a client that is to be ended, when it has all its replies; one that does not
 // read them is given lastReplies.
 func (s *session) finish() bool {
-	if s.queue.n > 0 || !s.ending && (!s.eof || s.paused) {
+	if s.queue.n > 0 || s.life == lifeOpen || s.life == lifeHalfClosed && s.isHeld() {
 		return false
 	}
 	if s.pendingOut() > 0 {
-		if s.endsBy.IsZero() {
-			s.endsBy = s.l.now.Add(lastReplies)
-			s.l.wantTick.Store(true)
+		if s.out.endsBy.IsZero() {
+			s.out.endsBy = s.l.now.Add(lastReplies)
+			s.l.turns.wantTick.Store(true)
 		}
-		if s.l.now.Before(s.endsBy) {
+		if s.l.now.Before(s.out.endsBy) {
 			return false
 		}
 	}
@@ -120,13 +139,13 @@ func (s *session) checkOutput() {
 	case n > limit.Hard:
 		s.closeFor(fmt.Sprintf("%d bytes of output unread, over the hard client-output-buffer-limit", n))
 	case n <= limit.Soft:
-		s.softSince = time.Time{}
-	case s.softSince.IsZero():
-		s.softSince = s.l.now
-		s.l.wantTick.Store(true)
-	case s.l.now.Sub(s.softSince) > limit.SoftFor:
+		s.out.softSince = time.Time{}
+	case s.out.softSince.IsZero():
+		s.out.softSince = s.l.now
+		s.l.turns.wantTick.Store(true)
+	case s.l.now.Sub(s.out.softSince) > limit.SoftFor:
 		s.closeFor(fmt.Sprintf("%d bytes of output unread for %v, over the soft client-output-buffer-limit", n, limit.SoftFor))
 	}
 }
 
-func (s *session) draining() bool { return !s.softSince.IsZero() || !s.endsBy.IsZero() }
+func (s *session) draining() bool { return !s.out.softSince.IsZero() || !s.out.endsBy.IsZero() }

@@ -130,10 +130,10 @@ func (s *Server) isPaused() bool {
 }
 
 func (l *loop) setPause(mode pauseMode) {
-	less := mode < l.pause
-	l.pause = mode
+	less := mode < l.clients.pause
+	l.clients.pause = mode
 	if less {
-		for s := range l.sessions {
+		for s := range l.clients.all {
 			s.wantResume()
 		}
 	}
@@ -143,7 +143,7 @@ func (l *loop) setPause(mode pauseMode) {
 // is the only way back for who paused everything for too long.
 func (s *session) postponed(cmd *resp.Command) bool {
 	switch {
-	case s.l.pause == pauseAll:
+	case s.l.clients.pause == pauseAll:
 		return cmd.Traits&resp.EndsPause == 0
 	case cmd == execCommand:
 		return s.tx != nil && s.tx.writes

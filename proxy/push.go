@@ -2,12 +2,12 @@ package proxy
 
 // push sends a message that is no reply, between two replies.
 func (s *session) push(msg []byte) {
-	if s.gone {
+	if s.life == lifeGone {
 		return
 	}
-	if front := s.queue.front(); len(s.pushes) > 0 || front != nil && front.state == requestStreaming {
-		s.held += len(msg)
-		s.pushes = append(s.pushes, append([]byte(nil), msg...))
+	if front := s.queue.front(); len(s.out.pushes) > 0 || front != nil && front.state == requestStreaming {
+		s.out.held += len(msg)
+		s.out.pushes = append(s.out.pushes, append([]byte(nil), msg...))
 		return
 	}
 	s.write(msg)
@@ -16,7 +16,7 @@ func (s *session) push(msg []byte) {
 // pushBehind is push behind the replies to all commands that the client has in flight, so
 // that it does not learn of the change of a value before it gets the old one.
 func (s *session) pushBehind(msg []byte) {
-	if s.gone {
+	if s.life == lifeGone {
 		return
 	}
 	if s.queue.n == 0 || s.blocks() {
@@ -31,15 +31,15 @@ func (s *session) pushBehind(msg []byte) {
 
 // writePushes writes the messages that waited for the end of a reply.
 func (s *session) writePushes() {
-	if len(s.pushes) == 0 {
+	if len(s.out.pushes) == 0 {
 		return
 	}
 	if front := s.queue.front(); front != nil && front.state == requestStreaming {
 		return
 	}
-	for _, msg := range s.pushes {
-		s.held -= len(msg)
+	for _, msg := range s.out.pushes {
+		s.out.held -= len(msg)
 		s.write(msg)
 	}
-	s.pushes = nil
+	s.out.pushes = nil
 }

@@ -24,7 +24,7 @@ func TestServerEndsAnIdleConnection(t *testing.T) {
 	c.expect("+OK")
 	pipe := func() (id int64, up bool) {
 		s.each(ctx, func(l *loop) {
-			for _, p := range l.pipes {
+			for _, p := range l.servers.pipes {
 				id, up = p.ClientID(), p.State() == upstream.Up
 			}
 		})
@@ -48,7 +48,7 @@ func awaitInFlight(s *Server) (on *upstream.Pipe) {
 	for on == nil {
 		time.Sleep(time.Millisecond)
 		s.each(context.Background(), func(l *loop) {
-			for _, p := range l.pipes {
+			for _, p := range l.servers.pipes {
 				if p.State() == upstream.Up && p.InFlight() > 0 && p.Pending() == 0 {
 					on = p
 				}

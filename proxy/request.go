@@ -136,8 +136,8 @@ func (r *request) Fail(err error, sent bool) {
 		o.failed(r, sent)
 	}
 	if r.motion != nil {
-		if sent && l.losing != nil {
-			l.losing.holds = append(l.losing.holds, r.motion.HandOver())
+		if sent && l.servers.losing != nil {
+			l.servers.losing.holds = append(l.servers.losing.holds, r.motion.HandOver())
 		} else {
 			l.releaseHolds(r)
 		}
@@ -149,8 +149,8 @@ func (r *request) Fail(err error, sent bool) {
 		// Part of the reply is with the client: no error can follow it.
 		r.s.kill("server connection lost in the middle of a reply")
 	} else if r.reply != nil {
-		r.s.held -= len(r.reply)
-		l.buffers.put(r.reply)
+		r.s.out.held -= len(r.reply)
+		l.spares.buffers.put(r.reply)
 		r.reply = nil
 	}
 	r.take(upstreamError(r, err), true)
@@ -176,7 +176,7 @@ func (r *request) take(b []byte, last bool) {
 			r.becomeDone()
 			r.g.part(r)
 		}
-	case s.gone:
+	case s.life == lifeGone:
 		if last {
 			s.l.free(r)
 		}
@@ -185,7 +185,7 @@ func (r *request) take(b []byte, last bool) {
 			r.becomeStreaming()
 		}
 		s.write(b) // may end the session, and teardown has then emptied its queue
-		if s.gone {
+		if s.life == lifeGone {
 			if last {
 				s.l.free(r)
 			}
@@ -207,8 +207,8 @@ func (r *request) take(b []byte, last bool) {
 }
 
 func (r *request) store(b []byte) {
-	r.reply = r.s.l.buffers.append(r.reply, b)
-	r.s.held += len(b)
+	r.reply = r.s.l.spares.buffers.append(r.reply, b)
+	r.s.out.held += len(b)
 }
 
 // finish gives the whole reply, which no server has. Nothing of the request is at one any more.
@@ -229,7 +229,7 @@ func upstreamError(r *request, err error) []byte {
 		text = "ERR connection to the server was lost" + where + "; the command may or may not have been executed"
 	case errors.Is(err, upstream.ErrBusy), errors.Is(err, errParkedFull):
 		text = "TRYAGAIN " + err.Error() + where + "; nothing was executed"
-	case errors.Is(err, errLentFull):
+	case errors.Is(err, errDedicatedFull):
 		text = "ERR " + err.Error() + where
 	case errors.Is(err, errLockDeadline):
 		text = "TRYAGAIN " + err.Error() + where + "; nothing was executed"
@@ -284,4 +284,28 @@ func (q *requestRing) pop() *request {
 		q.buf, q.head = nil, 0 // an idle client keeps no long queue
 	}
 	return r
+}
+
+func (l *loop) newRequest(s *session, c *resp.Command) *request {
+	r := l.spares.requests
+	if r == nil {
+		r = &request{}
+	} else {
+		l.spares.requests = r.next
+	}
+	r.s, r.cmd, r.next, r.span.Begun = s, c, nil, l.ns
+	return r
+}
+
+func (l *loop) free(r *request) {
+	if r.reply != nil {
+		l.spares.buffers.put(r.reply)
+	}
+	if s := r.s; s.hold == r {
+		s.hold = nil
+		s.wantResume()
+	}
+	l.rec.Written(&r.span, l.ns)
+	*r = request{next: l.spares.requests, span: r.span.Recycled()}
+	l.spares.requests = r
 }

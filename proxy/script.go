@@ -174,10 +174,10 @@ func (l *loop) loaded(p *upstream.Pipe) *loadedSet {
 		conns++
 	}
 	flushes := l.srv.scripts.flushes.Load()
-	set := l.loadedBy[p]
+	set := l.servers.loadedBy[p]
 	if set == nil || set.conns != conns || set.flushes != flushes || len(set.shas) > loadedMax {
 		set = &loadedSet{conns, flushes, make(map[string]struct{})}
-		l.loadedBy[p] = set
+		l.servers.loadedBy[p] = set
 	}
 	return set
 }
@@ -211,9 +211,9 @@ func (x *bySHA) reply(r *request, b []byte, last bool) bool {
 		return true
 	}
 	l := r.s.l
-	delete(l.loadedBy, x.pipe)
+	delete(l.servers.loadedBy, x.pipe)
 	body, known := l.srv.scripts.body([]byte(x.sha))
-	if !known || r.s.queue.n > 1 || r.s.gone {
+	if !known || r.s.queue.n > 1 || r.s.life == lifeGone {
 		return true
 	}
 	x.mended = true
@@ -223,7 +223,7 @@ func (x *bySHA) reply(r *request, b []byte, last bool) bool {
 
 // dropped forgets that the script is at the server: it was to be loaded by what has failed.
 func (x *bySHA) dropped(r *request) {
-	if set := r.s.l.loadedBy[x.pipe]; set != nil {
+	if set := r.s.l.servers.loadedBy[x.pipe]; set != nil {
 		delete(set.shas, x.sha)
 	}
 }

@@ -103,7 +103,7 @@ func TestScriptsAfterServerWasAway(t *testing.T) {
 	ctx := context.Background()
 	onPipe := func(f func(*upstream.Pipe)) {
 		s.each(ctx, func(l *loop) {
-			for _, p := range l.pipes {
+			for _, p := range l.servers.pipes {
 				f(p)
 			}
 		})
@@ -121,12 +121,12 @@ func TestScriptsAfterServerWasAway(t *testing.T) {
 			onPipe(func(p *upstream.Pipe) { down = p.State() == upstream.Down })
 		}
 		s.each(ctx, func(l *loop) {
-			for _, p := range l.pipes {
+			for _, p := range l.servers.pipes {
 				if dialled {
 					p.Reconnect()
 				}
 			}
-			for client := range l.sessions {
+			for client := range l.clients.all {
 				client.data([]byte(run))
 			}
 		})

@@ -61,7 +61,7 @@ type Server struct {
 	scripts  *scripts
 	scripted slotSet
 	hub      *hub
-	awaited  awaitedKeys
+	waitlist waitlist
 
 	ctx    context.Context // ends with the server: dials, fences, the ticker
 	cancel context.CancelFunc
@@ -107,8 +107,8 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	s.each(ctx, func(l *loop) {
-		for c := range l.sessions {
-			c.ending = true
+		for c := range l.clients.all {
+			c.becomeEnding()
 			l.markDirty(c)
 		}
 	})
@@ -134,7 +134,7 @@ func (s *Server) quiet(ctx context.Context) bool {
 	busy := false
 	for _, l := range s.allLoops() {
 		_ = l.call(ctx, func() {
-			for c := range l.sessions {
+			for c := range l.clients.all {
 				busy = busy || c.asks() || !c.blocks() && (c.queue.n > 0 || c.pendingOut() > 0)
 			}
 		})
@@ -224,7 +224,7 @@ func (s *Server) tick() {
 			s.rates.NotePeak(stats.MemoryNow().Used)
 		}
 		for _, l := range s.allLoops() {
-			if n%50 == 0 || l.wantTick.Load() {
+			if n%50 == 0 || l.turns.wantTick.Load() {
 				l.post(l.tick)
 			}
 		}
@@ -288,8 +288,8 @@ func (s *Server) EOF(c transport.Conn) bool {
 func (s *Server) Closed(c transport.Conn, err error) {
 	switch x := c.Owner().(type) {
 	case *session:
-		if !x.gone {
-			x.leave()
+		if x.life < lifeGone {
+			x.teardown()
 		}
 	case *dialed:
 		x.closed(err)
@@ -319,8 +319,8 @@ func (d *dialed) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	if l := d.l; l.mayLend(p) {
-		if d.conn.WriteLent(p, l.input, l) {
-			l.input = nil
+		if d.conn.WriteLent(p, l.spares.input, l) {
+			l.spares.input = nil
 		}
 		return len(p), nil
 	}

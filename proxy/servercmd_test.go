@@ -194,7 +194,7 @@ func TestMonitorOfEveryLoop(t *testing.T) {
 	}
 	for deadline := time.Now().Add(hangBound); ; time.Sleep(time.Millisecond) {
 		left := 0
-		s.each(context.Background(), func(l *loop) { left += len(l.monitorsAt) + len(l.monitors) })
+		s.each(context.Background(), func(l *loop) { left += len(l.monitoring.at) + len(l.monitoring.here) })
 		if left == 0 {
 			break
 		}
@@ -297,7 +297,7 @@ func TestFlushWithoutAServer(t *testing.T) {
 	}
 	for down := false; !down; time.Sleep(time.Millisecond) {
 		s.each(context.Background(), func(l *loop) {
-			for _, p := range l.pipes {
+			for _, p := range l.servers.pipes {
 				down = p.State() == upstream.Down
 			}
 		})

@@ -66,11 +66,11 @@ func (c *call) split() {
 
 // cut says which keys go together. unserved is a slot without a group, or -1.
 func (l *loop) cut(g *gather, args [][]byte, keys []int) (cuts []cut, unserved int) {
-	byGroup := l.cutOf[:0]
+	byGroup := l.spares.cutOf[:0]
 	for range l.table.Groups {
 		byGroup = append(byGroup, -1)
 	}
-	l.cutOf = byGroup
+	l.spares.cutOf = byGroup
 	g.order = make([]int32, len(keys))
 	cuts = make([]cut, 0, 4)
 	for i, k := range keys {
@@ -110,7 +110,7 @@ func (l *loop) partFrame(cmd *resp.Command, args [][]byte, keys []int) []byte {
 	if cmd.Serve == resp.SplitMSet {
 		per = 2
 	}
-	b := append(l.scratch[:0], '*')
+	b := append(l.spares.scratch[:0], '*')
 	b = strconv.AppendInt(b, int64(1+per*len(keys)), 10)
 	b = append(b, "\r\n"...)
 	b = redcon.AppendBulk(b, args[0])
@@ -120,7 +120,7 @@ func (l *loop) partFrame(cmd *resp.Command, args [][]byte, keys []int) []byte {
 			b = redcon.AppendBulk(b, args[k+1])
 		}
 	}
-	l.scratch = b
+	l.spares.scratch = b
 	return b
 }
 
@@ -134,14 +134,14 @@ func (g *gather) part(r *request) {
 	g.r.pipe, g.r.span.Sent = r.pipe, r.span.Sent // the last part is the one that took longest
 	reply := g.merge()                            // join may end g.r by itself
 	for _, p := range g.parts {
-		s.held -= len(p.reply)
+		s.out.held -= len(p.reply)
 		l.free(p)
 	}
 	g.parts = nil
 	if reply != nil { // else join has gone on to ask for more
 		g.r.finish(reply)
 		if g.join == nil && g.kind == resp.SplitMGet {
-			l.buffers.put(reply) // finish has copied it
+			l.spares.buffers.put(reply) // finish has copied it
 		}
 	}
 }
@@ -190,7 +190,7 @@ func (g *gather) mergeValues() []byte {
 		values[i] = v
 		size += len(p.reply)
 	}
-	buffers := &g.r.s.l.buffers
+	buffers := &g.r.s.l.spares.buffers
 	out := redcon.AppendArray(buffers.get(size), len(g.order))
 	for _, part := range g.order {
 		v, ok := values[part].Next()

@@ -17,7 +17,7 @@ func (l *loop) publish() {
 	n := &l.rec.N
 	n[stats.Parked] = uint64(l.parking.Len())
 	inFlight := 0
-	for _, pipe := range l.pipes {
+	for _, pipe := range l.servers.pipes {
 		inFlight += pipe.InFlight()
 	}
 	n[stats.InFlight] = uint64(inFlight)
@@ -174,14 +174,14 @@ func (s *Server) Sample(ctx context.Context) (out stats.Sample, ok bool) {
 // part is what the loop adds to a Sample.
 func (l *loop) part() *stats.Part {
 	p := l.rec.Part()
-	p.Blocked, p.Buffers, p.Links = int64(len(l.blocked)+len(l.takers)), int64(l.memory), l.links()
+	p.Blocked, p.Buffers, p.Links = int64(len(l.waiters.blocked)+len(l.waiters.pops)), int64(l.clients.memory), l.links()
 	return p
 }
 
 // links is the state of the loop's shared connections, by group.
 func (l *loop) links() map[string]stats.Link {
 	out := make(map[string]stats.Link)
-	for k, p := range l.pipes {
+	for k, p := range l.servers.pipes {
 		x := out[k.group]
 		switch p.State() {
 		case upstream.Up:

@@ -17,7 +17,7 @@ import (
 // its like, with keys in more than one slot. No server can be asked that, so the slots are,
 // one after the other in the order of the keys, by the command's kin that does not block.
 // When none has anything a client that blocks waits here until one of its keys may have;
-// see awaited.
+// see waitlist.go.
 //
 //	ask slot after slot ─► data ─► client; the next in line for that key asks
 //	  ▲            │ nothing
@@ -111,7 +111,7 @@ func (c *call) takeFirst() bool {
 	x.r = c.begin()
 	s.hold = x.r
 	x.r.op = x
-	l.takers[x] = struct{}{}
+	l.waiters.pops[x] = struct{}{}
 	x.ask()
 	return true
 }
@@ -218,7 +218,7 @@ func (x *takeFirst) answered(parts [][]byte) []byte {
 		}
 		return nil
 	}
-	if x.at++; x.at < len(x.asks) && !s.gone {
+	if x.at++; x.at < len(x.asks) && s.life < lifeGone {
 		x.ask()
 		return nil
 	}
@@ -249,15 +249,15 @@ func (x *takeFirst) nothing() {
 	s := x.r.s
 	x.at, x.phase = 0, waiting
 	switch {
-	case x.unblocked == unblockedAsError && !s.gone:
+	case x.unblocked == unblockedAsError && s.life < lifeGone:
 		x.end(unblockedReply)
-	case !x.blocks() || x.unblocked == unblockedAsTimeout || s.gone || s.eof || x.late():
+	case !x.blocks() || x.unblocked == unblockedAsTimeout || s.life == lifeGone || s.life == lifeHalfClosed || x.late():
 		x.endEmpty()
 	case x.again:
 		x.again = false
 		x.ask()
 	default:
-		s.l.await(x)
+		s.l.enterWaitlist(x)
 	}
 }
 
@@ -279,8 +279,8 @@ func (x *takeFirst) end(reply []byte) {
 // forget takes x out of everything.
 func (x *takeFirst) forget() {
 	l := x.r.s.l
-	delete(l.takers, x)
-	l.noLongerAwaited(x)
+	delete(l.waiters.pops, x)
+	l.leaveWaitlist(x)
 	x.r = nil
 }
 

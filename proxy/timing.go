@@ -10,8 +10,8 @@ import (
 // observe puts o into force on this loop.
 func (l *loop) observe(o *Options) {
 	if l.opt != nil && l.opt.Password != "" && o.Password == "" {
-		for s := range l.sessions {
-			s.authed = true
+		for s := range l.clients.all {
+			s.modes.authed = true
 		}
 	}
 	l.opt = o
@@ -33,7 +33,7 @@ func (l *loop) clock() {
 
 // keep keeps what the slow log would show of a request.
 func (l *loop) keep(r *request, frame []byte) {
-	r.span.Queued = r.s.waited
+	r.span.Queued = r.s.input.waited
 	if l.rec.Big.Is(len(frame)) {
 		l.rec.Big.Note(r.s.db, frame, len(frame), l.now)
 	}
@@ -54,7 +54,7 @@ func (l *loop) timed(r *request, b []byte) {
 	if !l.rec.Done(&r.span, r.cmd, b, l.ns, r.motion != nil) {
 		return
 	}
-	from := stats.Sender{ClientAddr: r.s.addr, ClientName: r.s.name}
+	from := stats.Sender{ClientAddr: r.s.who.addr, ClientName: r.s.who.name}
 	if r.pipe != nil {
 		from.Group = r.pipe.Group
 	}

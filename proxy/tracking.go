@@ -51,7 +51,7 @@ func (c *call) clientTracking() {
 	l := s.l
 	r := c.begin()
 	s.hold = r
-	l.trackers[s] = struct{}{}
+	l.readers.trackers[s] = struct{}{}
 	s.tracking = t
 	l.srv.hub.track(l, 1, func() { r.finish(okReply) })
 }
@@ -138,14 +138,14 @@ func (s *session) stopTracking() {
 	for k := range t.read {
 		l.forgetReader(k, s)
 	}
-	delete(l.trackers, s)
+	delete(l.readers.trackers, s)
 	l.srv.hub.track(l, -1, nil)
 }
 
 func (l *loop) forgetReader(key string, s *session) {
-	if set := l.readers[key]; set != nil {
+	if set := l.readers.ofKeys[key]; set != nil {
 		if delete(set, s); len(set) == 0 {
-			delete(l.readers, key)
+			delete(l.readers.ofKeys, key)
 		}
 	}
 }
@@ -208,13 +208,13 @@ func (s *session) remember(name string) {
 	if _, have := t.read[name]; have {
 		return
 	}
-	if len(l.readers) >= trackedMax {
+	if len(l.readers.ofKeys) >= trackedMax {
 		l.evictReaders()
 	}
-	set := l.readers[name]
+	set := l.readers.ofKeys[name]
 	if set == nil {
 		set = make(map[*session]struct{})
-		l.readers[name] = set
+		l.readers.ofKeys[name] = set
 	}
 	set[s] = struct{}{}
 	t.read[name] = struct{}{}
@@ -222,7 +222,7 @@ func (s *session) remember(name string) {
 
 // evictReaders makes room by telling the readers of some key that it has changed.
 func (l *loop) evictReaders() {
-	for name := range l.readers {
+	for name := range l.readers.ofKeys {
 		l.invalidate([][]byte{[]byte(name)}, false)
 		return
 	}
@@ -231,8 +231,8 @@ func (l *loop) evictReaders() {
 // invalidate tells those who have read the keys, or all who track.
 func (l *loop) invalidate(keys [][]byte, all bool) {
 	if all {
-		clear(l.readers)
-		for s := range l.trackers {
+		clear(l.readers.ofKeys)
+		for s := range l.readers.trackers {
 			clear(s.tracking.read)
 			s.tellInvalid(nil)
 		}
@@ -240,14 +240,14 @@ func (l *loop) invalidate(keys [][]byte, all bool) {
 	}
 	for _, k := range keys {
 		name := string(k)
-		set := l.readers[name]
-		delete(l.readers, name)
+		set := l.readers.ofKeys[name]
+		delete(l.readers.ofKeys, name)
 		for s := range set {
 			delete(s.tracking.read, name)
 			s.tellInvalid([][]byte{k})
 		}
 	}
-	for s := range l.trackers {
+	for s := range l.readers.trackers {
 		if !s.tracking.bcast {
 			continue
 		}

@@ -60,8 +60,8 @@ func (c *call) enqueue() {
 		return
 	}
 	if c.inline || outside || cmd.Serve == resp.Script {
-		s.l.scratch = resp.AppendRequest(s.l.scratch[:0], s.withBody(cmd, args)...)
-		frame = s.l.scratch
+		s.l.spares.scratch = resp.AppendRequest(s.l.spares.scratch[:0], s.withBody(cmd, args)...)
+		frame = s.l.spares.scratch
 	}
 	if cmd == selectCommand {
 		if n, ok := resp.Integer(args[1]); ok && n >= 0 && n < int64(s.l.table.Databases) {
@@ -103,11 +103,11 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 	case !InMulti(cmd):
 		return fmt.Sprintf("ERR '%s' inside MULTI is not supported through the gateway: a transaction runs on the server of its keys", cmd.Name)
 	}
-	keys, err := cmd.AppendKeys(s.l.keyIndex[:0], args)
+	keys, err := cmd.AppendKeys(s.l.spares.keyIndex[:0], args)
 	if err != nil {
 		return "" // the server will say what is wrong with it when it gets there
 	}
-	s.l.keyIndex = keys
+	s.l.spares.keyIndex = keys
 	unnamed := cmd.Serve == resp.Script
 	if cmd.Serve == resp.Sort {
 		var bad string
@@ -164,7 +164,7 @@ func (c *call) exec() bool {
 	}
 	s.tx, c.executed = nil, tx
 	l := s.l
-	if w != nil && (w.lost || !w.on.sound() || l.ownerSince[w.slot] > w.epoch || tx.slot >= 0 && tx.slot != w.slot) {
+	if w != nil && (w.lost || !w.on.sound() || l.servers.ownerSince[w.slot] > w.epoch || tx.slot >= 0 && tx.slot != w.slot) {
 		return c.execMissed(tx, w)
 	}
 	if tx.n == 0 && w == nil {
@@ -235,10 +235,10 @@ func (ignored) Fail(error, bool)   {}
 // execution is an EXEC under way.
 type execution struct {
 	plain
-	on     *lent // the connection that watches, or nil
-	db     int   // of the client at MULTI
-	after  int   // of the client when it has succeeded
-	n      int   // commands
+	on     *dedicated // the connection that watches, or nil
+	db     int        // of the client at MULTI
+	after  int        // of the client when it has succeeded
+	n      int        // commands
 	writes bool
 	sent   bool // on the connection that watches
 }

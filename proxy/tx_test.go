@@ -40,8 +40,8 @@ func TestExecThatCouldNotRunLeavesNoWatch(t *testing.T) {
 	second.send("MULTI\nSET j 1\nEXEC\n")
 	second.expect("+OK", "+QUEUED", "*1", "+OK")
 	s.each(context.Background(), func(l *loop) {
-		if len(l.lents) != 1 {
-			t.Errorf("%d connections were borrowed, want the same one twice", len(l.lents))
+		if len(l.dedicated.all) != 1 {
+			t.Errorf("%d connections were borrowed, want the same one twice", len(l.dedicated.all))
 		}
 	})
 }
@@ -83,7 +83,7 @@ func TestWatchingConnectionEndsAtExec(t *testing.T) {
 		c.expect("+OK", "+OK", "+QUEUED")
 		s.each(context.Background(), func(l *loop) {
 			link.Reset()
-			for client := range l.sessions {
+			for client := range l.clients.all {
 				client.data([]byte("EXEC\n"))
 			}
 		})

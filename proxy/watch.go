@@ -7,7 +7,7 @@ import (
 
 // watch is the connection that has a client's watched keys, and these.
 type watch struct {
-	on    *lent
+	on    *dedicated
 	slot  int
 	epoch uint64 // of the table when the first key was watched
 	keys  []slotlock.Key
@@ -31,7 +31,7 @@ func (s *session) unwatch() {
 }
 
 // giveBackWatching is giveBack of a connection that may watch keys.
-func (l *loop) giveBackWatching(on *lent) {
+func (l *loop) giveBackWatching(on *dedicated) {
 	if on.sound() {
 		on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
 	}
@@ -121,7 +121,7 @@ func (x *watching) over(r *request) {
 	if w := r.s.watch; w != nil {
 		w.asked = false
 	}
-	if r.s.gone {
+	if r.s.life == lifeGone {
 		r.s.unwatch()
 	}
 }

@@ -9,19 +9,29 @@ import (
 	"keyferry/internal/upstream"
 )
 
-// lent is a server connection that one client has to itself for a while: to watch keys,
+// dedicatedPool has the dedicated connections of a loop.
+//
+// Invariants: all has every one, spare those of them that no client has; len(all) is bounded
+// by the loop's share of servers.max-dedicated. A connection in spare has nothing in flight
+// that matters and watches no key.
+type dedicatedPool struct {
+	all   map[*dedicated]struct{}
+	spare map[dedicatedKey][]*dedicated
+}
+
+// dedicated is a server connection that one client has to itself for a while: to watch keys,
 // to block, to wait for replicas. It serves any database, and is never used again after
 // its connection has ended once: what was bound to that would be lost unseen.
-type lent struct {
+type dedicated struct {
 	pipe  *upstream.Pipe
-	key   lentKey
+	key   dedicatedKey
 	db    int // selected, when all that was sent has been executed
 	since time.Time
 
 	blocks bool // what it was sent may wait for as long as it likes
 }
 
-type lentKey struct {
+type dedicatedKey struct {
 	group string
 	proto int
 }
@@ -29,50 +39,50 @@ type lentKey struct {
 // spareTime is how long an unused connection is kept for the next client.
 const spareTime = time.Minute
 
-// errLentFull is given when as many clients as may have a server connection each.
-var errLentFull = errors.New("connections for blocked and watching clients are all in use (servers.max-dedicated)")
+// errDedicatedFull is given when as many clients as may have a server connection each.
+var errDedicatedFull = errors.New("connections for blocked and watching clients are all in use (servers.max-dedicated)")
 
 // borrow gives out a connection to a group of the present table.
-func (l *loop) borrow(group int16, proto int) (*lent, error) {
+func (l *loop) borrow(group int16, proto int) (*dedicated, error) {
 	g := &l.table.Groups[group]
-	k := lentKey{g.ID, proto}
-	for list := l.spare[k]; len(list) > 0; {
+	k := dedicatedKey{g.ID, proto}
+	for list := l.dedicated.spare[k]; len(list) > 0; {
 		x := list[len(list)-1]
 		list = list[:len(list)-1]
-		l.spare[k] = list
+		l.dedicated.spare[k] = list
 		if x.sound() {
 			return x, nil
 		}
 		l.discard(x)
 	}
 	o := l.opt
-	if len(l.lents) >= max(o.MaxDedicated/max(o.Loops, 1), 1) {
-		return nil, errLentFull
+	if len(l.dedicated.all) >= max(o.MaxDedicated/max(o.Loops, 1), 1) {
+		return nil, errDedicatedFull
 	}
-	x := &lent{key: k, pipe: upstream.New(g.ID, upstream.Target{Endpoint: g.Endpoint, Proto: proto}, &l.env,
+	x := &dedicated{key: k, pipe: upstream.New(g.ID, upstream.Target{Endpoint: g.Endpoint, Proto: proto}, &l.servers.env,
 		upstream.Limits{QueueBytes: o.PipeBytes, ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax})}
-	l.lents[x] = struct{}{}
+	l.dedicated.all[x] = struct{}{}
 	return x, nil
 }
 
 // sound reports that x has one connection, which has been there all the time.
-func (x *lent) sound() bool { return x.pipe.State() == upstream.Up && x.pipe.Conns() == 1 }
+func (x *dedicated) sound() bool { return x.pipe.State() == upstream.Up && x.pipe.Conns() == 1 }
 
 // send sends a block of commands in one database.
-func (x *lent) send(r *request, db int, b block) {
+func (x *dedicated) send(r *request, db int, b block) {
 	frame, before := x.selecting(db, b.frame)
 	b.frame, b.before = frame, b.before+before
 	r.put(x.pipe, b)
 }
 
 // ask sends one command in one database, whose reply is not a request's.
-func (x *lent) ask(c upstream.Call, db int, frame []byte) {
+func (x *dedicated) ask(c upstream.Call, db int, frame []byte) {
 	frame, before := x.selecting(db, frame)
 	x.pipe.SendBlock(c, frame, before, 0)
 }
 
 // selecting puts a SELECT in front of a frame where the connection is in another database.
-func (x *lent) selecting(db int, frame []byte) (out []byte, before int) {
+func (x *dedicated) selecting(db int, frame []byte) (out []byte, before int) {
 	if db == x.db {
 		return frame, 0
 	}
@@ -81,53 +91,53 @@ func (x *lent) selecting(db int, frame []byte) (out []byte, before int) {
 }
 
 // giveBack keeps a connection that is in its initial state but for the database.
-func (l *loop) giveBack(x *lent) {
-	if _, known := l.lents[x]; !known {
+func (l *loop) giveBack(x *dedicated) {
+	if _, known := l.dedicated.all[x]; !known {
 		return
 	}
-	if !x.sound() || len(l.spare[x.key]) >= 64 {
+	if !x.sound() || len(l.dedicated.spare[x.key]) >= 64 {
 		l.discard(x)
 		return
 	}
 	x.since, x.blocks = l.now, false
-	l.spare[x.key] = append(l.spare[x.key], x)
+	l.dedicated.spare[x.key] = append(l.dedicated.spare[x.key], x)
 }
 
-func (l *loop) discard(x *lent) {
-	delete(l.lents, x)
+func (l *loop) discard(x *dedicated) {
+	delete(l.dedicated.all, x)
 	x.pipe.Abandon()
 }
 
 // trimSpare ends connections that nobody has wanted for long.
 func (l *loop) trimSpare() {
-	for k, list := range l.spare {
+	for k, list := range l.dedicated.spare {
 		n := 0
 		for n < len(list) && l.now.Sub(list[n].since) > spareTime {
 			l.discard(list[n])
 			n++
 		}
 		if n == len(list) {
-			delete(l.spare, k)
+			delete(l.dedicated.spare, k)
 		} else {
-			l.spare[k] = list[n:]
+			l.dedicated.spare[k] = list[n:]
 		}
 	}
 }
 
-// retireLent ends the connections to groups that t does not have any more.
-func (l *loop) retireLent() {
-	for x := range l.lents {
+// retireDedicated ends the connections to groups that t does not have any more.
+func (l *loop) retireDedicated() {
+	for x := range l.dedicated.all {
 		if !l.stays(x.pipe) {
 			l.discard(x)
 		}
 	}
-	for k, list := range l.spare {
+	for k, list := range l.dedicated.spare {
 		keep := list[:0]
 		for _, x := range list {
-			if _, ok := l.lents[x]; ok {
+			if _, ok := l.dedicated.all[x]; ok {
 				keep = append(keep, x)
 			}
 		}
-		l.spare[k] = keep
+		l.dedicated.spare[k] = keep
 	}
 }

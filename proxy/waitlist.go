@@ -16,38 +16,59 @@ import (
 // the gateway can't see, writes by scripts, transactions and whoever else there is, is found by
 // looking whether the keys are there, every 20 ms; more rarely where they are many.
 
-// await puts x in the lines of its keys.
-func (l *loop) await(x *takeFirst) {
-	if l.wantTick.Store(true); x.inLine {
+// waiters are the clients of a loop that wait for data.
+//
+// Who touches it: the loop's goroutine.
+//
+// Invariants: blocked has each blocking operation from when it is made until its end, pops
+// each takeFirst; lines has a takeFirst under every key of its questions while it is inLine, in
+// the order in which they came, and no empty line. The server's waitlist has this loop for
+// exactly the keys of lines.
+type waiters struct {
+	blocked map[*blocking]struct{}
+	pops    map[*takeFirst]struct{}
+	lines   map[slotlock.Key][]*takeFirst
+	probes  map[*upstream.Pipe]int // questions under way whether keys are there
+	probeIn int                    // ticks until the next
+}
+
+func newWaiters() waiters {
+	return waiters{blocked: make(map[*blocking]struct{}), pops: make(map[*takeFirst]struct{}),
+		lines: make(map[slotlock.Key][]*takeFirst), probes: make(map[*upstream.Pipe]int)}
+}
+
+// enterWaitlist puts x in the lines of its keys.
+func (l *loop) enterWaitlist(x *takeFirst) {
+	if l.turns.wantTick.Store(true); x.inLine {
 		return
 	}
 	x.inLine = true
 	for _, q := range x.asks {
 		for _, k := range q.keys {
-			line := l.awaited[k]
+			line := l.waiters.lines[k]
 			if len(line) == 0 {
-				l.srv.awaited.add(k, l)
+				l.srv.waitlist.add(k, l)
 			}
 			if !slices.Contains(line, x) { // else it names the key twice
-				l.awaited[k] = append(line, x)
+				l.waiters.lines[k] = append(line, x)
 			}
 		}
 	}
 }
 
-func (l *loop) noLongerAwaited(x *takeFirst) {
+func (l *loop) leaveWaitlist(x *takeFirst) {
 	if !x.inLine {
 		return
 	}
 	x.inLine = false
 	for _, q := range x.asks {
 		for _, k := range q.keys {
-			line := slices.DeleteFunc(l.awaited[k], func(o *takeFirst) bool { return o == x })
+			line := slices.DeleteFunc(l.waiters.lines[k], func(o *takeFirst) bool { return o == x })
 			if len(line) > 0 {
-				l.awaited[k] = line
-			} else if _, was := l.awaited[k]; was {
-				delete(l.awaited, k)
-				l.srv.awaited.remove(k, l)
+				l.waiters.lines[k] = line
+			} else if _, was := l.waiters.lines[k]; was {
+				delete(l.waiters.lines, k)
+				l.srv.waitlist.remove(k, l)
 			}
 		}
 	}
@@ -55,91 +76,91 @@ func (l *loop) noLongerAwaited(x *takeFirst) {
 
 // available has the first in line for a key ask for it; if all are asking already, again.
 func (l *loop) available(k slotlock.Key) {
-	if l.pause != pauseNone {
+	if l.clients.pause != pauseNone {
 		return // whoever waits is served afterwards, as by Redis
 	}
-	for _, x := range l.awaited[k] {
+	for _, x := range l.waiters.lines[k] {
 		if !x.asking() {
 			x.ask()
 			return
 		}
 	}
-	for _, x := range l.awaited[k] {
+	for _, x := range l.waiters.lines[k] {
 		x.again = true
 	}
 }
 
-// lookMost is how many keys are looked at every 20 ms, and lookRarely the most times that
+// presenceMost is how many keys are looked at every 20 ms, and presenceRarely the most times that
 // they are left out between two looks.
 const (
-	lookMost   = 256
-	lookRarely = 50
+	presenceMost   = 256
+	presenceRarely = 50
 )
 
-// lookAtAwaited ends the waits that are over and looks at the keys that are awaited. True:
+// checkWaitlist ends the waits that are over and looks at the keys that are awaited. True:
 // somebody still waits.
-func (l *loop) lookAtAwaited() bool {
-	if len(l.takers) == 0 {
+func (l *loop) checkWaitlist() bool {
+	if len(l.waiters.pops) == 0 {
 		return false
 	}
-	for x := range l.takers {
+	for x := range l.waiters.pops {
 		if !x.asking() && x.late() {
 			x.endEmpty()
 		}
 	}
-	if l.lookIn--; l.lookIn > 0 || l.pause != pauseNone {
+	if l.waiters.probeIn--; l.waiters.probeIn > 0 || l.clients.pause != pauseNone {
 		return true
 	}
-	l.lookIn = min(1+len(l.awaited)/lookMost, lookRarely)
-	at := make(map[lookAt][]slotlock.Key)
-	for k := range l.awaited {
+	l.waiters.probeIn = min(1+len(l.waiters.lines)/presenceMost, presenceRarely)
+	at := make(map[presencePlace][]slotlock.Key)
+	for k := range l.waiters.lines {
 		slot := l.table.Scheme.Slot([]byte(k.Name))
 		s := l.table.Slots[slot]
 		switch l.table.RouteSlot(slot) {
 		case router.Resolve:
-			at[lookAt{s.Target, k.DB}] = append(at[lookAt{s.Target, k.DB}], k)
+			at[presencePlace{s.Target, k.DB}] = append(at[presencePlace{s.Target, k.DB}], k)
 			fallthrough
 		case router.Serve:
-			at[lookAt{s.Owner, k.DB}] = append(at[lookAt{s.Owner, k.DB}], k)
+			at[presencePlace{s.Owner, k.DB}] = append(at[presencePlace{s.Owner, k.DB}], k)
 		}
 	}
 	for a, keys := range at {
 		p := l.pipe(a.group, a.db, 2)
-		if l.looks[p] > 0 {
+		if l.waiters.probes[p] > 0 {
 			continue // it has not answered the last time
 		}
-		for chunk := range slices.Chunk(keys, lookMost) {
-			l.look(p, chunk)
+		for chunk := range slices.Chunk(keys, presenceMost) {
+			l.askPresence(p, chunk)
 		}
 	}
 	return true
 }
 
-// lookAt is where keys are looked at.
-type lookAt struct {
+// presencePlace is where keys are looked at.
+type presencePlace struct {
 	group int16
 	db    int
 }
 
-// look is one question whether any of some keys is there.
-type look struct {
+// presence is one question whether any of some keys is there.
+type presence struct {
 	l    *loop
 	p    *upstream.Pipe
 	keys []slotlock.Key
 	buf  []byte
 }
 
-func (l *loop) look(p *upstream.Pipe, keys []slotlock.Key) {
+func (l *loop) askPresence(p *upstream.Pipe, keys []slotlock.Key) {
 	args := [][]byte{[]byte("EXISTS")}
 	for _, k := range keys {
 		args = append(args, []byte(k.Name))
 	}
-	l.looks[p]++
-	p.Send(&look{l: l, p: p, keys: keys}, resp.AppendRequest(nil, args...))
+	l.waiters.probes[p]++
+	p.Send(&presence{l: l, p: p, keys: keys}, resp.AppendRequest(nil, args...))
 }
 
 // Reply implements upstream.Call.
-func (k *look) Reply(b []byte, last bool) {
+func (k *presence) Reply(b []byte, last bool) {
 	k.buf = append(k.buf, b...)
 	if !last {
 		return
@@ -152,28 +173,28 @@ func (k *look) Reply(b []byte, last bool) {
 		k.l.available(k.keys[0])
 	default:
 		for i := range k.keys {
-			k.l.look(k.p, k.keys[i:i+1])
+			k.l.askPresence(k.p, k.keys[i:i+1])
 		}
 	}
 }
 
 // Fail implements upstream.Call. It is looked at again soon.
-func (k *look) Fail(error, bool) { k.over() }
+func (k *presence) Fail(error, bool) { k.over() }
 
-func (k *look) over() {
-	if k.l.looks[k.p]--; k.l.looks[k.p] == 0 {
-		delete(k.l.looks, k.p)
+func (k *presence) over() {
+	if k.l.waiters.probes[k.p]--; k.l.waiters.probes[k.p] == 0 {
+		delete(k.l.waiters.probes, k.p)
 	}
 }
 
-// awaitedKeys are the keys that clients of any loop wait for.
-type awaitedKeys struct {
+// waitlist are the keys that clients of any loop wait for.
+type waitlist struct {
 	n     atomic.Int64 // of them; so that a write need not ask for more
 	mu    sync.RWMutex // protects loops
 	loops map[slotlock.Key][]*loop
 }
 
-func (a *awaitedKeys) add(k slotlock.Key, l *loop) {
+func (a *waitlist) add(k slotlock.Key, l *loop) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.loops == nil {
@@ -183,7 +204,7 @@ func (a *awaitedKeys) add(k slotlock.Key, l *loop) {
 	a.n.Store(int64(len(a.loops)))
 }
 
-func (a *awaitedKeys) remove(k slotlock.Key, l *loop) {
+func (a *waitlist) remove(k slotlock.Key, l *loop) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// A new list: waker gives the old one out.
@@ -203,7 +224,7 @@ type waker struct {
 }
 
 // waker is nil for a write to other keys.
-func (a *awaitedKeys) waker(db int, args [][]byte, keys []int) *waker {
+func (a *waitlist) waker(db int, args [][]byte, keys []int) *waker {
 	var w *waker
 	a.mu.RLock()
 	defer a.mu.RUnlock()

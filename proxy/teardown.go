@@ -9,50 +9,49 @@ import (
 
 // closeFor ends a client that went over a limit, and says so in the log.
 func (s *session) closeFor(reason string) {
-	s.l.srv.log.Warn("client closed", zap.Int64("client", s.id), zap.String("addr", s.addr), zap.String("reason", reason))
+	s.l.srv.log.Warn("client closed", zap.Int64("client", s.who.id), zap.String("addr", s.who.addr), zap.String("reason", reason))
 	s.l.rec.N[stats.LimitCloses]++
 	s.kill("")
 }
 
 // kill closes the connection. What is in flight goes on; its replies are dropped.
 func (s *session) kill(reason string) {
-	if s.gone {
+	if s.life == lifeGone {
 		return
 	}
 	if reason != "" {
-		s.l.srv.log.Info("client closed", zap.Int64("client", s.id), zap.String("addr", s.addr), zap.String("reason", reason))
+		s.l.srv.log.Info("client closed", zap.Int64("client", s.who.id), zap.String("addr", s.who.addr), zap.String("reason", reason))
 	}
 	c := s.conn
-	s.leave()
+	s.teardown()
 	c.Close()
 }
 
 // ended is told that the client sends no more. It still gets its replies: true says that
 // there are any.
 func (s *session) ended() bool {
-	if s.gone || s.blocks() || s.queue.n+s.pendingOut() == 0 && !s.paused {
+	if s.life == lifeGone || s.blocks() || s.queue.n+s.pendingOut() == 0 && !s.isHeld() {
 		return false
 	}
-	s.eof = true
+	s.becomeHalfClosed()
 	s.l.markDirty(s)
 	return true
 }
 
-// leave takes the session out of everything that could still use it.
-func (s *session) leave() {
-	s.gone = true
-	s.conn = nil
+// teardown takes the session out of everything that could still use it.
+func (s *session) teardown() {
+	s.becomeGone()
 	l := s.l
-	delete(l.sessions, s)
+	delete(l.clients.all, s)
 	l.srv.clients.Add(-1)
-	if s.scan != nil {
-		l.putScanner(s.scan)
+	if s.input.scan != nil {
+		l.putScanner(s.input.scan)
 	}
-	// s.in is left to the collector: the command at hand may have its arguments there, and
+	// s.input.buf is left to the collector: the command at hand may have its arguments there, and
 	// the transport may know it (see aim).
-	l.buffers.put(s.out)
-	s.early.forget(l)
-	s.in, s.out, s.scan, s.pushes, s.tx = nil, nil, nil, nil, nil
+	l.spares.buffers.put(s.out.buf)
+	s.out.early.forget(l)
+	s.input.buf, s.out.buf, s.input.scan, s.out.pushes, s.tx = nil, nil, nil, nil, nil
 	s.unsubscribeAll()
 	s.stopTracking()
 	s.stopMonitor()

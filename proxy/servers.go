@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/upstream"
+	"keyferry/proxy/parking"
+	"keyferry/proxy/stats"
+	"keyferry/router"
+)
+
+// servers are the shared connections of a loop: one for each group, database and RESP
+// version that its clients use. All commands that need no connection of their own go out on
+// these, in the order in which they came.
+//
+// Who touches it: the loop's goroutine. Dials and fences run elsewhere and come back by post.
+//
+// Invariants: pipes has a pipe only of a group of the present table (adopt retires the
+// others); byGroup is the same by the table's own numbering, filled as pipes are asked for,
+// and made anew with each table.
+type servers struct {
+	pipes   map[pipeKey]*upstream.Pipe
+	byGroup [][]*upstream.Pipe // [group index of table][2·db + proto-2]
+	dirty   []*upstream.Pipe   // have something to write at the end of the turn
+	env     upstream.Env
+
+	losing   *loss                         // set while a dead connection's calls are being failed; see lost
+	loadedBy map[*upstream.Pipe]*loadedSet // scripts known to be at their servers
+
+	// ownerSince is, by slot, the epoch of the table in which its owner changed. A WATCH of an
+	// earlier epoch has watched where the key no longer is.
+	ownerSince []uint64
+}
+
+func newServers() servers {
+	return servers{pipes: make(map[pipeKey]*upstream.Pipe), loadedBy: make(map[*upstream.Pipe]*loadedSet)}
+}
+
+type pipeKey struct {
+	group string
+	db    int
+	proto int // RESP version of the clients that it serves
+}
+
+// loss collects the shared holds of the calls that died with one connection: they are
+// given back only when the connection is fenced.
+type loss struct {
+	holds []parking.Holds
+}
+
+// pipe is the shared connection to a group of the present table. Clients of either
+// protocol version have their own, so that replies pass through as they come.
+func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
+	byDB := l.servers.byGroup[group]
+	at := 2*db + proto - 2
+	if p := byDB[at]; p != nil {
+		return p
+	}
+	g := l.table.Groups[group]
+	k := pipeKey{g.ID, db, proto}
+	p := l.servers.pipes[k]
+	if p == nil {
+		o := &l.srv.opt
+		p = upstream.New(g.ID, upstream.Target{Endpoint: g.Endpoint, DB: db, Proto: proto}, &l.servers.env, upstream.Limits{
+			QueueBytes: o.PipeBytes, ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax})
+		l.servers.pipes[k] = p
+	}
+	byDB[at] = p
+	return p
+}
+
+// stays reports that the present table has the group that p leads to. By a new password it
+// connects from then on: the connection that stands is authenticated.
+func (l *loop) stays(p *upstream.Pipe) bool {
+	for i := range l.table.Groups {
+		if g := &l.table.Groups[i]; g.ID == p.Group && g.Addr == p.Addr {
+			p.Endpoint = g.Endpoint
+			return true
+		}
+	}
+	return false
+}
+
+// lost is called when a server connection has died with calls in flight, before they
+// are failed. Their keys stay held until the connection can do no more.
+func (l *loop) lost(p *upstream.Pipe, name string) (failed func()) {
+	x, outer := &loss{}, l.servers.losing
+	l.servers.losing = x
+	l.rec.N[stats.ConnectionsLost]++
+	l.srv.log.Warn("server connection lost with commands in flight; fencing it",
+		zap.String("group", p.Group), zap.String("addr", p.Addr), zap.String("connection", name), zap.Int("in_flight", p.InFlight()))
+	l.srv.fence(l, p, name, func() {
+		for _, h := range x.holds {
+			h.Release()
+		}
+		p.Fenced()
+		l.arm()
+	})
+	return func() { l.servers.losing = outer }
+}
+
+// adopt makes t the loop's table.
+func (l *loop) adopt(t *router.Table) {
+	old := l.table
+	l.table = t
+	var gone []*upstream.Pipe
+	for k, p := range l.servers.pipes {
+		if !l.stays(p) {
+			delete(l.servers.pipes, k)
+			delete(l.servers.loadedBy, p)
+			gone = append(gone, p)
+		}
+	}
+	l.servers.byGroup = make([][]*upstream.Pipe, len(t.Groups))
+	for i := range l.servers.byGroup {
+		l.servers.byGroup[i] = make([]*upstream.Pipe, 2*t.Databases)
+	}
+	l.noteOwners(old, t)
+	for _, p := range gone { // what fails by that may lead to more, which goes by t
+		p.Retire()
+	}
+	l.retireDedicated()
+	l.unblockMisplaced()
+}
+
+// noteOwners keeps ownerSince true.
+func (l *loop) noteOwners(old, t *router.Table) {
+	if old == nil || len(old.Slots) != len(t.Slots) {
+		l.servers.ownerSince = make([]uint64, len(t.Slots))
+		return
+	}
+	for i := range t.Slots {
+		if a, b := old.Slots[i].Owner, t.Slots[i].Owner; a >= 0 && b >= 0 && old.Groups[a].ID != t.Groups[b].ID {
+			l.servers.ownerSince[i] = t.Epoch
+		}
+	}
+}
+
+// dropSilent closes a connection on which nothing has come for too long while commands are in
+// flight.
+func (l *loop) dropSilent(p *upstream.Pipe, limit time.Duration) {
+	if p.Silent(l.now) > limit {
+		l.srv.log.Warn("server silent, connection dropped", zap.String("group", p.Group),
+			zap.String("addr", p.Addr), zap.Duration("silent_for", limit))
+		p.Close()
+	}
+}
