@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 )
 
 // TestAdviceAtOnce: an error of an attempt under way comes with what to do about it, until
@@ -21,8 +22,8 @@ func TestAdviceAtOnce(t *testing.T) {
 	says("nothing has happened", "")
 	before := time.Now().UnixMilli()
 	r.mover.stats.lastProgress.Store(before)
-	r.errs.add(at(fromSource, serverError("LOADING Redis is loading the dataset in memory")))
-	r.errs.add(at(fromTarget, serverError("READONLY You can't write against a read only replica.")))
+	r.errs.add(at(fromSource, upstream.ServerError("LOADING Redis is loading the dataset in memory")))
+	r.errs.add(at(fromTarget, upstream.ServerError("READONLY You can't write against a read only replica.")))
 	says("two errors", "the target has become a replica")
 	r.job.Phase = topology.Done
 	says("it has ended", "")

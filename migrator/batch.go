@@ -44,12 +44,12 @@ type worker struct {
 // connect makes sure that both connections stand.
 func (w *worker) connect(ctx context.Context) (err error) {
 	if w.src == nil {
-		if w.src, err = dialWire(ctx, w.m.source, w.m.name(), w.m.cfg.CallTimeout); err != nil {
+		if w.src, err = dialWire(ctx, w.m.dialer, w.m.source, w.m.cfg.CallTimeout); err != nil {
 			return at(fromSource, err)
 		}
 	}
 	if w.dst == nil {
-		w.dst, err = dialWire(ctx, w.m.target, w.m.name(), w.m.cfg.CallTimeout)
+		w.dst, err = dialWire(ctx, w.m.dialer, w.m.target, w.m.cfg.CallTimeout)
 		w.m.locks.SetAway(err != nil)
 		if err != nil {
 			return at(fromTarget, err)
@@ -69,14 +69,14 @@ func (w *worker) close() {
 
 // lostSource and lostTarget throw a connection away and return its name.
 func (w *worker) lostSource() string {
-	name := w.src.name
+	name := w.src.Name
 	w.src.close()
 	w.src = nil
 	return name
 }
 
 func (w *worker) lostTarget() string {
-	name := w.dst.name
+	name := w.dst.Name
 	w.dst.close()
 	w.dst = nil
 	return name

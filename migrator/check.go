@@ -82,7 +82,7 @@ func where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
 // run makes all checks; what it found is in found. Errors: ctx has ended.
 func (c *check) run(ctx context.Context, source, target topology.Group) error {
 	defer func() { c.m.hangUp(c.src); c.m.hangUp(c.dst) }()
-	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.durable, c.strangers, c.fence, c.targetFree, c.functions, c.events}
+	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.durable, c.directClients, c.fence, c.targetFree, c.functions, c.events}
 	if !c.dial(ctx, source, target) {
 		return ctx.Err()
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/router"
 )
 
@@ -214,37 +215,24 @@ func (c *check) policies(context.Context) error {
 	return nil
 }
 
-// strangers are clients of either end that did not come through a gateway. What they write while
+// directClients are those of either end that did not come through a gateway. What they write while
 // its slot moves can be lost, or what they write at the target wins over the key.
-func (c *check) strangers(ctx context.Context) error {
+func (c *check) directClients(ctx context.Context) error {
 	for _, l := range []*link{c.src, c.dst} {
 		text, err := l.conn.ClientList(ctx).Result()
 		if err != nil {
 			return at(c.origin(l), err)
 		}
-		addrs := strangersIn(text)
-		if n := len(addrs); n > 0 {
+		if direct := upstream.DirectClients(text); len(direct) > 0 {
+			var addrs []string
+			for _, d := range direct {
+				addrs = append(addrs, d.Addr)
+			}
 			c.add(Warning, "clients", l, "let them connect to the gateway: what they write while its slot moves can be lost, or be taken for the key",
-				"%d clients are connected past the gateway: %s", n, strings.Join(addrs[:min(n, 3)], ", "))
+				"%d clients are connected past the gateway: %s", len(addrs), strings.Join(addrs[:min(len(addrs), 3)], ", "))
 		}
 	}
 	return nil
-}
-
-// strangersIn are the addresses of those in a CLIENT LIST.
-func strangersIn(list string) (addrs []string) {
-	for line := range strings.Lines(list) {
-		f := make(map[string]string)
-		for _, word := range strings.Fields(line) {
-			k, v, _ := strings.Cut(word, "=")
-			f[k] = v
-		}
-		if strings.HasPrefix(f["name"], "keyferry:") || strings.ContainsAny(f["flags"], "SM") {
-			continue
-		}
-		addrs = append(addrs, f["addr"])
-	}
-	return addrs
 }
 
 // fence sees to it that nothing comes to the target that was sent before this.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/migrator/job"
 	"keyferry/router"
 )
@@ -54,18 +55,18 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 	if err := w.cover(ctx, moves); err != nil {
 		return at(fromTarget, err)
 	}
-	w.dst.begin(ctx)
+	w.dst.Begin(ctx)
 	patience := w.m.cfg.CallTimeout.Milliseconds() / 2
 	if mode == job.DurabilityAOF {
-		w.dst.command("WAITAOF", 3)
-		w.dst.argInt(1)
-		w.dst.argInt(0)
+		w.dst.Command("WAITAOF", 3)
+		w.dst.ArgInt(1)
+		w.dst.ArgInt(0)
 	} else {
-		w.dst.command("WAIT", 2)
-		w.dst.argInt(1)
+		w.dst.Command("WAIT", 2)
+		w.dst.ArgInt(1)
 	}
-	w.dst.argInt(patience)
-	err := w.dst.flush()
+	w.dst.ArgInt(patience)
+	err := w.dst.Flush()
 	var n int64
 	if err == nil {
 		n, err = w.acknowledged(mode)
@@ -91,7 +92,7 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 // says nothing of the second.
 func (w *worker) seen(moves []*keyMove) (out []*keyMove) {
 	for _, mv := range moves {
-		if mv.seenBy == w.dst.name {
+		if mv.seenBy == w.dst.Name {
 			out = append(out, mv)
 		} else {
 			mv.step = mv.step.Next(Unknown)
@@ -107,39 +108,39 @@ const coverDump = "\x00\x01x\n\x00\"\x80\x86_\xbd\xe8H\xd0"
 // and WAITAOF are about what their connection has written last, and of one that has written
 // nothing newer servers say that all is well.
 func (w *worker) cover(ctx context.Context, moves []*keyMove) error {
-	if !slices.ContainsFunc(moves, func(mv *keyMove) bool { return mv.wroteBy != w.dst.name }) {
+	if !slices.ContainsFunc(moves, func(mv *keyMove) bool { return mv.wroteBy != w.dst.Name }) {
 		return nil
 	}
 	key := router.InternalPrefix + w.m.job
-	w.dst.begin(ctx)
-	w.dst.command("RESTORE", 4)
-	w.dst.arg(key)
-	w.dst.argInt(1)
-	w.dst.arg(coverDump)
-	w.dst.arg("REPLACE")
-	w.dst.command("UNLINK", 1)
-	w.dst.arg(key)
-	err := w.dst.flush()
+	w.dst.Begin(ctx)
+	w.dst.Command("RESTORE", 4)
+	w.dst.Arg(key)
+	w.dst.ArgInt(1)
+	w.dst.Arg(coverDump)
+	w.dst.Arg("REPLACE")
+	w.dst.Command("UNLINK", 1)
+	w.dst.Arg(key)
+	err := w.dst.Flush()
 	if err == nil {
-		_, err = w.dst.answer()
+		_, err = w.dst.Answer()
 	}
 	if err == nil || refused(err) {
-		if _, e := w.dst.answer(); err == nil || e != nil && !refused(e) {
+		if _, e := w.dst.Answer(); err == nil || e != nil && !refused(e) {
 			err = e
 		}
 	}
 	if isOOM(err) { // what is written without memory: two databases change places that are one
-		w.dst.command("SWAPDB", 2)
-		w.dst.arg("0")
-		w.dst.arg("0")
-		if err = w.dst.flush(); err == nil {
-			_, err = w.dst.answer()
+		w.dst.Command("SWAPDB", 2)
+		w.dst.Arg("0")
+		w.dst.Arg("0")
+		if err = w.dst.Flush(); err == nil {
+			_, err = w.dst.Answer()
 		}
 	}
 	switch {
 	case err == nil:
 		for _, mv := range moves {
-			mv.wroteBy = w.dst.name
+			mv.wroteBy = w.dst.Name
 		}
 	case !refused(err):
 		w.lostTarget()
@@ -150,18 +151,18 @@ func (w *worker) cover(ctx context.Context, moves []*keyMove) error {
 // acknowledged reads the reply of WAIT, or the first of the two numbers of WAITAOF.
 func (w *worker) acknowledged(mode string) (int64, error) {
 	if mode == job.DurabilityReplica {
-		return w.dst.integer()
+		return w.dst.Integer()
 	}
-	r, err := w.dst.answer()
+	r, err := w.dst.Answer()
 	if err != nil {
 		return 0, err
 	}
-	if r.kind != '*' || r.n != 2 {
-		return 0, errProtocol
+	if r.Kind != '*' || r.N != 2 {
+		return 0, upstream.ErrProtocol
 	}
-	local, err := w.dst.integer()
+	local, err := w.dst.Integer()
 	if err == nil {
-		_, err = w.dst.integer()
+		_, err = w.dst.Integer()
 	}
 	return local, err
 }

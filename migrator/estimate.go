@@ -54,7 +54,7 @@ func (m *Manager) keyBytes(ctx context.Context, st topology.State, group string)
 	g, _ := st.Group(group)
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 	defer cancel()
-	l, err := dial(ctx, g, m.connName(), m.cfg.CallTimeout)
+	l, err := dial(ctx, m.dialer, g, m.cfg.CallTimeout)
 	if err != nil {
 		return -1
 	}

@@ -16,11 +16,10 @@ import (
 // former says whose connections those of this gateway's former selves are: of whatever name,
 // since a gateway that has its own store and another name than before is the same gateway.
 func (m *Manager) former() func(name string) bool {
-	mine := m.cfg.ConnPrefix(m.cfg.Gateway, m.incarnation)
+	mine := m.dialer.Prefix()
 	var selves []string
 	for _, g := range m.State().Gateways {
-		one := m.cfg.ConnPrefix(g.Name, g.Incarnation)
-		selves = append(selves, strings.TrimSuffix(one, fmt.Sprintf("%d:", g.Incarnation)))
+		selves = append(selves, upstream.GatewayPrefix(g.Name))
 	}
 	return func(name string) bool {
 		if strings.HasPrefix(name, mine) {
@@ -49,24 +48,24 @@ func (m *Manager) fenceFormer(ctx context.Context, groups ...topology.Group) err
 func (m *Manager) fenceAt(ctx context.Context, g topology.Group, match func(name string) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 	defer cancel()
-	return upstream.Fence(ctx, upstream.Target{Endpoint: g.Endpoint, Name: m.connName()}, match)
+	return m.dialer.Fence(ctx, g.Endpoint, m.cfg.CallTimeout, match)
 }
 
 // dialChanger connects for what changes keys without a lock: a preflight that purges, and the
 // mending of orphans. hangUp must follow.
 func (m *Manager) dialChanger(ctx context.Context, g topology.Group) (*link, error) {
-	name := fmt.Sprintf("%s%d", m.changerPrefix(), m.nextConn.Add(1))
+	name := m.dialer.Name(forChanges)
 	m.mu.Lock()
 	m.changers[name] = true
 	m.mu.Unlock()
-	l, err := dial(ctx, g, name, m.cfg.CallTimeout)
+	l, err := dialAs(ctx, m.dialer, g, name, m.cfg.CallTimeout)
 	if err != nil {
 		m.forget(name)
 	}
 	return l, err
 }
 
-func (m *Manager) changerPrefix() string { return m.cfg.ConnPrefix(m.cfg.Gateway, m.incarnation) + "c" }
+func (m *Manager) changerPrefix() string { return m.dialer.Prefix() + forChanges }
 
 func (m *Manager) hangUp(l *link) {
 	if l != nil {

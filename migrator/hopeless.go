@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // hopelessError is one that waiting can't mend.
@@ -23,7 +25,9 @@ func isHopeless(err error) bool {
 // explain marks what no waiting mends: missing rights, missing commands.
 func explain(cmd string, err error) error {
 	if unmendable(err) {
-		code, _, _ := strings.Cut(err.Error(), " ")
+		var answer redis.Error // what stands around it is ours
+		errors.As(err, &answer)
+		code, _, _ := strings.Cut(answer.Error(), " ")
 		return &hopelessError{code, fmt.Sprintf("%s: %v", cmd, err)}
 	}
 	return fmt.Errorf("%s: %w", cmd, err)

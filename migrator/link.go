@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
@@ -48,40 +46,37 @@ type serverInfo struct {
 // a primary again has another's data and its own run_id; its replication id is new then.
 func (i serverInfo) life() string { return i.runID + "/" + i.replID }
 
+// Purposes of connections, in their names.
+const (
+	forMoves   = "m" // whatever a job or a look at a group needs
+	forChanges = "c" // see dialChanger
+)
+
 // dial connects and reads INFO; when it returns, the server knows the connection's name.
 // The connection is closed when ctx ends.
-func dial(ctx context.Context, g topology.Group, name string, timeout time.Duration) (*link, error) {
-	c := redis.NewClient(&redis.Options{
-		Addr: g.Addr, Username: g.User, Password: g.Secret.Reveal(), ClientName: name, Protocol: 2, DisableIdentity: true,
-		MaxRetries: -1, DialerRetries: 1, PoolSize: 1, ContextTimeoutEnabled: true,
-		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
+func dial(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout time.Duration) (*link, error) {
+	return dialAs(ctx, d, g, d.Name(forMoves), timeout)
+}
+
+func dialAs(ctx context.Context, d *upstream.Dialer, g topology.Group, name string, timeout time.Duration) (*link, error) {
+	c := d.Client(upstream.Target{Endpoint: g.Endpoint, Name: name}, timeout)
 	l := &link{group: g, name: name, client: c, conn: c.Conn()}
-	// go-redis heeds a context's deadline, but not its end while a reply is awaited: what
-	// is to stop now must not wait for a server that is silent.
 	l.unhook = context.AfterFunc(ctx, func() { _ = c.Close() })
 	text, err := l.conn.Info(ctx).Result()
 	if err != nil {
 		l.close()
 		return nil, err
 	}
-	l.info = parseInfo(text)
+	l.info = readInfo(text)
 	return l, nil
 }
 
-func parseInfo(text string) serverInfo {
-	f := make(map[string]string)
-	for line := range strings.Lines(text) {
-		if k, v, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":"); ok {
-			f[k] = v
-		}
-	}
-	num := func(k string) int64 { n, _ := strconv.ParseInt(f[k], 10, 64); return n }
+func readInfo(text string) serverInfo {
+	i := upstream.ParseInfo(text)
 	return serverInfo{
-		runID: f["run_id"], replID: f["master_replid"], version: f["redis_version"], role: f["role"], policy: f["maxmemory_policy"],
-		replicas: int(num("connected_slaves")), loading: f["loading"] == "1", aof: f["aof_enabled"] == "1",
-		usedBytes: num("used_memory"), maxBytes: num("maxmemory"),
+		runID: i.Get("run_id"), replID: i.Get("master_replid"), version: i.Get("redis_version"), role: i.Get("role"), policy: i.Get("maxmemory_policy"),
+		replicas: int(i.Int("connected_slaves")), loading: i.Get("loading") == "1", aof: i.Get("aof_enabled") == "1",
+		usedBytes: i.Int("used_memory"), maxBytes: i.Int("maxmemory"),
 	}
 }
 
@@ -113,9 +108,8 @@ func pttl(ctx context.Context, c *redis.Conn, key string) (int64, error) {
 }
 
 // fence kills the named connection at its server; nil is proof.
-func fence(ctx context.Context, g topology.Group, own, name string) error {
-	return upstream.Fence(ctx, upstream.Target{Endpoint: g.Endpoint, Name: own},
-		func(n string) bool { return n == name })
+func fence(ctx context.Context, d *upstream.Dialer, g topology.Group, name string, timeout time.Duration) error {
+	return d.Fence(ctx, g.Endpoint, timeout, func(n string) bool { return n == name })
 }
 
 // refused reports whether err is the server's own answer, so that the command was
@@ -201,16 +195,4 @@ func asJobError(err error) *topology.JobError {
 func isOOM(err error) bool {
 	var full *fullError
 	return errors.As(err, &full) || refused(err) && strings.Contains(err.Error(), "OOM ")
-}
-
-// keyspaceTotal sums keys= over the databases of INFO keyspace.
-func keyspaceTotal(text string) (total int64) {
-	for line := range strings.Lines(text) {
-		if _, rest, ok := strings.Cut(line, ":keys="); ok {
-			n, _, _ := strings.Cut(rest, ",")
-			v, _ := strconv.ParseInt(n, 10, 64)
-			total += v
-		}
-	}
-	return total
 }

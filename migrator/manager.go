@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/migrator/flow"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -20,9 +20,8 @@ import (
 // Config are the migrator's settings. Times are those of one call or one pause.
 type Config struct {
 	Gateway         string
-	ConnPrefix      func(gateway string, incarnation uint64) string // names of all connections of one incarnation
-	Parallel        int                                             // workers of a pass, unless the job says otherwise
-	GroupParallel   int                                             // … of all jobs together at one group; 0: no bound
+	Parallel        int // workers of a pass, unless the job says otherwise
+	GroupParallel   int // … of all jobs together at one group; 0: no bound
 	BatchMaxKeys    int
 	LockHoldTarget  time.Duration  // batches are sized so that a lock is held about this long
 	MoverPatience   time.Duration  // how long newcomers wait behind the mover's wish for a key in use
@@ -49,7 +48,7 @@ type Manager struct {
 	incarnation uint64
 	scheme      router.Scheme
 	databases   int
-	nextConn    atomic.Int64
+	dialer      *upstream.Dialer
 	old         map[string]bool // jobs that were published before this process began
 	gate        flow.Gate       // every batch of every mover goes through it
 	places      *flow.Places    // … and those of passes take places at both ends
@@ -92,6 +91,7 @@ func Open(ctx context.Context, store topology.Store, cfg Config, create topology
 	if err != nil {
 		return nil, err
 	}
+	m.dialer = upstream.NewDialer(cfg.Gateway, m.incarnation)
 	if m.scheme, err = router.ParseScheme(st.Scheme); err != nil {
 		return nil, err
 	}
@@ -107,6 +107,10 @@ func Open(ctx context.Context, store topology.Store, cfg Config, create topology
 
 // Incarnation is this process's number among the gateway's.
 func (m *Manager) Incarnation() uint64 { return m.incarnation }
+
+// Dialer makes the connections of this incarnation to servers. Whoever else in this process
+// talks to a server does so by it, too.
+func (m *Manager) Dialer() *upstream.Dialer { return m.dialer }
 
 // State is the newest State that this gateway has seen.
 func (m *Manager) State() topology.State {
@@ -267,10 +271,6 @@ func (m *Manager) await(ctx context.Context, cond func() bool) error {
 	}
 }
 
-func (m *Manager) connName() string {
-	return fmt.Sprintf("%sm%d", m.cfg.ConnPrefix(m.cfg.Gateway, m.incarnation), m.nextConn.Add(1))
-}
-
 func (m *Manager) ends(ctx context.Context, j topology.Job) (source, target topology.Group, err error) {
 	st, err := m.store.Load(ctx)
 	if err != nil {
@@ -304,7 +304,7 @@ func (m *Manager) newMover(r *runner) *mover {
 		limit: rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
 		batch: flow.NewBatchSize(m.cfg.LockHoldTarget, m.cfg.BatchMaxKeys),
 		gov:   flow.NewGovernor(m.cfg.BatchMaxKeys, m.cfg.MemoryLimit, m.cfg.LockHoldTarget),
-		errs:  r.errs, talk: r.talk, name: m.connName, batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1), ready: make(chan struct{})}
+		errs:  r.errs, talk: r.talk, dialer: m.dialer, batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1), ready: make(chan struct{})}
 	r.errs.turn(j.Back)
 	if j.Back {
 		mv.gov.Back()

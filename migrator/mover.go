@@ -15,6 +15,7 @@ import (
 
 	"keyferry/internal/failpoint"
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/migrator/flow"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -51,10 +52,10 @@ type mover struct {
 	parallel    atomic.Int64              // workers of a pass
 	sweeping    atomic.Bool               // passes look for keys at both ends and move none
 	missed      atomic.Bool               // … and one has come by a key that was being moved
-	name        func() string             // a new connection name
-	comparer    *comparer                 // VERIFY
-	durability  string                    // see persist
-	durableNow  atomic.Pointer[string]    // what of it is had
+	dialer      *upstream.Dialer
+	comparer    *comparer              // VERIFY
+	durability  string                 // see persist
+	durableNow  atomic.Pointer[string] // what of it is had
 	fenceFirst  func(ctx context.Context) error
 	drained     func(ctx context.Context) error               // nothing is in flight at the source without a lock
 	settled     func(ctx context.Context, group string) error // what was sent to a group has been answered
@@ -81,11 +82,11 @@ type mover struct {
 }
 
 func (m *mover) dialSource(ctx context.Context) (*link, error) {
-	return dial(ctx, m.source, m.name(), m.cfg.CallTimeout)
+	return dial(ctx, m.dialer, m.source, m.cfg.CallTimeout)
 }
 
 func (m *mover) dialTarget(ctx context.Context) (*link, error) {
-	return dial(ctx, m.target, m.name(), m.cfg.CallTimeout)
+	return dial(ctx, m.dialer, m.target, m.cfg.CallTimeout)
 }
 
 // start runs the resolver.

@@ -114,7 +114,7 @@ func (m *Manager) fenceAfter(links map[string]*link) (err error) {
 	for _, id := range slices.Sorted(maps.Keys(links)) {
 		l := links[id]
 		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.CallTimeout)
-		if e := fence(ctx, l.group, m.connName(), l.name); e != nil {
+		if e := fence(ctx, m.dialer, l.group, l.name, m.cfg.CallTimeout); e != nil {
 			err = errors.Join(err, fmt.Errorf("what was sent to group %s may yet be executed: %w", id, e))
 		}
 		cancel()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"keyferry/internal/upstream"
 	"keyferry/slotlock"
 )
 
@@ -56,7 +57,7 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 	if err := m.awaitReady(ctx); err != nil {
 		return 0, err
 	}
-	src, err := dialWire(ctx, m.source, m.name(), m.cfg.CallTimeout)
+	src, err := dialWire(ctx, m.dialer, m.source, m.cfg.CallTimeout)
 	if err != nil {
 		return 0, at(fromSource, err)
 	}
@@ -267,7 +268,7 @@ func (s *sweep) scan(ctx context.Context, db int, cursor uint64) (keys []slotloc
 }
 
 func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {
-	if err := s.src.use(ctx, db); err != nil {
+	if err := s.src.Use(ctx, db); err != nil {
 		return nil, 0, err
 	}
 	count, rest := s.m.gov.Scan(time.Now(), s.m.cfg.LockHoldTarget, int(s.m.cfg.ScanCount))
@@ -276,38 +277,38 @@ func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slot
 			return nil, 0, ctx.Err()
 		}
 	}
-	s.src.begin(ctx)
-	s.src.command("SCAN", 3)
-	s.src.arg(strconv.FormatUint(cursor, 10))
-	s.src.arg("COUNT")
-	s.src.argInt(int64(count))
+	s.src.Begin(ctx)
+	s.src.Command("SCAN", 3)
+	s.src.Arg(strconv.FormatUint(cursor, 10))
+	s.src.Arg("COUNT")
+	s.src.ArgInt(int64(count))
 	sent := time.Now()
-	if err := s.src.flush(); err != nil {
+	if err := s.src.Flush(); err != nil {
 		return nil, 0, err
 	}
-	var head [3]reply // the array, the cursor in it, and the array of names
+	var head [3]upstream.Reply // the array, the cursor in it, and the array of names
 	for i := range head {
-		if head[i], err = s.src.answer(); err != nil {
+		if head[i], err = s.src.Answer(); err != nil {
 			return nil, 0, err
 		}
 	}
 	s.m.gov.Scanned(time.Since(sent), count)
-	next, err = strconv.ParseUint(string(head[1].text), 10, 64)
-	if err != nil || head[0].n != 2 || head[2].kind != '*' {
-		return nil, 0, errProtocol
+	next, err = strconv.ParseUint(string(head[1].Text), 10, 64)
+	if err != nil || head[0].N != 2 || head[2].Kind != '*' {
+		return nil, 0, upstream.ErrProtocol
 	}
 	s.text, s.ends = s.text[:0], s.ends[:0]
-	for range head[2].n {
-		name, err := s.src.answer()
+	for range head[2].N {
+		name, err := s.src.Answer()
 		if err != nil {
 			return nil, 0, err
 		}
-		if s.m.wants(name.text) {
-			s.text = append(s.text, name.text...)
+		if s.m.wants(name.Text) {
+			s.text = append(s.text, name.Text...)
 			s.ends = append(s.ends, len(s.text))
 		}
 	}
-	s.m.stats.scanned.Add(head[2].n)
+	s.m.stats.scanned.Add(head[2].N)
 	text, begin := string(s.text), 0 // one piece of memory for all names of a page
 	keys = make([]slotlock.Key, len(s.ends))
 	for i, end := range s.ends {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/migrator/flow"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -41,12 +41,11 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 		t.Fatal(err)
 	}
 	text := src.Client().Info(context.Background()).Val()
-	var names atomic.Int64
 	m := &mover{cfg: cfg, gate: &flow.Gate{}, log: zap.NewNop(), job: "j", source: topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: src.Addr}}, target: topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: dst.Addr}},
-		sourceRunID: parseInfo(text).life(), slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
+		sourceRunID: readInfo(text).life(), slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
 		locks: slotlock.New(slotlock.Options{MaxWaiting: 100}), limit: rate.NewLimiter(rate.Inf, cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
 		comparer: &comparer{}, batch: flow.NewBatchSize(cfg.LockHoldTarget, cfg.BatchMaxKeys), gov: flow.NewGovernor(cfg.BatchMaxKeys, cfg.MemoryLimit, cfg.LockHoldTarget), batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}),
-		name: func() string { return fmt.Sprint("ferry:", names.Add(1)) }, fenceFirst: func(context.Context) error { return nil },
+		dialer: upstream.NewDialer("ferry", 1), fenceFirst: func(context.Context) error { return nil },
 		bell: make(chan struct{}, 1), ready: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
 	m.bound(topology.Job{Parallel: 3})
 	m.stats.init(cfg.BigKeyBytes, m.gov.Sized)

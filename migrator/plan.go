@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 )
 
 // Measure is what a rebalance makes equal.
@@ -189,7 +190,7 @@ func (m *Manager) measure(ctx context.Context, st topology.State, by Measure) ma
 	out := make(map[string]int64)
 	for _, g := range st.Groups {
 		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
-		if l, err := dial(c, g, m.connName(), m.cfg.CallTimeout); err == nil {
+		if l, err := dial(c, m.dialer, g, m.cfg.CallTimeout); err == nil {
 			if by == ByMemory {
 				out[g.ID] = l.info.usedBytes
 			} else if n, err := countKeys(c, l); err == nil {
@@ -208,5 +209,5 @@ func countKeys(ctx context.Context, l *link) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return keyspaceTotal(text), nil
+	return upstream.ParseInfo(text).Keys(), nil
 }

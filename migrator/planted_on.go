@@ -21,7 +21,7 @@ func (w *worker) plantedUnlink(db int, moves []*keyMove) {
 	time.AfterFunc(100*time.Millisecond, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.CallTimeout)
 		defer cancel()
-		l, err := dial(ctx, m.source, m.name(), m.cfg.CallTimeout)
+		l, err := dial(ctx, m.dialer, m.source, m.cfg.CallTimeout)
 		if err != nil {
 			return
 		}

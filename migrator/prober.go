@@ -59,7 +59,7 @@ func (m *mover) probe(ctx context.Context, end int, g topology.Group) {
 		m.gov.PingSent(end, time.Now())
 		var err error
 		if l == nil {
-			if l, err = dial(ctx, g, m.name(), m.cfg.CallTimeout); err != nil {
+			if l, err = dial(ctx, m.dialer, g, m.cfg.CallTimeout); err != nil {
 				l = nil
 				continue // the governor still waits for this probe
 			}
@@ -91,7 +91,7 @@ func (m *mover) weigh(ctx context.Context, l *link) error {
 	if err != nil {
 		return err
 	}
-	i := parseInfo(text)
+	i := readInfo(text)
 	m.memory.Store(&fullError{i.usedBytes, i.maxBytes})
 	m.gov.Weighed(roomIn(i))
 	return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keyferry/internal/failpoint"
+	"keyferry/internal/upstream"
 	"keyferry/migrator/job"
 )
 
@@ -23,7 +24,7 @@ func (w *worker) askTarget(ctx context.Context, db int) error {
 		return nil
 	}
 	hit(w.restores, "move.restore.before")
-	if err := w.dst.use(ctx, db); err != nil {
+	if err := w.dst.Use(ctx, db); err != nil {
 		for _, mv := range w.restores { // nothing was sent
 			mv.step, mv.dump = Released, nil
 		}
@@ -31,13 +32,13 @@ func (w *worker) askTarget(ctx context.Context, db int) error {
 		w.lostTarget()
 		return err
 	}
-	w.dst.begin(ctx)
+	w.dst.Begin(ctx)
 	w.sent = time.Now()
 	for _, mv := range w.restores {
 		w.m.locks.Handle(mv.key)
 		mv.appendRestore(w.dst, w.sent)
 	}
-	if err := w.dst.flush(); err != nil {
+	if err := w.dst.Flush(); err != nil {
 		w.lostRestores(w.restores)
 		return err
 	}
@@ -55,20 +56,20 @@ func (mv *keyMove) appendRestore(c *wire, now time.Time) {
 	if failpoint.On(failpoint.PlantReplace) {
 		args++
 	}
-	c.command("RESTORE", args)
-	c.arg(mv.key.Name)
-	c.argInt(mv.ttlMs(now))
-	c.argBytes(mv.dump)
+	c.Command("RESTORE", args)
+	c.Arg(mv.key.Name)
+	c.ArgInt(mv.ttlMs(now))
+	c.ArgBytes(mv.dump)
 	if failpoint.On(failpoint.PlantReplace) {
-		c.arg("REPLACE")
+		c.Arg("REPLACE")
 	}
 	if mv.idleS > 0 {
-		c.arg("IDLETIME")
-		c.argInt(mv.idleS)
+		c.Arg("IDLETIME")
+		c.ArgInt(mv.idleS)
 	}
 	if mv.freq >= 0 {
-		c.arg("FREQ")
-		c.argInt(mv.freq)
+		c.Arg("FREQ")
+		c.ArgInt(mv.freq)
 	}
 }
 
@@ -96,25 +97,25 @@ func (w *worker) hearTarget(ctx context.Context) error {
 	if len(w.restores) == 0 {
 		return nil
 	}
-	w.dst.renew(ctx) // a slow source is no fault of the target's
+	w.dst.Renew(ctx) // a slow source is no fault of the target's
 	came := time.Now()
 	defer func() { w.restored(came) }()
 	w.sizes = w.sizes[:0]
 	var first error
 	for i, mv := range w.restores {
 		o := OK
-		switch _, err := w.dst.answer(); {
+		switch _, err := w.dst.Answer(); {
 		case err == nil:
 			w.sizes = append(w.sizes, len(mv.dump))
 			w.m.stats.met(mv)
-			mv.restored, mv.seenBy, mv.wroteBy = true, w.dst.name, w.dst.name
+			mv.restored, mv.seenBy, mv.wroteBy = true, w.dst.Name, w.dst.Name
 		case !refused(err):
 			w.lostRestores(w.restores[i:])
 			hit(w.restores, "move.restore.after")
 			w.m.errs.add(at(fromTarget, first)) // what was answered before the connection broke
 			return err
 		case strings.HasPrefix(err.Error(), "BUSYKEY"):
-			o, mv.seenBy = Busy, w.dst.name
+			o, mv.seenBy = Busy, w.dst.Name
 		default:
 			o = Refused
 			if first == nil {
@@ -169,32 +170,32 @@ func (w *worker) askSource(ctx context.Context, db int) error {
 	}
 	hit(w.unlinks, "move.unlink.before")
 	hit(w.reads, "move.read.before")
-	if err := w.src.use(ctx, db); err != nil {
+	if err := w.src.Use(ctx, db); err != nil {
 		advance(w.reads, Unknown)
 		w.unlinks, w.reads = w.unlinks[:0], w.reads[:0]
 		w.lostSource()
 		return err
 	}
-	w.src.begin(ctx)
+	w.src.Begin(ctx)
 	if len(w.unlinks) > 0 {
-		w.src.command("UNLINK", len(w.unlinks))
+		w.src.Command("UNLINK", len(w.unlinks))
 		for _, mv := range w.unlinks {
 			w.m.locks.Handle(mv.key)
-			w.src.arg(mv.key.Name)
+			w.src.Arg(mv.key.Name)
 		}
 	}
 	for _, mv := range w.reads {
 		if w.object != "" {
-			w.src.command("OBJECT", 2)
-			w.src.arg(w.object)
-			w.src.arg(mv.key.Name)
+			w.src.Command("OBJECT", 2)
+			w.src.Arg(w.object)
+			w.src.Arg(mv.key.Name)
 		}
-		w.src.command("PTTL", 1)
-		w.src.arg(mv.key.Name)
-		w.src.command("DUMP", 1)
-		w.src.arg(mv.key.Name)
+		w.src.Command("PTTL", 1)
+		w.src.Arg(mv.key.Name)
+		w.src.Command("DUMP", 1)
+		w.src.Arg(mv.key.Name)
 	}
-	if err := w.src.flush(); err != nil {
+	if err := w.src.Flush(); err != nil {
 		w.lostExchange(w.unlinks, w.reads)
 		return err
 	}
@@ -229,7 +230,7 @@ func (w *worker) hearSource(ctx context.Context) error {
 	var first error
 	if len(w.unlinks) > 0 {
 		o := OK
-		if _, err := w.src.answer(); err != nil {
+		if _, err := w.src.Answer(); err != nil {
 			if !refused(err) {
 				w.lostExchange(w.unlinks, w.reads)
 				hit(w.unlinks, "move.unlink.after")
@@ -263,7 +264,7 @@ func (w *worker) hearSource(ctx context.Context) error {
 		mv.step = mv.step.Next(o)
 	}
 	if big && w.src != nil {
-		w.src.giveAway() // big values are kept for longer than until the next exchange
+		w.src.GiveAway() // big values are kept for longer than until the next exchange
 	}
 	hit(w.reads, "move.read.after")
 	if err := w.distrust(ctx, back); err != nil {
@@ -287,14 +288,14 @@ func (w *worker) distrust(ctx context.Context, back []*keyMove) error {
 	if len(back) == 0 || w.src == nil {
 		return nil
 	}
-	w.src.giveAway() // what has been read is needed still
-	w.src.begin(ctx)
-	w.src.command("INFO", 0)
-	err := w.src.flush()
+	w.src.GiveAway() // what has been read is needed still
+	w.src.Begin(ctx)
+	w.src.Command("INFO", 0)
+	err := w.src.Flush()
 	if err == nil {
-		var info reply
-		info, err = w.src.answer()
-		w.src.info = parseInfo(string(info.text))
+		var info upstream.Reply
+		info, err = w.src.Answer()
+		w.src.info = readInfo(string(info.Text))
 	}
 	if err != nil {
 		w.lostSource()
@@ -312,39 +313,39 @@ func (w *worker) distrust(ctx context.Context, back []*keyMove) error {
 func (w *worker) hearRead(mv *keyMove) (Outcome, error) {
 	mv.idleS, mv.freq = -1, -1
 	if w.object != "" {
-		switch r, err := w.src.answer(); {
+		switch r, err := w.src.Answer(); {
 		case err != nil && !refused(err):
 			return Unknown, err
-		case err != nil || r.kind != ':': // no such key, say: DUMP will tell
+		case err != nil || r.Kind != ':': // no such key, say: DUMP will tell
 		case w.object == "FREQ":
-			mv.freq = r.n
+			mv.freq = r.N
 		default:
-			mv.idleS = r.n
+			mv.idleS = r.N
 		}
 	}
-	ttl, ttlErr := w.src.integer()
+	ttl, ttlErr := w.src.Integer()
 	if ttlErr != nil && !refused(ttlErr) {
 		return Unknown, ttlErr
 	}
 	if ttl >= 0 {
 		mv.readAt = time.Now() // here: the values that follow may take long to come
 	}
-	dump, err := w.src.answer()
+	dump, err := w.src.Answer()
 	switch {
 	case err != nil && !refused(err):
 		return Unknown, err
 	case err != nil:
 		return Refused, err
-	case dump.kind == 0:
+	case dump.Kind == 0:
 		return Absent, nil
-	case dump.kind != '$':
-		return Unknown, errProtocol
+	case dump.Kind != '$':
+		return Unknown, upstream.ErrProtocol
 	case ttlErr != nil:
 		return Refused, ttlErr
 	case ttl == -2: // it has expired between the two
 		return Absent, nil
 	}
-	mv.dump, mv.ttl = dump.text, ttl
+	mv.dump, mv.ttl = dump.Text, ttl
 	return OK, nil
 }
 
@@ -381,7 +382,7 @@ func (w *worker) fence(ctx context.Context, step MoveStep, moves []*keyMove) err
 	done := make(map[string]bool)
 	for _, mv := range moves {
 		if !done[mv.fence] {
-			if err := fence(ctx, g, w.m.name(), mv.fence); err != nil {
+			if err := fence(ctx, w.m.dialer, g, mv.fence, w.m.cfg.CallTimeout); err != nil {
 				return at(origin, err)
 			}
 			done[mv.fence] = true
@@ -393,22 +394,22 @@ func (w *worker) fence(ctx context.Context, step MoveStep, moves []*keyMove) err
 
 // probe looks whether the target has the keys.
 func (w *worker) probe(ctx context.Context, db int, moves []*keyMove) error {
-	if err := w.dst.use(ctx, db); err != nil {
+	if err := w.dst.Use(ctx, db); err != nil {
 		w.lostTarget()
 		return at(fromTarget, err)
 	}
-	w.dst.begin(ctx)
+	w.dst.Begin(ctx)
 	for _, mv := range moves {
-		w.dst.command("EXISTS", 1)
-		w.dst.arg(mv.key.Name)
+		w.dst.Command("EXISTS", 1)
+		w.dst.Arg(mv.key.Name)
 	}
-	if err := w.dst.flush(); err != nil {
+	if err := w.dst.Flush(); err != nil {
 		w.lostTarget()
 		return at(fromTarget, err)
 	}
 	var first error
 	for _, mv := range moves {
-		n, err := w.dst.integer()
+		n, err := w.dst.Integer()
 		switch {
 		case err != nil && !refused(err):
 			w.lostTarget()
@@ -418,7 +419,7 @@ func (w *worker) probe(ctx context.Context, db int, moves []*keyMove) error {
 				first = err
 			}
 		case n == 1:
-			mv.step, mv.seenBy = mv.step.Next(OK), w.dst.name
+			mv.step, mv.seenBy = mv.step.Next(OK), w.dst.Name
 		default:
 			mv.step = mv.step.Next(Absent)
 		}

@@ -173,7 +173,7 @@ func (m *Manager) SetGroup(ctx context.Context, id string, addr, password *strin
 		return err
 	}
 	g, _ := st.Group(id)
-	l, err := dial(ctx, g, m.connName(), m.cfg.CallTimeout)
+	l, err := dial(ctx, m.dialer, g, m.cfg.CallTimeout)
 	if err != nil {
 		return fmt.Errorf("group %s was not changed: %s: %w", id, g.Addr, err)
 	}

@@ -257,7 +257,7 @@ type writes struct {
 func (m *mover) watchWrites(ctx context.Context, slots []int) (*writes, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 	defer cancel()
-	c, _, err := upstream.Dial(ctx, upstream.Target{Endpoint: m.source.Endpoint, Proto: 3, Name: m.name()})
+	c, err := m.dialer.Dial(ctx, upstream.Target{Endpoint: m.source.Endpoint, Proto: 3, Name: m.dialer.Name(forMoves)})
 	if err != nil {
 		return nil, err
 	}

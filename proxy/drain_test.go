@@ -9,6 +9,7 @@ import (
 
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/proxy/stats"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -150,6 +151,6 @@ func TestRemovedGroupAnswersWhatItWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n = strings.Count(list, "name="+ConnPrefix("t", 1))
+		n = strings.Count(list, "name="+upstream.Prefix("t", 1))
 	}
 }

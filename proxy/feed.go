@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -142,8 +141,7 @@ func (f *feed) run() {
 func (f *feed) connectAndRead() error {
 	srv := f.h.srv
 	ctx, cancel := context.WithTimeout(f.ctx, srv.opt.ConnectTimeout)
-	c, _, err := upstream.Dial(ctx, upstream.Target{Endpoint: f.group.Endpoint, Proto: 3,
-		Name: fmt.Sprintf("%s%d", ConnPrefix(srv.opt.Name, srv.opt.Incarnation), srv.nextConn.Add(1))})
+	c, err := srv.opt.Dialer.Dial(ctx, upstream.Target{Endpoint: f.group.Endpoint, Proto: 3})
 	cancel()
 	if err != nil {
 		return err

@@ -1,16 +1,11 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"keyferry/internal/resp"
 	"keyferry/internal/upstream"
 	"keyferry/router"
 )
@@ -45,8 +40,7 @@ type dataConns struct {
 
 type dataConn struct {
 	to   upstream.Endpoint
-	conn net.Conn
-	r    *bufio.Reader
+	conn *upstream.Conn // nil: none stands
 }
 
 func (r *report) fromServers() *dataInfo {
@@ -85,14 +79,14 @@ func (s *Server) askServers(ctx context.Context) *dataInfo {
 	c.keepOnly(table)
 	ctx, cancel := context.WithTimeout(ctx, dataTimeout)
 	defer cancel()
-	texts := make(chan string)
+	answers := make(chan upstream.Info)
 	serving := table.Serving()
 	for _, g := range serving {
 		x := c.all[table.Groups[g].ID]
-		go func() { texts <- x.ask(ctx, s) }()
+		go func() { answers <- x.ask(ctx, s) }()
 	}
 	for range serving {
-		d.add(<-texts)
+		d.add(<-answers)
 	}
 	return d
 }
@@ -124,93 +118,64 @@ func (c *dataConns) close() {
 }
 
 func (x *dataConn) close() {
-	if x.conn != nil {
-		_ = x.conn.Close()
-		x.conn = nil
-	}
+	x.conn.Close()
+	x.conn = nil
 }
 
-// ask returns what the server says of itself; "" if it does not answer. A connection that
-// had been kept may have ended, so a second one is tried.
-func (x *dataConn) ask(ctx context.Context, s *Server) string {
+// ask returns what the server says of itself; nothing if it does not answer. A connection
+// that had been kept may have ended, so a second one is tried.
+func (x *dataConn) ask(ctx context.Context, s *Server) upstream.Info {
 	for kept := x.conn != nil; ; kept = false {
-		if text, err := x.once(ctx, s); err == nil {
-			return text
+		if info, err := x.once(ctx, s); err == nil {
+			return info
 		}
 		x.close()
 		if !kept || ctx.Err() != nil {
-			return ""
+			return upstream.Info{}
 		}
 	}
 }
 
-func (x *dataConn) once(ctx context.Context, s *Server) (string, error) {
+func (x *dataConn) once(ctx context.Context, s *Server) (upstream.Info, error) {
 	if x.conn == nil {
-		conn, _, err := upstream.Dial(ctx, upstream.Target{Endpoint: x.to,
-			Name: fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))})
+		d, err := s.opt.Dialer.Dial(ctx, upstream.Target{Endpoint: x.to})
 		if err != nil {
-			return "", err
+			return upstream.Info{}, err
 		}
-		x.conn, x.r = conn, bufio.NewReader(conn)
+		x.conn = upstream.NewConn(s.ctx, d, dataTimeout) // kept for longer than this INFO
 	}
-	if dl, ok := ctx.Deadline(); ok {
-		_ = x.conn.SetDeadline(dl)
+	x.conn.Begin(ctx)
+	for _, section := range []string{"stats", "keyspace"} {
+		x.conn.Command("INFO", 1)
+		x.conn.Arg(section)
 	}
-	defer context.AfterFunc(ctx, x.interrupt(x.conn))()
-	frame := resp.AppendRequest(nil, []byte("INFO"), []byte("stats"))
-	if _, err := x.conn.Write(resp.AppendRequest(frame, []byte("INFO"), []byte("keyspace"))); err != nil {
-		return "", err
+	if err := x.conn.Flush(); err != nil {
+		return upstream.Info{}, err
 	}
 	text := ""
 	for range 2 {
-		reply, err := upstream.ReadReply(x.r)
+		r, err := x.conn.Answer()
 		if err != nil {
-			return "", err
+			return upstream.Info{}, err
 		}
-		text += string(reply)
+		text += string(r.Text)
 	}
-	return text, nil
+	return upstream.ParseInfo(text), nil
 }
-
-// interrupt ends a read when the gateway stops.
-func (x *dataConn) interrupt(c net.Conn) func() { return func() { _ = c.SetDeadline(time.Now()) } }
 
 // add takes over what one server has said.
-func (d *dataInfo) add(text string) {
-	for line := range strings.SplitSeq(text, "\r\n") {
-		name, value, _ := strings.Cut(line, ":")
-		for _, want := range summed {
-			if name == want {
-				n, _ := strconv.ParseInt(value, 10, 64)
-				d.sums[name] += n
-			}
-		}
-		if db, err := strconv.Atoi(strings.TrimPrefix(name, "db")); err == nil && strings.HasPrefix(name, "db") {
-			d.addDB(db, value)
-		}
+func (d *dataInfo) add(info upstream.Info) {
+	for _, field := range summed {
+		d.sums[field] += info.Int(field)
 	}
-}
-
-func (d *dataInfo) addDB(db int, fields string) {
-	x := d.dbs[db]
-	if x == nil {
-		x = &dbInfo{}
-		d.dbs[db] = x
-	}
-	var keys, expires, ttl int64
-	for pair := range strings.SplitSeq(fields, ",") {
-		name, value, _ := strings.Cut(pair, "=")
-		n, _ := strconv.ParseInt(value, 10, 64)
-		switch name {
-		case "keys":
-			keys = n
-		case "expires":
-			expires = n
-		case "avg_ttl":
-			ttl = n
+	for db, k := range info.Keyspace() {
+		x := d.dbs[db]
+		if x == nil {
+			x = &dbInfo{}
+			d.dbs[db] = x
 		}
+		x.keys += k.Keys
+		x.expires += k.Expires
+		x.ttls += float64(k.Expires) * float64(k.AvgTTLMs)
 	}
-	x.keys += keys
-	x.expires += expires
-	x.ttls += float64(expires) * float64(ttl)
 }

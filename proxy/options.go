@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"keyferry/internal/upstream"
 )
 
 // Options of a Server. Sizes are bytes.
@@ -16,6 +18,7 @@ type Options struct {
 
 	Name        string // of this gateway; part of every connection's name
 	Incarnation uint64
+	Dialer      *upstream.Dialer // of that incarnation
 	Version     string
 	Password    string // clients must AUTH with it; "": none
 

@@ -13,6 +13,7 @@ import (
 	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/proxy/stats"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -71,7 +72,7 @@ func startProxyWith(t testing.TB, change func(*Options), servers ...*testredis.S
 		t.Fatal(err)
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	opt := Options{Listen: addr, Loops: 2, ReadBuffer: 64 << 10, Name: "t", Incarnation: 1, MaxClients: 1000, MaxBulk: 512 << 20,
+	opt := Options{Listen: addr, Loops: 2, ReadBuffer: 64 << 10, Name: "t", Incarnation: 1, Dialer: upstream.NewDialer("t", 1), MaxClients: 1000, MaxBulk: 512 << 20,
 		QueryLimit: 1 << 30, Output: OutputLimit{1 << 30, 1 << 28, time.Minute}, OutputPubSub: OutputLimit{1 << 25, 1 << 23, time.Minute}, MemoryTotal: 1 << 31, MaxInFlight: 8192,
 		ConnectTimeout: hangBound, ReconnectMin: 20 * time.Millisecond, ReconnectMax: time.Second, PipeBytes: 64 << 20,
 		SlowlogSlowerThan: 10 * time.Millisecond, SlowlogMaxLen: 128, SampleEvery: 4, BigValue: 50000,

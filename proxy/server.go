@@ -30,7 +30,6 @@ type Server struct {
 	handlers []handler    // see handlersOf
 
 	nextClient atomic.Int64
-	nextConn   atomic.Int64
 	clients    atomic.Int64
 	rejected   atomic.Int64
 	slotScans  chan struct{} // holds one value for each slotKeys that runs
@@ -312,7 +311,7 @@ type dialed struct {
 	conn transport.Conn
 }
 
-// Write, Buffered and Close make it the pipe's upstream.Conn. After OnClose the
+// Write, Buffered and Close make it the pipe's upstream.Socket. After OnClose the
 // descriptor may belong to another connection, so conn is nil from then on.
 func (d *dialed) Write(p []byte) (int, error) {
 	if d.conn == nil {
@@ -361,18 +360,17 @@ func (d *dialed) closed(err error) {
 
 // dial connects p off the loop and enrols the connection.
 func (s *Server) dial(l *loop, p *upstream.Pipe) {
-	name := fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))
-	target := upstream.Target{Endpoint: p.Endpoint, DB: p.DB, Proto: p.Proto, Name: name}
+	target := upstream.Target{Endpoint: p.Endpoint, DB: p.DB, Proto: p.Proto}
 	s.dials.do(func(dials context.Context) {
 		ctx, cancel := context.WithTimeout(dials, s.opt.ConnectTimeout)
 		defer cancel()
-		c, id, err := upstream.Dial(ctx, target)
+		c, err := s.opt.Dialer.Dial(ctx, target)
 		if err != nil {
 			l.post(func() { p.DialFailed(err) })
 			return
 		}
-		d := &dialed{l: l, pipe: p, name: name, id: id}
-		err = l.el.Enroll(c, d)
+		d := &dialed{l: l, pipe: p, name: c.Name, id: c.ID}
+		err = l.el.Enroll(c.Conn, d)
 		if errors.Is(err, transport.ErrStopped) {
 			return
 		}
@@ -390,12 +388,6 @@ func (s *Server) dial(l *loop, p *upstream.Pipe) {
 	})
 }
 
-// ConnPrefix is how every connection of one incarnation of a gateway is named at the
-// servers, so that it can be fenced.
-func ConnPrefix(gateway string, incarnation uint64) string {
-	return fmt.Sprintf("keyferry:%s:%d:", gateway, incarnation)
-}
-
 // fence kills a lost connection at its server, however long that takes, then runs done
 // on the loop. What a server still executes to which no group leads any more concerns nobody.
 func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
@@ -408,9 +400,7 @@ func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 				to = last
 			}
 			ctx, cancel := context.WithTimeout(s.ctx, s.opt.ConnectTimeout)
-			err := upstream.Fence(ctx, upstream.Target{Endpoint: to,
-				Name: fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))},
-				func(n string) bool { return n == name })
+			err := s.opt.Dialer.Fence(ctx, to, s.opt.ConnectTimeout, func(n string) bool { return n == name })
 			cancel()
 			if _, led := s.endpointAt(last.Addr); err == nil || !led {
 				l.post(done)

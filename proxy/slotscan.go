@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"keyferry/internal/resp"
@@ -142,58 +141,39 @@ func (s *Server) slotKeys(slot, db int, limit int64) (map[string]struct{}, error
 // scanGroup shows every key of a group's database to each, until it returns false. Keys
 // may come twice.
 func (s *Server) scanGroup(ctx context.Context, g router.Group, db int, each func(key []byte) bool) error {
-	c, _, err := upstream.Dial(ctx, upstream.Target{Endpoint: g.Endpoint, DB: db,
-		Name: fmt.Sprintf("%s%d", ConnPrefix(s.opt.Name, s.opt.Incarnation), s.nextConn.Add(1))})
+	c, err := s.opt.Dialer.Conn(ctx, upstream.Target{Endpoint: g.Endpoint, DB: db}, slotScanLimit)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-	cursor := []byte("0")
-	var buf []byte
-	for {
-		if _, err := c.Write(resp.AppendRequest(nil, []byte("SCAN"), cursor, []byte("COUNT"), []byte(slotScanKeys))); err != nil {
+	for cursor := "0"; ; {
+		page, err := c.Do(ctx, "SCAN", cursor, "COUNT", slotScanKeys)
+		if err != nil {
 			return err
 		}
-		if buf, err = readReply(c, buf[:0]); err != nil {
+		next, err := c.Answer()
+		if err != nil {
 			return err
 		}
-		parts, ok := resp.SplitArray(buf, nil)
-		if !ok || len(parts) != 2 {
-			return fmt.Errorf("SCAN: %.100q", buf)
+		keys, err := c.Answer()
+		if err != nil {
+			return err
 		}
-		next, ok := resp.BulkBody(parts[0])
-		keys, ok2 := resp.SplitArray(parts[1], nil)
-		if !ok || !ok2 {
-			return fmt.Errorf("SCAN: %.100q", buf)
+		if page.Kind != '*' || page.N != 2 || next.Kind != '$' || keys.Kind != '*' {
+			return upstream.ErrProtocol
 		}
-		for _, k := range keys {
-			if name, ok := resp.BulkBody(k); ok && !each(name) {
+		cursor = string(next.Text)
+		for range keys.N {
+			key, err := c.Answer()
+			if err != nil {
+				return err
+			}
+			if !each(key.Text) {
 				return nil
 			}
 		}
-		if cursor = append([]byte(nil), next...); string(cursor) == "0" {
+		if cursor == "0" {
 			return nil
-		}
-	}
-}
-
-// readReply reads the one reply that is outstanding.
-func readReply(c net.Conn, buf []byte) ([]byte, error) {
-	var scan resp.ReplyScanner
-	var chunk [16 << 10]byte
-	for {
-		n, err := c.Read(chunk[:])
-		if err != nil {
-			return nil, err
-		}
-		_, st := scan.Scan(chunk[:n])
-		buf = append(buf, chunk[:n]...)
-		switch st {
-		case resp.OK:
-			return buf, nil
-		case resp.Invalid:
-			return nil, errors.New("the server does not speak RESP")
 		}
 	}
 }

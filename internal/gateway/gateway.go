@@ -108,14 +108,13 @@ func (g *Gateway) start(c conf.Config) error {
 	}
 	g.fitFiles(&c)
 	opt := proxyOptions(c, name)
-	opt.Incarnation, opt.Log, opt.Sections, opt.Quiesce = g.Manager.Incarnation(), g.log, g.sections, g.Manager.Quiesce
+	opt.Incarnation, opt.Dialer, opt.Log, opt.Sections, opt.Quiesce = g.Manager.Incarnation(), g.Manager.Dialer(), g.log, g.sections, g.Manager.Quiesce
 	configure(&opt, c)
 	g.Proxy = proxy.New(opt, table)
 	g.Manager.SetScripted(g.Proxy.Scripted)
 	g.Manager.SetClientLatency(g.Proxy.ClientLatency)
 	g.Manager.SetSettled(g.Proxy.Settled)
-	g.observer = observe.New(observe.Config{Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version,
-		ConnTo: proxy.ConnPrefix(name, g.Manager.Incarnation()) + "observer"})
+	g.observer = observe.New(observe.Config{Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version, Dialer: g.Manager.Dialer()})
 	g.Manager.SetSlotOps(func() []float32 { return g.observer.Last().Heat })
 	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
 	if err := g.Proxy.Start(); err != nil {
@@ -240,7 +239,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 func migratorConfig(c conf.Config, name string) migrator.Config {
 	d := func(x conf.Duration) time.Duration { return time.Duration(x) }
 	return migrator.Config{
-		Gateway: name, ConnPrefix: proxy.ConnPrefix, Parallel: c.Migration.Parallel, GroupParallel: c.Migration.GroupParallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
+		Gateway: name, Parallel: c.Migration.Parallel, GroupParallel: c.Migration.GroupParallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
 		LockHoldTarget: d(c.Migration.LockHoldTarget), MoverPatience: d(c.Locks.MoverPatience), BigKeyBytes: int64(c.Migration.BigKeyBytes),
 		MemoryLimit: int64(c.Migration.MemoryLimit), MaxP99Auto: c.Migration.MaxP99 == "auto", Slice: c.Migration.Slice, StalledAfter: d(c.Migration.StalledAfter),
 		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,

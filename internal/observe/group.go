@@ -3,24 +3,22 @@ package observe
 import (
 	"cmp"
 	"context"
-	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/proxy/stats"
 )
 
 const (
-	probeEvery     = 2 * time.Second
-	probeBound     = 1500 * time.Millisecond
-	strangersEvery = 7 // probes
-	strangersShown = 20
+	probeEvery  = 2 * time.Second
+	probeBound  = 1500 * time.Millisecond
+	directEvery = 7 // probes
+	directShown = 20
 )
 
 // Group is a group with what its primary said last.
@@ -44,10 +42,10 @@ type Group struct {
 	Total   uint64  `json:"-"`   // commands processed
 	Clients int64   `json:"clients"`
 
-	Replicas  []string   `json:"replicas"`
-	Strangers int        `json:"strangers"` // connections that are not a gateway's
-	Who       []string   `json:"strangers_list,omitempty"`
-	Links     stats.Link `json:"links"` // of this gateway's loops
+	Replicas []string   `json:"replicas"`
+	Direct   int        `json:"strangers"`                // direct clients: see upstream.Client.Direct
+	Who      []string   `json:"strangers_list,omitempty"` // some of them
+	Links    stats.Link `json:"links"`                    // of this gateway's loops
 }
 
 // probe asks one primary how it is, over and over, for as long as the group exists.
@@ -71,7 +69,7 @@ func (o *Observer) follow(ctx context.Context, groups []topology.Group) {
 		}
 		if o.probes[g.ID] == nil {
 			c, cancel := context.WithCancel(ctx)
-			p := &probe{to: g.Endpoint, cancel: cancel, client: dial(g.Endpoint, o.c.ConnTo, 0, probeBound)}
+			p := &probe{to: g.Endpoint, cancel: cancel, client: o.c.Dialer.Client(upstream.Target{Endpoint: g.Endpoint}, probeBound)}
 			o.probes[g.ID] = p
 			o.wg.Go(func() { p.run(c) })
 		}
@@ -82,16 +80,6 @@ func (o *Observer) follow(ctx context.Context, groups []topology.Group) {
 			delete(o.probes, id)
 		}
 	}
-}
-
-// dial makes a client that never tries twice.
-func dial(to topology.Endpoint, name string, db int, bound time.Duration) *redis.Client {
-	return redis.NewClient(&redis.Options{
-		Addr: to.Addr, Username: to.User, Password: to.Secret.Reveal(), DB: db, ClientName: name, Protocol: 2, DisableIdentity: true,
-		MaxRetries: -1, DialerRetries: 1, PoolSize: 1, ContextTimeoutEnabled: true,
-		DialTimeout: bound, ReadTimeout: bound, WriteTimeout: bound, PoolTimeout: bound,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
 }
 
 func (p *probe) run(ctx context.Context) {
@@ -120,11 +108,11 @@ func (p *probe) ask(ctx context.Context, n int) {
 	if err == nil {
 		text, err = p.client.Info(ctx).Result()
 	}
-	var who []string
-	strangers := -1
-	if err == nil && n%strangersEvery == 0 {
-		if list, e := p.client.Do(ctx, "CLIENT", "LIST", "TYPE", "normal").Text(); e == nil {
-			strangers, who = strangersOf(list)
+	var direct []upstream.Client
+	listed := false
+	if err == nil && n%directEvery == 0 {
+		if list, e := p.client.ClientList(ctx).Result(); e == nil {
+			direct, listed = upstream.DirectClients(list), true
 		}
 	}
 	p.mu.Lock()
@@ -135,68 +123,25 @@ func (p *probe) ask(ctx context.Context, n int) {
 		return
 	}
 	g.Error, g.SeenMs, g.PingUs = "", time.Now().UnixMilli(), us(ping)
-	g.read(text)
-	if strangers >= 0 {
-		g.Strangers, g.Who = strangers, who
+	g.read(upstream.ParseInfo(text))
+	if listed {
+		g.Direct, g.Who = len(direct), nil
+		for _, c := range direct[:min(len(direct), directShown)] {
+			g.Who = append(g.Who, strings.TrimSpace(c.Addr+" "+c.Name))
+		}
 	}
 }
 
 // read takes what INFO says.
-func (g *Group) read(info string) {
-	f := fields(info)
-	num := func(k string) int64 { n, _ := strconv.ParseInt(f[k], 10, 64); return n }
-	g.Version = cmp.Or(f["valkey_version"], f["redis_version"])
-	g.Role, g.Policy = f["role"], f["maxmemory_policy"]
-	g.Memory, g.Limit, g.Clients = num("used_memory"), num("maxmemory"), num("connected_clients")
-	g.Ops, g.Total = float64(num("instantaneous_ops_per_sec")), uint64(num("total_commands_processed"))
-	g.Keys = 0
-	for k, v := range f {
-		if strings.HasPrefix(k, "db") && strings.HasPrefix(v, "keys=") {
-			n, _, _ := strings.Cut(v[len("keys="):], ",")
-			x, _ := strconv.ParseInt(n, 10, 64)
-			g.Keys += x
-		}
+func (g *Group) read(i upstream.Info) {
+	g.Version = cmp.Or(i.Get("valkey_version"), i.Get("redis_version"))
+	g.Role, g.Policy = i.Get("role"), i.Get("maxmemory_policy")
+	g.Memory, g.Limit, g.Clients = i.Int("used_memory"), i.Int("maxmemory"), i.Int("connected_clients")
+	g.Ops, g.Total = float64(i.Int("instantaneous_ops_per_sec")), uint64(i.Int("total_commands_processed"))
+	g.Keys, g.Replicas = i.Keys(), nil
+	for _, r := range i.Replicas() {
+		g.Replicas = append(g.Replicas, r.Addr+" "+r.State)
 	}
-	g.Replicas = nil
-	for i := range min(num("connected_slaves"), 16) {
-		r := make(map[string]string)
-		for kv := range strings.SplitSeq(f["slave"+strconv.Itoa(int(i))], ",") {
-			k, v, _ := strings.Cut(kv, "=")
-			r[k] = v
-		}
-		g.Replicas = append(g.Replicas, net.JoinHostPort(r["ip"], r["port"])+" "+r["state"])
-	}
-}
-
-func fields(info string) map[string]string {
-	f := make(map[string]string)
-	for line := range strings.Lines(info) {
-		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			f[k] = v
-		}
-	}
-	return f
-}
-
-// strangersOf reads CLIENT LIST: every gateway names its connections keyferry:….
-func strangersOf(list string) (n int, who []string) {
-	for line := range strings.Lines(list) {
-		if strings.Contains(line, " name=keyferry:") || strings.TrimSpace(line) == "" {
-			continue
-		}
-		if n++; len(who) < strangersShown {
-			var addr, name string
-			for kv := range strings.FieldsSeq(line) {
-				if v, ok := strings.CutPrefix(kv, "addr="); ok {
-					addr = v
-				} else if v, ok := strings.CutPrefix(kv, "name="); ok {
-					name = v
-				}
-			}
-			who = append(who, strings.TrimSpace(addr+" "+name))
-		}
-	}
-	return n, who
 }
 
 func (p *probe) view(g topology.Group, st *topology.State, links stats.Link) Group {

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/router"
 )
 
@@ -62,7 +63,7 @@ func (o *Observer) Look(ctx context.Context, db int, key string) (Key, error) {
 
 func (o *Observer) lookAt(ctx context.Context, st *topology.State, group, role string, db int, key string) Found {
 	g, _ := st.Group(group)
-	c := dial(g.Endpoint, o.c.ConnTo, db, lookBound)
+	c := o.c.Dialer.Client(upstream.Target{Endpoint: g.Endpoint, DB: db}, lookBound)
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, lookBound)
 	defer cancel()

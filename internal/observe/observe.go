@@ -9,6 +9,7 @@ import (
 
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
 	"keyferry/migrator"
 	"keyferry/proxy"
 	"keyferry/proxy/stats"
@@ -20,7 +21,7 @@ type Config struct {
 	Proxy   *proxy.Server
 	Name    string // of the gateway
 	Version string
-	ConnTo  string // name of the connections to servers: it marks them as this gateway's
+	Dialer  *upstream.Dialer
 }
 
 const (

@@ -84,7 +84,7 @@ func (v *values) groups(s *Snapshot) {
 		v.put(metrics.GroupMemoryMax, float64(g.Limit), g.ID)
 		v.put(metrics.GroupKeys, float64(g.Keys), g.ID)
 		v.put(metrics.GroupClients, float64(g.Clients), g.ID)
-		v.put(metrics.GroupStrangers, float64(g.Strangers), g.ID)
+		v.put(metrics.GroupStrangers, float64(g.Direct), g.ID)
 		v.put(metrics.GroupCommands, float64(g.Total), g.ID)
 		v.put(metrics.GroupReplicas, float64(len(g.Replicas)), g.ID)
 	}

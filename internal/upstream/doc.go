@@ -1,5 +1,10 @@
-// Package upstream holds the connections from a data-plane loop to the servers behind
-// the gateway.
+// Package upstream is the gateway's one door to the servers behind it, and reads what they
+// say of themselves: INFO (Info) and CLIENT LIST (Client).
+//
+// A Dialer makes every connection, and names it. What is then made of it depends on who
+// talks: a loop has a Pipe; a goroutine that sends batches and waits has a Conn; control
+// commands go by a go-redis client; and who listens to what a server tells by itself reads
+// the plain connection. Fence kills connections at their server, by name.
 //
 // A Pipe is one pipelined connection of one loop to one (group, database). It lives on
 // its loop: every method is called there, and nothing in it is locked. Calls go out in

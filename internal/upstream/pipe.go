@@ -18,8 +18,8 @@ type Call interface {
 	Fail(err error, sent bool)
 }
 
-// Conn is the socket of a Pipe on its loop.
-type Conn interface {
+// Socket is what a Pipe needs of its connection on its loop.
+type Socket interface {
 	Write(p []byte) (int, error)
 	Buffered() int // bytes taken by Write that the kernel has not taken
 	Close()
@@ -91,7 +91,7 @@ type Pipe struct {
 	env    *Env
 	limits Limits
 	state  State
-	conn   Conn
+	conn   Socket
 	name   string // CLIENT SETNAME of the present connection
 	id     int64  // CLIENT ID of it
 	conns  uint64 // connections made so far
@@ -269,7 +269,7 @@ func (p *Pipe) connect() {
 }
 
 // Connected makes c the pipe's connection. name and id are what the server knows it by.
-func (p *Pipe) Connected(c Conn, name string, id int64, now time.Time) {
+func (p *Pipe) Connected(c Socket, name string, id int64, now time.Time) {
 	p.conn, p.name, p.id, p.state, p.err, p.pause = c, name, id, Up, nil, 0
 	p.conns++
 	p.scan = resp.ReplyScanner{}

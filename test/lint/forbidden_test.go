@@ -19,6 +19,7 @@ type rule struct {
 // away adds it here, so that it does not come back.
 var forbidden = []rule{
 	{re(`time\.Sleep\(`), nil, []string{"internal/failpoint/"}, "wait for what you wait for, or use a timer and a context"},
+	{re(`redis\.NewClient|net\.Dialer`), []string{"proxy/", "migrator/", "internal/observe/"}, nil, "connect through upstream.Dialer, so that the connection has a name that can be fenced"},
 	{re(`fmt\.Print(ln|f)?\(|log\.Fatal`), nil, nil, "use the logger, or the writer that the command was given"},
 	{re(`\.Published\b`), []string{"internal/admin/", "internal/observe/", "internal/gateway/", "internal/web/", "internal/control/"}, nil, "ask topology's SlotView where slots are served"},
 }

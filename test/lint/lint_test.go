@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"internal/gateway":            {"conf", "internal/admin", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/topology/bolt", "internal/web", "migrator", "proxy", "router"},
 	"internal/web":                {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "internal/verb", "migrator", "proxy", "proxy/stats"},
 	"internal/admin":              {"internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/verb", "migrator", "migrator/job", "proxy", "proxy/stats", "router"},
-	"internal/observe":            {"internal/metrics", "internal/topology", "migrator", "proxy", "proxy/stats", "router"},
+	"internal/observe":            {"internal/metrics", "internal/topology", "internal/upstream", "migrator", "proxy", "proxy/stats", "router"},
 	"proxy":                       {"internal/metrics", "internal/resp", "internal/transport", "internal/upstream", "proxy/parking", "proxy/stats", "router", "slotlock"},
 	"proxy/stats":                 {"internal/metrics", "internal/resp"},
 	"proxy/parking":               {"slotlock"},

@@ -1,0 +1,196 @@
+package upstream
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/topology"
+)
+
+// Endpoint is a server. It is declared where it is stored, since what is stored must not
+// depend on what connects; an alias here spares those who connect from knowing of topology.
+type Endpoint = topology.Endpoint
+
+// Target is a server, and what a connection to it is to be.
+type Target struct {
+	Endpoint
+	DB    int
+	Proto int    // RESP version; 0 is 2
+	Name  string // one that the Dialer gave, with Name; "": the Dialer draws one
+}
+
+// NamePrefix begins the name of every connection of every gateway to a server.
+const NamePrefix = "keyferry:"
+
+// GatewayPrefix begins the names of the connections of all incarnations of a gateway.
+func GatewayPrefix(gateway string) string { return NamePrefix + gateway + ":" }
+
+// Prefix begins the names of the connections of one incarnation of a gateway.
+func Prefix(gateway string, incarnation uint64) string {
+	return GatewayPrefix(gateway) + strconv.FormatUint(incarnation, 10) + ":"
+}
+
+// Dialer is the gateway's one door to its servers: whatever is said to a server goes over a
+// connection that it has made, and that the server knows by a name of its own,
+// keyferry:<gateway>:<incarnation>:<n>, before it hears the first command. Fencing relies on
+// that: a connection without a name could execute something that nobody can stop.
+//
+// The gateway owns it, for as long as its process lasts: numbers are not used twice within
+// an incarnation. Any goroutine may use it, but no loop, since it blocks.
+type Dialer struct {
+	// TLS is what connections to servers with TLS begin from: trusted authorities, and this
+	// gateway's certificate. Nil: the system's authorities, and none. It is set before the
+	// first connection.
+	TLS *tls.Config
+
+	prefix string
+	last   atomic.Int64 // number given to a name
+}
+
+// NewDialer makes the Dialer of an incarnation of a gateway.
+func NewDialer(gateway string, incarnation uint64) *Dialer {
+	return &Dialer{prefix: Prefix(gateway, incarnation)}
+}
+
+// Prefix begins the names that this Dialer gives.
+func (d *Dialer) Prefix() string { return d.prefix }
+
+// Name draws a name that no connection has had. The purpose, a letter or none, tells an
+// operator who reads CLIENT LIST, and a fence, what the connection is for.
+func (d *Dialer) Name(purpose string) string {
+	return d.prefix + purpose + strconv.FormatInt(d.last.Add(1), 10)
+}
+
+// Dialed is a connection that is ready for the first command.
+type Dialed struct {
+	net.Conn
+	Name string // that the server knows it by
+	ID   int64  // CLIENT ID at the server; 0: it has none
+	DB   int    // selected
+}
+
+const (
+	// dialMax bounds connecting for those whose context does not.
+	dialMax = 30 * time.Second
+	// A peer that has gone without a word is found out after keepAliveIdle and
+	// keepAliveCount times keepAliveEvery.
+	keepAliveIdle  = 15 * time.Second
+	keepAliveEvery = 5 * time.Second
+	keepAliveCount = 3
+)
+
+// Dial connects, authenticates, names the connection and selects the protocol and the
+// database. It has read every reply before it returns, so whatever the caller sends comes
+// from a connection that the server knows by name. The deadline is ctx's, within dialMax.
+func (d *Dialer) Dial(ctx context.Context, t Target) (*Dialed, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialMax)
+	defer cancel()
+	if t.Name == "" {
+		t.Name = d.Name("")
+	}
+	c, err := d.connect(ctx, t.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	_ = c.SetDeadline(deadline)
+	unhook := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer unhook()
+	id, err := handshake(c, t)
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Time{})
+	return &Dialed{c, t.Name, id, t.DB}, nil
+}
+
+func (d *Dialer) connect(ctx context.Context, e Endpoint) (net.Conn, error) {
+	n := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}}
+	c, err := n.DialContext(ctx, "tcp", e.Addr)
+	if err != nil || !e.TLS.On {
+		return c, err
+	}
+	config := &tls.Config{}
+	if d.TLS != nil {
+		config = d.TLS.Clone()
+	}
+	host, _, _ := net.SplitHostPort(e.Addr)
+	config.ServerName = cmp.Or(e.TLS.ServerName, config.ServerName, host)
+	secure := tls.Client(c, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("TLS with %s: %w", e.Addr, err)
+	}
+	return secure, nil
+}
+
+// handshake goes out as one piece, so that it takes one round trip.
+func handshake(c net.Conn, t Target) (id int64, err error) {
+	var cmds [][]string
+	switch secret := t.Secret.Reveal(); {
+	case t.User != "":
+		cmds = append(cmds, []string{"AUTH", t.User, secret})
+	case secret != "":
+		cmds = append(cmds, []string{"AUTH", secret})
+	}
+	cmds = append(cmds, []string{"CLIENT", "SETNAME", t.Name}, []string{"SELECT", strconv.Itoa(t.DB)}, []string{"CLIENT", "ID"})
+	if t.Proto == 3 {
+		cmds = append(cmds, []string{"HELLO", "3"})
+	}
+	if _, err := c.Write(encode(cmds)); err != nil {
+		return 0, err
+	}
+	r := bufio.NewReaderSize(c, 512)
+	for _, cmd := range cmds {
+		reply, err := ReadReply(r)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("handshake (%s): %w", cmd[0], err)
+		case len(cmd) == 2 && cmd[1] == "ID": // a server that has none says an error
+			id, _ = resp.ParseInt(reply)
+		case reply[0] == '-':
+			return 0, fmt.Errorf("handshake (%s): %w", cmd[0], ServerError(strings.TrimRight(string(reply[1:]), "\r\n")))
+		}
+	}
+	return id, nil
+}
+
+func encode(cmds [][]string) []byte {
+	var out []byte
+	for _, cmd := range cmds {
+		args := make([][]byte, len(cmd))
+		for i, a := range cmd {
+			args[i] = []byte(a)
+		}
+		out = resp.AppendRequest(out, args...)
+	}
+	return out
+}
+
+// Client is a go-redis client, for control commands that are rare and whose replies are
+// laborious to take apart. It has one connection at a time, and never sends anything twice:
+// what to do about a command whose outcome is not known is the caller's to say. bound is for
+// connecting, and for each command. go-redis heeds a context's deadline, but not its end
+// while a reply is awaited: who must stop at once closes the client.
+func (d *Dialer) Client(t Target, bound time.Duration) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: t.Addr, Protocol: 2, DisableIdentity: true,
+		Dialer:     func(ctx context.Context, _, _ string) (net.Conn, error) { return d.Dial(ctx, t) },
+		MaxRetries: -1, DialerRetries: 1, PoolSize: 1, ContextTimeoutEnabled: true,
+		DialTimeout: bound, ReadTimeout: bound, WriteTimeout: bound, PoolTimeout: bound,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
