@@ -214,7 +214,7 @@ func TestSentWhenAGroupGoes(t *testing.T) {
 // which a client watches too, and not for one on which a client blocks.
 func TestSilentServerOfAWatcher(t *testing.T) {
 	server := testredis.StartT(t)
-	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.RequestTimeout = 1, 50*time.Millisecond }, server)
+	s, addr := startProxyWith(t, func(o *Options) { o.Loops, o.RequestTimeout = 1, 2*time.Second }, server) // other replies come in that time
 	blocked, c := dialLine(t, addr), dialLine(t, addr)
 	blocked.send("BLPOP list 0\n")
 	c.send("WATCH k\nMULTI\nSET k v\n")
@@ -222,7 +222,7 @@ func TestSilentServerOfAWatcher(t *testing.T) {
 	for blockedClients(s) == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	time.Sleep(100 * time.Millisecond) // a watcher may think
+	time.Sleep(2200 * time.Millisecond) // a watcher may think
 	if err := server.Pause(); err != nil {
 		t.Fatal(err)
 	}

@@ -212,7 +212,7 @@ func TestMonitorThatDoesNotRead(t *testing.T) {
 	if _, err := do(c, "CONFIG", "SET", "client-output-buffer-limit", "normal 1mb 1mb 0"); err != nil {
 		t.Fatal(err)
 	}
-	m := dialLine(t, addr)
+	m := dialSmall(t, addr)
 	m.send("MONITOR\n")
 	m.expect("+OK")
 	big := strings.Repeat("x", 10<<10)

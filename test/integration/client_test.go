@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/internal/faultproxy"
 	"keyferry/internal/testredis"
 	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
@@ -285,7 +286,8 @@ func TestClientThatNeverReads(t *testing.T) {
 	if err := c.Set(ctx, "kb", bytes.Repeat([]byte("x"), 64<<10), 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	nc, err := net.Dial("tcp", r.listen)
+	dialer := net.Dialer{Control: faultproxy.SmallBuffers}
+	nc, err := dialer.Dial("tcp", r.listen)
 	if err != nil {
 		t.Fatal(err)
 	}
