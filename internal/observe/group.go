@@ -21,41 +21,57 @@ const (
 	directShown = 20
 )
 
-// Group is a group with what its primary said last.
+// Group is a group as the State has it, with what its primary said last and how many
+// connections of this gateway's loops lead there. It is a value: a snapshot has its own.
 type Group struct {
 	ID     string `json:"id"`
 	Addr   string `json:"addr"`
 	Slots  int    `json:"slots"`
 	Ranges string `json:"ranges"`
-
-	Up      bool    `json:"up"`
-	Error   string  `json:"error,omitempty"`
-	SeenMs  int64   `json:"seen_ms"` // Unix time of the last answer; 0: never
-	PingUs  float64 `json:"ping_us"`
-	Version string  `json:"version"`
-	Role    string  `json:"role"`
-	Memory  int64   `json:"memory"`
-	Limit   int64   `json:"memory_limit"` // 0: none
-	Policy  string  `json:"policy"`
-	Keys    int64   `json:"keys"`
-	Ops     float64 `json:"ops"` // per second, all clients of the server
-	Total   uint64  `json:"-"`   // commands processed
-	Clients int64   `json:"clients"`
-
-	Replicas []string   `json:"replicas"`
-	Direct   int        `json:"strangers"`                // direct clients: see upstream.Client.Direct
-	Who      []string   `json:"strangers_list,omitempty"` // some of them
-	Links    stats.Link `json:"links"`                    // of this gateway's loops
+	Primary
+	Links stats.Link `json:"links"` // of this gateway's loops
 }
 
-// probe asks one primary how it is, over and over, for as long as the group exists.
+// Primary is what a probe knows of its server. When the server does not answer, only Reach
+// changes: the rest is what it said last.
+type Primary struct {
+	Reach
+	Said
+	Direct int      `json:"strangers"`                // direct clients: see upstream.Client.Direct
+	Who    []string `json:"strangers_list,omitempty"` // some of them
+}
+
+// Reach is whether a server answers.
+type Reach struct {
+	Up     bool    `json:"up"`
+	Error  string  `json:"error,omitempty"`
+	SeenMs int64   `json:"seen_ms"` // Unix time of the last answer; 0: never
+	PingUs float64 `json:"ping_us"`
+}
+
+// Said is what one reply to INFO says.
+type Said struct {
+	Version  string   `json:"version"`
+	Role     string   `json:"role"`
+	Memory   int64    `json:"memory"`
+	Limit    int64    `json:"memory_limit"` // 0: none
+	Policy   string   `json:"policy"`
+	Keys     int64    `json:"keys"`
+	Ops      float64  `json:"ops"` // per second, all clients of the server
+	Total    uint64   `json:"-"`   // commands processed
+	Clients  int64    `json:"clients"`
+	Replicas []string `json:"replicas"`
+}
+
+// probe asks one primary how it is, over and over. The Observer owns it, for as long as a
+// group has its endpoint; its goroutine is the only user of client, and ends with cancel.
 type probe struct {
 	to     topology.Endpoint
 	cancel context.CancelFunc
 	client *redis.Client
 
 	mu   sync.Mutex // protects what follows
-	last Group
+	last Primary    // written by the probe, read by snapshots
 }
 
 // follow starts and ends probes, so that there is one for each group. mu is held.
@@ -123,7 +139,7 @@ func (p *probe) ask(ctx context.Context, n int) {
 		return
 	}
 	g.Error, g.SeenMs, g.PingUs = "", time.Now().UnixMilli(), us(ping)
-	g.read(upstream.ParseInfo(text))
+	g.Said = said(upstream.ParseInfo(text))
 	if listed {
 		g.Direct, g.Who = len(direct), nil
 		for _, c := range direct[:min(len(direct), directShown)] {
@@ -132,23 +148,22 @@ func (p *probe) ask(ctx context.Context, n int) {
 	}
 }
 
-// read takes what INFO says.
-func (g *Group) read(i upstream.Info) {
-	g.Version = cmp.Or(i.Get("valkey_version"), i.Get("redis_version"))
-	g.Role, g.Policy = i.Get("role"), i.Get("maxmemory_policy")
-	g.Memory, g.Limit, g.Clients = i.Int("used_memory"), i.Int("maxmemory"), i.Int("connected_clients")
-	g.Ops, g.Total = float64(i.Int("instantaneous_ops_per_sec")), uint64(i.Int("total_commands_processed"))
-	g.Keys, g.Replicas = i.Keys(), nil
-	for _, r := range i.Replicas() {
-		g.Replicas = append(g.Replicas, r.Addr+" "+r.State)
+// said takes what INFO says.
+func said(i upstream.Info) Said {
+	s := Said{
+		Version: cmp.Or(i.Get("valkey_version"), i.Get("redis_version")), Role: i.Get("role"), Policy: i.Get("maxmemory_policy"),
+		Memory: i.Int("used_memory"), Limit: i.Int("maxmemory"), Clients: i.Int("connected_clients"), Keys: i.Keys(),
+		Ops: float64(i.Int("instantaneous_ops_per_sec")), Total: uint64(i.Int("total_commands_processed")),
 	}
+	for _, r := range i.Replicas() {
+		s.Replicas = append(s.Replicas, r.Addr+" "+r.State)
+	}
+	return s
 }
 
 func (p *probe) view(g topology.Group, st *topology.State, links stats.Link) Group {
 	p.mu.Lock()
-	v := p.last
-	p.mu.Unlock()
+	defer p.mu.Unlock()
 	rs := st.SlotsOf(g.ID)
-	v.ID, v.Addr, v.Slots, v.Ranges, v.Links = g.ID, g.Addr, topology.CountSlots(rs), topology.FormatRanges(rs), links
-	return v
+	return Group{ID: g.ID, Addr: g.Addr, Slots: topology.CountSlots(rs), Ranges: topology.FormatRanges(rs), Primary: p.last, Links: links}
 }

@@ -11,18 +11,17 @@ import (
 )
 
 func TestReadInfo(t *testing.T) {
-	g := Group{Keys: 7, Replicas: []string{"old"}}
-	g.read(upstream.ParseInfo("# Server\r\nredis_version:7.0.15\r\nrole:master\r\nused_memory:1024\r\nmaxmemory:4096\r\nconnected_clients:3\r\n" +
+	g := said(upstream.ParseInfo("# Server\r\nredis_version:7.0.15\r\nrole:master\r\nused_memory:1024\r\nmaxmemory:4096\r\nconnected_clients:3\r\n" +
 		"instantaneous_ops_per_sec:11\r\ntotal_commands_processed:99\r\nconnected_slaves:1\r\nslave0:ip=10.0.0.2,port=6380,state=online,offset=1,lag=0\r\n" +
 		"# Keyspace\r\ndb0:keys=5,expires=0,avg_ttl=0\r\ndb12:keys=37,expires=1,avg_ttl=0\r\n"))
 	if g.Version != "7.0.15" || g.Memory != 1024 || g.Limit != 4096 || g.Keys != 42 || g.Total != 99 || len(g.Replicas) != 1 || g.Replicas[0] != "10.0.0.2:6380 online" {
 		t.Errorf("%+v", g)
 	}
-	g.read(upstream.ParseInfo("")) // a server that says nothing of itself
+	g = said(upstream.ParseInfo("")) // a server that says nothing of itself
 	if g.Keys != 0 || g.Version != "" || g.Replicas != nil {
 		t.Errorf("%+v", g)
 	}
-	g.read(upstream.ParseInfo("valkey_version:8.0.1\nredis_version:7.2.4\ndb0:keys=x\nconnected_slaves:99999999\nslave0:nonsense\n"))
+	g = said(upstream.ParseInfo("valkey_version:8.0.1\nredis_version:7.2.4\ndb0:keys=x\nconnected_slaves:99999999\nslave0:nonsense\n"))
 	if g.Version != "8.0.1" || len(g.Replicas) > 16 {
 		t.Errorf("%+v", g)
 	}

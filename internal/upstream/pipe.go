@@ -82,34 +82,69 @@ const directWrite = 32 << 10
 const gatherMax = 64 << 10
 
 // Pipe is one pipelined connection of one loop to one (group, database).
+//
+// Its loop owns it and nobody else touches it, so nothing in it is locked. It lives from New
+// until it is Retired and its last call has ended, and has any number of connections in that
+// time, one after another.
 type Pipe struct {
 	Group    string
-	Endpoint // whose Secret may change: the next connection goes by it
+	Endpoint // which may change: the next connection goes by it
 	DB       int
 	Proto    int // RESP version of the replies: 2 or 3
 
 	env    *Env
 	limits Limits
 	state  State
-	conn   Socket
-	name   string // CLIENT SETNAME of the present connection
-	id     int64  // CLIENT ID of it
-	conns  uint64 // connections made so far
-	err    error  // why it is down
-	pause  time.Duration
+	err    error         // why it is Down
+	pause  time.Duration // before the last try after a failure; 0: it has been Up since
 
+	present
+	traffic
+	history
+	silence
+}
+
+// present is the connection that stands. Connected sets all of it; Closed sets conn to nil and
+// leaves the rest, which is then that of the last one.
+//
+// Invariant: Up implies conn != nil, but while Closed tells Env.Lost. Retired may have one as
+// well, until what is in flight has been answered.
+type present struct {
+	conn   Socket
+	name   string    // CLIENT SETNAME
+	id     int64     // CLIENT ID; 0: not known
+	since  time.Time // when it was made
+	before uint64    // history.answered at that time
+}
+
+// traffic is what has been taken and not answered.
+//
+// Invariant: calls has one entry for each reply that is still to come, in the order in which
+// the server gets the commands; out is a tail of those commands' bytes. While the pipe is
+// Connecting out has all of them, since nothing goes out then. scan is amid the reply of
+// calls.front(), or between two.
+type traffic struct {
 	out   []byte
 	calls ring
 	scan  resp.ReplyScanner
-	dirty bool
+	dirty bool // Env.Dirty has been told: a Flush will come
+}
 
-	sent, answered uint64    // calls taken and calls ended, ever: marks for Drained
-	before         uint64    // answered when the present connection was made
-	since          time.Time // … which was then
-	unfenced       int       // dead connections whose last commands may still execute
-	heardAt        time.Time
-	rested         bool   // nothing was in flight when Silent was last asked
-	seen           uint64 // … and so many calls had been answered
+// history counts over the whole life of the pipe; nothing in it goes back but unfenced.
+//
+// Invariant: sent - answered == calls.n. A call that fails has been answered, too; whether the
+// server may still execute it is what unfenced says.
+type history struct {
+	conns          uint64 // connections made
+	sent, answered uint64 // calls taken, calls ended: marks for Drained
+	unfenced       int    // dead connections whose last commands may still execute
+}
+
+// silence is for Silent alone, but that Connected and Data set heardAt.
+type silence struct {
+	heardAt time.Time // when the server was last heard, or the oldest call was new
+	rested  bool      // nothing was in flight when Silent was last asked
+	seen    uint64    // … and so many calls had been answered
 }
 
 // New makes an idle pipe.

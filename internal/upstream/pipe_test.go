@@ -57,6 +57,11 @@ func onBreaking(t *testing.T) (*Pipe, *breaking) {
 	env := &Env{Dial: func(*Pipe) {}, Dirty: func(*Pipe) {}, Retry: func(*Pipe, time.Duration) {},
 		Lost: func(*Pipe, string) func() { return func() {} }}
 	p := New("g", Target{Endpoint: Endpoint{Addr: "server:1"}, Proto: 2}, env, Limits{QueueBytes: 1 << 20, ReconnectMin: time.Second, ReconnectMax: time.Second})
+	t.Cleanup(func() {
+		if p.sent-p.answered != uint64(p.calls.n) {
+			t.Errorf("%d calls taken, %d ended and %d in flight", p.sent, p.answered, p.calls.n)
+		}
+	})
 	p.connect()
 	conn := &breaking{p: p}
 	p.Connected(conn, "name", 1, time.Now())
@@ -147,7 +152,7 @@ func TestLossWithinALoss(t *testing.T) {
 // heard, however long ago that is.
 func TestSilenceCountsFromTheCall(t *testing.T) {
 	at := time.Unix(1e9, 0)
-	p := &Pipe{state: Up, heardAt: at}
+	p := &Pipe{state: Up, silence: silence{heardAt: at}}
 	look := func(after, want time.Duration, what string) {
 		t.Helper()
 		if at = at.Add(after); p.Silent(at) != want {
