@@ -7,6 +7,7 @@ import (
 	"github.com/tidwall/redcon"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/pubsub"
 )
 
 // subscriptions are a client's channels.
@@ -14,28 +15,28 @@ type subscriptions struct {
 	of [3]map[string]struct{} // by kindIndex
 }
 
-var kinds = [3]channelKind{exact, pattern, sharded}
+var kinds = [3]pubsub.Kind{pubsub.Exact, pubsub.Pattern, pubsub.Sharded}
 
-func kindIndex(k channelKind) int { return slices.Index(kinds[:], k) }
+func kindIndex(k pubsub.Kind) int { return slices.Index(kinds[:], k) }
 
-func subscribes(kind channelKind) func(*call) {
+func subscribes(kind pubsub.Kind) func(*call) {
 	return func(c *call) { c.subscribe(kind, c.args[1:]) }
 }
 
-func unsubscribes(kind channelKind) func(*call) {
+func unsubscribes(kind pubsub.Kind) func(*call) {
 	return func(c *call) { c.unsubscribe(kind, c.args[1:]) }
 }
 
-func publishes(kind channelKind) func(*call) {
+func publishes(kind pubsub.Kind) func(*call) {
 	return func(c *call) { c.publish(kind, c.args) }
 }
 
 // counts answers PUBSUB NUMSUB: what the servers say, with the gateway's clients in the
 // place of the gateway.
-func counts(kind channelKind) func(*call) {
+func counts(kind pubsub.Kind) func(*call) {
 	return func(c *call) {
-		hub, names := c.s.l.srv.hub, cloneArgs(c.args[2:])
-		c.fan(c.s.l.everyGroup(), resp.AppendRequest(nil, c.args...), false, func(parts [][]byte) []byte { return hub.numSub(kind, names, parts) })
+		srv, names := c.s.l.srv, cloneArgs(c.args[2:])
+		c.fan(c.s.l.everyGroup(), resp.AppendRequest(nil, c.args...), false, func(parts [][]byte) []byte { return srv.numSub(kind, names, parts) })
 	}
 }
 
@@ -49,14 +50,14 @@ var pubsubHelp = []string{
 
 // subscribe answers when the servers have confirmed, so that a client which has its
 // answer misses nothing. What the client sends next waits so long.
-func (c *call) subscribe(kind channelKind, names [][]byte) {
+func (c *call) subscribe(kind pubsub.Kind, names [][]byte) {
 	s := c.s
 	l := s.l
 	if s.subs == nil {
 		s.subs = &subscriptions{}
 	}
 	set := s.subs.of[kindIndex(kind)]
-	var fresh []channelKey
+	var fresh []pubsub.Key
 	asked := make([]string, len(names))
 	seen := make(map[string]struct{})
 	for i, n := range names {
@@ -64,7 +65,7 @@ func (c *call) subscribe(kind channelKind, names [][]byte) {
 		_, have := set[asked[i]]
 		if _, twice := seen[asked[i]]; !have && !twice {
 			seen[asked[i]] = struct{}{}
-			fresh = append(fresh, channelKey{kind, asked[i]})
+			fresh = append(fresh, pubsub.Key{Kind: kind, Name: asked[i]})
 		}
 	}
 	if len(fresh) == 0 {
@@ -73,9 +74,9 @@ func (c *call) subscribe(kind channelKind, names [][]byte) {
 	}
 	r := c.begin()
 	s.hold = r
-	l.srv.hub.want(l, fresh, func() {
+	l.srv.hub.Want(l, fresh, func() {
 		if s.life == lifeGone {
-			l.srv.hub.drop(l, fresh)
+			l.srv.hub.Drop(l, fresh)
 			r.finish(nil)
 			return
 		}
@@ -84,7 +85,7 @@ func (c *call) subscribe(kind channelKind, names [][]byte) {
 }
 
 // subscribed enters channels that the hub has and gives the replies.
-func (s *session) subscribed(kind channelKind, names []string) []byte {
+func (s *session) subscribed(kind pubsub.Kind, names []string) []byte {
 	l := s.l
 	at := kindIndex(kind)
 	if s.subs == nil { // unsubscribed from all meanwhile
@@ -95,24 +96,21 @@ func (s *session) subscribed(kind channelKind, names []string) []byte {
 	}
 	out := s.reply()
 	for _, n := range names {
-		k := channelKey{kind, n}
+		k := pubsub.Key{Kind: kind, Name: n}
 		s.subs.of[at][n] = struct{}{}
-		if l.readers.ofChannels[k] == nil {
-			l.readers.ofChannels[k] = make(map[*session]struct{})
-		}
-		l.readers.ofChannels[k][s] = struct{}{}
-		s.confirm(out, strings.ToLower(kind.verb(true)), kind, &n)
+		l.readers.channels.Add(k, s)
+		s.confirm(out, strings.ToLower(kind.Verb(true)), kind, &n)
 	}
 	s.countSubs()
 	return out.B
 }
 
 // confirm appends one reply of (UN)SUBSCRIBE, with the number of channels left.
-func (s *session) confirm(out *resp.Writer, verb string, kind channelKind, name *string) {
+func (s *session) confirm(out *resp.Writer, verb string, kind pubsub.Kind, name *string) {
 	s.countSubs()
 	n := s.nsubs
 	if s.subs != nil {
-		if shards := len(s.subs.of[kindIndex(sharded)]); kind == sharded {
+		if shards := len(s.subs.of[kindIndex(pubsub.Sharded)]); kind == pubsub.Sharded {
 			n = shards
 		} else {
 			n -= shards
@@ -137,7 +135,7 @@ func (s *session) countSubs() {
 	}
 }
 
-func (c *call) unsubscribe(kind channelKind, names [][]byte) {
+func (c *call) unsubscribe(kind pubsub.Kind, names [][]byte) {
 	s := c.s
 	var list []string
 	for _, n := range names {
@@ -150,10 +148,10 @@ func (c *call) unsubscribe(kind channelKind, names [][]byte) {
 		slices.Sort(list)
 	}
 	out := s.reply()
-	verb := strings.ToLower(kind.verb(false))
-	var left []channelKey
+	verb := strings.ToLower(kind.Verb(false))
+	var left []pubsub.Key
 	for _, n := range list {
-		if k := (channelKey{kind, n}); s.leaveChannel(k) {
+		if k := (pubsub.Key{Kind: kind, Name: n}); s.leaveChannel(k) {
 			left = append(left, k)
 		}
 		s.confirm(out, verb, kind, &n)
@@ -161,25 +159,22 @@ func (c *call) unsubscribe(kind channelKind, names [][]byte) {
 	if len(list) == 0 {
 		s.confirm(out, verb, kind, nil)
 	}
-	s.l.srv.hub.drop(s.l, left)
+	s.l.srv.hub.Drop(s.l, left)
 	c.answer(out.B)
 }
 
 // leaveChannel ends a subscription on the loop; true: there was one, and the hub has to be
 // told.
-func (s *session) leaveChannel(k channelKey) bool {
+func (s *session) leaveChannel(k pubsub.Key) bool {
 	if s.subs == nil {
 		return false
 	}
-	set := s.subs.of[kindIndex(k.kind)]
-	if _, have := set[k.name]; !have {
+	set := s.subs.of[kindIndex(k.Kind)]
+	if _, have := set[k.Name]; !have {
 		return false
 	}
-	delete(set, k.name)
-	l := s.l
-	if delete(l.readers.ofChannels[k], s); len(l.readers.ofChannels[k]) == 0 {
-		delete(l.readers.ofChannels, k)
-	}
+	delete(set, k.Name)
+	s.l.readers.channels.Remove(k, s)
 	return true
 }
 
@@ -187,33 +182,37 @@ func (s *session) unsubscribeAll() {
 	if s.subs == nil {
 		return
 	}
-	var left []channelKey
+	var left []pubsub.Key
 	for i, set := range s.subs.of {
 		for n := range set {
-			k := channelKey{kinds[i], n}
+			k := pubsub.Key{Kind: kinds[i], Name: n}
 			s.leaveChannel(k)
 			left = append(left, k)
 		}
 	}
-	s.l.srv.hub.drop(s.l, left)
+	s.l.srv.hub.Drop(s.l, left)
 	s.subs, s.nsubs = nil, 0
 }
 
-// deliver gives what the hub has received to this loop's clients.
-func (l *loop) deliver(list []message) {
-	for _, m := range list {
-		if m.keys != nil || m.all {
-			l.invalidate(m.keys, m.all)
+// Post implements pubsub.Loop.
+func (l *loop) Post(f func()) { l.post(f) }
+
+// Deliver implements pubsub.Loop: it gives what the hub has received to this loop's clients.
+func (l *loop) Deliver(list []pubsub.Message) {
+	for i := range list {
+		m := &list[i]
+		if m.Invalidates() {
+			l.invalidate(m.Keys, m.All)
 			continue
 		}
 		var array []byte // of RESP2; the frame itself is read by other loops too
-		for s := range l.readers.ofChannels[m.key] {
+		for s := range l.readers.channels.Of(m.Key) {
 			if s.proto == 3 {
-				s.push(m.frame)
+				s.push(m.Frame)
 				continue
 			}
 			if array == nil {
-				array = append([]byte{'*'}, m.frame[1:]...)
+				array = append([]byte{'*'}, m.Frame[1:]...)
 			}
 			s.push(array)
 		}
@@ -222,42 +221,22 @@ func (l *loop) deliver(list []message) {
 
 // publish sends a message to one group, always the same for a channel. The servers count
 // the gateway as one receiver; the client is told how many clients that are.
-func (c *call) publish(kind channelKind, args [][]byte) {
+func (c *call) publish(kind pubsub.Kind, args [][]byte) {
 	s := c.s
 	l := s.l
-	group := l.channelGroup(args[1])
+	group := pubsub.GroupOf(l.table.Groups, args[1])
 	if group < 0 {
 		c.reject("CLUSTERDOWN there is no group")
 		return
 	}
 	r := c.begin()
-	r.op = &publishing{key: channelKey{kind, string(args[1])}}
+	r.op = &publishing{key: pubsub.Key{Kind: kind, Name: string(args[1])}}
 	r.sendTo(l, group, resp.AppendRequest(nil, args...))
-}
-
-// channelGroup is where messages on a channel are published: by rendezvous hashing, so
-// that a group which comes or goes changes the place of few channels.
-func (l *loop) channelGroup(name []byte) int16 {
-	best, most := int16(-1), uint64(0)
-	for i := range l.table.Groups {
-		h := uint64(14695981039346656037) // FNV-1a
-		for _, part := range [2][]byte{[]byte(l.table.Groups[i].ID), name} {
-			for _, c := range part {
-				h = (h ^ uint64(c)) * 1099511628211
-			}
-			h = (h ^ 0xff) * 1099511628211
-		}
-		h ^= h >> 32
-		if h *= 0x9e3779b97f4a7c15; best < 0 || h > most {
-			best, most = int16(i), h
-		}
-	}
-	return best
 }
 
 type publishing struct {
 	plain
-	key channelKey
+	key pubsub.Key
 }
 
 func (x *publishing) reply(r *request, b []byte, last bool) bool {
@@ -265,34 +244,20 @@ func (x *publishing) reply(r *request, b []byte, last bool) bool {
 	if !last || !ok {
 		return true
 	}
-	clients, own := r.s.l.srv.hub.audience(x.key)
+	clients, own := r.s.l.srv.hub.Audience(x.key)
 	r.finish(redcon.AppendInt(nil, max(n-int64(own), 0)+int64(clients)))
 	return false
 }
 
-// numSub joins the replies of PUBSUB NUMSUB, at each of which the gateway counts as one.
-func (h *hub) numSub(kind channelKind, names [][]byte, parts [][]byte) []byte {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// numSub is the reply to PUBSUB NUMSUB.
+func (s *Server) numSub(kind pubsub.Kind, names [][]byte, parts [][]byte) []byte {
+	totals, ok := s.hub.Subscribers(kind, names, parts)
+	if !ok {
+		return badPart()
+	}
 	out := redcon.AppendArray(nil, 2*len(names))
 	for i, name := range names {
-		total := int64(0)
-		c := h.channels[channelKey{kind, string(name)}]
-		for _, p := range parts {
-			fields, ok := resp.SplitAggregate(p)
-			if !ok || len(fields) != 2*len(names) {
-				return badPart()
-			}
-			n, _ := resp.ParseInt(fields[2*i+1])
-			if c != nil && n > 0 {
-				n--
-			}
-			total += n
-		}
-		if c != nil {
-			total += int64(c.total)
-		}
-		out = redcon.AppendInt(redcon.AppendBulk(out, name), total)
+		out = redcon.AppendInt(redcon.AppendBulk(out, name), totals[i])
 	}
 	return out
 }

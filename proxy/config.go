@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/pubsub"
 )
 
 // CONFIG is about this gateway: the data servers keep their own.
@@ -74,7 +75,7 @@ func (c *call) configGet() {
 			continue
 		}
 		for _, name := range srv.settingNames() {
-			if v, ok := srv.settingValue(o, name); ok && globMatch(pattern, name) && !hasFold(found, name) {
+			if v, ok := srv.settingValue(o, name); ok && pubsub.Match(pattern, name) && !hasFold(found, name) {
 				found[name] = v
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/proxy/pubsub"
 	"keyferry/proxy/stats"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -123,7 +124,7 @@ func TestRemovedGroupAnswersWhatItWasSent(t *testing.T) {
 	var channel string // of those that are published at g1
 	s.each(ctx, func(l *loop) {
 		for i := 0; channel == ""; i++ {
-			if name := fmt.Sprint("ch", i); l.channelGroup([]byte(name)) == 1 {
+			if name := fmt.Sprint("ch", i); pubsub.GroupOf(l.table.Groups, []byte(name)) == 1 {
 				channel = name
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/pubsub"
 	"keyferry/proxy/stats"
 )
 
@@ -46,11 +47,11 @@ var atOnce = map[string]func(*call){
 	"cluster|links": facade((*call).emptyArray), "cluster|help": facade(help("CLUSTER", clusterHelp)),
 
 	// Channels.
-	"subscribe": subscribes(exact), "psubscribe": subscribes(pattern), "ssubscribe": subscribes(sharded),
-	"unsubscribe": unsubscribes(exact), "punsubscribe": unsubscribes(pattern), "sunsubscribe": unsubscribes(sharded),
-	"publish": publishes(exact), "spublish": publishes(sharded),
+	"subscribe": subscribes(pubsub.Exact), "psubscribe": subscribes(pubsub.Pattern), "ssubscribe": subscribes(pubsub.Sharded),
+	"unsubscribe": unsubscribes(pubsub.Exact), "punsubscribe": unsubscribes(pubsub.Pattern), "sunsubscribe": unsubscribes(pubsub.Sharded),
+	"publish": publishes(pubsub.Exact), "spublish": publishes(pubsub.Sharded),
 	"pubsub|channels": toEvery(unionOf), "pubsub|shardchannels": toEvery(unionOf), "pubsub|numpat": toEvery(maxOf),
-	"pubsub|numsub": counts(exact), "pubsub|shardnumsub": counts(sharded), "pubsub|help": help("PUBSUB", pubsubHelp),
+	"pubsub|numsub": counts(pubsub.Exact), "pubsub|shardnumsub": counts(pubsub.Sharded), "pubsub|help": help("PUBSUB", pubsubHelp),
 
 	// Every group.
 	"scan": (*call).scan, "randomkey": (*call).randomKey, "dbsize": toServing(sumOf), // a key that is being moved can for a moment be counted twice

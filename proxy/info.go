@@ -175,10 +175,8 @@ func (s *Server) census(ctx context.Context) (c census) {
 			c.blocked += boolBit(x.blocks())
 			c.timed += boolBit(!x.deadline.IsZero())
 		}
-		c.trackedKeys += len(l.readers.ofKeys)
-		for _, who := range l.readers.ofKeys {
-			c.trackedItems += len(who)
-		}
+		keys, items := l.readers.keys.Counts()
+		c.trackedKeys, c.trackedItems = c.trackedKeys+keys, c.trackedItems+items
 	})
 	return c
 }
@@ -253,7 +251,7 @@ func (r *report) persistence() {
 func (r *report) stats() {
 	now, d := r.s.rates.Now(), r.fromServers()
 	c := r.people()
-	exact, patterns, shards := r.s.hub.counts()
+	exact, patterns, shards := r.s.hub.Counts()
 	r.count(stats.Connections, stats.Commands)
 	r.put("instantaneous_ops_per_sec", int64(now.Ops+0.5))
 	r.count(stats.BytesIn, stats.BytesOut)

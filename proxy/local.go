@@ -8,6 +8,7 @@ import (
 	"github.com/tidwall/redcon"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/pubsub"
 )
 
 var okReply = []byte("+OK\r\n")
@@ -287,7 +288,7 @@ func listCommands(args [][]byte) (names []string, ok bool) {
 		case "aclcat":
 			accept = func(c *resp.Command) bool { return c.InCategory(x) }
 		case "pattern":
-			accept = func(c *resp.Command) bool { return globMatch(x, c.Name) }
+			accept = func(c *resp.Command) bool { return pubsub.Match(x, c.Name) }
 		default:
 			return nil, false
 		}

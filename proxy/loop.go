@@ -9,6 +9,7 @@ import (
 	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
 	"keyferry/proxy/parking"
+	"keyferry/proxy/pubsub"
 	"keyferry/proxy/stats"
 	"keyferry/router"
 )
@@ -75,9 +76,8 @@ type clients struct {
 // Invariant: a session is in the sets that its subscriptions and its tracking name, and in
 // no others; teardown takes it out of all.
 type readers struct {
-	ofChannels map[channelKey]map[*session]struct{}
-	ofKeys     map[string]map[*session]struct{} // for CLIENT TRACKING without BCAST
-	trackers   map[*session]struct{}            // all that track
+	channels pubsub.Listeners[*session]
+	keys     *pubsub.Readers[*session] // for CLIENT TRACKING
 }
 
 func newLoop(s *Server, el transport.Loop, id int) *loop {
@@ -87,7 +87,7 @@ func newLoop(s *Server, el transport.Loop, id int) *loop {
 		dedicated:  dedicatedPool{all: make(map[*dedicated]struct{}), spare: make(map[dedicatedKey][]*dedicated)},
 		waiters:    newWaiters(),
 		clients:    clients{all: make(map[*session]struct{}), pause: pauseMode(s.pauseMode.Load())},
-		readers:    readers{ofChannels: make(map[channelKey]map[*session]struct{}), ofKeys: make(map[string]map[*session]struct{}), trackers: make(map[*session]struct{})},
+		readers:    readers{keys: pubsub.NewReaders[*session](trackedMax)},
 		monitoring: monitoring{here: make(map[*session]struct{})},
 	}
 	l.clock()

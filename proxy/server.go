@@ -15,6 +15,7 @@ import (
 
 	"keyferry/internal/transport"
 	"keyferry/internal/upstream"
+	"keyferry/proxy/pubsub"
 	"keyferry/proxy/stats"
 	"keyferry/router"
 )
@@ -52,14 +53,14 @@ type Server struct {
 	monitoredAt atomic.Pointer[[]*loop] // its keys
 	deniedAuth  deniedLog
 
-	mu    sync.Mutex // protects loops and table, which must change together, and ended
+	mu    sync.Mutex // protects loops and table, which must change together
 	loops map[transport.Loop]*loop
 	table *router.Table
-	ended []endedMove // jobs of tables before
 
 	scripts  *scripts
 	scripted slotSet
-	hub      *hub
+	hub      *pubsub.Hub
+	moves    *pubsub.Moves
 	waitlist waitlist
 
 	ctx    context.Context // ends with the server: dials, fences, the ticker
@@ -78,8 +79,8 @@ func New(opt Options, t *router.Table) *Server {
 		loops: make(map[transport.Loop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
 	}
 	s.handlers = handlersOf(allCommands())
-	s.hub = newHub(s)
-	s.hub.groups = t.Groups
+	s.moves = pubsub.NewMoves(t)
+	s.hub = pubsub.NewHub(ctx, pubsub.Config{Dial: s.dialHub, ReconnectMin: opt.ReconnectMin, ReconnectMax: opt.ReconnectMax, OfMove: s.moves.Of, Log: s.log}, t.Groups)
 	s.live.Store(&opt)
 	s.since.Store(&stats.Counts{})
 	return s
@@ -124,6 +125,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	s.cancel()
 	s.wg.Wait()
+	s.hub.Wait()
 	s.dataConns.close()
 	return err
 }
@@ -145,9 +147,9 @@ func (s *Server) quiet(ctx context.Context) bool {
 // when, besides, no command is in flight unlocked on a slot that this table is the first to
 // say moves: that can take as long as its source takes to answer. Calls must not overlap.
 func (s *Server) Apply(ctx context.Context, t *router.Table) (drained <-chan struct{}, err error) {
-	s.hub.setGroups(t.Groups) // first, so that nobody publishes where nobody listens
+	s.hub.SetGroups(t.Groups) // first, so that nobody publishes where nobody listens
+	s.moves.Follow(t, time.Now())
 	s.mu.Lock()
-	s.noteEnded(t, time.Now())
 	s.table = t
 	loops := make([]*loop, 0, len(s.loops))
 	for _, l := range s.loops {
@@ -386,6 +388,17 @@ func (s *Server) dial(l *loop, p *upstream.Pipe) {
 			}
 		})
 	})
+}
+
+// dialHub is how the hub connects to a group. Pushes need RESP3.
+func (s *Server) dialHub(ctx context.Context, g router.Group) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.ConnectTimeout)
+	defer cancel()
+	c, err := s.opt.Dialer.Dial(ctx, upstream.Target{Endpoint: g.Endpoint, Proto: 3})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // fence kills a lost connection at its server, however long that takes, then runs done

@@ -22,7 +22,6 @@ type tracking struct {
 	optOut   bool
 	noLoop   bool
 	caching  bool // CLIENT CACHING was said for the next command
-	read     map[string]struct{}
 }
 
 // trackedMax bounds the keys that one loop remembers readers of, as
@@ -43,7 +42,7 @@ func (c *call) clientTracking() {
 	}
 	if old := s.tracking; old != nil {
 		t.prefixes = append(old.prefixes, t.prefixes...)
-		t.read, t.caching = old.read, old.caching
+		t.caching = old.caching
 		s.tracking = t
 		c.answer(okReply)
 		return
@@ -51,14 +50,14 @@ func (c *call) clientTracking() {
 	l := s.l
 	r := c.begin()
 	s.hold = r
-	l.readers.trackers[s] = struct{}{}
+	l.readers.keys.Track(s)
 	s.tracking = t
-	l.srv.hub.track(l, 1, func() { r.finish(okReply) })
+	l.srv.hub.Track(l, 1, func() { r.finish(okReply) })
 }
 
 // parseTracking reads ON|OFF and the options, for a client that has old; nil: off.
 func parseTracking(args [][]byte, old *tracking) (t *tracking, why string) {
-	t = &tracking{read: make(map[string]struct{})}
+	t = &tracking{}
 	for i := 1; i < len(args); i++ {
 		switch strings.ToLower(string(args[i])) {
 		case "redirect":
@@ -129,25 +128,13 @@ func overlap(prefixes, old [][]byte) (why string) {
 }
 
 func (s *session) stopTracking() {
-	t := s.tracking
-	if t == nil {
+	if s.tracking == nil {
 		return
 	}
 	s.tracking = nil
 	l := s.l
-	for k := range t.read {
-		l.forgetReader(k, s)
-	}
-	delete(l.readers.trackers, s)
-	l.srv.hub.track(l, -1, nil)
-}
-
-func (l *loop) forgetReader(key string, s *session) {
-	if set := l.readers.ofKeys[key]; set != nil {
-		if delete(set, s); len(set) == 0 {
-			delete(l.readers.ofKeys, key)
-		}
-	}
+	l.readers.keys.Untrack(s)
+	l.srv.hub.Track(l, -1, nil)
 }
 
 // clientCaching is CLIENT CACHING: about the next command.
@@ -202,52 +189,33 @@ func (t *tracking) wants(cmd *resp.Command) bool {
 	return true
 }
 
-// remember makes the client a reader of a key.
+// remember makes the client a reader of a key. Where there is no room, the readers of some other
+// key are told that it has changed.
 func (s *session) remember(name string) {
-	l, t := s.l, s.tracking
-	if _, have := t.read[name]; have {
-		return
-	}
-	if len(l.readers.ofKeys) >= trackedMax {
-		l.evictReaders()
-	}
-	set := l.readers.ofKeys[name]
-	if set == nil {
-		set = make(map[*session]struct{})
-		l.readers.ofKeys[name] = set
-	}
-	set[s] = struct{}{}
-	t.read[name] = struct{}{}
-}
-
-// evictReaders makes room by telling the readers of some key that it has changed.
-func (l *loop) evictReaders() {
-	for name := range l.readers.ofKeys {
-		l.invalidate([][]byte{[]byte(name)}, false)
-		return
+	for {
+		other, full := s.l.readers.keys.Remember(name, s)
+		if !full {
+			return
+		}
+		s.l.invalidate([][]byte{[]byte(other)}, false)
 	}
 }
 
 // invalidate tells those who have read the keys, or all who track.
 func (l *loop) invalidate(keys [][]byte, all bool) {
 	if all {
-		clear(l.readers.ofKeys)
-		for s := range l.readers.trackers {
-			clear(s.tracking.read)
+		l.readers.keys.Forget()
+		for s := range l.readers.keys.All() {
 			s.tellInvalid(nil)
 		}
 		return
 	}
 	for _, k := range keys {
-		name := string(k)
-		set := l.readers.ofKeys[name]
-		delete(l.readers.ofKeys, name)
-		for s := range set {
-			delete(s.tracking.read, name)
+		for s := range l.readers.keys.Changed(string(k)) {
 			s.tellInvalid([][]byte{k})
 		}
 	}
-	for s := range l.readers.trackers {
+	for s := range l.readers.keys.All() {
 		if !s.tracking.bcast {
 			continue
 		}

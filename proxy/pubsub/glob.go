@@ -1,9 +1,9 @@
-package proxy
+package pubsub
 
-// globMatch reports whether a name matches a pattern of PSUBSCRIBE or KEYS: '*', '?',
+// Match reports whether a name matches a pattern of PSUBSCRIBE, KEYS or CONFIG GET: '*', '?',
 // '[a-z]', '[^…]' and '\' as in Redis's stringmatchlen (util.c). It is iterative, so that
 // a pattern of many stars takes no more than the product of the lengths.
-func globMatch(pattern, name string) bool {
+func Match(pattern, name string) bool {
 	p, n := 0, 0
 	star, mark := -1, 0
 	for n < len(name) {

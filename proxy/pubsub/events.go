@@ -1,8 +1,9 @@
-package proxy
+package pubsub
 
 import (
 	"bytes"
 	"strconv"
+	"sync"
 	"time"
 
 	"keyferry/router"
@@ -27,28 +28,42 @@ const (
 	endedMoveFor  = 5 * time.Second
 )
 
-// noteEnded remembers the jobs that the present table has and the next one has not. mu is held.
-func (s *Server) noteEnded(next *router.Table, now time.Time) {
+// Moves is what tells the messages of moves apart from those of clients' commands. The control
+// plane's goroutine tells it of each new table; the feeds ask it.
+type Moves struct {
+	mu    sync.Mutex // protects both, which must change together
+	table *router.Table
+	ended []endedMove // jobs of tables before, oldest first
+}
+
+// NewMoves begins with the first table.
+func NewMoves(t *router.Table) *Moves { return &Moves{table: t} }
+
+// Follow takes the next table, and remembers the jobs that the present one has and the next one has
+// not: what they have done last can still be on its way here when their slots are stable again.
+func (x *Moves) Follow(next *router.Table, now time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	ongoing := make(map[string]bool)
 	for _, j := range next.Jobs {
 		ongoing[j.ID] = true
 	}
 	var kept []endedMove
-	for _, m := range s.ended {
+	for _, m := range x.ended {
 		if now.Sub(m.at) < endedMoveFor {
 			kept = append(kept, m)
 		}
 	}
-	for _, j := range s.table.Jobs {
+	for _, j := range x.table.Jobs {
 		if !ongoing[j.ID] && j.Locks != nil {
 			kept = append(kept, endedMove{j.Locks.Recent(), now})
 		}
 	}
-	s.ended = kept[max(0, len(kept)-endedMovesMax):]
+	x.ended, x.table = kept[max(0, len(kept)-endedMovesMax):], next
 }
 
-// ofMove reports whether a message from a group tells of a move.
-func (s *Server) ofMove(group string, channel, payload []byte) bool {
+// Of reports whether a message from a group tells of a move, and not of what a client did.
+func (x *Moves) Of(group string, channel, payload []byte) bool {
 	if !bytes.HasPrefix(channel, []byte("__key")) {
 		return false
 	}
@@ -61,16 +76,16 @@ func (s *Server) ofMove(group string, channel, payload []byte) bool {
 	case event != "del" && event != "restore":
 		return false
 	}
-	s.mu.Lock()
-	t, ended := s.table, s.ended
-	s.mu.Unlock()
-	x := t.Slots[t.Scheme.Slot([]byte(key.Name))]
+	x.mu.Lock()
+	t, ended := x.table, x.ended
+	x.mu.Unlock()
+	slot := t.Slots[t.Scheme.Slot([]byte(key.Name))]
 	is := func(g int16) bool { return g >= 0 && t.Groups[g].ID == group }
 	switch {
-	case x.Target >= 0 && (is(x.Owner) && event == "del" || is(x.Target) && event == "restore"):
-		locks := t.Jobs[x.Job].Locks
+	case slot.Target >= 0 && (is(slot.Owner) && event == "del" || is(slot.Target) && event == "restore"):
+		locks := t.Jobs[slot.Job].Locks
 		return locks != nil && locks.Recent().Has(key)
-	case is(x.Owner) && event == "restore":
+	case is(slot.Owner) && event == "restore":
 		for _, m := range ended {
 			if time.Since(m.at) < endedMoveFor && m.recent.Has(key) {
 				return true
@@ -78,7 +93,7 @@ func (s *Server) ofMove(group string, channel, payload []byte) bool {
 		}
 		return false
 	}
-	return x.Owner >= 0 && !is(x.Owner) && !is(x.Target) // no client's command runs here
+	return slot.Owner >= 0 && !is(slot.Owner) && !is(slot.Target) // no client's command runs here
 }
 
 // keyspaceEvent takes a message on __keyspace@<db>__:<key> or __keyevent@<db>__:<event> apart.

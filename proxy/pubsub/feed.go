@@ -1,4 +1,4 @@
-package proxy
+package pubsub
 
 import (
 	"bytes"
@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 
 	"keyferry/internal/resp"
-	"keyferry/internal/upstream"
 	"keyferry/router"
 )
 
@@ -20,7 +19,7 @@ import (
 // wanted, and then subscribes to everything again; what was published meanwhile is lost,
 // as it is for a client of the server itself.
 type feed struct {
-	h      *hub
+	h      *Hub
 	group  router.Group
 	ctx    context.Context
 	stop   context.CancelFunc
@@ -38,16 +37,16 @@ type feed struct {
 // three times that.
 const feedPing = 3 * time.Second
 
-func newFeed(h *hub, g router.Group) *feed {
+func newFeed(h *Hub, g router.Group) *feed {
 	f := &feed{h: h, group: g, wakeup: make(chan struct{}, 1), sent: 1} // 1: it has not connected yet
-	f.ctx, f.stop = context.WithCancel(h.srv.ctx)
+	f.ctx, f.stop = context.WithCancel(h.ctx)
 	return f
 }
 
 // subscribe sends a subscription or its end. Before the connection stands there is nothing
 // to do: it begins with all that is wanted then.
-func (f *feed) subscribe(k channelKey, on bool) {
-	f.command(resp.AppendRequest(nil, []byte(k.kind.verb(on)), []byte(k.name)))
+func (f *feed) subscribe(k Key, on bool) {
+	f.command(resp.AppendRequest(nil, []byte(k.Kind.Verb(on)), []byte(k.Name)))
 }
 
 func (f *feed) track(on bool) {
@@ -112,7 +111,7 @@ func (f *feed) confirmed(n int) {
 }
 
 func (f *feed) run() {
-	o := &f.h.srv.opt
+	o := &f.h.c
 	wait := o.ReconnectMin
 	for f.ctx.Err() == nil {
 		began := time.Now()
@@ -123,7 +122,7 @@ func (f *feed) run() {
 		f.mu.Unlock()
 		f.confirmed(-1) // nobody waits for a server that is away
 		if was && f.ctx.Err() == nil {
-			f.h.receive([]message{{all: true}}) // what clients have cached may have changed unseen
+			f.h.receive([]Message{{All: true}}) // what clients have cached may have changed unseen
 		}
 		if f.ctx.Err() != nil {
 			return
@@ -131,7 +130,7 @@ func (f *feed) run() {
 		if time.Since(began) > time.Second {
 			wait = o.ReconnectMin
 		}
-		f.h.srv.log.Warn("subscriptions at a server are interrupted", zap.String("group", f.group.ID),
+		f.h.c.Log.Warn("subscriptions at a server are interrupted", zap.String("group", f.group.ID),
 			zap.String("addr", f.group.Addr), zap.Error(err), zap.Duration("next_try_in", wait))
 		pause(f.ctx, wait/2+rand.N(wait/2+1))
 		wait = min(2*wait, o.ReconnectMax)
@@ -139,10 +138,7 @@ func (f *feed) run() {
 }
 
 func (f *feed) connectAndRead() error {
-	srv := f.h.srv
-	ctx, cancel := context.WithTimeout(f.ctx, srv.opt.ConnectTimeout)
-	c, err := srv.opt.Dialer.Dial(ctx, upstream.Target{Endpoint: f.group.Endpoint, Proto: 3})
-	cancel()
+	c, err := f.h.c.Dial(f.ctx, f.group)
 	if err != nil {
 		return err
 	}
@@ -152,7 +148,7 @@ func (f *feed) connectAndRead() error {
 	f.begin()
 	end := make(chan struct{})
 	defer close(end)
-	srv.wg.Go(func() { f.write(c, end) })
+	f.h.wait.Go(func() { f.write(c, end) })
 	return f.read(c)
 }
 
@@ -212,7 +208,7 @@ func (f *feed) read(c net.Conn) error {
 		if err != nil {
 			return err
 		}
-		var list []message
+		var list []Message
 		for b := buf[:n]; len(b) > 0; {
 			m, st := scan.Scan(b)
 			if st == resp.Invalid {
@@ -244,51 +240,61 @@ func (f *feed) closeGap() (was bool) {
 }
 
 // parse makes a message of a frame, or notes a confirmation.
-func (f *feed) parse(frame []byte) (message, bool) {
+func (f *feed) parse(frame []byte) (Message, bool) {
 	if frame[0] != '>' {
 		// The reply to CLIENT TRACKING or PING; or an error, of a server that does not have
 		// the command, which will not be mended by waiting.
 		if frame[0] == '-' {
-			f.h.srv.log.Warn("a server refuses a subscription", zap.String("group", f.group.ID), zap.ByteString("error", frame))
+			f.h.c.Log.Warn("a server refuses a subscription", zap.String("group", f.group.ID), zap.ByteString("error", frame))
 		}
 		if !bytes.HasPrefix(frame, []byte("+PONG")) {
 			f.confirmed(1)
 		}
 		// What was read and then changed before it was heard of is stale: once more for all.
 		all := bytes.HasPrefix(frame, []byte("+OK")) && f.closeGap()
-		return message{all: all}, all
+		return Message{All: all}, all
 	}
 	parts, ok := resp.SplitAggregate(frame)
 	if !ok || len(parts) < 2 {
-		return message{}, false
+		return Message{}, false
 	}
 	kind, _ := resp.BulkBody(parts[0])
 	name, _ := resp.BulkBody(parts[1])
 	if n := len(parts); n >= 3 && bytes.HasSuffix(kind, []byte("message")) {
 		channel, _ := resp.BulkBody(parts[n-2])
 		payload, _ := resp.BulkBody(parts[n-1])
-		if f.h.srv.ofMove(f.group.ID, channel, payload) {
-			return message{}, false
+		if f.h.c.OfMove(f.group.ID, channel, payload) {
+			return Message{}, false
 		}
 	}
 	switch string(kind) {
 	case "message":
-		return message{key: channelKey{exact, string(name)}, frame: frame}, true
+		return Message{Key: Key{Exact, string(name)}, Frame: frame}, true
 	case "pmessage":
-		return message{key: channelKey{pattern, string(name)}, frame: frame}, true
+		return Message{Key: Key{Pattern, string(name)}, Frame: frame}, true
 	case "smessage":
-		return message{key: channelKey{sharded, string(name)}, frame: frame}, true
+		return Message{Key: Key{Sharded, string(name)}, Frame: frame}, true
 	case "invalidate":
 		keys, ok := resp.SplitArray(parts[1], nil)
-		m := message{all: !ok}
+		m := Message{All: !ok}
 		for _, k := range keys {
 			if name, ok := resp.BulkBody(k); ok {
-				m.keys = append(m.keys, name)
+				m.Keys = append(m.Keys, name)
 			}
 		}
-		return m, m.all || m.keys != nil
+		return m, m.Invalidates()
 	default:
 		f.confirmed(1) // (p|s)(un)subscribe
 	}
-	return message{}, false
+	return Message{}, false
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
