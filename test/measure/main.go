@@ -33,7 +33,7 @@ const (
 
 // reportVar names the file that test processes are reported to. Where it is set, measure is
 // what go test starts.
-const reportVar = "KEYFERRY_MEASURE"
+const reportVar = "MEASURE_REPORT" // the gateway takes KEYFERRY_… for settings
 
 // taken is what one test process took. Processor time includes that of the processes which it
 // started and waited for, and Peak is that of the largest of them.
