@@ -9,21 +9,20 @@ import (
 	"golang.org/x/time/rate"
 
 	"keyferry/internal/topology"
-	"keyferry/migrator/flow"
 )
 
 // weighedMover is a mover without servers whose target is looked at as often as it is asked for,
 // and has room each time.
 func weighedMover(t *testing.T, room func() int64) *mover {
-	m := &mover{cfg: &Config{CallTimeout: time.Minute, BatchMaxKeys: 512}, gov: flow.NewGovernor(3072, 64<<20, 5*time.Millisecond),
-		limit: rate.NewLimiter(rate.Inf, 512), byteLimit: rate.NewLimiter(rate.Inf, byteBurst)}
-	m.memory.Store(&fullError{})
+	cfg := &Config{CallTimeout: time.Minute, BatchMaxKeys: 512, MemoryLimit: 64 << 20, LockHoldTarget: 5 * time.Millisecond}
+	m := &mover{cfg: cfg, admission: newAdmission(cfg)}
+	m.room.seen.Store(&fullError{})
 	m.gov.Blind()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for ctx.Err() == nil {
-			if m.mustWeigh.Swap(false) {
+			if m.room.asked.Swap(false) {
 				m.gov.Weighing()
 				m.gov.Weighed(room())
 			}

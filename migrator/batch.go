@@ -54,8 +54,8 @@ func (w *worker) connect(ctx context.Context) (err error) {
 		if err != nil {
 			return at(fromTarget, err)
 		}
-		text := durabilityText(w.m.durability, w.dst.info)
-		w.m.durableNow.Store(&text)
+		text := durabilityText(w.m.assurance.durability, w.dst.info)
+		w.m.assurance.now.Store(&text)
 	}
 	w.object = objectWord(w.src.info, w.dst.info)
 	return nil

@@ -16,7 +16,7 @@ import (
 func TestDurableOverAnotherConnection(t *testing.T) {
 	ctx := context.Background()
 	f := newFerry(t, nil)
-	f.durability = job.DurabilityReplica
+	f.assurance.durability = job.DurabilityReplica
 	replica, err := testredis.Start(testredis.Options{Args: []string{"--replicaof", fmt.Sprintf("127.0.0.1 %d", f.dst.Port), "--repl-diskless-sync-delay", "0"}})
 	if err != nil {
 		t.Fatal(err)

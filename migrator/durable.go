@@ -44,10 +44,10 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 	if moves = w.seen(moves); len(moves) == 0 {
 		return nil
 	}
-	if err := w.m.comparer.compare(ctx, moves); err != nil {
+	if err := w.m.assurance.comparer.compare(ctx, moves); err != nil {
 		return err
 	}
-	mode := waitsFor(w.m.durability, w.dst.info)
+	mode := waitsFor(w.m.assurance.durability, w.dst.info)
 	if mode == job.DurabilityNone {
 		advance(moves, OK)
 		return nil
@@ -77,7 +77,7 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 	case err == nil && mode == job.DurabilityAOF:
 		err = &codedError{"NOAOF", "the append-only file was not synced in time: the restored keys are kept at the source"}
 	case err == nil:
-		if w.m.durability == job.DurabilityAuto {
+		if w.m.assurance.durability == job.DurabilityAuto {
 			w.lostTarget() // the next connection sees what the target has now
 		}
 		err = &codedError{"NOREPLICAS", "no replica acknowledged the restored keys in time: they are kept at the source"}
@@ -188,9 +188,9 @@ func (c *check) durable(ctx context.Context) error {
 
 // setProof is how much the mover wants to be sure of before a key is given up.
 func (m *mover) setProof(j topology.Job) {
-	m.comparer = &comparer{m: m, share: j.VerifyShare}
-	m.durability = j.Durability
+	m.assurance.comparer = &comparer{m: m, share: j.VerifyShare}
+	m.assurance.durability = j.Durability
 	if j.Back { // what was asked for is about the target, and where keys come home to may have less
-		m.durability = job.DurabilityAuto
+		m.assurance.durability = job.DurabilityAuto
 	}
 }

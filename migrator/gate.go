@@ -76,7 +76,7 @@ func (m *Manager) Quiesce(ctx context.Context) (resume func(), err error) {
 	doubt := 0
 	for _, r := range m.runners {
 		if r.mover != nil {
-			doubt += len(r.mover.inDoubt())
+			doubt += len(r.mover.open.inDoubt())
 		}
 	}
 	m.mu.Unlock()

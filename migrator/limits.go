@@ -4,11 +4,8 @@ import (
 	"context"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
-	"keyferry/migrator/flow"
 	"keyferry/migrator/job"
 )
 
@@ -35,38 +32,6 @@ func (m *Manager) SetClientLatency(f ClientLatency) { m.clients = f }
 // Limit changes the ceilings of a job that has not ended, at once and for good.
 func (m *Manager) Limit(ctx context.Context, id string, l job.Limits) error {
 	return m.tell(ctx, id, job.Event{Kind: job.LimitBy, Limits: &l})
-}
-
-// bound applies the job's ceilings to a mover that may be at work.
-func (m *mover) bound(j topology.Job) {
-	workers := j.Parallel
-	if workers <= 0 {
-		workers = m.cfg.Parallel
-	}
-	m.parallel.Store(int64(min(workers, maxParallel)))
-	m.limit.SetLimit(limitOf(j.RateKeysPerS))
-	m.limit.SetBurst(flow.Burst(j.RateKeysPerS, m.cfg.BatchMaxKeys))
-	m.byteLimit.SetLimit(limitOf(j.RateBytesPerS))
-	most := m.cfg.mostP99(j.MaxP99Ms)
-	if m.clients == nil {
-		most = -1 // nobody will ever tell of them
-	}
-	m.wantClients.Store(most >= 0)
-	m.slice.lasts(j.Slice.Work)
-	m.gov.Bound(workers*flowDepth*m.cfg.BatchMaxKeys, most)
-	m.mu.Lock()
-	p := m.pool
-	m.mu.Unlock()
-	if p != nil {
-		p.grow()
-	}
-}
-
-func limitOf(perSecond float64) rate.Limit {
-	if perSecond <= 0 {
-		return rate.Inf
-	}
-	return rate.Limit(perSecond)
 }
 
 // copyJob is the whole job for an action, beside which its ceilings may be changed.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
@@ -299,12 +298,12 @@ func (m *Manager) newMover(r *runner) *mover {
 	if j.Back {
 		source, target = target, source
 	}
-	mv := &mover{cfg: &m.cfg, log: m.log, gate: &m.gate, places: m.places, whole: m.wholes[j.ID], job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID,
-		slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, locks: r.locks, clients: m.clients,
-		limit: rate.NewLimiter(rate.Inf, m.cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
-		batch: flow.NewBatchSize(m.cfg.LockHoldTarget, m.cfg.BatchMaxKeys),
-		gov:   flow.NewGovernor(m.cfg.BatchMaxKeys, m.cfg.MemoryLimit, m.cfg.LockHoldTarget),
-		errs:  r.errs, talk: r.talk, dialer: m.dialer, batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1), ready: make(chan struct{})}
+	mv := &mover{cfg: &m.cfg, log: m.log,
+		ends:      ends{job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID, dialer: m.dialer},
+		scope:     scope{slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, locks: r.locks, whole: m.wholes[j.ID]},
+		admission: newAdmission(&m.cfg), open: newUndecided(),
+		errs: r.errs, talk: r.talk, fenced: fencing{done: make(chan struct{})}}
+	mv.gate, mv.places, mv.clients = &m.gate, m.places, m.clients
 	r.errs.turn(j.Back)
 	if j.Back {
 		mv.gov.Back()
@@ -312,7 +311,7 @@ func (m *Manager) newMover(r *runner) *mover {
 	mv.setProof(j)
 	mv.bound(j)
 	mv.drained, mv.settled = r.awaitDrained, m.settled
-	mv.fenceFirst = func(ctx context.Context) error {
+	mv.fenceFormer = func(ctx context.Context) error {
 		if !r.recovered {
 			return nil
 		}

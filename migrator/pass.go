@@ -11,18 +11,18 @@ import (
 	"keyferry/slotlock"
 )
 
-// place is where a pass stands.
-type place struct {
+// position is where a pass stands.
+type position struct {
 	db     int
 	cursor uint64
 	runID  string
 }
 
-// sweep is one pass: it scans the source and feeds the workers, page upon page, and knows
+// scanPass is one pass: it scans the source and feeds the workers, page upon page, and knows
 // up to which page everything is done.
 //
 //	SCAN ─► pages ─► keys of the job's slots ─► batches ─► pool
-type sweep struct {
+type scanPass struct {
 	m     *mover
 	pool  *pool
 	src   *wire
@@ -45,15 +45,15 @@ type sweep struct {
 
 // page is what one SCAN gave.
 type page struct {
-	next  place // where the pass goes on after it
-	uncut int   // its keys that are not yet in a batch
-	open  int   // batches with keys of it that are not done
+	next  position // where the pass goes on after it
+	uncut int      // its keys that are not yet in a batch
+	open  int      // batches with keys of it that are not done
 }
 
 // pass scans the source from a cursor and moves every key of the slots that it sees.
 // found is how many it saw, with repetitions. checkpoint is called now and then, and in the
-// end, with a place up to which all is done. errSliceOver: that is not yet all.
-func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (found int64, err error) {
+// end, with a position up to which all is done. errSliceOver: that is not yet all.
+func (m *mover) pass(ctx context.Context, from position, checkpoint func(position)) (found int64, err error) {
 	if err := m.awaitReady(ctx); err != nil {
 		return 0, err
 	}
@@ -62,12 +62,12 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 		return 0, at(fromSource, err)
 	}
 	defer src.close()
-	s := &sweep{m: m, src: src, pool: m.newPool(ctx, false)}
+	s := &scanPass{m: m, src: src, pool: m.newPool(ctx, false)}
 	defer s.pool.close()
 	if from.runID != src.info.life() {
-		from = place{}
+		from = position{}
 	}
-	if !m.sweeping.Load() {
+	if !m.sweeping.on.Load() {
 		m.slice.begin(s.sliceOver)
 		defer m.slice.end()
 	}
@@ -77,7 +77,7 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 		err = ctx.Err() // the rest follows from it
 	}
 	if err == nil || errors.Is(err, errSliceOver) {
-		if at := s.reached(); at != (place{}) {
+		if at := s.reached(); at != (position{}) {
 			checkpoint(at)
 		}
 	}
@@ -100,15 +100,15 @@ func (m *mover) pass(ctx context.Context, from place, checkpoint func(place)) (f
 	return s.found, nil
 }
 
-func (s *sweep) run(ctx context.Context, from place, checkpoint func(place)) error {
-	var reached place
+func (s *scanPass) run(ctx context.Context, from position, checkpoint func(position)) error {
+	var reached position
 	for db := from.db; db < s.m.databases; db++ {
 		for cursor := from.cursor; ; {
 			keys, next, err := s.scan(ctx, db, cursor)
 			if err != nil {
 				return err
 			}
-			p := &page{next: place{db: db, cursor: next, runID: s.src.info.life()}, uncut: len(keys)}
+			p := &page{next: position{db: db, cursor: next, runID: s.src.info.life()}, uncut: len(keys)}
 			if next == 0 {
 				p.next.db++
 			}
@@ -116,7 +116,7 @@ func (s *sweep) run(ctx context.Context, from place, checkpoint func(place)) err
 			if err := s.failed(); err != nil {
 				return err
 			}
-			if at := s.reached(); at != reached && at != (place{}) {
+			if at := s.reached(); at != reached && at != (position{}) {
 				reached = at
 				checkpoint(at)
 			}
@@ -134,7 +134,7 @@ func (s *sweep) run(ctx context.Context, from place, checkpoint func(place)) err
 }
 
 // add takes the keys of a page and gives the workers what makes whole batches.
-func (s *sweep) add(p *page, keys []slotlock.Key) {
+func (s *scanPass) add(p *page, keys []slotlock.Key) {
 	s.found += int64(len(keys))
 	s.mu.Lock()
 	s.pages = append(s.pages, p)
@@ -152,7 +152,7 @@ func (s *sweep) add(p *page, keys []slotlock.Key) {
 }
 
 // give gives the workers a batch of the first n keys.
-func (s *sweep) give(n int) {
+func (s *scanPass) give(n int) {
 	if n == 0 {
 		return
 	}
@@ -181,7 +181,7 @@ func (s *sweep) give(n int) {
 
 // batchDone notes what came of a batch with keys of some pages. One that was not begun
 // because the slice is over leaves them open: the next slice comes by there again.
-func (s *sweep) batchDone(of []*page, err error) {
+func (s *scanPass) batchDone(of []*page, err error) {
 	s.mu.Lock()
 	if errors.Is(err, errSliceOver) {
 		s.left = true
@@ -200,7 +200,7 @@ func (s *sweep) batchDone(of []*page, err error) {
 }
 
 // sliceOver tells that the time of the slice is over.
-func (s *sweep) sliceOver() {
+func (s *scanPass) sliceOver() {
 	s.mu.Lock()
 	s.due = true
 	s.mu.Unlock()
@@ -209,7 +209,7 @@ func (s *sweep) sliceOver() {
 
 // mayEnd reports that the slice is over and something has been done in it. Batches that are
 // not begun by then are left.
-func (s *sweep) mayEnd() bool {
+func (s *scanPass) mayEnd() bool {
 	s.mu.Lock()
 	s.over = s.over || s.due && (s.moved || s.done > 0)
 	over := s.over
@@ -221,7 +221,7 @@ func (s *sweep) mayEnd() bool {
 }
 
 // verdict is what came of the pass: what has gone wrong comes before the end of a slice.
-func (s *sweep) verdict(err error) error {
+func (s *scanPass) verdict(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil && !errors.Is(err, errSliceOver) {
@@ -237,14 +237,14 @@ func (s *sweep) verdict(err error) error {
 }
 
 // failed is the first error of a batch.
-func (s *sweep) failed() error {
+func (s *scanPass) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// reached is the place up to which everything is done; zero if that is not known.
-func (s *sweep) reached() (at place) {
+// reached is the position up to which everything is done; zero if that is not known.
+func (s *scanPass) reached() (at position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.pages) > 0 && s.pages[0].uncut == 0 && s.pages[0].open == 0 && s.err == nil {
@@ -262,12 +262,12 @@ func (m *mover) batchKeys() int {
 }
 
 // scan fetches one page: the keys of the job's slots that are moved key by key.
-func (s *sweep) scan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {
+func (s *scanPass) scan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {
 	keys, next, err = s.askScan(ctx, db, cursor)
 	return keys, next, at(fromSource, err)
 }
 
-func (s *sweep) askScan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {
+func (s *scanPass) askScan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {
 	if err := s.src.Use(ctx, db); err != nil {
 		return nil, 0, err
 	}

@@ -41,12 +41,14 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 		t.Fatal(err)
 	}
 	text := src.Client().Info(context.Background()).Val()
-	m := &mover{cfg: cfg, gate: &flow.Gate{}, log: zap.NewNop(), job: "j", source: topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: src.Addr}}, target: topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: dst.Addr}},
-		sourceRunID: readInfo(text).life(), slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
-		locks: slotlock.New(slotlock.Options{MaxWaiting: 100}), limit: rate.NewLimiter(rate.Inf, cfg.BatchMaxKeys), byteLimit: rate.NewLimiter(rate.Inf, byteBurst),
-		comparer: &comparer{}, batch: flow.NewBatchSize(cfg.LockHoldTarget, cfg.BatchMaxKeys), gov: flow.NewGovernor(cfg.BatchMaxKeys, cfg.MemoryLimit, cfg.LockHoldTarget), batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}),
-		dialer: upstream.NewDialer("ferry", 1), fenceFirst: func(context.Context) error { return nil },
-		bell: make(chan struct{}, 1), ready: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
+	m := &mover{cfg: cfg, log: zap.NewNop(),
+		ends: ends{job: "j", source: topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: src.Addr}}, target: topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: dst.Addr}},
+			sourceRunID: readInfo(text).life(), dialer: upstream.NewDialer("ferry", 1)},
+		scope: scope{slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
+			locks: slotlock.New(slotlock.Options{MaxWaiting: 100})},
+		admission: newAdmission(cfg), hooks: hooks{fenceFormer: func(context.Context) error { return nil }}, open: newUndecided(),
+		assurance: assurance{comparer: &comparer{}}, fenced: fencing{done: make(chan struct{})}, errs: &errorLog{}, talk: &talk{}}
+	m.gate = &flow.Gate{}
 	m.bound(topology.Job{Parallel: 3})
 	m.stats.init(cfg.BigKeyBytes, m.gov.Sized)
 	m.start()
@@ -132,8 +134,8 @@ func (f *ferry) compare(want map[string]string) {
 	if wrong > 0 {
 		f.t.Errorf("%d keys differ", wrong)
 	}
-	if s := f.locks.Stats(); s.Waiting != 0 || s.Commits < int64(len(want)) || len(f.inDoubt()) > 0 {
-		f.t.Errorf("locks %+v, in doubt %q", s, f.inDoubt())
+	if s := f.locks.Stats(); s.Waiting != 0 || s.Commits < int64(len(want)) || len(f.open.inDoubt()) > 0 {
+		f.t.Errorf("locks %+v, in doubt %q", s, f.open.inDoubt())
 	}
 }
 
@@ -151,8 +153,8 @@ func TestPassMovesEverything(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFerry(t, test.change)
 			want := f.fill(3000)
-			var last place
-			found, err := f.pass(context.Background(), place{}, func(p place) {
+			var last position
+			found, err := f.pass(context.Background(), position{}, func(p position) {
 				if p.db < last.db || p.runID != f.sourceRunID {
 					t.Errorf("%+v after %+v", p, last)
 				}
@@ -168,8 +170,8 @@ func TestPassMovesEverything(t *testing.T) {
 			if ttl := f.dst.ClientDB(1).PTTL(context.Background(), "k4\x00\r\n\x04").Val(); ttl < 50*time.Minute || ttl > time.Hour {
 				t.Errorf("a TTL of %v", ttl)
 			}
-			if test.change == nil && f.stats.bigKeys.Load() != 10 {
-				t.Errorf("%d big keys, want 10", f.stats.bigKeys.Load())
+			if test.change == nil && f.stats.big.count.Load() != 10 {
+				t.Errorf("%d big keys, want 10", f.stats.big.count.Load())
 			}
 		})
 	}
@@ -202,13 +204,13 @@ func TestPassWithLostConnections(t *testing.T) {
 	}()
 	failures := 0
 	for ctx.Err() == nil {
-		found, err := f.pass(ctx, place{}, func(place) {})
+		found, err := f.pass(ctx, position{}, func(position) {})
 		if err != nil {
 			failures++
 			f.limit.SetLimit(rate.Inf)
 			continue
 		}
-		if found == 0 && len(f.inDoubt()) == 0 {
+		if found == 0 && len(f.open.inDoubt()) == 0 {
 			break
 		}
 	}
@@ -230,7 +232,7 @@ func TestPassIntoAFullTarget(t *testing.T) {
 	if err := full.ConfigSet(ctx, "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.pass(ctx, place{}, func(place) {}); !isOOM(err) {
+	if _, err := f.pass(ctx, position{}, func(position) {}); !isOOM(err) {
 		t.Fatalf("%v", err)
 	}
 	if n := f.src.ClientDB(0).DBSize(ctx).Val() + f.src.ClientDB(1).DBSize(ctx).Val(); n != int64(len(want)) {
@@ -239,7 +241,7 @@ func TestPassIntoAFullTarget(t *testing.T) {
 	if err := full.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.pass(ctx, place{}, func(place) {}); err != nil {
+	if _, err := f.pass(ctx, position{}, func(position) {}); err != nil {
 		t.Fatal(err)
 	}
 	f.compare(want)
@@ -252,23 +254,23 @@ func TestPassStops(t *testing.T) {
 	f.limit = rate.NewLimiter(1000, 20)
 	want := f.fill(4000)
 	ctx, stop := context.WithCancel(context.Background())
-	var at place
+	var at position
 	go func() {
 		defer stop()
 		for f.stats.keys.Load() <= 500 && ctx.Err() == nil {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	_, err := f.pass(ctx, place{}, func(p place) { at = p })
+	_, err := f.pass(ctx, position{}, func(p position) { at = p })
 	stop()
 	if moved := f.stats.keys.Load(); !errors.Is(err, context.Canceled) || moved >= int64(len(want)) {
 		t.Fatalf("%v after %d of %d keys", err, moved, len(want))
 	}
-	if len(f.inDoubt()) > 0 {
-		t.Errorf("a planned stop left keys in doubt: %q", f.inDoubt())
+	if len(f.open.inDoubt()) > 0 {
+		t.Errorf("a planned stop left keys in doubt: %q", f.open.inDoubt())
 	}
 	f.limit.SetLimit(rate.Inf)
-	if _, err := f.pass(context.Background(), at, func(place) {}); err != nil {
+	if _, err := f.pass(context.Background(), at, func(position) {}); err != nil {
 		t.Fatal(err)
 	}
 	f.compare(want)
@@ -289,7 +291,7 @@ func TestPassLeavesHeldKeysAlone(t *testing.T) {
 	if v := f.locks.Admit(held.DB, []byte(held.Name), waiterFunc(func(slotlock.Verdict) {})); v != slotlock.Source {
 		t.Fatal(v)
 	}
-	if _, err := f.pass(ctx, place{}, func(place) {}); err != nil {
+	if _, err := f.pass(ctx, position{}, func(position) {}); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.src.ClientDB(0).DBSize(ctx).Val(); n != 1 || f.src.Client().Exists(ctx, "big1").Val() != 1 || f.dst.Client().Exists(ctx, "big1").Val() != 0 {
@@ -325,7 +327,7 @@ func TestPassWaitsForReplicas(t *testing.T) {
 	if err := replica.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.pass(ctx, place{}, func(place) {}); err == nil {
+	if _, err := f.pass(ctx, position{}, func(position) {}); err == nil {
 		t.Error("the pass did not fail")
 	}
 	if n := f.src.ClientDB(0).DBSize(ctx).Val() + f.src.ClientDB(1).DBSize(ctx).Val(); n != int64(len(want)) {
@@ -335,8 +337,8 @@ func TestPassWaitsForReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
-		found, err := f.pass(ctx, place{}, func(place) {})
-		if err == nil && found == 0 && len(f.inDoubt()) == 0 {
+		found, err := f.pass(ctx, position{}, func(position) {})
+		if err == nil && found == 0 && len(f.open.inDoubt()) == 0 {
 			break
 		}
 	}

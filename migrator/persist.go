@@ -17,8 +17,7 @@ import (
 func (r *runner) step(ctx context.Context, ev job.Event) error {
 	ev.AtMs = time.Now().UnixMilli()
 	if r.mover != nil {
-		s := &r.mover.stats
-		ev.Moved, ev.Bytes = s.firstKeys+s.keys.Load(), s.firstBytes+s.bytes.Load()
+		ev.Moved, ev.Bytes = r.mover.stats.total()
 	}
 	var first *topology.JobError
 	first, ev.Counts = r.errs.take()

@@ -68,7 +68,7 @@ func TestPassWaitsForPlaces(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := f.pass(context.Background(), place{}, func(place) {})
+		_, err := f.pass(context.Background(), position{}, func(position) {})
 		done <- err
 	}()
 	for f.crowded.Load() == 0 {

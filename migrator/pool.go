@@ -50,9 +50,7 @@ func (m *mover) newPool(ctx context.Context, urgent bool) *pool {
 	p.ctx, p.fail = context.WithCancelCause(ctx)
 	p.end = func() { unhook(); cancel(); p.fail(nil) }
 	if !urgent {
-		m.mu.Lock()
-		m.pool = p
-		m.mu.Unlock()
+		m.workers.set(p)
 	}
 	p.grow()
 	return p
@@ -82,11 +80,7 @@ func (p *pool) surplus() bool {
 }
 
 func (p *pool) close() {
-	p.m.mu.Lock()
-	if p.m.pool == p {
-		p.m.pool = nil
-	}
-	p.m.mu.Unlock()
+	p.m.workers.unset(p)
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
@@ -254,21 +248,6 @@ func (f *lane) await(ctx context.Context, b *batch) error {
 	return f.orStopped(err)
 }
 
-// takePlaces waits until a batch may be under way at both ends, as far as other jobs go.
-func (m *mover) takePlaces(ctx context.Context, b *batch) error {
-	leave, ok := m.places.Try(m.source.ID, m.target.ID)
-	if !ok {
-		m.crowded.Add(1)
-		defer m.crowded.Add(-1)
-		var err error
-		if leave, err = takePlaces(ctx, m.places, m.source.ID, m.target.ID); err != nil {
-			return err
-		}
-	}
-	b.over = append(b.over, leave)
-	return nil
-}
-
 // orStopped is why the pool has stopped, if it has, and else err.
 func (f *lane) orStopped(err error) error {
 	if f.p.ctx.Err() != nil {
@@ -297,7 +276,7 @@ func (f *lane) begin(b *batch) {
 		b.moves = make([]keyMove, 0, len(b.keys))
 	}
 	var busy []slotlock.Key
-	sweeping := m.sweeping.Load()
+	sweeping := m.sweeping.on.Load()
 	for _, k := range b.keys {
 		ok, inUse := m.locks.Claim(k)
 		switch {
@@ -308,14 +287,14 @@ func (f *lane) begin(b *batch) {
 		case !sweeping:
 			busy = append(busy, k)
 		case !inUse: // a key in use at the source is not at the target as well
-			m.missed.Store(true)
+			m.sweeping.missed.Store(true)
 		}
 	}
 	for i := range b.moves {
 		f.moves = append(f.moves, &b.moves[i])
 	}
 	b.left = len(b.moves)
-	b.over = append(b.over, m.locked(f.moves[len(f.moves)-b.left:]))
+	b.over = append(b.over, m.open.locked(f.moves[len(f.moves)-b.left:]))
 	f.batches = append(f.batches, b)
 	if len(busy) > 0 {
 		m.nudge(busy)
@@ -337,8 +316,8 @@ func (f *lane) step(ctx context.Context) {
 		f.p.fail(err)
 	}
 	if stop {
-		m.leave(f.moves)
-		m.leave(f.aside)
+		m.handOver(f.moves)
+		m.handOver(f.aside)
 		f.moves, f.aside = nil, nil
 	}
 	f.finish(stop, err)

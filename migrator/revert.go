@@ -40,7 +40,7 @@ func (r *runner) revert(ctx context.Context) (*job.Event, error) {
 	if _, err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
-	r.mover.stopDemands()
+	r.mover.stopServingScripts()
 	r.splitWhole()
 	r.serveAsFound()
 	if err := r.mover.sweep(ctx); err != nil {
@@ -67,11 +67,11 @@ func (r *runner) splitWhole() {
 // sweep drops the source's copy of every key that the target has. A key that is just being
 // moved for a client is looked at again: that move may come to nothing.
 func (m *mover) sweep(ctx context.Context) error {
-	m.sweeping.Store(true)
-	defer m.sweeping.Store(false)
+	m.sweeping.on.Store(true)
+	defer m.sweeping.on.Store(false)
 	for {
-		m.missed.Store(false)
-		if _, err := m.pass(ctx, place{}, func(place) {}); err != nil || !m.missed.Load() {
+		m.sweeping.missed.Store(false)
+		if _, err := m.pass(ctx, position{}, func(position) {}); err != nil || !m.sweeping.missed.Load() {
 			return err
 		}
 		sleep(ctx, sweepAgain)
@@ -96,7 +96,7 @@ func (r *runner) awaitDecided(ctx context.Context) error {
 	defer t.Stop()
 	end := time.NewTimer(r.m.cfg.CallTimeout)
 	defer end.Stop()
-	for len(r.mover.inDoubt()) > 0 {
+	for len(r.mover.open.inDoubt()) > 0 {
 		select {
 		case <-t.C:
 		case <-end.C:
@@ -165,7 +165,7 @@ func (r *runner) quiet() bool {
 			return false
 		}
 	}
-	return r.locks.Quiet() && len(r.mover.inDoubt()) == 0
+	return r.locks.Quiet() && len(r.mover.open.inDoubt()) == 0
 }
 
 // unfreeze lets the slots go on after a turn that came about, or did not. It is called

@@ -20,7 +20,7 @@ func TestSweepDropsWhatHasLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := f.pass(ctx, place{}, func(place) {}); err != nil {
+	if _, err := f.pass(ctx, position{}, func(position) {}); err != nil {
 		t.Fatal(err)
 	}
 	dst.Del(ctx, "deleted")
@@ -69,7 +69,7 @@ func TestSweepOfAFullTarget(t *testing.T) {
 	dst.ConfigSet(ctx, "maxmemory", "500kb")
 	dst.ConfigSet(ctx, "maxmemory-policy", "noeviction")
 	for short := false; !short; time.Sleep(time.Millisecond) {
-		f.mustWeigh.Store(true)
+		f.room.ask()
 		short, _, _ = f.gov.Room(1)
 	}
 	c, cancel := context.WithTimeout(ctx, time.Minute)

@@ -120,21 +120,21 @@ func (r *runner) holdUntouched() bool {
 	if r.job.Back || !r.complete || r.touched() { // it goes on, and scripts are served on
 		return false
 	}
-	r.mover.stopDemands()
+	r.mover.stopServingScripts()
 	r.locks.Freeze()
 	if r.locks.Still() && !r.touched() {
 		r.held = true
 		return true
 	}
 	r.locks.Thaw()
-	r.mover.resumeDemands()
+	r.mover.resumeServingScripts()
 	return false
 }
 
 // touched reports that a key has moved, may have, or may have been created at the target, or
 // that a slot is about to be moved because a script waits for it.
 func (r *runner) touched() bool {
-	return r.locks.Stats().Commits > 0 || len(r.mover.inDoubt()) > 0 ||
+	return r.locks.Stats().Commits > 0 || len(r.mover.open.inDoubt()) > 0 ||
 		slices.ContainsFunc(r.mover.whole.Slots(), func(slot int) bool {
 			st, _ := r.mover.whole.State(slot)
 			return st == slotlock.Moved || st == slotlock.Closed || st == slotlock.Wanted
@@ -278,12 +278,12 @@ func (r *runner) bulk(ctx context.Context) (*job.Event, error) {
 		r.m.estimateKeys(ctx, plan)
 		s.estimate.Store(max(plan[0].Keys, 0))
 	}
-	from := place{}
+	from := position{}
 	if ok {
-		from = place{db: cp.DB, cursor: cp.Cursor, runID: cp.RunID}
+		from = position{db: cp.DB, cursor: cp.Cursor, runID: cp.RunID}
 	}
 	var saved time.Time
-	found, err := r.pass(ctx, from, func(p place) {
+	found, err := r.pass(ctx, from, func(p position) {
 		from = p
 		if time.Since(saved) >= r.m.cfg.CheckpointEvery {
 			saved = time.Now()
@@ -306,15 +306,16 @@ func (r *runner) bulk(ctx context.Context) (*job.Event, error) {
 }
 
 // saveCheckpoint stores up to where all of the pass is done.
-func (r *runner) saveCheckpoint(ctx context.Context, p place) error {
+func (r *runner) saveCheckpoint(ctx context.Context, p position) error {
 	s := &r.mover.stats
+	keys, bytes := s.total()
 	defer r.storing()()
 	return r.m.store.SaveCheckpoint(ctx, topology.Checkpoint{Job: r.job.ID, Pass: int(s.pass.Load()), DB: p.db, Cursor: p.cursor,
-		RunID: p.runID, KeysMoved: s.firstKeys + s.keys.Load(), BytesMoved: s.firstBytes + s.bytes.Load(), SavedAtMs: time.Now().UnixMilli()})
+		RunID: p.runID, KeysMoved: keys, BytesMoved: bytes, SavedAtMs: time.Now().UnixMilli()})
 }
 
 // pass is one pass, or what a slice lets it be: the next goes on with it.
-func (r *runner) pass(ctx context.Context, from place, checkpoint func(place)) (found int64, err error) {
+func (r *runner) pass(ctx context.Context, from position, checkpoint func(position)) (found int64, err error) {
 	if !r.cut {
 		r.mover.stats.pass.Add(1)
 	}
@@ -334,7 +335,7 @@ func (r *runner) tail(ctx context.Context) (*job.Event, error) {
 		}
 		*p = proof{begun: true, grants: r.locks.Stats().Grants}
 	}
-	found, err := r.pass(ctx, p.at, func(at place) { p.at = at })
+	found, err := r.pass(ctx, p.at, func(at position) { p.at = at })
 	p.found += found
 	if errors.Is(err, errSliceOver) {
 		return &job.Event{Kind: job.SliceEnd}, nil
@@ -344,7 +345,7 @@ func (r *runner) tail(ctx context.Context) (*job.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	if whole.found == 0 && (r.locks.Stats().Grants != whole.grants || len(r.mover.inDoubt()) > 0) {
+	if whole.found == 0 && (r.locks.Stats().Grants != whole.grants || len(r.mover.open.inDoubt()) > 0) {
 		whole.found = 1 // somebody was let run at the source, or a key is in doubt: not a proof
 	}
 	return &job.Event{Kind: job.PassEnd, Found: whole.found}, nil
@@ -372,7 +373,7 @@ func (r *runner) verify(ctx context.Context) (*job.Event, error) {
 		// A process that finds the job here has not seen the proof itself.
 		return &job.Event{Kind: job.PassEnd}, nil
 	}
-	r.mover.stopDemands() // every key is at the target: scripts need not wait any more
+	r.mover.stopServingScripts() // every key is at the target: scripts need not wait any more
 	failpoint.Hit("job.flip.before")
 	r.complete = false // keys may be created at the target unknown to the lock table from now on
 	r.locks.SetMode(slotlock.AllTarget)
@@ -407,7 +408,7 @@ func (r *runner) awaitRoom(ctx context.Context) *job.Event {
 // commands may still be parked there.
 func (r *runner) finish(ctx context.Context) {
 	if r.mover != nil {
-		r.mover.stopDemands()
+		r.mover.stopServingScripts()
 	}
 	if r.awaitRoutes(ctx) != nil {
 		return // the gateway stops
@@ -435,7 +436,7 @@ func (r *runner) shut() {
 			r.locks, r.mover.locks = nil, nil
 			r.m.mu.Unlock()
 		}()
-		if doubt := r.mover.inDoubt(); len(doubt) > 0 {
+		if doubt := r.mover.open.inDoubt(); len(doubt) > 0 {
 			r.m.log.Warn("stopped with keys in doubt; they stay fenced and are decided at the next start",
 				zap.String("job", r.job.ID), zap.Strings("keys", doubt[:min(len(doubt), 20)]), zap.Int("count", len(doubt)))
 		}

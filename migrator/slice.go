@@ -100,7 +100,7 @@ func (r *runner) rest(ctx context.Context) *job.Event {
 // nothing could appear at the source since it began.
 type proof struct {
 	begun  bool
-	at     place // up to which all is done
-	found  int64 // keys so far
-	grants int64 // of the lock table when it began
+	at     position // up to which all is done
+	found  int64    // keys so far
+	grants int64    // of the lock table when it began
 }

@@ -107,7 +107,7 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		switch _, err := w.dst.Answer(); {
 		case err == nil:
 			w.sizes = append(w.sizes, len(mv.dump))
-			w.m.stats.met(mv)
+			w.m.stats.big.note(mv)
 			mv.restored, mv.seenBy, mv.wroteBy = true, w.dst.Name, w.dst.Name
 		case !refused(err):
 			w.lostRestores(w.restores[i:])
@@ -126,7 +126,7 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		mv.dump = nil
 	}
 	hit(w.restores, "move.restore.after")
-	if w.m.comparer.share == 0 && waitsFor(w.m.durability, w.dst.info) == job.DurabilityNone {
+	if w.m.assurance.comparer.share == 0 && waitsFor(w.m.assurance.durability, w.dst.info) == job.DurabilityNone {
 		failpoint.Hit("move.persist.before")
 		for _, mv := range w.restores {
 			if mv.step == Persist {
@@ -146,7 +146,8 @@ func (w *worker) restored(came time.Time) {
 	for _, n := range w.sizes {
 		bytes += n
 	}
-	w.m.stats.moved(int64(len(w.sizes)), int64(bytes))
+	w.m.stats.add(int64(len(w.sizes)), int64(bytes))
+	w.m.unpaid.Add(int64(bytes))
 	w.m.stats.sized(w.sizes...)
 	if now := time.Now(); now.Sub(came) > noWait {
 		w.m.gov.Restored(now, now.Sub(w.sent), len(w.sizes), bytes)

@@ -278,11 +278,11 @@ func (m *Manager) status(j topology.Job) Status {
 	mv := r.mover
 	st := &mv.stats
 	s.Live = !j.Phase.Ended()
-	s.KeysMoved, s.BytesMoved = st.firstKeys+st.keys.Load(), st.firstBytes+st.bytes.Load()
+	s.KeysMoved, s.BytesMoved = st.total()
 	s.Returned = returned(s.Job)
 	s.Pass, s.Scanned, s.Touched, s.MetBusy, s.StaleDropped = st.pass.Load(), st.scanned.Load(), st.touched.Load(), st.busy.Load(), st.stale.Load()
-	s.BatchKeys, s.BigKeys, s.LastProgress = mv.batch.Keys(), st.bigKeys.Load(), st.lastProgress.Load()
-	s.InDoubt = mv.inDoubt()
+	s.BatchKeys, s.BigKeys, s.LastProgress = mv.batch.Keys(), st.big.count.Load(), st.lastProgress.Load()
+	s.InDoubt = mv.open.inDoubt()
 	if r.locks != nil {
 		s.Waiting = r.locks.Stats().Waiting
 	}
@@ -293,10 +293,10 @@ func (m *Manager) status(j topology.Job) Status {
 		s.Throttle = job.RestText(s.Job)
 	}
 	s.Verified, s.Differing = st.verified.Load(), st.differing.Load()
-	if text := mv.durableNow.Load(); text != nil {
+	if text := mv.assurance.now.Load(); text != nil {
 		s.DurableNow = *text
 	}
-	s.RateNow = st.rate(time.Now())
+	s.RateNow = st.rate.of(st.keys.Load(), time.Now())
 	if est := st.estimate.Load(); est > 0 && s.Live {
 		s.KeysLeft = max(0, est-st.keys.Load())
 		if s.RateNow > 0 {
@@ -306,12 +306,10 @@ func (m *Manager) status(j topology.Job) Status {
 			s.EtaS = int64(d.Seconds())
 		}
 	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	s.HoldP50us, s.HoldP99us, s.HoldMaxUs = st.holds.ValueAtQuantile(50), st.holds.ValueAtQuantile(99), st.holds.Max()
-	s.BigKeyList = append([]BigKey(nil), st.bigList...)
+	s.HoldP50us, s.HoldP99us, s.HoldMaxUs = st.holds.quantiles()
+	s.BigKeyList = st.big.all()
 	if s.Live {
-		s.ResolverErr = st.lastErr
+		s.ResolverErr = st.resolver.get()
 	}
 	return s
 }

@@ -39,43 +39,6 @@ func (s *Stall) String() string {
 	return text
 }
 
-// locked notes that keys have been locked by the mover; over is to be called when what
-// becomes of them has been decided or handed on.
-func (m *mover) locked(moves []*keyMove) (over func()) {
-	if len(moves) == 0 {
-		return func() {}
-	}
-	m.mu.Lock()
-	m.nextBatch++
-	id := m.nextBatch
-	m.batches[id] = moves[0]
-	m.mu.Unlock()
-	return func() {
-		m.mu.Lock()
-		delete(m.batches, id)
-		m.mu.Unlock()
-	}
-}
-
-// oldestLock is the key that has been locked longest; its fields that are read never
-// change.
-func (m *mover) oldestLock() (name string, since time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	look := func(mv *keyMove) {
-		if since.IsZero() || mv.since.Before(since) {
-			name, since = fmt.Sprintf("%d/%s", mv.key.DB, mv.key.Name), mv.since
-		}
-	}
-	for _, mv := range m.batches {
-		look(mv)
-	}
-	for _, mv := range m.pending {
-		look(mv)
-	}
-	return name, since
-}
-
 // watched reports whether a job in this phase is expected to get on. What an operator or
 // a reason holds is not, nor what has failed.
 func watched(p topology.Phase) bool {
@@ -114,7 +77,7 @@ func (r *runner) stall(now time.Time) *Stall {
 	if end, since := r.mover.gov.Silent(now); end != "" {
 		s.Silent, s.SilentMs = end, now.Sub(since).Milliseconds()
 	}
-	if key, since := r.mover.oldestLock(); key != "" {
+	if key, since := r.mover.open.oldestLock(); key != "" {
 		s.OldestLock, s.LockedMs = key, now.Sub(since).Milliseconds()
 	}
 	return s

@@ -12,49 +12,56 @@ import (
 
 // A script may use keys of its slot that it does not name. In slots in which scripts have
 // run before, moveWhole sees to it that all keys are on one side. The first script in a slot
-// whose keys are moved one by one waits until demands has moved what is left of them:
+// whose keys are moved one by one waits until the mover has moved what is left of them:
 //
 //	list the slot's keys at the source ─► close the slot ─► let those inside finish
 //	─► move what was listed or written since, until the source has none ─► moved
 //
 // If that breaks off, scripts run there as everything else does, and may miss keys.
 
-// demandPatience bounds how long a closed slot may take.
-const demandPatience = 2 * time.Second
+// scriptPatience bounds how long a closed slot may take.
+const scriptPatience = 2 * time.Second
 
-// startDemands serves scripts for as long as the mover lives, or until stopDemands.
-func (m *mover) startDemands() {
+// scriptServer is the goroutine that moves slots for scripts. The runner starts and stops it,
+// one call at a time.
+type scriptServer struct {
+	stop context.CancelFunc // nil: it has never been started
+	done chan struct{}      // closed when it has ended
+}
+
+// serveScripts serves scripts for as long as the mover lives, or until stopServingScripts.
+func (m *mover) serveScripts() {
 	var ctx context.Context
-	ctx, m.stopServing = context.WithCancel(m.life)
-	m.serving = make(chan struct{})
+	ctx, m.scripts.stop = context.WithCancel(m.life)
+	m.scripts.done = make(chan struct{})
 	m.wg.Go(func() {
-		defer close(m.serving)
-		m.demands(ctx)
+		defer close(m.scripts.done)
+		m.awaitScripts(ctx)
 	})
 }
 
-// stopDemands returns when no slot is being moved for a script; from here on scripts run
-// key by key where they did not before.
-func (m *mover) stopDemands() {
-	if m.stopServing != nil {
-		m.stopServing()
-		<-m.serving
+// stopServingScripts returns when no slot is being moved for a script; from here on scripts
+// run key by key where they did not before.
+func (m *mover) stopServingScripts() {
+	if m.scripts.stop != nil {
+		m.scripts.stop()
+		<-m.scripts.done
 	}
 	m.whole.Deafen()
 }
 
-// resumeDemands undoes stopDemands.
-func (m *mover) resumeDemands() {
+// resumeServingScripts undoes stopServingScripts.
+func (m *mover) resumeServingScripts() {
 	m.whole.Listen()
-	m.startDemands()
+	m.serveScripts()
 }
 
-func (m *mover) demands(ctx context.Context) {
+func (m *mover) awaitScripts(ctx context.Context) {
 	if m.whole == nil || m.drained(ctx) != nil {
 		return
 	}
 	select {
-	case <-m.ready:
+	case <-m.fenced.done:
 	case <-ctx.Done():
 		return
 	}
@@ -65,25 +72,30 @@ func (m *mover) demands(ctx context.Context) {
 			return
 		}
 		slots := m.whole.TakeWanted()
-		if err := m.serveDemands(ctx, slots); err != nil {
-			stopped := ctx.Err() != nil
-			if !stopped {
-				m.note(err)
-			}
-			for _, s := range slots {
-				switch st, _ := m.whole.State(s); {
-				case st == slotlock.Moved:
-				case stopped: // there may be another try
-					m.whole.Set(s, slotlock.PerKey)
-				default:
-					m.breakUp(s, err)
-				}
-			}
+		if err := m.moveForScripts(ctx, slots); err != nil {
+			m.giveUp(slots, err, ctx.Err() != nil)
 		}
 	}
 }
 
-func (m *mover) serveDemands(ctx context.Context, slots []int) error {
+// giveUp opens slots that could not be moved for scripts. If that was stopped, there may be
+// another try; else their scripts may miss keys from here on.
+func (m *mover) giveUp(slots []int, err error, stopped bool) {
+	if !stopped {
+		m.note(err)
+	}
+	for _, s := range slots {
+		switch st, _ := m.whole.State(s); {
+		case st == slotlock.Moved:
+		case stopped:
+			m.whole.Set(s, slotlock.PerKey)
+		default:
+			m.breakUp(s, err)
+		}
+	}
+}
+
+func (m *mover) moveForScripts(ctx context.Context, slots []int) error {
 	begun := time.Now()
 	err := m.inOnePiece(ctx, slots, func() bool { return false }, m.emptySlot)
 	if err == nil {
@@ -95,7 +107,7 @@ func (m *mover) serveDemands(ctx context.Context, slots []int) error {
 // emptySlot moves all keys of a closed slot. Others move some of them at the same time: the
 // workers of a pass, and the resolvers those that clients had asked for.
 func (m *mover) emptySlot(ctx context.Context, p *pool, _ int, keys closedKeys) error {
-	ctx, cancel := context.WithTimeout(ctx, demandPatience)
+	ctx, cancel := context.WithTimeout(ctx, scriptPatience)
 	defer cancel()
 	if err := m.settled(ctx, m.source.ID); err != nil {
 		return at(fromSource, errors.New("commands of the slot take too long"))

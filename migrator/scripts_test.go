@@ -13,12 +13,12 @@ type nobody struct{}
 
 func (nobody) WholeChanged(*slotlock.Whole, int) {}
 
-// TestCancelDuringDemand: a job that can't be cancelled as untouched, since a slot is being
+// TestCancelWhileAScriptWaits: a job that can't be cancelled as untouched, since a slot is being
 // moved for a script, goes on to serve scripts in its other slots, and in that one.
-func TestCancelDuringDemand(t *testing.T) {
+func TestCancelWhileAScriptWaits(t *testing.T) {
 	ctx := context.Background()
 	f := newFerry(t, nil)
-	f.stopDemands()
+	f.stopServingScripts()
 	slot, other := f.scheme.Slot([]byte("{q}")), f.scheme.Slot([]byte("{r}"))
 	f.whole = slotlock.NewWhole([]int{slot, other}, func(int) bool { return false })
 	f.drained = func(context.Context) error { return nil }
@@ -28,9 +28,9 @@ func TestCancelDuringDemand(t *testing.T) {
 		src.Set(ctx, fmt.Sprintf("{q}%d", i), "x", 0)
 		src.Set(ctx, fmt.Sprintf("{r}%d", i), "x", 0)
 	}
-	<-f.ready
+	<-f.fenced.done
 	dst.Do(ctx, "CLIENT", "PAUSE", 600_000, "WRITE")
-	f.startDemands()
+	f.serveScripts()
 	r := &runner{locks: f.locks, mover: f.mover, complete: true}
 	for i, s := range []int{slot, other} {
 		if st := f.whole.Enter(s, true, nobody{}); st != slotlock.Closed {
@@ -52,30 +52,30 @@ func TestCancelDuringDemand(t *testing.T) {
 	}
 }
 
-// TestDemandsAfterStop: demands that have been stopped amid a slot serve it after all when they
-// are resumed.
-func TestDemandsAfterStop(t *testing.T) {
+// TestScriptsAfterStop: who serves scripts and was stopped amid a slot serves it after all when it
+// goes on.
+func TestScriptsAfterStop(t *testing.T) {
 	ctx := context.Background()
 	f := newFerry(t, nil)
-	f.stopDemands()
+	f.stopServingScripts()
 	slot := f.scheme.Slot([]byte("{q}"))
 	f.whole = slotlock.NewWhole([]int{slot}, func(int) bool { return false })
 	f.drained = func(context.Context) error { return nil }
 	f.settled = func(context.Context, string) error { return nil }
 	f.src.Client().Set(ctx, "{q}1", "x", 0)
-	<-f.ready
+	<-f.fenced.done
 	f.dst.Client().Do(ctx, "CLIENT", "PAUSE", 600_000, "WRITE") // longer than stopGrace
 	defer f.dst.Client().Do(ctx, "CLIENT", "UNPAUSE")
-	f.startDemands()
+	f.serveScripts()
 	if st := f.whole.Enter(slot, true, nobody{}); st != slotlock.Closed {
 		t.Fatalf("%v for a script, not waited for", st)
 	}
-	f.stopDemands()
+	f.stopServingScripts()
 	if st := f.whole.Enter(slot, true, nobody{}); st != slotlock.PerKey {
 		t.Fatalf("%v for a script when nobody serves it", st)
 	}
-	f.resumeDemands()
+	f.resumeServingScripts()
 	if st := f.whole.Enter(slot, true, nobody{}); st != slotlock.Closed {
-		t.Errorf("%v for a script after demands have been resumed", st)
+		t.Errorf("%v for a script after serving has been resumed", st)
 	}
 }

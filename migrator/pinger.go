@@ -1,0 +1,132 @@
+package migrator
+
+import (
+	"context"
+	"time"
+
+	"keyferry/internal/metrics"
+	"keyferry/internal/topology"
+	"keyferry/migrator/flow"
+)
+
+const (
+	pingEvery    = 50 * time.Millisecond
+	clientWindow = 200 * time.Millisecond // how often clients' latency is read
+	firstWindow  = 50 * time.Millisecond
+	longestWait  = time.Second // for enough commands in a window
+	fewClients   = 20          // commands in a window: fewer say nothing of a p99
+)
+
+// ping asks one end again and again how it is, over a connection of its own: what it takes
+// to answer PING is what any command waits for. It also steers, so that the governor sees
+// silence.
+func (m *mover) ping(ctx context.Context, end int, g topology.Group) {
+	t := time.NewTicker(pingEvery)
+	defer t.Stop()
+	var l *link
+	defer func() { l.close() }()
+	var weighedAt time.Time
+	for first := true; ; first = false {
+		if !first {
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+		m.gov.PingSent(end, time.Now())
+		var err error
+		if l == nil {
+			if l, err = dial(ctx, m.dialer, g, m.cfg.CallTimeout); err != nil {
+				l = nil
+				continue // the governor still waits for this answer
+			}
+			m.gov.PingSent(end, time.Now())
+		}
+		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
+		if err = l.conn.Ping(c).Err(); err == nil || refused(err) {
+			m.gov.PingAnswered(end, time.Now())
+			if end == 1 && (m.room.asked.Swap(false) || time.Since(weighedAt) > weighEvery) {
+				if err = m.weigh(c, l); err == nil {
+					weighedAt = time.Now()
+				} else {
+					m.room.ask()
+				}
+			}
+		}
+		cancel()
+		if err != nil {
+			l.close()
+			l = nil
+		}
+	}
+}
+
+// steer runs the governor's clock and tells it of the clients.
+func (m *mover) steer(ctx context.Context) {
+	t := time.NewTicker(flow.TickEvery)
+	defer t.Stop()
+	var before waits
+	readAt := time.Time{}
+	if m.wantClients.Load() { // it is soon to be known whether there are any
+		before, readAt = m.waits(ctx), time.Now().Add(firstWindow-clientWindow)
+		t.Reset(firstWindow)
+	}
+	for {
+		select {
+		case <-t.C:
+			t.Reset(flow.TickEvery)
+		case <-ctx.Done():
+			return
+		}
+		switch now := time.Now(); {
+		case !m.wantClients.Load():
+			readAt = time.Time{} // what has come by the time that it is wanted again is old
+		case now.Sub(readAt) >= clientWindow:
+			seen := m.waits(ctx)
+			p99, n := before.p99(&seen)
+			if readAt.IsZero() {
+				before, readAt = seen, now
+			} else if n == 0 || n >= fewClients || now.Sub(readAt) >= longestWait {
+				m.gov.Clients(now, p99)
+				before, readAt = seen, now
+			} // else it is worth to wait for more
+		}
+		m.gov.Tick(time.Now())
+	}
+}
+
+// waits is a ClientLatency.
+type waits struct{ commands, besides metrics.Histogram }
+
+func (m *mover) waits(ctx context.Context) (w waits) {
+	w.commands, w.besides = m.clients(ctx)
+	return w
+}
+
+// p99 is what of 100 clients that sent a command since all but one waited at most, of n
+// commands; 0 of next to nothing. The sum of two p99s is above the p99 of sums, by as much
+// with the job as without.
+func (w *waits) p99(now *waits) (p99 time.Duration, n uint64) {
+	if p99, n = p99Since(&w.commands, &now.commands); p99 > 0 {
+		besides, _ := p99Since(&w.besides, &now.besides)
+		p99 += besides
+	}
+	return p99, n
+}
+
+// p99Since is the p99 of the n commands that came between two readings of one histogram; 0
+// of next to nothing.
+func p99Since(before, now *metrics.Histogram) (p99 time.Duration, n uint64) {
+	d := metrics.Histogram{MaxNs: now.MaxNs}
+	for i, n := range now.Buckets {
+		if n >= before.Buckets[i] { // else it was reset
+			d.Buckets[i] = n - before.Buckets[i]
+			d.Count += d.Buckets[i]
+		}
+	}
+	if d.Count < fewClients {
+		return 0, d.Count
+	}
+	return d.Quantile(0.99), d.Count
+}

@@ -1,0 +1,197 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/failpoint"
+)
+
+// Resolvers are several and their batches small, because a key that takes long (a big one,
+// say) must not hold up the touches of others.
+const (
+	resolverCount = 8
+	touchBatch    = 8
+)
+
+// resolvers fence the former self, then decide touched keys and pending ones for as long
+// as the mover lives.
+func (m *mover) resolvers(ctx context.Context) {
+	pause := m.cfg.BackoffMin
+	for {
+		err := m.fenceFormer(ctx)
+		if err == nil {
+			break
+		}
+		m.note(err)
+		m.fenced.err.Store(&err)
+		if !m.backOff(ctx, &pause) {
+			return
+		}
+	}
+	close(m.fenced.done)
+	for i := range resolverCount {
+		m.wg.Go(func() { m.resolver(ctx, fmt.Sprint("resolver", i)) })
+	}
+}
+
+// backOff waits with jitter and doubles the pause; false when ctx has ended.
+func (m *mover) backOff(ctx context.Context, pause *time.Duration) bool {
+	t := time.NewTimer(*pause/2 + rand.N(*pause/2+1))
+	defer t.Stop()
+	*pause = min(2**pause, time.Second)
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (m *mover) resolver(ctx context.Context, id string) {
+	w := &worker{m: m, id: id}
+	defer w.close()
+	pause := m.cfg.BackoffMin
+	for ctx.Err() == nil {
+		err := m.resolveOnce(ctx, w)
+		if err == nil {
+			pause = m.cfg.BackoffMin
+			select {
+			case <-m.locks.Touched():
+			case <-m.open.bell:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if ctx.Err() == nil {
+			m.note(err)
+			if ok, skipped := m.talk.may(time.Now()); ok {
+				m.log.Warn("resolver: will try again", zap.String("job", m.job), zap.Error(err), zap.Duration("in", pause), zap.Int("lines_left_out", skipped))
+			}
+		}
+		if !m.backOff(ctx, &pause) {
+			return
+		}
+	}
+}
+
+// resolveOnce works until nothing is touched or pending.
+func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
+	for ctx.Err() == nil {
+		if pending := m.open.claim(); len(pending) > 0 {
+			if err := m.drive(ctx, w, pending); err != nil {
+				return err
+			}
+			continue
+		}
+		// Connect before taking keys: while an end is away they wait locked, each for its
+		// client's own deadline, and no retry spins.
+		if m.locks.Stats().Waiting > 0 {
+			if err := w.connect(ctx); err != nil {
+				return err
+			}
+		}
+		keys := m.locks.Take(touchBatch)
+		if len(keys) == 0 {
+			return nil
+		}
+		moves := make([]*keyMove, len(keys))
+		for i, k := range keys {
+			moves[i] = &keyMove{key: k, since: time.Now()}
+		}
+		m.stats.touched.Add(int64(len(keys)))
+		if err := m.drive(ctx, w, moves); err != nil && !isOOM(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// drive runs moves of any databases and hands over what could not be decided.
+func (m *mover) drive(ctx context.Context, w *worker, moves []*keyMove) error {
+	if err := enterGate(ctx, m.gate); err != nil {
+		m.handOver(moves)
+		return err
+	}
+	defer m.gate.Leave()
+	byDB := make(map[int][]*keyMove)
+	for _, mv := range moves {
+		byDB[mv.key.DB] = append(byDB[mv.key.DB], mv)
+	}
+	var first error
+	for db, group := range byDB {
+		if first != nil {
+			m.handOver(group)
+			continue
+		}
+		if err := w.connect(ctx); err != nil {
+			m.handOver(group)
+			first = err
+			continue
+		}
+		over := m.open.locked(group)
+		left, err := w.run(ctx, db, group)
+		m.handOver(left)
+		over()
+		if err != nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// settle releases the keys whose move is over, and returns the others.
+func (m *mover) settle(moves []*keyMove) []*keyMove {
+	now := time.Now()
+	rest := moves[:0]
+	var since time.Time // of the keys counted in n
+	n := int64(0)
+	for _, mv := range moves {
+		if !mv.step.Final() {
+			rest = append(rest, mv)
+			continue
+		}
+		if n > 0 && mv.since != since {
+			m.stats.holds.note(now.Sub(since), n)
+			n = 0
+		}
+		since = mv.since
+		n++
+		mv.dump = nil
+		if mv.doubted {
+			m.open.decided(mv)
+		}
+		if failpoint.On(failpoint.PlantNoCreated) && mv.step == Committed && mv.ttl == 0 { // there was nothing to move
+			m.locks.CommitForgetting(mv.key)
+		} else if mv.step == Committed {
+			m.locks.Commit(mv.key)
+		} else {
+			m.locks.Abort(mv.key, mv.step == Stays)
+		}
+		if mv.batch != nil {
+			mv.batch.left--
+		}
+	}
+	if n > 0 {
+		m.stats.holds.note(now.Sub(since), n)
+	}
+	return rest
+}
+
+// handOver gives keys that could not be decided to the resolvers.
+func (m *mover) handOver(moves []*keyMove) {
+	for _, mv := range moves {
+		if mv.step <= Restore { // nothing of it has been sent to the target
+			mv.step = Released
+		}
+	}
+	keep := m.settle(moves)
+	for _, mv := range keep {
+		mv.batch = nil // its part in that is over
+	}
+	m.open.add(keep)
+}

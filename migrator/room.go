@@ -1,0 +1,86 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"keyferry/migrator/flow"
+)
+
+const weighEvery = time.Second // at the least, unless it is asked for sooner
+
+// targetRoom is what is known of the target's memory besides the governor's sums. The pinger
+// of the target weighs it; workers that wait for room ask for that.
+type targetRoom struct {
+	seen  atomic.Pointer[fullError] // used and most, as last seen
+	asked atomic.Bool               // it is to be weighed now
+}
+
+func (r *targetRoom) ask() { r.asked.Store(true) }
+
+// fullError says that the target has too little memory left to go on, before it would have
+// to refuse the clients' own writes.
+type fullError struct{ used, most int64 }
+
+func (e *fullError) Error() string {
+	return fmt.Sprintf("it has %d of %d bytes in use (maxmemory): the mover leaves it the rest for its clients", e.used, e.most)
+}
+
+// roomIn is how many bytes a target has for the mover; -1 when there is no limit.
+func roomIn(i serverInfo) int64 {
+	return flow.RoomIn(i.usedBytes, i.maxBytes, i.policy != "noeviction")
+}
+
+// roomAgain reports whether a target that was full takes keys again.
+func roomAgain(i serverInfo, keyCost int64) bool {
+	return flow.RoomAgain(roomIn(i), i.maxBytes, keyCost)
+}
+
+// weigh asks the target for its memory.
+func (m *mover) weigh(ctx context.Context, l *link) error {
+	m.gov.Weighing()
+	text, err := l.conn.Info(ctx, "memory").Result()
+	if err != nil {
+		return err
+	}
+	i := readInfo(text)
+	m.room.seen.Store(&fullError{i.usedBytes, i.maxBytes})
+	m.gov.Weighed(roomIn(i))
+	return nil
+}
+
+// awaitRoom waits until the target has room for n keys as far as is known. It is weighed
+// again as long as that depends on what is under way; a fullError says that it is full.
+func (m *mover) awaitRoom(ctx context.Context, n int) error {
+	short, _, seen := m.gov.Room(n)
+	if !short {
+		return nil
+	}
+	t := time.NewTicker(pingEvery / 2)
+	defer t.Stop()
+	end := time.NewTimer(m.cfg.CallTimeout)
+	defer end.Stop()
+	for m.room.ask(); ; {
+		select {
+		case <-t.C:
+		case <-end.C:
+			return at(fromTarget, fmt.Errorf("no answer to INFO memory within %v, without which nothing is sent there: %w", m.cfg.CallTimeout, context.DeadlineExceeded))
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		short, full, weighings := m.gov.Room(n)
+		switch {
+		case !short:
+			return nil
+		case weighings == seen:
+			continue
+		case full:
+			return at(fromTarget, m.room.seen.Load())
+		}
+		seen = weighings
+		m.room.ask()
+		end.Reset(m.cfg.CallTimeout)
+	}
+}
