@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/joberr"
 )
 
 // weighedMover is a mover without servers whose target is looked at as often as it is asked for,
@@ -16,7 +17,7 @@ import (
 func weighedMover(t *testing.T, room func() int64) *mover {
 	cfg := &Config{CallTimeout: time.Minute, BatchMaxKeys: 512, MemoryLimit: 64 << 20, LockHoldTarget: 5 * time.Millisecond}
 	m := &mover{cfg: cfg, admission: newAdmission(cfg)}
-	m.room.seen.Store(&fullError{})
+	m.room.seen.Store(&joberr.FullError{})
 	m.gov.Blind()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

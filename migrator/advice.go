@@ -6,6 +6,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
 )
 
 // advices say what to do about an error, by its code; %s is where it came from, which is a
@@ -42,9 +43,9 @@ const (
 // advise says what to do about an error.
 func advise(e *topology.JobError) string {
 	switch e.Origin {
-	case fromStore:
+	case joberr.Store:
 		return storeAdvice
-	case fromSource, fromTarget:
+	case joberr.Source, joberr.Target:
 		if advice, ok := advices[e.Code]; ok {
 			return fmt.Sprintf(advice, e.Origin)
 		}

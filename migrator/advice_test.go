@@ -7,6 +7,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator/joberr"
 )
 
 // TestAdviceAtOnce: an error of an attempt under way comes with what to do about it, until
@@ -22,14 +23,14 @@ func TestAdviceAtOnce(t *testing.T) {
 	says("nothing has happened", "")
 	before := time.Now().UnixMilli()
 	r.mover.stats.lastProgress.Store(before)
-	r.errs.add(at(fromSource, upstream.ServerError("LOADING Redis is loading the dataset in memory")))
-	r.errs.add(at(fromTarget, upstream.ServerError("READONLY You can't write against a read only replica.")))
+	r.errs.add(joberr.At(joberr.Source, upstream.ServerError("LOADING Redis is loading the dataset in memory")))
+	r.errs.add(joberr.At(joberr.Target, upstream.ServerError("READONLY You can't write against a read only replica.")))
 	says("two errors", "the target has become a replica")
 	r.job.Phase = topology.Done
 	says("it has ended", "")
 	r.job.Phase = topology.Bulk
 	r.mover.stats.lastProgress.Store(before + time.Hour.Milliseconds())
 	says("it gets on", "")
-	r.job.Phase, r.job.FirstError = topology.Backoff, &topology.JobError{Origin: fromSource, Code: "LOADING"}
+	r.job.Phase, r.job.FirstError = topology.Backoff, &topology.JobError{Origin: joberr.Source, Code: "LOADING"}
 	says("it waits", "until the source has loaded")
 }

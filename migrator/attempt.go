@@ -1,9 +1,8 @@
 package migrator
 
 import (
-	"strings"
-
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
 )
 
 // judge says what an error does to a job:
@@ -18,26 +17,10 @@ import (
 // to be noticed by somebody, and one that tries again in vain says so in its status.
 func judge(err error, published bool) job.EventKind {
 	switch {
-	case isHopeless(err) || unmendable(err):
+	case joberr.IsHopeless(err) || joberr.Unmendable(err):
 		return job.Hopeless
-	case published && isOOM(err):
+	case published && joberr.IsOOM(err):
 		return job.TargetFull
 	}
 	return job.Failure
-}
-
-// beyondWaiting begin the answers of a server that waiting does not change.
-var beyondWaiting = []string{"NOPERM", "NOAUTH", "WRONGPASS", "ERR unknown command", "ERR DUMP payload version", "ERR Bad data format"}
-
-// unmendable reports a server's own answer that waiting does not change.
-func unmendable(err error) bool {
-	if !refused(err) {
-		return false
-	}
-	for _, text := range beyondWaiting {
-		if strings.Contains(err.Error(), text) {
-			return true
-		}
-	}
-	return false
 }

@@ -11,6 +11,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
 )
 
 // answer is an error that a server sent.
@@ -38,7 +39,7 @@ func TestLesson(t *testing.T) {
 		}
 		for now.Sub(start) < time.Minute {
 			wait := job.BackoffPause(least, most, j.Attempt, rnd.Float64()).Truncate(time.Millisecond)
-			j = mustStep(t, j, job.Event{Kind: job.Failure, AtMs: now.UnixMilli(), WaitMs: wait.Milliseconds(), Err: &topology.JobError{Origin: fromTarget, Code: "IO"}})
+			j = mustStep(t, j, job.Event{Kind: job.Failure, AtMs: now.UnixMilli(), WaitMs: wait.Milliseconds(), Err: &topology.JobError{Origin: joberr.Target, Code: "IO"}})
 			say()
 			if j.Phase != topology.Backoff || j.NextTryAtMs != now.Add(wait).UnixMilli() {
 				t.Fatalf("attempt %d: %s, next try at %d", j.Attempt, j.Phase, j.NextTryAtMs)
@@ -77,8 +78,8 @@ func TestLesson(t *testing.T) {
 		const tries = 6
 		j := topology.Job{ID: "m1", Phase: topology.Bulk, Published: true, MaxAttempts: tries}
 		for i := 1; i < tries; i++ {
-			j = mustStep(t, j, job.Event{Kind: job.Failure, AtMs: int64(i), Err: &topology.JobError{Origin: fromTarget, Code: fmt.Sprint("LAST", i)},
-				First: &topology.JobError{Origin: fromSource, Code: fmt.Sprint("FIRST", i)}, Counts: map[string]int64{"target READONLY": 2}})
+			j = mustStep(t, j, job.Event{Kind: job.Failure, AtMs: int64(i), Err: &topology.JobError{Origin: joberr.Target, Code: fmt.Sprint("LAST", i)},
+				First: &topology.JobError{Origin: joberr.Source, Code: fmt.Sprint("FIRST", i)}, Counts: map[string]int64{"target READONLY": 2}})
 			if j.Phase != topology.Backoff {
 				t.Fatalf("after %d of %d tries the job is %s", i, tries, j.Phase)
 			}
@@ -112,7 +113,7 @@ func mustStep(t *testing.T, j topology.Job, e job.Event) topology.Job {
 
 func TestJudge(t *testing.T) {
 	for _, code := range []string{"READONLY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "WHATEVER"} {
-		if k := judge(at(fromTarget, answer(code+" some text")), true); k != job.Failure {
+		if k := judge(joberr.At(joberr.Target, answer(code+" some text")), true); k != job.Failure {
 			t.Errorf("%s: %s", code, k)
 		}
 	}
@@ -126,19 +127,19 @@ func TestJudge(t *testing.T) {
 		errors.New("dial tcp 127.0.0.1:7000: connect: connection refused"):            job.Failure,
 		io.EOF: job.Failure,
 	} {
-		if k := judge(at(fromTarget, err), true); k != want {
+		if k := judge(joberr.At(joberr.Target, err), true); k != want {
 			t.Errorf("%v: %s, want %s", err, k, want)
 		}
 	}
-	if k := judge(at(fromTarget, answer("OOM x")), false); k != job.Failure {
+	if k := judge(joberr.At(joberr.Target, answer("OOM x")), false); k != job.Failure {
 		t.Errorf("before the job is published a full target is %s: there is nothing to pause", k)
 	}
 }
 
 // TestAdvice: what only an operator can mend comes with more than the advice to look at a log.
 func TestAdvice(t *testing.T) {
-	for _, text := range beyondWaiting {
-		if got := advise(asJobError(at(fromTarget, answer(text+" …")))); strings.Contains(got, "log") || !strings.Contains(got, "RESUME") {
+	for _, text := range joberr.BeyondWaiting {
+		if got := advise(joberr.FromError(joberr.At(joberr.Target, answer(text+" …")))); strings.Contains(got, "log") || !strings.Contains(got, "RESUME") {
 			t.Errorf("%s: %q", text, got)
 		}
 	}
@@ -148,16 +149,16 @@ func TestAdvice(t *testing.T) {
 // counted once however often it is passed, and taking begins anew.
 func TestErrorLog(t *testing.T) {
 	var l errorLog
-	oom := at(fromTarget, fmt.Errorf("RESTORE %q: %w", "k", answer("OOM command not allowed")))
+	oom := joberr.At(joberr.Target, fmt.Errorf("RESTORE %q: %w", "k", answer("OOM command not allowed")))
 	l.add(oom)
 	l.add(fmt.Errorf("wrapped: %w", oom))
-	l.add(at(fromTarget, io.ErrUnexpectedEOF))
+	l.add(joberr.At(joberr.Target, io.ErrUnexpectedEOF))
 	l.add(nil)
 	first, counts := l.take()
-	if first == nil || first.Code != "OOM" || first.Origin != fromTarget || counts["target OOM"] != 1 || counts["target IO"] != 1 {
+	if first == nil || first.Code != "OOM" || first.Origin != joberr.Target || counts["target OOM"] != 1 || counts["target IO"] != 1 {
 		t.Errorf("first %+v, counts %v", first, counts)
 	}
-	l.add(at(fromSource, answer("LOADING x")))
+	l.add(joberr.At(joberr.Source, answer("LOADING x")))
 	if first, counts := l.take(); first.Code != "LOADING" || len(counts) != 1 {
 		t.Errorf("then first %+v, counts %v", first, counts)
 	}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"keyferry/internal/failpoint"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 	"keyferry/slotlock"
 )
 
@@ -32,7 +34,7 @@ type keyMove struct {
 type worker struct {
 	m        *mover
 	id       string
-	src, dst *wire
+	src, dst *link.Wire
 	object   string // see objectWord; set by connect
 
 	// The keys of the round under way, by what they wait for.
@@ -44,40 +46,40 @@ type worker struct {
 // connect makes sure that both connections stand.
 func (w *worker) connect(ctx context.Context) (err error) {
 	if w.src == nil {
-		if w.src, err = dialWire(ctx, w.m.dialer, w.m.source, w.m.cfg.CallTimeout); err != nil {
-			return at(fromSource, err)
+		if w.src, err = link.DialWire(ctx, w.m.dialer, w.m.source, w.m.cfg.CallTimeout); err != nil {
+			return joberr.At(joberr.Source, err)
 		}
 	}
 	if w.dst == nil {
-		w.dst, err = dialWire(ctx, w.m.dialer, w.m.target, w.m.cfg.CallTimeout)
+		w.dst, err = link.DialWire(ctx, w.m.dialer, w.m.target, w.m.cfg.CallTimeout)
 		w.m.locks.SetAway(err != nil)
 		if err != nil {
-			return at(fromTarget, err)
+			return joberr.At(joberr.Target, err)
 		}
-		text := durabilityText(w.m.assurance.durability, w.dst.info)
+		text := durabilityText(w.m.assurance.durability, w.dst.Info)
 		w.m.assurance.now.Store(&text)
 	}
-	w.object = objectWord(w.src.info, w.dst.info)
+	w.object = objectWord(w.src.Info, w.dst.Info)
 	return nil
 }
 
 func (w *worker) close() {
-	w.src.close()
-	w.dst.close()
+	w.src.Close()
+	w.dst.Close()
 	w.src, w.dst = nil, nil
 }
 
 // lostSource and lostTarget throw a connection away and return its name.
 func (w *worker) lostSource() string {
 	name := w.src.Name
-	w.src.close()
+	w.src.Close()
 	w.src = nil
 	return name
 }
 
 func (w *worker) lostTarget() string {
 	name := w.dst.Name
-	w.dst.close()
+	w.dst.Close()
 	w.dst = nil
 	return name
 }
@@ -167,9 +169,9 @@ func (w *worker) round(ctx context.Context, db int, moves []*keyMove) (stop bool
 	if dstErr == nil {
 		dstErr = w.hearTarget(ctx)
 	}
-	err = at(fromSource, srcErr)
+	err = joberr.At(joberr.Source, srcErr)
 	w.m.errs.add(err)
-	if dstErr = at(fromTarget, dstErr); dstErr != nil {
+	if dstErr = joberr.At(joberr.Target, dstErr); dstErr != nil {
 		w.m.errs.add(dstErr)
 		if err == nil {
 			err = dstErr

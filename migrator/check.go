@@ -9,6 +9,8 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 )
 
 // Severity is how bad a finding is.
@@ -53,7 +55,7 @@ type check struct {
 	job      topology.Job // ID "": of a plan
 	act      bool
 	bytes    int64 // thought to move; 0: not known
-	src, dst *link
+	src, dst *link.Link
 	life     string // of the source
 	found    []Finding
 }
@@ -61,20 +63,20 @@ type check struct {
 // errStop ends a check of which the rest makes no sense.
 var errStop = errors.New("stop")
 
-func (c *check) origin(l *link) string {
+func (c *check) origin(l *link.Link) string {
 	if l == c.src {
-		return fromSource
+		return joberr.Source
 	}
-	return fromTarget
+	return joberr.Target
 }
 
-func (c *check) add(s Severity, what string, l *link, advice, format string, args ...any) {
-	c.found = append(c.found, Finding{What: what, Where: where(l.group), Severity: s, Text: fmt.Sprintf(format, args...), Advice: advice})
+func (c *check) add(s Severity, what string, l *link.Link, advice, format string, args ...any) {
+	c.found = append(c.found, Finding{What: what, Where: where(l.Group), Severity: s, Text: fmt.Sprintf(format, args...), Advice: advice})
 }
 
 // fatal notes what the job can't begin with. err decides whether waiting mends it.
 func (c *check) fatal(what string, origin string, g topology.Group, advice string, err error) {
-	c.found = append(c.found, Finding{What: what, Where: where(g), Severity: Fatal, Text: err.Error(), Advice: advice, err: at(origin, err)})
+	c.found = append(c.found, Finding{What: what, Where: where(g), Severity: Fatal, Text: err.Error(), Advice: advice, err: joberr.At(origin, err)})
 }
 
 func where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
@@ -94,12 +96,12 @@ func (c *check) run(ctx context.Context, source, target topology.Group) error {
 		if errors.Is(err, errStop) {
 			return nil
 		}
-		if o := originOf(err); o != nil { // a call that broke off: nobody can say more
+		if o := joberr.Of(err); o != nil { // a call that broke off: nobody can say more
 			l := c.dst
-			if o.origin == fromSource {
+			if o.Origin == joberr.Source {
 				l = c.src
 			}
-			c.fatal("reachable", o.origin, l.group, "try again; see the server's log", o.err)
+			c.fatal("reachable", o.Origin, l.Group, "try again; see the server's log", o.Err)
 			return nil
 		}
 	}
@@ -109,58 +111,58 @@ func (c *check) run(ctx context.Context, source, target topology.Group) error {
 // dial connects to both ends, and says of each if it can't.
 func (c *check) dial(ctx context.Context, source, target topology.Group) bool {
 	for _, end := range []struct {
-		to     **link
+		to     **link.Link
 		group  topology.Group
 		origin string
-	}{{&c.src, source, fromSource}, {&c.dst, target, fromTarget}} {
+	}{{&c.src, source, joberr.Source}, {&c.dst, target, joberr.Target}} {
 		l, err := c.m.dialChanger(ctx, end.group)
 		if err == nil {
 			*end.to = l
 			continue
 		}
 		what, advice := "reachable", "start the server, or mend the address with PROXY GROUP SET while no job is about the group"
-		if refused(err) {
+		if joberr.Refused(err) {
 			what, advice = "auth", "let the server take the password that the group has (ACL SETUSER default >…), or, while no job is about the group, PROXY GROUP SET … PASSWORD"
 			if strings.Contains(err.Error(), "LOADING") {
 				what, advice = "loading", "wait until it has loaded its data"
 			}
 		}
-		c.fatal(what, end.origin, end.group, advice, explain("connecting", err))
+		c.fatal(what, end.origin, end.group, advice, joberr.Explain("connecting", err))
 	}
 	return c.src != nil && c.dst != nil
 }
 
 // roles checks that these are two primaries that serve.
 func (c *check) roles(context.Context) error {
-	if c.src.info.runID == c.dst.info.runID {
-		c.fatal("same-server", fromTarget, c.dst.group, "give one group another server", hopeless("%s and %s are the same server", c.src.group.Addr, c.dst.group.Addr))
+	if c.src.Info.RunID == c.dst.Info.RunID {
+		c.fatal("same-server", joberr.Target, c.dst.Group, "give one group another server", joberr.Hopeless("%s and %s are the same server", c.src.Group.Addr, c.dst.Group.Addr))
 		return errStop
 	}
 	bad := false
-	for _, l := range []*link{c.src, c.dst} {
+	for _, l := range []*link.Link{c.src, c.dst} {
 		switch {
-		case l.info.loading:
+		case l.Info.Loading:
 			bad = true
-			c.fatal("loading", c.origin(l), l.group, "wait until it has loaded its data", fmt.Errorf("%s is loading its data", l.group.Addr))
-		case l.info.role != "master":
+			c.fatal("loading", c.origin(l), l.Group, "wait until it has loaded its data", fmt.Errorf("%s is loading its data", l.Group.Addr))
+		case l.Info.Role != "master":
 			bad = true
-			c.fatal("role", c.origin(l), l.group, "use the address of its primary", hopeless("%s is a %s; a group's address must be its primary", l.group.Addr, l.info.role))
+			c.fatal("role", c.origin(l), l.Group, "use the address of its primary", joberr.Hopeless("%s is a %s; a group's address must be its primary", l.Group.Addr, l.Info.Role))
 		}
 	}
 	if bad {
 		return errStop
 	}
-	if c.src.info.version != c.dst.info.version {
-		c.add(Info, "version", c.dst, "", "it runs %s, the source %s", c.dst.info.version, c.src.info.version)
+	if c.src.Info.Version != c.dst.Info.Version {
+		c.add(Info, "version", c.dst, "", "it runs %s, the source %s", c.dst.Info.Version, c.src.Info.Version)
 	}
 	return nil
 }
 
 // used are the commands that a job sends to each end, with arguments that stand for them.
 var used = map[string][][]any{
-	fromSource: {{"SCAN", "0"}, {"DUMP", "k"}, {"PTTL", "k"}, {"OBJECT", "IDLETIME", "k"}, {"UNLINK", "k"}, {"EXISTS", "k"}, {"SELECT", "0"},
+	joberr.Source: {{"SCAN", "0"}, {"DUMP", "k"}, {"PTTL", "k"}, {"OBJECT", "IDLETIME", "k"}, {"UNLINK", "k"}, {"EXISTS", "k"}, {"SELECT", "0"},
 		{"INFO"}, {"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", "1"}, {"TYPE", "k"}, {"PING"}},
-	fromTarget: {{"RESTORE", "k", "0", "x"}, {"EXISTS", "k"}, {"UNLINK", "k"}, {"SCAN", "0"}, {"SELECT", "0"}, {"WAIT", "0", "0"},
+	joberr.Target: {{"RESTORE", "k", "0", "x"}, {"EXISTS", "k"}, {"UNLINK", "k"}, {"SCAN", "0"}, {"SELECT", "0"}, {"WAIT", "0", "0"},
 		{"INFO"}, {"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", "1"}, {"PING"}},
 }
 
@@ -168,17 +170,17 @@ var used = map[string][][]any{
 // is left to the trial.
 func (c *check) rights(ctx context.Context) error {
 	bad := false
-	for _, l := range []*link{c.src, c.dst} {
-		user, err := l.conn.Do(ctx, "ACL", "WHOAMI").Text()
+	for _, l := range []*link.Link{c.src, c.dst} {
+		user, err := l.Conn.Do(ctx, "ACL", "WHOAMI").Text()
 		if err != nil {
 			continue
 		}
 		for _, args := range used[c.origin(l)] {
-			answer, err := l.conn.Do(ctx, append([]any{"ACL", "DRYRUN", user}, args...)...).Text()
+			answer, err := l.Conn.Do(ctx, append([]any{"ACL", "DRYRUN", user}, args...)...).Text()
 			if err == nil && answer != "OK" {
 				bad = true
-				c.fatal("acl", c.origin(l), l.group, fmt.Sprintf("ACL SETUSER %s +%s ~*", user, strings.ToLower(fmt.Sprint(args[0]))),
-					&hopelessError{"NOPERM", fmt.Sprintf("%v: NOPERM %s", args[0], answer)})
+				c.fatal("acl", c.origin(l), l.Group, fmt.Sprintf("ACL SETUSER %s +%s ~*", user, strings.ToLower(fmt.Sprint(args[0]))),
+					&joberr.HopelessError{Code: "NOPERM", Text: fmt.Sprintf("%v: NOPERM %s", args[0], answer)})
 			}
 		}
 	}
@@ -218,7 +220,7 @@ func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Rep
 			return nil, ctx.Err()
 		}
 		if err != nil {
-			c.fatal("bounded", fromGateway, target, "ask again when both ends are quicker", fmt.Errorf("the check took longer than %v", checkTimeout))
+			c.fatal("bounded", joberr.Gateway, target, "ask again when both ends are quicker", fmt.Errorf("the check took longer than %v", checkTimeout))
 		}
 		if c.found == nil {
 			c.found = []Finding{}
@@ -233,11 +235,11 @@ func (r *runner) preflight(ctx context.Context) (*job.Event, error) {
 	j := r.copyJob()
 	source, target, err := r.m.ends(ctx, j)
 	if err != nil {
-		return nil, at(fromStore, err)
+		return nil, joberr.At(joberr.Store, err)
 	}
 	c := &check{m: r.m, job: j, act: true}
 	if err := c.run(ctx, source, target); err != nil {
-		return nil, at(fromGateway, err)
+		return nil, joberr.At(joberr.Gateway, err)
 	}
 	r.setFindings(c.found)
 	if err := c.firstFatal(); err != nil {

@@ -12,6 +12,8 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 	"keyferry/router"
 )
 
@@ -20,10 +22,10 @@ import (
 func (c *check) trial(ctx context.Context) error {
 	const ttl = time.Minute
 	key := router.InternalPrefix + c.job.ID
-	src, dst := c.src.conn, c.dst.conn
+	src, dst := c.src.Conn, c.dst.Conn
 	var dump string
 	for _, s := range []struct {
-		l    *link
+		l    *link.Link
 		name string
 		do   func() error
 	}{
@@ -41,41 +43,41 @@ func (c *check) trial(ctx context.Context) error {
 		err := s.do()
 		switch {
 		case err == nil:
-		case !refused(err):
-			return at(c.origin(s.l), err)
+		case !joberr.Refused(err):
+			return joberr.At(c.origin(s.l), err)
 		case strings.Contains(err.Error(), "DUMP payload version"):
-			c.fatal("version", fromTarget, c.dst.group, "move to a server of the same or a newer version",
-				hopeless("RESTORE: the target can't read the source's payloads (source %s, target %s): it must be of the same or a newer version", c.src.info.version, c.dst.info.version))
+			c.fatal("version", joberr.Target, c.dst.Group, "move to a server of the same or a newer version",
+				joberr.Hopeless("RESTORE: the target can't read the source's payloads (source %s, target %s): it must be of the same or a newer version", c.src.Info.Version, c.dst.Info.Version))
 			return errStop
 		case strings.Contains(err.Error(), "OOM ") && s.l == c.src:
 			// Why it is to give keys away. Those that it has are tried below.
 			c.add(Info, "memory", c.src, "", "it is full: %v", err)
-			c.life = c.src.info.life()
+			c.life = c.src.Info.Life()
 			return nil
 		case strings.Contains(err.Error(), "OOM "):
-			c.fatal("memory", fromTarget, c.dst.group, "raise its maxmemory, or free some", explain(s.name, err))
+			c.fatal("memory", joberr.Target, c.dst.Group, "raise its maxmemory, or free some", joberr.Explain(s.name, err))
 			return errStop
 		default:
-			c.fatal("commands", c.origin(s.l), s.l.group, "see the server's log and its ACL", explain(s.name, err))
+			c.fatal("commands", c.origin(s.l), s.l.Group, "see the server's log and its ACL", joberr.Explain(s.name, err))
 			return errStop
 		}
 	}
-	c.life = c.src.info.life()
+	c.life = c.src.Info.Life()
 	return nil
 }
 
 // databases checks that the target has those that the source uses.
 func (c *check) databases(ctx context.Context) error {
 	last := c.m.databases - 1
-	if err := c.dst.use(ctx, last); err != nil {
-		if !refused(err) {
-			return at(fromTarget, err)
+	if err := c.dst.Use(ctx, last); err != nil {
+		if !joberr.Refused(err) {
+			return joberr.At(joberr.Target, err)
 		}
-		c.fatal("databases", fromTarget, c.dst.group, "raise databases in its configuration, or lower cluster.databases",
-			hopeless("it has no database %d: the cluster has %d", last, c.m.databases))
+		c.fatal("databases", joberr.Target, c.dst.Group, "raise databases in its configuration, or lower cluster.databases",
+			joberr.Hopeless("it has no database %d: the cluster has %d", last, c.m.databases))
 		return errStop
 	}
-	return at(fromTarget, c.dst.use(ctx, 0))
+	return joberr.At(joberr.Target, c.dst.Use(ctx, 0))
 }
 
 const (
@@ -89,16 +91,16 @@ func (c *check) types(ctx context.Context) error {
 	slots := topology.NewSlotSet(c.job.Slots)
 	scan, err := c.m.newScanner(ctx, c.src)
 	if err != nil {
-		return at(fromSource, err)
+		return joberr.At(joberr.Source, err)
 	}
 	for db := range c.m.databases {
-		if err := c.src.use(ctx, db); err != nil {
-			return at(fromSource, err)
+		if err := c.src.Use(ctx, db); err != nil {
+			return joberr.At(joberr.Source, err)
 		}
 		for cursor, n := uint64(0), 0; n < sampledPages; n++ {
 			names, next, err := scan.page(ctx, cursor)
 			if err != nil {
-				return at(fromSource, err)
+				return joberr.At(joberr.Source, err)
 			}
 			names = slices.DeleteFunc(names, func(k string) bool { return !slots.Has(c.m.scheme.Slot([]byte(k))) })
 			if err := c.typesOf(ctx, names, seen); err != nil {
@@ -109,11 +111,11 @@ func (c *check) types(ctx context.Context) error {
 			}
 		}
 	}
-	return at(fromSource, c.src.use(ctx, 0))
+	return joberr.At(joberr.Source, c.src.Use(ctx, 0))
 }
 
 func (c *check) typesOf(ctx context.Context, names []string, seen map[string]bool) error {
-	p := c.src.conn.Pipeline()
+	p := c.src.Conn.Pipeline()
 	kinds := make([]*redis.StatusCmd, len(names))
 	for i, k := range names {
 		kinds[i] = p.Type(ctx, k)
@@ -121,35 +123,35 @@ func (c *check) typesOf(ctx context.Context, names []string, seen map[string]boo
 	if len(names) == 0 {
 		return nil
 	}
-	if _, err := p.Exec(ctx); err != nil && !refused(err) {
-		return at(fromSource, err)
+	if _, err := p.Exec(ctx); err != nil && !joberr.Refused(err) {
+		return joberr.At(joberr.Source, err)
 	}
 	for i, k := range names {
 		kind := kinds[i].Val()
 		if kind == "" || kind == "none" || seen[kind] {
 			continue
 		}
-		if n, err := c.src.conn.MemoryUsage(ctx, k).Result(); err == nil && n > sampleBytes {
+		if n, err := c.src.Conn.MemoryUsage(ctx, k).Result(); err == nil && n > sampleBytes {
 			continue
 		}
 		dump, err := c.specimen(ctx, kind)
 		if err != nil {
-			dump, err = c.src.conn.Dump(ctx, k).Result()
+			dump, err = c.src.Conn.Dump(ctx, k).Result()
 		}
 		if err != nil { // gone meanwhile
 			continue
 		}
 		seen[kind] = true
 		key := router.InternalPrefix + c.job.ID
-		err = c.dst.conn.RestoreReplace(ctx, key, time.Minute, dump).Err()
+		err = c.dst.Conn.RestoreReplace(ctx, key, time.Minute, dump).Err()
 		if err == nil {
-			err = c.dst.conn.Unlink(ctx, key).Err()
+			err = c.dst.Conn.Unlink(ctx, key).Err()
 		}
-		if err != nil && !refused(err) {
-			return at(fromTarget, err)
+		if err != nil && !joberr.Refused(err) {
+			return joberr.At(joberr.Target, err)
 		}
 		if err != nil {
-			c.fatal("types", fromTarget, c.dst.group, "a newer server, or the module that the type comes from", hopeless("RESTORE of a key of type %s (%.64q): %v", kind, k, err))
+			c.fatal("types", joberr.Target, c.dst.Group, "a newer server, or the module that the type comes from", joberr.Hopeless("RESTORE of a key of type %s (%.64q): %v", kind, k, err))
 		}
 	}
 	return nil
@@ -165,13 +167,13 @@ var specimens = map[string][]any{
 // users' would show: it counts as an access, which servers that evict keep for each key.
 func (c *check) specimen(ctx context.Context, kind string) (string, error) {
 	how, ok := specimens[kind]
-	if !ok || c.src.info.policy == "noeviction" && c.dst.info.policy == "noeviction" {
+	if !ok || c.src.Info.Policy == "noeviction" && c.dst.Info.Policy == "noeviction" {
 		return "", errNoSpecimen
 	}
 	key := router.InternalPrefix + c.job.ID
 	args := append([]any(nil), how...)
 	args[1] = key
-	p := c.src.conn.TxPipeline()
+	p := c.src.Conn.TxPipeline()
 	p.Del(ctx, key)
 	p.Do(ctx, args...)
 	dump := p.Dump(ctx, key)
@@ -184,33 +186,33 @@ var errNoSpecimen = errors.New("a key of the users' will do, or has to")
 
 // memory compares what is to come with what there is room for.
 func (c *check) memory(context.Context) error {
-	room := roomIn(c.dst.info)
+	room := roomIn(c.dst.Info)
 	switch {
 	case room < 0:
 	case room == 0:
-		c.fatal("memory", fromTarget, c.dst.group, "raise its maxmemory, or free some",
-			&fullError{c.dst.info.usedBytes, c.dst.info.maxBytes})
+		c.fatal("memory", joberr.Target, c.dst.Group, "raise its maxmemory, or free some",
+			&joberr.FullError{Used: c.dst.Info.UsedBytes, Most: c.dst.Info.MaxBytes})
 	case c.bytes > room:
 		c.add(Warning, "memory", c.dst, "raise its maxmemory: the job would pause when it is full, and go on by itself when there is room",
-			"about %d bytes are to come and there is room for %d (maxmemory %d, in use %d)", c.bytes, room, c.dst.info.maxBytes, c.dst.info.usedBytes)
+			"about %d bytes are to come and there is room for %d (maxmemory %d, in use %d)", c.bytes, room, c.dst.Info.MaxBytes, c.dst.Info.UsedBytes)
 	}
 	return nil
 }
 
 // policies compares what the servers do with their data.
 func (c *check) policies(context.Context) error {
-	src, dst := c.src.info, c.dst.info
-	if dst.maxBytes > 0 && strings.HasPrefix(dst.policy, "allkeys") {
-		c.add(Warning, "eviction", c.dst, "set maxmemory-policy noeviction if no key may be lost", "it evicts keys when it is full (%s)", dst.policy)
+	src, dst := c.src.Info, c.dst.Info
+	if dst.MaxBytes > 0 && strings.HasPrefix(dst.Policy, "allkeys") {
+		c.add(Warning, "eviction", c.dst, "set maxmemory-policy noeviction if no key may be lost", "it evicts keys when it is full (%s)", dst.Policy)
 	}
-	if src.policy != dst.policy {
-		c.add(Info, "eviction", c.dst, "", "maxmemory-policy is %s, at the source %s", dst.policy, src.policy)
+	if src.Policy != dst.Policy {
+		c.add(Info, "eviction", c.dst, "", "maxmemory-policy is %s, at the source %s", dst.Policy, src.Policy)
 	}
-	if src.aof && !dst.aof {
+	if src.AOF && !dst.AOF {
 		c.add(Warning, "persistence", c.dst, "CONFIG SET appendonly yes", "it has no append-only file, and the source has one")
 	}
-	if src.replicas > 0 && dst.replicas == 0 {
-		c.add(Warning, "replicas", c.dst, "add a replica first", "it has no replica, and the source has %d", src.replicas)
+	if src.Replicas > 0 && dst.Replicas == 0 {
+		c.add(Warning, "replicas", c.dst, "add a replica first", "it has no replica, and the source has %d", src.Replicas)
 	}
 	return nil
 }
@@ -218,10 +220,10 @@ func (c *check) policies(context.Context) error {
 // directClients are those of either end that did not come through a gateway. What they write while
 // its slot moves can be lost, or what they write at the target wins over the key.
 func (c *check) directClients(ctx context.Context) error {
-	for _, l := range []*link{c.src, c.dst} {
-		text, err := l.conn.ClientList(ctx).Result()
+	for _, l := range []*link.Link{c.src, c.dst} {
+		text, err := l.Conn.ClientList(ctx).Result()
 		if err != nil {
-			return at(c.origin(l), err)
+			return joberr.At(c.origin(l), err)
 		}
 		if direct := upstream.DirectClients(text); len(direct) > 0 {
 			var addrs []string
@@ -240,7 +242,7 @@ func (c *check) fence(ctx context.Context) error {
 	if !c.act {
 		return nil
 	}
-	return c.m.fenceChangers(ctx, c.dst.group)
+	return c.m.fenceChangers(ctx, c.dst.Group)
 }
 
 // targetFree looks for keys of the slots at the target. There must be none: what the
@@ -250,29 +252,29 @@ func (c *check) targetFree(ctx context.Context) error {
 	inWay := 0
 	scan, err := c.m.newScanner(ctx, c.dst)
 	if err != nil {
-		return at(fromTarget, err)
+		return joberr.At(joberr.Target, err)
 	}
 	for db := range c.m.databases {
-		if err := c.dst.use(ctx, db); err != nil {
-			return at(fromTarget, err)
+		if err := c.dst.Use(ctx, db); err != nil {
+			return joberr.At(joberr.Target, err)
 		}
 		for cursor := uint64(0); ; {
 			names, next, err := scan.page(ctx, cursor)
 			if err != nil {
-				return at(fromTarget, err)
+				return joberr.At(joberr.Target, err)
 			}
 			names = slices.DeleteFunc(names, func(n string) bool {
 				return strings.HasPrefix(n, router.InternalPrefix) || !slots.Has(c.m.scheme.Slot([]byte(n)))
 			})
 			inWay += len(names)
 			if len(names) > 0 && !c.job.Purge {
-				c.fatal("target-free", fromTarget, c.dst.group, "remove them, or say PURGE", hopeless("%s holds key %q of slot %d in database %d already: remove the keys of these slots there (MIGRATE … PURGE does), then RESUME",
-					c.dst.group.Addr, names[0], c.m.scheme.Slot([]byte(names[0])), db))
+				c.fatal("target-free", joberr.Target, c.dst.Group, "remove them, or say PURGE", joberr.Hopeless("%s holds key %q of slot %d in database %d already: remove the keys of these slots there (MIGRATE … PURGE does), then RESUME",
+					c.dst.Group.Addr, names[0], c.m.scheme.Slot([]byte(names[0])), db))
 				return nil
 			}
 			if c.act && len(names) > 0 {
-				if err := c.dst.conn.Unlink(ctx, names...).Err(); err != nil {
-					return at(fromTarget, err)
+				if err := c.dst.Conn.Unlink(ctx, names...).Err(); err != nil {
+					return joberr.At(joberr.Target, err)
 				}
 			}
 			if cursor = next; cursor == 0 {
@@ -283,17 +285,17 @@ func (c *check) targetFree(ctx context.Context) error {
 	if inWay > 0 {
 		c.add(Warning, "target-free", c.dst, "", "%d keys of these slots are there: PURGE removes them when the job starts", inWay)
 	}
-	return at(fromTarget, c.dst.use(ctx, 0))
+	return joberr.At(joberr.Target, c.dst.Use(ctx, 0))
 }
 
 // functions brings the libraries that the target lacks, so that what is called with keys of
 // these slots is there.
 func (c *check) functions(ctx context.Context) error {
-	list := func(l *link) (map[string]string, error) {
+	list := func(l *link.Link) (map[string]string, error) {
 		out := make(map[string]string)
-		libs, err := l.conn.FunctionList(ctx, redis.FunctionListQuery{WithCode: true}).Result()
-		if err != nil && !refused(err) {
-			return nil, at(c.origin(l), err)
+		libs, err := l.Conn.FunctionList(ctx, redis.FunctionListQuery{WithCode: true}).Result()
+		if err != nil && !joberr.Refused(err) {
+			return nil, joberr.At(c.origin(l), err)
 		}
 		for _, lib := range libs { // a server that refuses has none, or we may not see them
 			out[lib.Name] = lib.Code
@@ -314,11 +316,11 @@ func (c *check) functions(ctx context.Context) error {
 		case ok && other != code:
 			c.add(Warning, "functions", c.dst, "FUNCTION LOAD REPLACE through the gateway brings it to every group", "library %s differs from the source's", name)
 		case !ok && c.act:
-			if err := c.dst.conn.FunctionLoad(ctx, code).Err(); err != nil {
-				if !refused(err) {
-					return at(fromTarget, err)
+			if err := c.dst.Conn.FunctionLoad(ctx, code).Err(); err != nil {
+				if !joberr.Refused(err) {
+					return joberr.At(joberr.Target, err)
 				}
-				c.fatal("functions", fromTarget, c.dst.group, "load it there by hand", fmt.Errorf("FUNCTION LOAD of library %s: %w", name, err))
+				c.fatal("functions", joberr.Target, c.dst.Group, "load it there by hand", fmt.Errorf("FUNCTION LOAD of library %s: %w", name, err))
 			}
 		case !ok:
 			c.add(Info, "functions", c.dst, "", "library %s is brought there when the job starts", name)

@@ -5,15 +5,17 @@ import (
 	"strings"
 
 	"keyferry/internal/resp"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 )
 
 // events makes the target tell of the keyspace events of which the source tells: whoever
 // listens would miss those of keys that have moved.
 func (c *check) events(ctx context.Context) error {
-	flags := func(l *link) (string, error) {
-		got, err := l.conn.ConfigGet(ctx, resp.NotifySetting).Result()
-		if err != nil && !refused(err) {
-			return "", at(c.origin(l), err)
+	flags := func(l *link.Link) (string, error) {
+		got, err := l.Conn.ConfigGet(ctx, resp.NotifySetting).Result()
+		if err != nil && !joberr.Refused(err) {
+			return "", joberr.At(c.origin(l), err)
 		}
 		return string(resp.NotifyFlags([]byte(got[resp.NotifySetting]))), nil // "" if we may not see it
 	}
@@ -36,10 +38,10 @@ func (c *check) events(ctx context.Context) error {
 	case !c.act:
 		c.add(Info, "events", c.dst, "", "%s is made %s when the job starts, as the source needs it", resp.NotifySetting, all)
 	default:
-		if err := c.dst.conn.ConfigSet(ctx, resp.NotifySetting, all).Err(); refused(err) {
+		if err := c.dst.Conn.ConfigSet(ctx, resp.NotifySetting, all).Err(); joberr.Refused(err) {
 			c.add(Warning, "events", c.dst, "set it there by hand", "%s can't be made %s: %v", resp.NotifySetting, all, err)
 		} else if err != nil {
-			return at(fromTarget, err)
+			return joberr.At(joberr.Target, err)
 		}
 	}
 	return nil

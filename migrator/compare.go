@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 )
 
 // comparer compares keys at both ends while they are locked: after RESTORE and before the
@@ -21,7 +24,7 @@ type comparer struct {
 	share float64 // of the keys; 0: none
 
 	mu       sync.Mutex // protects what follows; held across I/O, since the links are one user's
-	src, dst *link
+	src, dst *link.Link
 	end      context.CancelFunc // cuts both
 }
 
@@ -42,8 +45,8 @@ func (c *comparer) close() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.src.close()
-	c.dst.close()
+	c.src.Close()
+	c.dst.Close()
 	c.src, c.dst = nil, nil
 }
 
@@ -57,16 +60,16 @@ func (c *comparer) compare(ctx context.Context, moves []*keyMove) (err error) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return at(fromGateway, err)
+			return joberr.At(joberr.Gateway, err)
 		}
 		e := c.look(ctx, mv)
 		if e != nil {
-			if isHopeless(e) { // the others of the batch are looked at all the same
+			if joberr.IsHopeless(e) { // the others of the batch are looked at all the same
 				err = e
 				continue
 			}
-			c.src.close()
-			c.dst.close()
+			c.src.Close()
+			c.dst.Close()
 			c.src, c.dst = nil, nil
 			return e
 		}
@@ -85,11 +88,11 @@ func (c *comparer) look(ctx context.Context, mv *keyMove) (err error) {
 		defer context.AfterFunc(ctx, end)() // … but don't outlast it when it is to end now
 		if c.src, err = c.m.dialSource(life); err != nil {
 			c.src = nil
-			return at(fromSource, err)
+			return joberr.At(joberr.Source, err)
 		}
 		if c.dst, err = c.m.dialTarget(life); err != nil {
 			c.dst = nil
-			return at(fromTarget, err)
+			return joberr.At(joberr.Target, err)
 		}
 	} else {
 		defer context.AfterFunc(ctx, c.end)()
@@ -104,42 +107,42 @@ func (c *comparer) look(ctx context.Context, mv *keyMove) (err error) {
 // takeBack removes a copy that is not what it should be. Without an answer it may still be
 // removed at any later time, so that its connection has to be fenced first.
 func (c *comparer) takeBack(ctx context.Context, mv *keyMove, why string) error {
-	err := c.dst.conn.Unlink(ctx, mv.key.Name).Err()
+	err := c.dst.Conn.Unlink(ctx, mv.key.Name).Err()
 	switch {
 	case err == nil:
 		mv.step = mv.step.Next(Absent)
-	case refused(err):
-		return at(fromTarget, err)
+	case joberr.Refused(err):
+		return joberr.At(joberr.Target, err)
 	default:
-		mv.step, mv.fence = mv.step.Retract(), c.dst.name
-		return at(fromTarget, err)
+		mv.step, mv.fence = mv.step.Retract(), c.dst.Name
+		return joberr.At(joberr.Target, err)
 	}
 	c.m.stats.differing.Add(1)
-	return at(fromTarget, &hopelessError{"VERIFY", fmt.Sprintf("key %q of database %d differed after RESTORE (%s); the copy has been removed and the key stays at the source", mv.key.Name, mv.key.DB, why)})
+	return joberr.At(joberr.Target, &joberr.HopelessError{Code: "VERIFY", Text: fmt.Sprintf("key %q of database %d differed after RESTORE (%s); the copy has been removed and the key stays at the source", mv.key.Name, mv.key.DB, why)})
 }
 
 // differs says in what the two copies of a key differ; "": in nothing.
 func (c *comparer) differs(ctx context.Context, mv *keyMove) (why string, err error) {
-	if err := c.src.use(ctx, mv.key.DB); err != nil {
-		return "", at(fromSource, err)
+	if err := c.src.Use(ctx, mv.key.DB); err != nil {
+		return "", joberr.At(joberr.Source, err)
 	}
-	if err := c.dst.use(ctx, mv.key.DB); err != nil {
-		return "", at(fromTarget, err)
+	if err := c.dst.Use(ctx, mv.key.DB); err != nil {
+		return "", joberr.At(joberr.Target, err)
 	}
 	k := mv.key.Name
-	a, err := c.src.conn.Dump(ctx, k).Result()
+	a, err := c.src.Conn.Dump(ctx, k).Result()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return "", nil // it has expired, and will at the target
 	case err != nil:
-		return "", at(fromSource, err)
+		return "", joberr.At(joberr.Source, err)
 	}
-	b, err := c.dst.conn.Dump(ctx, k).Result()
+	b, err := c.dst.Conn.Dump(ctx, k).Result()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return c.lacking(ctx, k)
 	case err != nil:
-		return "", at(fromTarget, err)
+		return "", joberr.At(joberr.Target, err)
 	}
 	if a != b { // the same value can be laid out otherwise
 		if why, err := c.values(ctx, k); err != nil || why != "" {
@@ -152,9 +155,9 @@ func (c *comparer) differs(ctx context.Context, mv *keyMove) (why string, err er
 // lacking decides about a key that the target has no more: it may have expired there a
 // moment before it does at the source.
 func (c *comparer) lacking(ctx context.Context, k string) (string, error) {
-	left, err := pttl(ctx, c.src.conn, k)
+	left, err := link.PTTL(ctx, c.src.Conn, k)
 	if err != nil {
-		return "", at(fromSource, err)
+		return "", joberr.At(joberr.Source, err)
 	}
 	if left == -2 || left >= 0 && left <= expiryTolerance.Milliseconds() {
 		return "", nil
@@ -167,13 +170,13 @@ func (c *comparer) lacking(ctx context.Context, k string) (string, error) {
 const expiryTolerance = 2 * time.Second
 
 func (c *comparer) expiry(ctx context.Context, k string) (string, error) {
-	a, err := pttl(ctx, c.src.conn, k)
+	a, err := link.PTTL(ctx, c.src.Conn, k)
 	if err != nil {
-		return "", at(fromSource, err)
+		return "", joberr.At(joberr.Source, err)
 	}
-	b, err := pttl(ctx, c.dst.conn, k)
+	b, err := link.PTTL(ctx, c.dst.Conn, k)
 	if err != nil {
-		return "", at(fromTarget, err)
+		return "", joberr.At(joberr.Target, err)
 	}
 	if a == -2 || b == -2 || a < 0 && b < 0 || a >= 0 && b >= 0 && max(a-b, b-a) <= expiryTolerance.Milliseconds() {
 		return "", nil
@@ -183,24 +186,24 @@ func (c *comparer) expiry(ctx context.Context, k string) (string, error) {
 
 // values compares what the copies hold, by their type.
 func (c *comparer) values(ctx context.Context, k string) (string, error) {
-	kind, err := c.src.conn.Type(ctx, k).Result()
+	kind, err := c.src.Conn.Type(ctx, k).Result()
 	if err != nil {
-		return "", at(fromSource, err)
+		return "", joberr.At(joberr.Source, err)
 	}
-	other, err := c.dst.conn.Type(ctx, k).Result()
+	other, err := c.dst.Conn.Type(ctx, k).Result()
 	if err != nil {
-		return "", at(fromTarget, err)
+		return "", joberr.At(joberr.Target, err)
 	}
 	if kind != other {
 		return fmt.Sprintf("type %s at the source, %s at the target", kind, other), nil
 	}
-	a, err := content(ctx, c.src.conn, kind, k)
+	a, err := content(ctx, c.src.Conn, kind, k)
 	if err != nil {
-		return "", at(fromSource, err)
+		return "", joberr.At(joberr.Source, err)
 	}
-	b, err := content(ctx, c.dst.conn, kind, k)
+	b, err := content(ctx, c.dst.Conn, kind, k)
 	if err != nil {
-		return "", at(fromTarget, err)
+		return "", joberr.At(joberr.Target, err)
 	}
 	if !slices.Equal(a, b) {
 		return fmt.Sprintf("its elements, of type %s: %d at the source, %d at the target", kind, len(a), len(b)), nil

@@ -7,29 +7,26 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 	"keyferry/router"
 )
 
-// codedError is one of ours with a code as servers have them.
-type codedError struct{ code, text string }
-
-func (e *codedError) Error() string { return e.text }
-
 // waitsFor is what is waited for at a target as it is now.
-func waitsFor(durability string, i serverInfo) string {
+func waitsFor(durability string, i link.Info) string {
 	if durability != job.DurabilityAuto {
 		return durability
 	}
-	if i.replicas > 0 {
+	if i.Replicas > 0 {
 		return job.DurabilityReplica
 	}
 	return job.DurabilityNone
 }
 
 // durabilityText is that for the status: what is had, and why it is not more.
-func durabilityText(durability string, i serverInfo) string {
+func durabilityText(durability string, i link.Info) string {
 	switch now := waitsFor(durability, i); {
-	case now == job.DurabilityReplica && i.replicas == 0:
+	case now == job.DurabilityReplica && i.Replicas == 0:
 		return "replica, but the target has none: nothing is given up at the source"
 	case durability == job.DurabilityAuto && now == job.DurabilityNone:
 		return "none: the target has no replica, so that a key can be lost with it"
@@ -47,13 +44,13 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 	if err := w.m.assurance.comparer.compare(ctx, moves); err != nil {
 		return err
 	}
-	mode := waitsFor(w.m.assurance.durability, w.dst.info)
+	mode := waitsFor(w.m.assurance.durability, w.dst.Info)
 	if mode == job.DurabilityNone {
 		advance(moves, OK)
 		return nil
 	}
 	if err := w.cover(ctx, moves); err != nil {
-		return at(fromTarget, err)
+		return joberr.At(joberr.Target, err)
 	}
 	w.dst.Begin(ctx)
 	patience := w.m.cfg.CallTimeout.Milliseconds() / 2
@@ -75,16 +72,16 @@ func (w *worker) persist(ctx context.Context, moves []*keyMove) error {
 	case err == nil && n >= 1:
 		advance(moves, OK)
 	case err == nil && mode == job.DurabilityAOF:
-		err = &codedError{"NOAOF", "the append-only file was not synced in time: the restored keys are kept at the source"}
+		err = &joberr.CodedError{Code: "NOAOF", Text: "the append-only file was not synced in time: the restored keys are kept at the source"}
 	case err == nil:
 		if w.m.assurance.durability == job.DurabilityAuto {
 			w.lostTarget() // the next connection sees what the target has now
 		}
-		err = &codedError{"NOREPLICAS", "no replica acknowledged the restored keys in time: they are kept at the source"}
-	case !refused(err):
+		err = &joberr.CodedError{Code: "NOREPLICAS", Text: "no replica acknowledged the restored keys in time: they are kept at the source"}
+	case !joberr.Refused(err):
 		w.lostTarget()
 	}
-	return at(fromTarget, err)
+	return joberr.At(joberr.Target, err)
 }
 
 // seen are the keys that this connection has seen at the target. The others are looked for
@@ -124,12 +121,12 @@ func (w *worker) cover(ctx context.Context, moves []*keyMove) error {
 	if err == nil {
 		_, err = w.dst.Answer()
 	}
-	if err == nil || refused(err) {
-		if _, e := w.dst.Answer(); err == nil || e != nil && !refused(e) {
+	if err == nil || joberr.Refused(err) {
+		if _, e := w.dst.Answer(); err == nil || e != nil && !joberr.Refused(e) {
 			err = e
 		}
 	}
-	if isOOM(err) { // what is written without memory: two databases change places that are one
+	if joberr.IsOOM(err) { // what is written without memory: two databases change places that are one
 		w.dst.Command("SWAPDB", 2)
 		w.dst.Arg("0")
 		w.dst.Arg("0")
@@ -142,7 +139,7 @@ func (w *worker) cover(ctx context.Context, moves []*keyMove) error {
 		for _, mv := range moves {
 			mv.wroteBy = w.dst.Name
 		}
-	case !refused(err):
+	case !joberr.Refused(err):
 		w.lostTarget()
 	}
 	return err
@@ -171,16 +168,16 @@ func (w *worker) acknowledged(mode string) (int64, error) {
 func (c *check) durable(ctx context.Context) error {
 	switch c.job.Durability {
 	case job.DurabilityReplica:
-		if c.dst.info.replicas == 0 {
-			c.fatal("durability", fromTarget, c.dst.group, "add a replica, or move with DURABILITY none", hopeless("DURABILITY replica: the target has no replica"))
+		if c.dst.Info.Replicas == 0 {
+			c.fatal("durability", joberr.Target, c.dst.Group, "add a replica, or move with DURABILITY none", joberr.Hopeless("DURABILITY replica: the target has no replica"))
 		}
 	case job.DurabilityAOF:
-		err := c.dst.conn.Do(ctx, "WAITAOF", 1, 0, 1).Err()
-		if err != nil && !refused(err) {
-			return at(fromTarget, err)
+		err := c.dst.Conn.Do(ctx, "WAITAOF", 1, 0, 1).Err()
+		if err != nil && !joberr.Refused(err) {
+			return joberr.At(joberr.Target, err)
 		}
 		if err != nil {
-			c.fatal("durability", fromTarget, c.dst.group, "appendonly yes on Redis 7.2 or newer, or move with DURABILITY none", hopeless("DURABILITY aof: %v", err))
+			c.fatal("durability", joberr.Target, c.dst.Group, "appendonly yes on Redis 7.2 or newer, or move with DURABILITY none", joberr.Hopeless("DURABILITY aof: %v", err))
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
 )
 
 // errorLog collects every error that a job meets, wherever it comes from: workers of a
@@ -35,7 +36,7 @@ func (l *errorLog) tell(err error) *topology.JobError {
 
 // describe is tell with mu held.
 func (l *errorLog) describe(err error) *topology.JobError {
-	e := asJobError(err)
+	e := joberr.FromError(err)
 	if l.back {
 		e.Origin = otherEnd(e.Origin)
 	}
@@ -45,10 +46,10 @@ func (l *errorLog) describe(err error) *topology.JobError {
 // otherEnd is the target of a source, and the other way about.
 func otherEnd(origin string) string {
 	switch origin {
-	case fromSource:
-		return fromTarget
-	case fromTarget:
-		return fromSource
+	case joberr.Source:
+		return joberr.Target
+	case joberr.Target:
+		return joberr.Source
 	}
 	return origin
 }
@@ -60,11 +61,11 @@ func (l *errorLog) add(err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if o := originOf(err); o != nil {
-		if o.noted {
+	if o := joberr.Of(err); o != nil {
+		if o.Noted {
 			return
 		}
-		o.noted = true
+		o.Noted = true
 	}
 	e := l.describe(err)
 	if l.first == nil {

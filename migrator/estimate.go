@@ -6,6 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/link"
 )
 
 const (
@@ -54,23 +55,23 @@ func (m *Manager) keyBytes(ctx context.Context, st topology.State, group string)
 	g, _ := st.Group(group)
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 	defer cancel()
-	l, err := dial(ctx, m.dialer, g, m.cfg.CallTimeout)
+	l, err := link.Dial(ctx, m.dialer, g, m.cfg.CallTimeout)
 	if err != nil {
 		return -1
 	}
-	defer l.close()
+	defer l.Close()
 	sum, n := 0.0, 0
 	for db := range m.databases {
-		if l.use(ctx, db) != nil {
+		if l.Use(ctx, db) != nil {
 			break
 		}
-		names, _ := l.conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+		names, _ := l.Conn.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for range sampledKeys {
 				p.RandomKey(ctx)
 			}
 			return nil
 		})
-		usage, _ := l.conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+		usage, _ := l.Conn.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, c := range names {
 				if name, ok := c.(*redis.StringCmd); ok && name.Err() == nil {
 					p.MemoryUsage(ctx, name.Val(), 5)

@@ -7,6 +7,8 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 )
 
 // What was sent to a server and not answered may still be executed, long after its sender has
@@ -39,7 +41,7 @@ func (m *Manager) fenceFormer(ctx context.Context, groups ...topology.Group) err
 	former := m.former()
 	for i, g := range groups {
 		if err := m.fenceAt(ctx, g, former); err != nil {
-			return at([]string{fromSource, fromTarget}[i], fmt.Errorf("fencing the gateway's former connections: %w", err))
+			return joberr.At([]string{joberr.Source, joberr.Target}[i], fmt.Errorf("fencing the gateway's former connections: %w", err))
 		}
 	}
 	return nil
@@ -53,24 +55,24 @@ func (m *Manager) fenceAt(ctx context.Context, g topology.Group, match func(name
 
 // dialChanger connects for what changes keys without a lock: a preflight that purges, and the
 // mending of orphans. hangUp must follow.
-func (m *Manager) dialChanger(ctx context.Context, g topology.Group) (*link, error) {
-	name := m.dialer.Name(forChanges)
+func (m *Manager) dialChanger(ctx context.Context, g topology.Group) (*link.Link, error) {
+	name := m.dialer.Name(link.ForChanges)
 	m.mu.Lock()
 	m.changers[name] = true
 	m.mu.Unlock()
-	l, err := dialAs(ctx, m.dialer, g, name, m.cfg.CallTimeout)
+	l, err := link.DialAs(ctx, m.dialer, g, name, m.cfg.CallTimeout)
 	if err != nil {
 		m.forget(name)
 	}
 	return l, err
 }
 
-func (m *Manager) changerPrefix() string { return m.dialer.Prefix() + forChanges }
+func (m *Manager) changerPrefix() string { return m.dialer.Prefix() + link.ForChanges }
 
-func (m *Manager) hangUp(l *link) {
+func (m *Manager) hangUp(l *link.Link) {
 	if l != nil {
-		l.close()
-		m.forget(l.name)
+		l.Close()
+		m.forget(l.Name)
 	}
 }
 
@@ -93,7 +95,7 @@ func (m *Manager) fenceChangers(ctx context.Context, g topology.Group) error {
 		return !m.changers[name]
 	})
 	if err != nil {
-		return at(fromTarget, fmt.Errorf("fencing what was sent to it before: %w", err))
+		return joberr.At(joberr.Target, fmt.Errorf("fencing what was sent to it before: %w", err))
 	}
 	return nil
 }

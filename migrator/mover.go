@@ -11,6 +11,8 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -96,12 +98,12 @@ type assurance struct {
 	now        atomic.Pointer[string] // what of it is had; written by workers when they connect
 }
 
-func (m *mover) dialSource(ctx context.Context) (*link, error) {
-	return dial(ctx, m.dialer, m.source, m.cfg.CallTimeout)
+func (m *mover) dialSource(ctx context.Context) (*link.Link, error) {
+	return link.Dial(ctx, m.dialer, m.source, m.cfg.CallTimeout)
 }
 
-func (m *mover) dialTarget(ctx context.Context) (*link, error) {
-	return dial(ctx, m.dialer, m.target, m.cfg.CallTimeout)
+func (m *mover) dialTarget(ctx context.Context) (*link.Link, error) {
+	return link.Dial(ctx, m.dialer, m.target, m.cfg.CallTimeout)
 }
 
 // start runs the resolver.
@@ -144,7 +146,7 @@ func (m *mover) awaitReady(ctx context.Context) error {
 		if err := m.fenced.err.Load(); err != nil {
 			return *err
 		}
-		return at(fromGateway, errors.New("former connections are not fenced yet"))
+		return joberr.At(joberr.Gateway, errors.New("former connections are not fenced yet"))
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 	"keyferry/router"
 )
 
@@ -57,7 +59,7 @@ func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topo
 		slots = []topology.Range{{First: 0, Last: st.SlotCount - 1}}
 	}
 	set := topology.NewSlotSet(slots)
-	links := make(map[string]*link)
+	links := make(map[string]*link.Link)
 	defer func() {
 		for _, l := range links {
 			m.hangUp(l)
@@ -81,7 +83,7 @@ func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topo
 		s := &orphanSearch{m: m, links: links, slots: set, fix: fix, found: Orphans{Group: g.ID}}
 		if err := s.run(ctx, links[g.ID]); err != nil {
 			err = fmt.Errorf("group %s: %w", g.ID, err)
-			if fix != FixNothing && !refused(err) {
+			if fix != FixNothing && !joberr.Refused(err) {
 				err = errors.Join(err, m.fenceAfter(links))
 			}
 			return nil, err
@@ -93,28 +95,28 @@ func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topo
 
 // differentPrimaries checks that no server is reached as two groups, whose every key would be
 // an orphan of the other and a twin of itself, and that none is a replica.
-func differentPrimaries(links map[string]*link) error {
-	by := make(map[string]*link)
+func differentPrimaries(links map[string]*link.Link) error {
+	by := make(map[string]*link.Link)
 	for _, id := range slices.Sorted(maps.Keys(links)) {
 		l := links[id]
-		if l.info.role != "master" {
-			return fmt.Errorf("group %s is a %s: a group's address must be its primary", where(l.group), l.info.role)
+		if l.Info.Role != "master" {
+			return fmt.Errorf("group %s is a %s: a group's address must be its primary", where(l.Group), l.Info.Role)
 		}
-		if other := by[l.info.runID]; other != nil {
-			return fmt.Errorf("groups %s and %s are the same server: mend the address of one (PROXY GROUP SET), or remove it", where(other.group), where(l.group))
+		if other := by[l.Info.RunID]; other != nil {
+			return fmt.Errorf("groups %s and %s are the same server: mend the address of one (PROXY GROUP SET), or remove it", where(other.Group), where(l.Group))
 		}
-		by[l.info.runID] = l
+		by[l.Info.RunID] = l
 	}
 	return nil
 }
 
 // fenceAfter sees to it that nothing which was sent over these links is executed any more:
 // who was told that something failed may do anything next.
-func (m *Manager) fenceAfter(links map[string]*link) (err error) {
+func (m *Manager) fenceAfter(links map[string]*link.Link) (err error) {
 	for _, id := range slices.Sorted(maps.Keys(links)) {
 		l := links[id]
 		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.CallTimeout)
-		if e := fence(ctx, m.dialer, l.group, l.name, m.cfg.CallTimeout); e != nil {
+		if e := link.Fence(ctx, m.dialer, l.Group, l.Name, m.cfg.CallTimeout); e != nil {
 			err = errors.Join(err, fmt.Errorf("what was sent to group %s may yet be executed: %w", id, e))
 		}
 		cancel()
@@ -125,20 +127,20 @@ func (m *Manager) fenceAfter(links map[string]*link) (err error) {
 // orphanSearch goes through one group.
 type orphanSearch struct {
 	m     *Manager
-	links map[string]*link
+	links map[string]*link.Link
 	slots *topology.SlotSet
 	fix   Fix
 	found Orphans
 }
 
-func (s *orphanSearch) run(ctx context.Context, in *link) error {
+func (s *orphanSearch) run(ctx context.Context, in *link.Link) error {
 	scan, err := s.m.newScanner(ctx, in)
 	if err != nil {
 		return err
 	}
 	for db := range s.m.databases {
 		for _, l := range s.links {
-			if err := l.use(ctx, db); err != nil {
+			if err := l.Use(ctx, db); err != nil {
 				return err
 			}
 		}
@@ -161,7 +163,7 @@ func (s *orphanSearch) run(ctx context.Context, in *link) error {
 
 // page looks at some names. What is to be changed is judged again with the movers held, by
 // what is stored then: a job may have begun to bring its keys here.
-func (s *orphanSearch) page(ctx context.Context, in *link, db int, names []string) error {
+func (s *orphanSearch) page(ctx context.Context, in *link.Link, db int, names []string) error {
 	list := s.orphans(s.m.State(), names)
 	if len(list) == 0 {
 		return nil
@@ -226,7 +228,7 @@ func (s *orphanSearch) twins(ctx context.Context, list []*orphan) error {
 		if l == nil {
 			return fmt.Errorf("group %s was added meanwhile", o.owner)
 		}
-		n, err := l.conn.Exists(ctx, o.name).Result()
+		n, err := l.Conn.Exists(ctx, o.name).Result()
 		if err != nil {
 			return err
 		}
@@ -235,7 +237,7 @@ func (s *orphanSearch) twins(ctx context.Context, list []*orphan) error {
 	return nil
 }
 
-func (s *orphanSearch) mend(ctx context.Context, in *link, o *orphan) error {
+func (s *orphanSearch) mend(ctx context.Context, in *link.Link, o *orphan) error {
 	switch {
 	case s.fix == FixNothing, s.fix == FixTwins && !o.twin:
 		return nil
@@ -247,17 +249,17 @@ func (s *orphanSearch) mend(ctx context.Context, in *link, o *orphan) error {
 	default:
 		s.found.Removed++
 	}
-	return in.conn.Unlink(ctx, o.name).Err()
+	return in.Conn.Unlink(ctx, o.name).Err()
 }
 
 // adopt copies an orphan to its owner. That the owner has one by now is as good. One that
 // expires between the two questions is gone when it is asked for its value.
-func (s *orphanSearch) adopt(ctx context.Context, in *link, o *orphan) error {
-	ttl, err := pttl(ctx, in.conn, o.name)
+func (s *orphanSearch) adopt(ctx context.Context, in *link.Link, o *orphan) error {
+	ttl, err := link.PTTL(ctx, in.Conn, o.name)
 	if err != nil {
 		return err
 	}
-	dump, err := in.conn.Dump(ctx, o.name).Result()
+	dump, err := in.Conn.Dump(ctx, o.name).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil
 	}
@@ -269,7 +271,7 @@ func (s *orphanSearch) adopt(ctx context.Context, in *link, o *orphan) error {
 	} else {
 		ttl = max(ttl, 1) // 0 would mean that as well
 	}
-	err = s.links[o.owner].conn.Do(ctx, "RESTORE", o.name, ttl, dump).Err()
+	err = s.links[o.owner].Conn.Do(ctx, "RESTORE", o.name, ttl, dump).Err()
 	if err != nil && strings.HasPrefix(err.Error(), "BUSYKEY") {
 		return nil
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"keyferry/internal/upstream"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 	"keyferry/slotlock"
 )
 
@@ -25,7 +27,7 @@ type position struct {
 type scanPass struct {
 	m     *mover
 	pool  *pool
-	src   *wire
+	src   *link.Wire
 	found int64
 	keys  []slotlock.Key // of the pages in cut, not yet in a batch
 	cut   []*page        // pages with keys there, oldest first
@@ -57,14 +59,14 @@ func (m *mover) pass(ctx context.Context, from position, checkpoint func(positio
 	if err := m.awaitReady(ctx); err != nil {
 		return 0, err
 	}
-	src, err := dialWire(ctx, m.dialer, m.source, m.cfg.CallTimeout)
+	src, err := link.DialWire(ctx, m.dialer, m.source, m.cfg.CallTimeout)
 	if err != nil {
-		return 0, at(fromSource, err)
+		return 0, joberr.At(joberr.Source, err)
 	}
-	defer src.close()
+	defer src.Close()
 	s := &scanPass{m: m, src: src, pool: m.newPool(ctx, false)}
 	defer s.pool.close()
-	if from.runID != src.info.life() {
+	if from.runID != src.Info.Life() {
 		from = position{}
 	}
 	if !m.sweeping.on.Load() {
@@ -90,11 +92,11 @@ func (m *mover) pass(ctx context.Context, from position, checkpoint func(positio
 	// A source that was replaced meanwhile has shown two halves of two different worlds.
 	end, err := m.dialSource(ctx)
 	if err != nil {
-		return s.found, at(fromSource, err)
+		return s.found, joberr.At(joberr.Source, err)
 	}
-	defer end.close()
-	if end.info.life() != src.info.life() {
-		return s.found, at(fromSource, errors.New("the server was restarted, or began a replication history anew, during the pass"))
+	defer end.Close()
+	if end.Info.Life() != src.Info.Life() {
+		return s.found, joberr.At(joberr.Source, errors.New("the server was restarted, or began a replication history anew, during the pass"))
 	}
 	m.stats.farthest = 0
 	return s.found, nil
@@ -108,7 +110,7 @@ func (s *scanPass) run(ctx context.Context, from position, checkpoint func(posit
 			if err != nil {
 				return err
 			}
-			p := &page{next: position{db: db, cursor: next, runID: s.src.info.life()}, uncut: len(keys)}
+			p := &page{next: position{db: db, cursor: next, runID: s.src.Info.Life()}, uncut: len(keys)}
 			if next == 0 {
 				p.next.db++
 			}
@@ -264,7 +266,7 @@ func (m *mover) batchKeys() int {
 // scan fetches one page: the keys of the job's slots that are moved key by key.
 func (s *scanPass) scan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {
 	keys, next, err = s.askScan(ctx, db, cursor)
-	return keys, next, at(fromSource, err)
+	return keys, next, joberr.At(joberr.Source, err)
 }
 
 func (s *scanPass) askScan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {

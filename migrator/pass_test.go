@@ -17,6 +17,8 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
 	"keyferry/migrator/flow"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -43,7 +45,7 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 	text := src.Client().Info(context.Background()).Val()
 	m := &mover{cfg: cfg, log: zap.NewNop(),
 		ends: ends{job: "j", source: topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: src.Addr}}, target: topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: dst.Addr}},
-			sourceRunID: readInfo(text).life(), dialer: upstream.NewDialer("ferry", 1)},
+			sourceRunID: link.ReadInfo(text).Life(), dialer: upstream.NewDialer("ferry", 1)},
 		scope: scope{slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
 			locks: slotlock.New(slotlock.Options{MaxWaiting: 100})},
 		admission: newAdmission(cfg), hooks: hooks{fenceFormer: func(context.Context) error { return nil }}, open: newUndecided(),
@@ -232,7 +234,7 @@ func TestPassIntoAFullTarget(t *testing.T) {
 	if err := full.ConfigSet(ctx, "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.pass(ctx, position{}, func(position) {}); !isOOM(err) {
+	if _, err := f.pass(ctx, position{}, func(position) {}); !joberr.IsOOM(err) {
 		t.Fatalf("%v", err)
 	}
 	if n := f.src.ClientDB(0).DBSize(ctx).Val() + f.src.ClientDB(1).DBSize(ctx).Val(); n != int64(len(want)) {

@@ -11,6 +11,7 @@ import (
 	"keyferry/internal/failpoint"
 	"keyferry/internal/topology"
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
 )
 
 // step applies an event: the new job is stored first, and only then true here.
@@ -86,14 +87,14 @@ func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		r.errs.add(at(fromStore, err))
+		r.errs.add(joberr.At(joberr.Store, err))
 		r.m.log.Error("job could not be stored; will try again", zap.String("job", r.job.ID), zap.Error(err))
 		if (r.frozen || r.held) && time.Since(begun) > turnPatience {
 			if st, e := r.m.store.Load(ctx); e == nil {
 				if j := st.Job(next.ID); j != nil && j.Phase == next.Phase && j.Back == next.Back {
 					return nil
 				}
-				return at(fromStore, fmt.Errorf("the job's slots can't be held until the store works again, and it goes on as before: %w", err))
+				return joberr.At(joberr.Store, fmt.Errorf("the job's slots can't be held until the store works again, and it goes on as before: %w", err))
 			}
 		}
 		sleep(ctx, pause)

@@ -7,6 +7,8 @@ import (
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 	"keyferry/migrator/flow"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 )
 
 const (
@@ -23,8 +25,8 @@ const (
 func (m *mover) ping(ctx context.Context, end int, g topology.Group) {
 	t := time.NewTicker(pingEvery)
 	defer t.Stop()
-	var l *link
-	defer func() { l.close() }()
+	var l *link.Link
+	defer func() { l.Close() }()
 	var weighedAt time.Time
 	for first := true; ; first = false {
 		if !first {
@@ -37,14 +39,14 @@ func (m *mover) ping(ctx context.Context, end int, g topology.Group) {
 		m.gov.PingSent(end, time.Now())
 		var err error
 		if l == nil {
-			if l, err = dial(ctx, m.dialer, g, m.cfg.CallTimeout); err != nil {
+			if l, err = link.Dial(ctx, m.dialer, g, m.cfg.CallTimeout); err != nil {
 				l = nil
 				continue // the governor still waits for this answer
 			}
 			m.gov.PingSent(end, time.Now())
 		}
 		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
-		if err = l.conn.Ping(c).Err(); err == nil || refused(err) {
+		if err = l.Conn.Ping(c).Err(); err == nil || joberr.Refused(err) {
 			m.gov.PingAnswered(end, time.Now())
 			if end == 1 && (m.room.asked.Swap(false) || time.Since(weighedAt) > weighEvery) {
 				if err = m.weigh(c, l); err == nil {
@@ -56,7 +58,7 @@ func (m *mover) ping(ctx context.Context, end int, g topology.Group) {
 		}
 		cancel()
 		if err != nil {
-			l.close()
+			l.Close()
 			l = nil
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator/link"
 )
 
 // Measure is what a rebalance makes equal.
@@ -190,13 +191,13 @@ func (m *Manager) measure(ctx context.Context, st topology.State, by Measure) ma
 	out := make(map[string]int64)
 	for _, g := range st.Groups {
 		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
-		if l, err := dial(c, m.dialer, g, m.cfg.CallTimeout); err == nil {
+		if l, err := link.Dial(c, m.dialer, g, m.cfg.CallTimeout); err == nil {
 			if by == ByMemory {
-				out[g.ID] = l.info.usedBytes
+				out[g.ID] = l.Info.UsedBytes
 			} else if n, err := countKeys(c, l); err == nil {
 				out[g.ID] = n
 			}
-			l.close()
+			l.Close()
 		}
 		cancel()
 	}
@@ -204,8 +205,8 @@ func (m *Manager) measure(ctx context.Context, st topology.State, by Measure) ma
 }
 
 // countKeys sums the databases, from INFO keyspace.
-func countKeys(ctx context.Context, l *link) (int64, error) {
-	text, err := l.conn.Info(ctx, "keyspace").Result()
+func countKeys(ctx context.Context, l *link.Link) (int64, error) {
+	text, err := l.Conn.Info(ctx, "keyspace").Result()
 	if err != nil {
 		return 0, err
 	}

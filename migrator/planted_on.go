@@ -5,6 +5,8 @@ package migrator
 import (
 	"context"
 	"time"
+
+	"keyferry/migrator/link"
 )
 
 // plantedUnlink lets the keys go at once and unlinks them later, if nothing comes between.
@@ -21,13 +23,13 @@ func (w *worker) plantedUnlink(db int, moves []*keyMove) {
 	time.AfterFunc(100*time.Millisecond, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.CallTimeout)
 		defer cancel()
-		l, err := dial(ctx, m.dialer, m.source, m.cfg.CallTimeout)
+		l, err := link.Dial(ctx, m.dialer, m.source, m.cfg.CallTimeout)
 		if err != nil {
 			return
 		}
-		defer l.close()
-		if l.use(ctx, db) == nil {
-			_ = l.conn.Unlink(ctx, names...).Err()
+		defer l.Close()
+		if l.Use(ctx, db) == nil {
+			_ = l.Conn.Unlink(ctx, names...).Err()
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"keyferry/internal/failpoint"
+	"keyferry/migrator/joberr"
 )
 
 // Resolvers are several and their batches small, because a key that takes long (a big one,
@@ -104,7 +105,7 @@ func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
 			moves[i] = &keyMove{key: k, since: time.Now()}
 		}
 		m.stats.touched.Add(int64(len(keys)))
-		if err := m.drive(ctx, w, moves); err != nil && !isOOM(err) {
+		if err := m.drive(ctx, w, moves); err != nil && !joberr.IsOOM(err) {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"keyferry/internal/failpoint"
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
 	"keyferry/slotlock"
 )
 
@@ -100,7 +101,7 @@ func (r *runner) awaitDecided(ctx context.Context) error {
 		select {
 		case <-t.C:
 		case <-end.C:
-			return at(fromTarget, errInDoubt)
+			return joberr.At(joberr.Target, errInDoubt)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -113,10 +114,10 @@ func (r *runner) awaitDecided(ctx context.Context) error {
 func (r *runner) turn(ctx context.Context) (ev *job.Event, err error) {
 	dst, err := r.mover.dialTarget(ctx)
 	if err != nil {
-		return nil, at(fromTarget, err)
+		return nil, joberr.At(joberr.Target, err)
 	}
-	life := dst.info.life()
-	dst.close()
+	life := dst.Info.Life()
+	dst.Close()
 	frozenAt := time.Now()
 	r.freeze()
 	defer func() {
@@ -142,7 +143,7 @@ func (r *runner) turn(ctx context.Context) (ev *job.Event, err error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, at(fromTarget, fmt.Errorf("the job can't turn round yet: commands in its slots take longer than %v", turnPatience))
+		return nil, joberr.At(joberr.Target, fmt.Errorf("the job can't turn round yet: commands in its slots take longer than %v", turnPatience))
 	}
 	r.mover.close() // its resolvers have nothing to do, and nothing comes before the thaw
 	r.m.log.Info("the slots are held for the turn", zap.String("job", r.job.ID), zap.Duration("after", time.Since(frozenAt)))

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"keyferry/migrator/flow"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 )
 
 const weighEvery = time.Second // at the least, unless it is asked for sooner
@@ -14,39 +16,31 @@ const weighEvery = time.Second // at the least, unless it is asked for sooner
 // targetRoom is what is known of the target's memory besides the governor's sums. The pinger
 // of the target weighs it; workers that wait for room ask for that.
 type targetRoom struct {
-	seen  atomic.Pointer[fullError] // used and most, as last seen
-	asked atomic.Bool               // it is to be weighed now
+	seen  atomic.Pointer[joberr.FullError] // used and most, as last seen
+	asked atomic.Bool                      // it is to be weighed now
 }
 
 func (r *targetRoom) ask() { r.asked.Store(true) }
 
-// fullError says that the target has too little memory left to go on, before it would have
-// to refuse the clients' own writes.
-type fullError struct{ used, most int64 }
-
-func (e *fullError) Error() string {
-	return fmt.Sprintf("it has %d of %d bytes in use (maxmemory): the mover leaves it the rest for its clients", e.used, e.most)
-}
-
 // roomIn is how many bytes a target has for the mover; -1 when there is no limit.
-func roomIn(i serverInfo) int64 {
-	return flow.RoomIn(i.usedBytes, i.maxBytes, i.policy != "noeviction")
+func roomIn(i link.Info) int64 {
+	return flow.RoomIn(i.UsedBytes, i.MaxBytes, i.Policy != "noeviction")
 }
 
 // roomAgain reports whether a target that was full takes keys again.
-func roomAgain(i serverInfo, keyCost int64) bool {
-	return flow.RoomAgain(roomIn(i), i.maxBytes, keyCost)
+func roomAgain(i link.Info, keyCost int64) bool {
+	return flow.RoomAgain(roomIn(i), i.MaxBytes, keyCost)
 }
 
 // weigh asks the target for its memory.
-func (m *mover) weigh(ctx context.Context, l *link) error {
+func (m *mover) weigh(ctx context.Context, l *link.Link) error {
 	m.gov.Weighing()
-	text, err := l.conn.Info(ctx, "memory").Result()
+	text, err := l.Conn.Info(ctx, "memory").Result()
 	if err != nil {
 		return err
 	}
-	i := readInfo(text)
-	m.room.seen.Store(&fullError{i.usedBytes, i.maxBytes})
+	i := link.ReadInfo(text)
+	m.room.seen.Store(&joberr.FullError{Used: i.UsedBytes, Most: i.MaxBytes})
 	m.gov.Weighed(roomIn(i))
 	return nil
 }
@@ -66,7 +60,7 @@ func (m *mover) awaitRoom(ctx context.Context, n int) error {
 		select {
 		case <-t.C:
 		case <-end.C:
-			return at(fromTarget, fmt.Errorf("no answer to INFO memory within %v, without which nothing is sent there: %w", m.cfg.CallTimeout, context.DeadlineExceeded))
+			return joberr.At(joberr.Target, fmt.Errorf("no answer to INFO memory within %v, without which nothing is sent there: %w", m.cfg.CallTimeout, context.DeadlineExceeded))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -77,7 +71,7 @@ func (m *mover) awaitRoom(ctx context.Context, n int) error {
 		case weighings == seen:
 			continue
 		case full:
-			return at(fromTarget, m.room.seen.Load())
+			return joberr.At(joberr.Target, m.room.seen.Load())
 		}
 		seen = weighings
 		m.room.ask()

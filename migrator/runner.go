@@ -14,6 +14,7 @@ import (
 	"keyferry/internal/failpoint"
 	"keyferry/internal/topology"
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
 	"keyferry/slotlock"
 )
 
@@ -244,7 +245,7 @@ func (r *runner) awaitDrained(ctx context.Context) error {
 		return drained != nil
 	})
 	if err != nil {
-		return at(fromGateway, err)
+		return joberr.At(joberr.Gateway, err)
 	}
 	select {
 	case <-drained:
@@ -271,7 +272,7 @@ func (r *runner) bulk(ctx context.Context) (*job.Event, error) {
 	r.serveAsFound()
 	cp, ok, err := r.m.store.LoadCheckpoint(ctx, r.job.ID)
 	if err != nil {
-		return nil, at(fromStore, err)
+		return nil, joberr.At(joberr.Store, err)
 	}
 	if s := &r.mover.stats; s.estimate.Load() == 0 {
 		plan := []Plan{{Source: r.job.Source, Slots: r.job.Slots, Keys: -1}}
@@ -292,12 +293,12 @@ func (r *runner) bulk(ctx context.Context) (*job.Event, error) {
 	})
 	if err == nil {
 		if err := r.m.store.DropCheckpoint(ctx, r.job.ID); err != nil {
-			return nil, at(fromStore, err)
+			return nil, joberr.At(joberr.Store, err)
 		}
 		err = r.mover.moveWhole(ctx)
 	}
 	if errors.Is(err, errSliceOver) {
-		return &job.Event{Kind: job.SliceEnd}, at(fromStore, r.saveCheckpoint(ctx, from))
+		return &job.Event{Kind: job.SliceEnd}, joberr.At(joberr.Store, r.saveCheckpoint(ctx, from))
 	}
 	if err != nil {
 		return nil, err
@@ -393,8 +394,8 @@ func (r *runner) awaitRoom(ctx context.Context) *job.Event {
 		c, cancel := context.WithTimeout(ctx, r.m.cfg.CallTimeout)
 		l, err := r.mover.dialTarget(c)
 		if err == nil {
-			room := roomAgain(l.info, r.mover.gov.KeyCost())
-			l.close()
+			room := roomAgain(l.Info, r.mover.gov.KeyCost())
+			l.Close()
 			if room {
 				cancel()
 				return &job.Event{Kind: job.Room}

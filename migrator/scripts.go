@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"keyferry/migrator/joberr"
 	"keyferry/slotlock"
 )
 
@@ -110,7 +111,7 @@ func (m *mover) emptySlot(ctx context.Context, p *pool, _ int, keys closedKeys) 
 	ctx, cancel := context.WithTimeout(ctx, scriptPatience)
 	defer cancel()
 	if err := m.settled(ctx, m.source.ID); err != nil {
-		return at(fromSource, errors.New("commands of the slot take too long"))
+		return joberr.At(joberr.Source, errors.New("commands of the slot take too long"))
 	}
 	all, err := keys(ctx)
 	if err != nil {

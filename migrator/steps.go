@@ -9,6 +9,8 @@ import (
 	"keyferry/internal/failpoint"
 	"keyferry/internal/upstream"
 	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 )
 
 // advance gives all moves the same outcome.
@@ -45,7 +47,7 @@ func (w *worker) askTarget(ctx context.Context, db int) error {
 	return nil
 }
 
-func (mv *keyMove) appendRestore(c *wire, now time.Time) {
+func (mv *keyMove) appendRestore(c *link.Wire, now time.Time) {
 	args := 3
 	if mv.idleS > 0 {
 		args += 2
@@ -109,10 +111,10 @@ func (w *worker) hearTarget(ctx context.Context) error {
 			w.sizes = append(w.sizes, len(mv.dump))
 			w.m.stats.big.note(mv)
 			mv.restored, mv.seenBy, mv.wroteBy = true, w.dst.Name, w.dst.Name
-		case !refused(err):
+		case !joberr.Refused(err):
 			w.lostRestores(w.restores[i:])
 			hit(w.restores, "move.restore.after")
-			w.m.errs.add(at(fromTarget, first)) // what was answered before the connection broke
+			w.m.errs.add(joberr.At(joberr.Target, first)) // what was answered before the connection broke
 			return err
 		case strings.HasPrefix(err.Error(), "BUSYKEY"):
 			o, mv.seenBy = Busy, w.dst.Name
@@ -126,7 +128,7 @@ func (w *worker) hearTarget(ctx context.Context) error {
 		mv.dump = nil
 	}
 	hit(w.restores, "move.restore.after")
-	if w.m.assurance.comparer.share == 0 && waitsFor(w.m.assurance.durability, w.dst.info) == job.DurabilityNone {
+	if w.m.assurance.comparer.share == 0 && waitsFor(w.m.assurance.durability, w.dst.Info) == job.DurabilityNone {
 		failpoint.Hit("move.persist.before")
 		for _, mv := range w.restores {
 			if mv.step == Persist {
@@ -205,11 +207,11 @@ func (w *worker) askSource(ctx context.Context, db int) error {
 
 // objectWord is what to ask OBJECT about a key: what an eviction policy of either end goes
 // by, or nothing, because each word about each key costs the source.
-func objectWord(source, target serverInfo) string {
+func objectWord(source, target link.Info) string {
 	switch {
-	case strings.Contains(source.policy, "lfu"):
+	case strings.Contains(source.Policy, "lfu"):
 		return "FREQ"
-	case strings.Contains(source.policy, "lru") || strings.Contains(target.policy, "lru"):
+	case strings.Contains(source.Policy, "lru") || strings.Contains(target.Policy, "lru"):
 		return "IDLETIME"
 	}
 	return ""
@@ -232,7 +234,7 @@ func (w *worker) hearSource(ctx context.Context) error {
 	if len(w.unlinks) > 0 {
 		o := OK
 		if _, err := w.src.Answer(); err != nil {
-			if !refused(err) {
+			if !joberr.Refused(err) {
 				w.lostExchange(w.unlinks, w.reads)
 				hit(w.unlinks, "move.unlink.after")
 				return err
@@ -275,7 +277,7 @@ func (w *worker) hearSource(ctx context.Context) error {
 }
 
 // stale reports that the source may have come back with keys that had left.
-func (w *worker) stale() bool { return w.src.info.life() != w.m.sourceRunID }
+func (w *worker) stale() bool { return w.src.Info.Life() != w.m.sourceRunID }
 
 func (w *worker) dropStale(mv *keyMove) Outcome {
 	mv.dump = nil
@@ -296,7 +298,7 @@ func (w *worker) distrust(ctx context.Context, back []*keyMove) error {
 	if err == nil {
 		var info upstream.Reply
 		info, err = w.src.Answer()
-		w.src.info = readInfo(string(info.Text))
+		w.src.Info = link.ReadInfo(string(info.Text))
 	}
 	if err != nil {
 		w.lostSource()
@@ -315,7 +317,7 @@ func (w *worker) hearRead(mv *keyMove) (Outcome, error) {
 	mv.idleS, mv.freq = -1, -1
 	if w.object != "" {
 		switch r, err := w.src.Answer(); {
-		case err != nil && !refused(err):
+		case err != nil && !joberr.Refused(err):
 			return Unknown, err
 		case err != nil || r.Kind != ':': // no such key, say: DUMP will tell
 		case w.object == "FREQ":
@@ -325,7 +327,7 @@ func (w *worker) hearRead(mv *keyMove) (Outcome, error) {
 		}
 	}
 	ttl, ttlErr := w.src.Integer()
-	if ttlErr != nil && !refused(ttlErr) {
+	if ttlErr != nil && !joberr.Refused(ttlErr) {
 		return Unknown, ttlErr
 	}
 	if ttl >= 0 {
@@ -333,7 +335,7 @@ func (w *worker) hearRead(mv *keyMove) (Outcome, error) {
 	}
 	dump, err := w.src.Answer()
 	switch {
-	case err != nil && !refused(err):
+	case err != nil && !joberr.Refused(err):
 		return Unknown, err
 	case err != nil:
 		return Refused, err
@@ -376,15 +378,15 @@ func (w *worker) single(ctx context.Context, db int, step MoveStep, all []*keyMo
 
 // fence kills the connections on which the fate of the keys is open.
 func (w *worker) fence(ctx context.Context, step MoveStep, moves []*keyMove) error {
-	g, origin := w.m.target, fromTarget
+	g, origin := w.m.target, joberr.Target
 	if step == FenceSource {
-		g, origin = w.m.source, fromSource
+		g, origin = w.m.source, joberr.Source
 	}
 	done := make(map[string]bool)
 	for _, mv := range moves {
 		if !done[mv.fence] {
-			if err := fence(ctx, w.m.dialer, g, mv.fence, w.m.cfg.CallTimeout); err != nil {
-				return at(origin, err)
+			if err := link.Fence(ctx, w.m.dialer, g, mv.fence, w.m.cfg.CallTimeout); err != nil {
+				return joberr.At(origin, err)
 			}
 			done[mv.fence] = true
 		}
@@ -397,7 +399,7 @@ func (w *worker) fence(ctx context.Context, step MoveStep, moves []*keyMove) err
 func (w *worker) probe(ctx context.Context, db int, moves []*keyMove) error {
 	if err := w.dst.Use(ctx, db); err != nil {
 		w.lostTarget()
-		return at(fromTarget, err)
+		return joberr.At(joberr.Target, err)
 	}
 	w.dst.Begin(ctx)
 	for _, mv := range moves {
@@ -406,15 +408,15 @@ func (w *worker) probe(ctx context.Context, db int, moves []*keyMove) error {
 	}
 	if err := w.dst.Flush(); err != nil {
 		w.lostTarget()
-		return at(fromTarget, err)
+		return joberr.At(joberr.Target, err)
 	}
 	var first error
 	for _, mv := range moves {
 		n, err := w.dst.Integer()
 		switch {
-		case err != nil && !refused(err):
+		case err != nil && !joberr.Refused(err):
 			w.lostTarget()
-			return at(fromTarget, err)
+			return joberr.At(joberr.Target, err)
 		case err != nil:
 			if first == nil {
 				first = err
@@ -425,5 +427,5 @@ func (w *worker) probe(ctx context.Context, db int, moves []*keyMove) error {
 			mv.step = mv.step.Next(Absent)
 		}
 	}
-	return at(fromTarget, first)
+	return joberr.At(joberr.Target, first)
 }

@@ -12,6 +12,7 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/migrator/flow"
 	"keyferry/migrator/job"
+	"keyferry/migrator/link"
 	"keyferry/slotlock"
 )
 
@@ -173,15 +174,15 @@ func (m *Manager) SetGroup(ctx context.Context, id string, addr, password *strin
 		return err
 	}
 	g, _ := st.Group(id)
-	l, err := dial(ctx, m.dialer, g, m.cfg.CallTimeout)
+	l, err := link.Dial(ctx, m.dialer, g, m.cfg.CallTimeout)
 	if err != nil {
 		return fmt.Errorf("group %s was not changed: %s: %w", id, g.Addr, err)
 	}
-	defer l.close()
+	defer l.Close()
 	switch {
-	case l.info.role != "master":
-		return fmt.Errorf("group %s was not changed: %s is a %s: a group's address must be its primary", id, g.Addr, l.info.role)
-	case l.info.loading:
+	case l.Info.Role != "master":
+		return fmt.Errorf("group %s was not changed: %s is a %s: a group's address must be its primary", id, g.Addr, l.Info.Role)
+	case l.Info.Loading:
 		return fmt.Errorf("group %s was not changed: %s still loads its data", id, g.Addr)
 	}
 	return m.Change(ctx, func(st *topology.State) error { return st.SetGroup(id, addr, password) })

@@ -9,6 +9,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/migrator/flow"
+	"keyferry/migrator/joberr"
 )
 
 // Stall is what is known of a job that makes no progress.
@@ -68,7 +69,7 @@ func (r *runner) stall(now time.Time) *Stall {
 	}
 	defer s.advise()
 	if since := r.storingMs.Load(); since > 0 && now.UnixMilli()-since > flow.SilentFor.Milliseconds() {
-		s.Silent, s.SilentMs = fromStore, now.UnixMilli()-since
+		s.Silent, s.SilentMs = joberr.Store, now.UnixMilli()-since
 		return s
 	}
 	if r.mover == nil {

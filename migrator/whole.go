@@ -16,6 +16,8 @@ import (
 	"keyferry/internal/resp"
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
 	"keyferry/slotlock"
 )
 
@@ -78,7 +80,7 @@ type closedKeys func(context.Context) (map[int][]slotlock.Key, error)
 func (m *mover) inOnePiece(ctx context.Context, slots []int, over func() bool, move func(ctx context.Context, p *pool, slot int, keys closedKeys) error) error {
 	w, err := m.watchWrites(ctx, slots)
 	if err != nil {
-		return at(fromSource, err)
+		return joberr.At(joberr.Source, err)
 	}
 	defer w.close()
 	begun := time.Now()
@@ -96,7 +98,7 @@ func (m *mover) inOnePiece(ctx context.Context, slots []int, over func() bool, m
 		m.whole.Set(slot, slotlock.Closed)
 		err := move(ctx, p, slot, func(ctx context.Context) (map[int][]slotlock.Key, error) {
 			written, err := w.of(ctx, slot)
-			return m.byDB(listed[slot], written), at(fromSource, err)
+			return m.byDB(listed[slot], written), joberr.At(joberr.Source, err)
 		})
 		if err != nil {
 			return err
@@ -110,23 +112,23 @@ func (m *mover) inOnePiece(ctx context.Context, slots []int, over func() bool, m
 func (m *mover) listKeys(ctx context.Context, slots []int) (map[int][]slotlock.Key, error) {
 	src, err := m.dialSource(ctx)
 	if err != nil {
-		return nil, at(fromSource, err)
+		return nil, joberr.At(joberr.Source, err)
 	}
-	defer src.close()
+	defer src.Close()
 	wanted := make(map[int]bool)
 	for _, s := range slots {
 		wanted[s] = true
 	}
 	out := make(map[int][]slotlock.Key)
 	for db := range m.databases {
-		if err := src.use(ctx, db); err != nil {
-			return nil, at(fromSource, err)
+		if err := src.Use(ctx, db); err != nil {
+			return nil, joberr.At(joberr.Source, err)
 		}
 		for cursor := uint64(0); ; {
 			count, sent := m.gov.Page(m.cfg.LockHoldTarget, int(m.cfg.ScanCount)), time.Now()
-			names, next, err := src.conn.Scan(ctx, cursor, "", int64(count)).Result()
+			names, next, err := src.Conn.Scan(ctx, cursor, "", int64(count)).Result()
 			if err != nil {
-				return nil, at(fromSource, err)
+				return nil, joberr.At(joberr.Source, err)
 			}
 			m.gov.Scanned(time.Since(sent), count)
 			for _, n := range names {
@@ -207,7 +209,7 @@ func (m *mover) awaitEmpty(ctx context.Context, slot int) error {
 		select {
 		case <-t.C:
 		case <-end.C:
-			return at(fromSource, fmt.Errorf("slot %d can't be moved in one piece: commands there take longer than %v", slot, slotPatience))
+			return joberr.At(joberr.Source, fmt.Errorf("slot %d can't be moved in one piece: commands there take longer than %v", slot, slotPatience))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -218,23 +220,23 @@ func (m *mover) awaitEmpty(ctx context.Context, slot int) error {
 func (m *mover) allGone(ctx context.Context, db int, keys []slotlock.Key) error {
 	src, err := m.dialSource(ctx)
 	if err != nil {
-		return at(fromSource, err)
+		return joberr.At(joberr.Source, err)
 	}
-	defer src.close()
-	if err := src.use(ctx, db); err != nil {
-		return at(fromSource, err)
+	defer src.Close()
+	if err := src.Use(ctx, db); err != nil {
+		return joberr.At(joberr.Source, err)
 	}
 	for chunk := range slices.Chunk(keys, 1000) {
 		names := make([]string, len(chunk))
 		for i, k := range chunk {
 			names[i] = k.Name
 		}
-		n, err := src.conn.Exists(ctx, names...).Result()
+		n, err := src.Conn.Exists(ctx, names...).Result()
 		if err != nil {
-			return at(fromSource, err)
+			return joberr.At(joberr.Source, err)
 		}
 		if n > 0 {
-			return at(fromGateway, fmt.Errorf("%d keys of the slot could not be moved yet", n))
+			return joberr.At(joberr.Gateway, fmt.Errorf("%d keys of the slot could not be moved yet", n))
 		}
 	}
 	return nil
@@ -257,7 +259,7 @@ type writes struct {
 func (m *mover) watchWrites(ctx context.Context, slots []int) (*writes, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 	defer cancel()
-	c, err := m.dialer.Dial(ctx, upstream.Target{Endpoint: m.source.Endpoint, Proto: 3, Name: m.dialer.Name(forMoves)})
+	c, err := m.dialer.Dial(ctx, upstream.Target{Endpoint: m.source.Endpoint, Proto: 3, Name: m.dialer.Name(link.ForMoves)})
 	if err != nil {
 		return nil, err
 	}

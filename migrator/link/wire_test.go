@@ -1,4 +1,4 @@
-package migrator
+package link
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator/joberr"
 )
 
 // TestWireKnowsItsServer: what a job needs to know of a server is there when dialWire returns,
@@ -20,19 +21,19 @@ func TestWireKnowsItsServer(t *testing.T) {
 	t.Cleanup(func() { _ = s.Stop() })
 	ctx, d := context.Background(), upstream.NewDialer("test", 1)
 	g := topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: s.Addr, Secret: topology.NewSecret("secret")}}
-	w, err := dialWire(ctx, d, g, time.Minute)
+	w, err := DialWire(ctx, d, g, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.close()
-	if len(w.info.runID) != 40 || w.info.role != "master" || w.info.policy != "noeviction" {
-		t.Errorf("%+v", w.info)
+	defer w.Close()
+	if len(w.Info.RunID) != 40 || w.Info.Role != "master" || w.Info.Policy != "noeviction" {
+		t.Errorf("%+v", w.Info)
 	}
 	g.Secret = topology.NewSecret("wrong")
-	_, ofWire := dialWire(ctx, d, g, time.Minute)
-	_, ofLink := dial(ctx, d, g, time.Minute)
+	_, ofWire := DialWire(ctx, d, g, time.Minute)
+	_, ofLink := Dial(ctx, d, g, time.Minute)
 	for _, err := range []error{ofWire, ofLink} {
-		if !refused(err) || !unmendable(err) || jobError(fromSource, err).Code != "WRONGPASS" {
+		if !joberr.Refused(err) || !joberr.Unmendable(err) || joberr.Describe(joberr.Source, err).Code != "WRONGPASS" {
 			t.Errorf("wrong password: %v", err)
 		}
 	}

@@ -1,0 +1,111 @@
+// Package link connects the migrator to servers, and knows what a job needs to know of them.
+//
+// A Link speaks by a general client, for what is rare; a Wire carries batches of keys. Either
+// is used by one goroutine, thrown away on the first network error, and known to its server
+// by name, so that it can be fenced: kept from executing anything more.
+package link
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
+)
+
+// Link is one connection to one server, for commands that are rare.
+type Link struct {
+	Group  topology.Group
+	Name   string
+	Info   Info
+	client *redis.Client
+	Conn   *redis.Conn
+	db     int
+	unhook func() bool
+}
+
+// Info is what a job needs to know of a server's process.
+type Info struct {
+	RunID     string
+	ReplID    string
+	Version   string
+	Role      string
+	Policy    string // maxmemory-policy
+	Replicas  int
+	Loading   bool
+	AOF       bool
+	UsedBytes int64
+	MaxBytes  int64 // 0: no limit
+}
+
+// Life tells one course of a server's data from another. A process that was made a replica and
+// a primary again has another's data and its own run_id; its replication id is new then.
+func (i Info) Life() string { return i.RunID + "/" + i.ReplID }
+
+// Purposes of connections, in their names.
+const (
+	ForMoves   = "m" // whatever a job or a look at a group needs
+	ForChanges = "c" // before a job is published; see migrator.Manager
+)
+
+// Dial connects and reads INFO; when it returns, the server knows the connection's name.
+// The connection is closed when ctx ends.
+func Dial(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout time.Duration) (*Link, error) {
+	return DialAs(ctx, d, g, d.Name(ForMoves), timeout)
+}
+
+func DialAs(ctx context.Context, d *upstream.Dialer, g topology.Group, name string, timeout time.Duration) (*Link, error) {
+	c := d.Client(upstream.Target{Endpoint: g.Endpoint, Name: name}, timeout)
+	l := &Link{Group: g, Name: name, client: c, Conn: c.Conn()}
+	l.unhook = context.AfterFunc(ctx, func() { _ = c.Close() })
+	text, err := l.Conn.Info(ctx).Result()
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	l.Info = ReadInfo(text)
+	return l, nil
+}
+
+func ReadInfo(text string) Info {
+	i := upstream.ParseInfo(text)
+	return Info{
+		RunID: i.Get("run_id"), ReplID: i.Get("master_replid"), Version: i.Get("redis_version"), Role: i.Get("role"), Policy: i.Get("maxmemory_policy"),
+		Replicas: int(i.Int("connected_slaves")), Loading: i.Get("loading") == "1", AOF: i.Get("aof_enabled") == "1",
+		UsedBytes: i.Int("used_memory"), MaxBytes: i.Int("maxmemory"),
+	}
+}
+
+func (l *Link) Close() {
+	if l == nil {
+		return
+	}
+	l.unhook()
+	_ = l.Conn.Close()
+	_ = l.client.Close()
+}
+
+// Use selects a database when the connection is in another.
+func (l *Link) Use(ctx context.Context, db int) error {
+	if l.db == db {
+		return nil
+	}
+	if err := l.Conn.Select(ctx, db).Err(); err != nil {
+		return err
+	}
+	l.db = db
+	return nil
+}
+
+// PTTL is the time to live in ms, -1 for never, -2 where there is no key. A Duration has not
+// room for all that servers have.
+func PTTL(ctx context.Context, c *redis.Conn, key string) (int64, error) {
+	return c.Do(ctx, "PTTL", key).Int64()
+}
+
+// Fence kills the named connection at its server; nil is proof.
+func Fence(ctx context.Context, d *upstream.Dialer, g topology.Group, name string, timeout time.Duration) error {
+	return d.Fence(ctx, g.Endpoint, timeout, func(n string) bool { return n == name })
+}
