@@ -12,6 +12,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator/job"
 	"keyferry/migrator/joberr"
 	"keyferry/migrator/link"
 	"keyferry/router"
@@ -324,6 +325,25 @@ func (c *check) functions(ctx context.Context) error {
 			}
 		case !ok:
 			c.add(Info, "functions", c.dst, "", "library %s is brought there when the job starts", name)
+		}
+	}
+	return nil
+}
+
+// durable checks that the target can give what the job asks for.
+func (c *check) durable(ctx context.Context) error {
+	switch c.job.Durability {
+	case job.DurabilityReplica:
+		if c.dst.Info.Replicas == 0 {
+			c.fatal("durability", joberr.Target, c.dst.Group, "add a replica, or move with DURABILITY none", joberr.Hopeless("DURABILITY replica: the target has no replica"))
+		}
+	case job.DurabilityAOF:
+		err := c.dst.Conn.Do(ctx, "WAITAOF", 1, 0, 1).Err()
+		if err != nil && !joberr.Refused(err) {
+			return joberr.At(joberr.Target, err)
+		}
+		if err != nil {
+			c.fatal("durability", joberr.Target, c.dst.Group, "appendonly yes on Redis 7.2 or newer, or move with DURABILITY none", joberr.Hopeless("DURABILITY aof: %v", err))
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"keyferry/internal/testredis"
 	"keyferry/migrator/job"
+	"keyferry/migrator/keymove"
 	"keyferry/slotlock"
 )
 
@@ -16,7 +17,7 @@ import (
 func TestDurableOverAnotherConnection(t *testing.T) {
 	ctx := context.Background()
 	f := newFerry(t, nil)
-	f.assurance.durability = job.DurabilityReplica
+	f.env.Durability = job.DurabilityReplica
 	replica, err := testredis.Start(testredis.Options{Args: []string{"--replicaof", fmt.Sprintf("127.0.0.1 %d", f.dst.Port), "--repl-diskless-sync-delay", "0"}})
 	if err != nil {
 		t.Fatal(err)
@@ -38,13 +39,13 @@ func TestDurableOverAnotherConnection(t *testing.T) {
 		if err := dst.ConfigSet(ctx, "maxmemory", room).Err(); err != nil {
 			t.Fatal(err)
 		}
-		w := &worker{m: f.mover}
-		if err := w.connect(ctx); err != nil {
+		w := f.newWorker()
+		if err := w.Connect(ctx); err != nil {
 			t.Fatal(err)
 		}
 		f.locks.TryLock(k)
-		left, err := w.run(ctx, 0, []*keyMove{{key: k, step: Persist, since: time.Now(), seenBy: "lost", wroteBy: "lost"}})
-		w.close()
+		left, err := w.Run(ctx, 0, []*keymove.Key{{Key: k, Step: keymove.Persist, Since: time.Now(), Trace: keymove.Trace{SeenBy: "lost", WroteBy: "lost"}}})
+		w.Close()
 		if err != nil || len(left) > 0 {
 			t.Errorf("maxmemory %s: %v, %v", room, left, err)
 		}

@@ -2,8 +2,8 @@
 //
 // Two pure machines decide and everything else does I/O for them:
 //
-//	move.go      MoveStep.Next   one key: read, restore, (persist,) unlink; unknown outcomes are fenced
-//	package job  Step            one job: queued … bulk, tail, verifying … done
+//	package keymove  MoveStep.Next   one key: read, restore, (persist,) unlink; unknown outcomes are fenced
+//	package job      Step            one job: queued … bulk, tail, verifying … done
 //
 // and package flow says how much may be under way, and how fast.
 //

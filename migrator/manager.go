@@ -308,7 +308,7 @@ func (m *Manager) newMover(r *runner) *mover {
 	if j.Back {
 		mv.gov.Back()
 	}
-	mv.setProof(j)
+	mv.env = mv.newEnv(assurance(j))
 	mv.bound(j)
 	mv.drained, mv.settled = r.awaitDrained, m.settled
 	mv.fenceFormer = func(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
 	"keyferry/migrator/joberr"
+	"keyferry/migrator/keymove"
 	"keyferry/migrator/link"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -34,11 +35,13 @@ type mover struct {
 	admission
 	hooks
 
-	sweeping  sweeping
-	assurance assurance
-	open      undecided
-	slice     slicer // when passes end before they are through
-	scripts   scriptServer
+	sweeping sweeping
+	open     undecided
+	slice    slicer // when passes end before they are through
+	scripts  scriptServer
+
+	env        *keymove.Env           // of all workers; see newEnv
+	durableNow atomic.Pointer[string] // what can be had of DURABILITY; written by workers when they connect
 
 	stats moverStats
 	errs  *errorLog // of the job: it outlives the mover
@@ -91,13 +94,6 @@ type sweeping struct {
 	missed atomic.Bool // it has come by a key that was being moved
 }
 
-// assurance is what has to be certain of a key before the source gives it up.
-type assurance struct {
-	comparer   *comparer              // VERIFY
-	durability string                 // DURABILITY: see persist
-	now        atomic.Pointer[string] // what of it is had; written by workers when they connect
-}
-
 func (m *mover) dialSource(ctx context.Context) (*link.Link, error) {
 	return link.Dial(ctx, m.dialer, m.source, m.cfg.CallTimeout)
 }
@@ -123,7 +119,7 @@ func (m *mover) start() {
 func (m *mover) close() {
 	m.stop()
 	m.wg.Wait()
-	m.assurance.comparer.close()
+	m.env.Comparer.Close()
 }
 
 // note keeps an error that the resolvers go on after.

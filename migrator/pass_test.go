@@ -49,8 +49,9 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 		scope: scope{slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
 			locks: slotlock.New(slotlock.Options{MaxWaiting: 100})},
 		admission: newAdmission(cfg), hooks: hooks{fenceFormer: func(context.Context) error { return nil }}, open: newUndecided(),
-		assurance: assurance{comparer: &comparer{}}, fenced: fencing{done: make(chan struct{})}, errs: &errorLog{}, talk: &talk{}}
+		fenced: fencing{done: make(chan struct{})}, errs: &errorLog{}, talk: &talk{}}
 	m.gate = &flow.Gate{}
+	m.env = m.newEnv("", 0)
 	m.bound(topology.Job{Parallel: 3})
 	m.stats.init(cfg.BigKeyBytes, m.gov.Sized)
 	m.start()

@@ -2,10 +2,10 @@ package migrator
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
+	"keyferry/migrator/keymove"
 	"keyferry/slotlock"
 )
 
@@ -32,7 +32,7 @@ type batch struct {
 	done func(error)
 
 	// What follows is of the worker that has begun it.
-	moves []keyMove
+	moves []keymove.Key
 	since time.Time // locked at
 	left  int       // moves that are not settled
 	over  []func()  // to be called when it is over
@@ -62,7 +62,7 @@ func (p *pool) grow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.closed && p.size < int(p.m.parallel.Load()) {
-		f := &lane{p: p, w: &worker{m: p.m, id: fmt.Sprint(p.size)}}
+		f := &lane{p: p, w: p.m.newWorker()}
 		p.size++
 		p.wg.Go(func() { f.run(p.hard) })
 	}
@@ -125,14 +125,14 @@ func (p *pool) moveAll(keys []slotlock.Key) error {
 // and the one before that unlinked, so that both ends have work all the time.
 type lane struct {
 	p       *pool
-	w       *worker
+	w       *keymove.Worker
 	db      int
-	waiting *batch     // taken, not yet begun
-	batches []*batch   // under way, oldest first
-	moves   []*keyMove // theirs, but for aside
-	aside   []*keyMove // big values: they go one by one, when everything else has gone
-	spare   []*batch   // their moves can be used again
-	leaving bool       // there are too many workers
+	waiting *batch         // taken, not yet begun
+	batches []*batch       // under way, oldest first
+	moves   []*keymove.Key // theirs, but for aside
+	aside   []*keymove.Key // big values: they go one by one, when everything else has gone
+	spare   []*batch       // their moves can be used again
+	leaving bool           // there are too many workers
 }
 
 // flowDepth is how many batches a worker may have under way: one is read, one restored, one
@@ -141,7 +141,7 @@ const flowDepth = 3
 
 // run takes batches until there are none.
 func (f *lane) run(ctx context.Context) {
-	defer f.w.close()
+	defer f.w.Close()
 	for {
 		if f.waiting == nil && !f.leaving {
 			f.leaving = f.p.surplus()
@@ -199,7 +199,7 @@ func (f *lane) take(ctx context.Context) (more bool) {
 // has entered the gate then.
 func (f *lane) mayJoin(b *batch) bool {
 	m := f.p.m
-	if f.p.ctx.Err() != nil || b.keys[0].DB != f.db || f.w.src == nil || f.w.dst == nil || m.gate.Enter() != nil {
+	if f.p.ctx.Err() != nil || b.keys[0].DB != f.db || !f.w.Connected() || m.gate.Enter() != nil {
 		return false
 	}
 	b.over = append(b.over, m.gate.Leave)
@@ -237,7 +237,7 @@ func (f *lane) await(ctx context.Context, b *batch) error {
 			return f.orStopped(err)
 		}
 	}
-	err := f.w.connect(ctx) // before any key is locked
+	err := f.w.Connect(ctx) // before any key is locked
 	if err == nil {
 		if err = enterGate(f.p.ctx, m.gate); err == nil {
 			b.over = append(b.over, m.gate.Leave)
@@ -273,7 +273,7 @@ func (f *lane) begin(b *batch) {
 		f.spare = f.spare[:n-1]
 	}
 	if cap(b.moves) < len(b.keys) {
-		b.moves = make([]keyMove, 0, len(b.keys))
+		b.moves = make([]keymove.Key, 0, len(b.keys))
 	}
 	var busy []slotlock.Key
 	sweeping := m.sweeping.on.Load()
@@ -281,9 +281,9 @@ func (f *lane) begin(b *batch) {
 		ok, inUse := m.locks.Claim(k)
 		switch {
 		case ok && sweeping:
-			b.moves = append(b.moves, keyMove{key: k, step: m.sweepStep(k), since: b.since, batch: b})
+			b.moves = append(b.moves, keymove.Key{Key: k, Step: m.sweepStep(k), Since: b.since, Unsettled: &b.left})
 		case ok:
-			b.moves = append(b.moves, keyMove{key: k, since: b.since, batch: b})
+			b.moves = append(b.moves, keymove.Key{Key: k, Since: b.since, Unsettled: &b.left})
 		case !sweeping:
 			busy = append(busy, k)
 		case !inUse: // a key in use at the source is not at the target as well
@@ -304,13 +304,13 @@ func (f *lane) begin(b *batch) {
 // step takes everything under way one round further.
 func (f *lane) step(ctx context.Context) {
 	m := f.p.m
-	if small, big := f.w.apart(f.moves); len(big) > 0 && len(f.moves) > 1 {
+	if small, big := f.w.Apart(f.moves); len(big) > 0 && len(f.moves) > 1 {
 		f.moves, f.aside = small, append(f.aside, big...)
 	}
 	if len(f.moves) == 0 && len(f.aside) > 0 {
 		f.moves, f.aside = append(f.moves, f.aside[0]), f.aside[1:]
 	}
-	stop, err := f.w.round(ctx, f.db, f.moves)
+	stop, err := f.w.Round(ctx, f.db, f.moves)
 	f.moves = m.settle(f.moves)
 	if err != nil {
 		f.p.fail(err)

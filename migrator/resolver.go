@@ -10,6 +10,7 @@ import (
 
 	"keyferry/internal/failpoint"
 	"keyferry/migrator/joberr"
+	"keyferry/migrator/keymove"
 )
 
 // Resolvers are several and their batches small, because a key that takes long (a big one,
@@ -54,8 +55,8 @@ func (m *mover) backOff(ctx context.Context, pause *time.Duration) bool {
 }
 
 func (m *mover) resolver(ctx context.Context, id string) {
-	w := &worker{m: m, id: id}
-	defer w.close()
+	w := m.newWorker()
+	defer w.Close()
 	pause := m.cfg.BackoffMin
 	for ctx.Err() == nil {
 		err := m.resolveOnce(ctx, w)
@@ -81,7 +82,7 @@ func (m *mover) resolver(ctx context.Context, id string) {
 }
 
 // resolveOnce works until nothing is touched or pending.
-func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
+func (m *mover) resolveOnce(ctx context.Context, w *keymove.Worker) error {
 	for ctx.Err() == nil {
 		if pending := m.open.claim(); len(pending) > 0 {
 			if err := m.drive(ctx, w, pending); err != nil {
@@ -92,7 +93,7 @@ func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
 		// Connect before taking keys: while an end is away they wait locked, each for its
 		// client's own deadline, and no retry spins.
 		if m.locks.Stats().Waiting > 0 {
-			if err := w.connect(ctx); err != nil {
+			if err := w.Connect(ctx); err != nil {
 				return err
 			}
 		}
@@ -100,9 +101,9 @@ func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
 		if len(keys) == 0 {
 			return nil
 		}
-		moves := make([]*keyMove, len(keys))
+		moves := make([]*keymove.Key, len(keys))
 		for i, k := range keys {
-			moves[i] = &keyMove{key: k, since: time.Now()}
+			moves[i] = &keymove.Key{Key: k, Since: time.Now()}
 		}
 		m.stats.touched.Add(int64(len(keys)))
 		if err := m.drive(ctx, w, moves); err != nil && !joberr.IsOOM(err) {
@@ -113,15 +114,15 @@ func (m *mover) resolveOnce(ctx context.Context, w *worker) error {
 }
 
 // drive runs moves of any databases and hands over what could not be decided.
-func (m *mover) drive(ctx context.Context, w *worker, moves []*keyMove) error {
+func (m *mover) drive(ctx context.Context, w *keymove.Worker, moves []*keymove.Key) error {
 	if err := enterGate(ctx, m.gate); err != nil {
 		m.handOver(moves)
 		return err
 	}
 	defer m.gate.Leave()
-	byDB := make(map[int][]*keyMove)
+	byDB := make(map[int][]*keymove.Key)
 	for _, mv := range moves {
-		byDB[mv.key.DB] = append(byDB[mv.key.DB], mv)
+		byDB[mv.DB] = append(byDB[mv.DB], mv)
 	}
 	var first error
 	for db, group := range byDB {
@@ -129,13 +130,13 @@ func (m *mover) drive(ctx context.Context, w *worker, moves []*keyMove) error {
 			m.handOver(group)
 			continue
 		}
-		if err := w.connect(ctx); err != nil {
+		if err := w.Connect(ctx); err != nil {
 			m.handOver(group)
 			first = err
 			continue
 		}
 		over := m.open.locked(group)
-		left, err := w.run(ctx, db, group)
+		left, err := w.Run(ctx, db, group)
 		m.handOver(left)
 		over()
 		if err != nil {
@@ -146,35 +147,35 @@ func (m *mover) drive(ctx context.Context, w *worker, moves []*keyMove) error {
 }
 
 // settle releases the keys whose move is over, and returns the others.
-func (m *mover) settle(moves []*keyMove) []*keyMove {
+func (m *mover) settle(moves []*keymove.Key) []*keymove.Key {
 	now := time.Now()
 	rest := moves[:0]
 	var since time.Time // of the keys counted in n
 	n := int64(0)
 	for _, mv := range moves {
-		if !mv.step.Final() {
+		if !mv.Step.Final() {
 			rest = append(rest, mv)
 			continue
 		}
-		if n > 0 && mv.since != since {
+		if n > 0 && mv.Since != since {
 			m.stats.holds.note(now.Sub(since), n)
 			n = 0
 		}
-		since = mv.since
+		since = mv.Since
 		n++
-		mv.dump = nil
-		if mv.doubted {
+		mv.Drop()
+		if mv.Doubted {
 			m.open.decided(mv)
 		}
-		if failpoint.On(failpoint.PlantNoCreated) && mv.step == Committed && mv.ttl == 0 { // there was nothing to move
-			m.locks.CommitForgetting(mv.key)
-		} else if mv.step == Committed {
-			m.locks.Commit(mv.key)
+		if failpoint.On(failpoint.PlantNoCreated) && mv.Step == keymove.Committed && mv.Unread() { // there was nothing to move
+			m.locks.CommitForgetting(mv.Key)
+		} else if mv.Step == keymove.Committed {
+			m.locks.Commit(mv.Key)
 		} else {
-			m.locks.Abort(mv.key, mv.step == Stays)
+			m.locks.Abort(mv.Key, mv.Step == keymove.Stays)
 		}
-		if mv.batch != nil {
-			mv.batch.left--
+		if mv.Unsettled != nil {
+			*mv.Unsettled--
 		}
 	}
 	if n > 0 {
@@ -184,15 +185,15 @@ func (m *mover) settle(moves []*keyMove) []*keyMove {
 }
 
 // handOver gives keys that could not be decided to the resolvers.
-func (m *mover) handOver(moves []*keyMove) {
+func (m *mover) handOver(moves []*keymove.Key) {
 	for _, mv := range moves {
-		if mv.step <= Restore { // nothing of it has been sent to the target
-			mv.step = Released
+		if mv.Step <= keymove.Restore { // nothing of it has been sent to the target
+			mv.Step = keymove.Released
 		}
 	}
 	keep := m.settle(moves)
 	for _, mv := range keep {
-		mv.batch = nil // its part in that is over
+		mv.Unsettled = nil // its part in that is over
 	}
 	m.open.add(keep)
 }

@@ -10,6 +10,7 @@ import (
 	"keyferry/internal/failpoint"
 	"keyferry/migrator/job"
 	"keyferry/migrator/joberr"
+	"keyferry/migrator/keymove"
 	"keyferry/slotlock"
 )
 
@@ -84,11 +85,11 @@ const sweepAgain = 5 * time.Millisecond
 // sweepStep is where the sweep enters the key machine. Of a key that has moved the source
 // has nothing but what it brought back from an old dump; to ask the target would be to take
 // its word that the key has been deleted since for a proof that it never came there.
-func (m *mover) sweepStep(k slotlock.Key) MoveStep {
+func (m *mover) sweepStep(k slotlock.Key) keymove.MoveStep {
 	if m.locks.Moved(k) {
-		return Unlink
+		return keymove.Unlink
 	}
-	return Probe
+	return keymove.Probe
 }
 
 // awaitDecided waits until nothing is in doubt.

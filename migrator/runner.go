@@ -434,7 +434,7 @@ func (r *runner) shut() {
 		r.mover.close()
 		defer func() {
 			r.m.mu.Lock()
-			r.locks, r.mover.locks = nil, nil
+			r.locks, r.mover.locks, r.mover.env.Locks = nil, nil, nil
 			r.m.mu.Unlock()
 		}()
 		if doubt := r.mover.open.inDoubt(); len(doubt) > 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keyferry/internal/testredis"
+	"keyferry/migrator/keymove"
 	"keyferry/slotlock"
 )
 
@@ -23,19 +24,19 @@ func TestSourceBecomesAReplicaUnderAConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w := &worker{m: f.mover}
-	if err := w.connect(ctx); err != nil {
+	w := f.newWorker()
+	if err := w.Connect(ctx); err != nil {
 		t.Fatal(err)
 	}
-	defer w.close()
+	defer w.Close()
 	moved, unmoved := slotlock.Key{Name: "deleted"}, slotlock.Key{Name: "unmoved"}
-	lock := func(k slotlock.Key) *keyMove {
+	lock := func(k slotlock.Key) *keymove.Key {
 		if !f.locks.TryLock(k) {
 			t.Fatalf("%v is locked", k)
 		}
-		return &keyMove{key: k, since: time.Now()}
+		return &keymove.Key{Key: k, Since: time.Now()}
 	}
-	if left, err := w.run(ctx, 0, []*keyMove{lock(moved)}); err != nil || len(left) > 0 || !f.locks.Moved(moved) {
+	if left, err := w.Run(ctx, 0, []*keymove.Key{lock(moved)}); err != nil || len(left) > 0 || !f.locks.Moved(moved) {
 		t.Fatalf("the key that was nowhere: %v, %v", left, err)
 	}
 
@@ -53,7 +54,7 @@ func TestSourceBecomesAReplicaUnderAConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if left, err := w.run(ctx, 0, []*keyMove{lock(moved), lock(unmoved)}); err != nil || len(left) > 0 {
+	if left, err := w.Run(ctx, 0, []*keymove.Key{lock(moved), lock(unmoved)}); err != nil || len(left) > 0 {
 		t.Fatalf("%v, %v", left, err)
 	}
 	if n := f.dst.Client().Exists(ctx, "deleted").Val(); n != 0 {

@@ -9,6 +9,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/keymove"
 )
 
 // moverStats are the live numbers of one mover. Its goroutines write them, whoever asks for
@@ -94,14 +95,14 @@ type bigKeys struct {
 }
 
 // note notes a key that was restored if it is big.
-func (b *bigKeys) note(mv *keyMove) {
-	if int64(len(mv.dump)) < b.least {
+func (b *bigKeys) note(mv *keymove.Key) {
+	if int64(mv.Bytes()) < b.least {
 		return
 	}
 	b.count.Add(1)
 	b.mu.Lock()
 	if len(b.list) < bigKeysKept {
-		b.list = append(b.list, BigKey{mv.key.DB, strings.Clone(mv.key.Name), len(mv.dump)})
+		b.list = append(b.list, BigKey{mv.DB, strings.Clone(mv.Name), mv.Bytes()})
 	}
 	b.mu.Unlock()
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/migrator/keymove"
 	"keyferry/slotlock"
 )
 
@@ -15,21 +16,21 @@ func TestFarExpiry(t *testing.T) {
 	ctx := context.Background()
 	f := newFerry(t, nil)
 	left := []int64{9_999_999_999_000, 18_446_744_173_710, 31_536_000_000_000, 1 << 60, 100_000} // ms; the second in nanoseconds is 2^64 and 100 s
-	var moves []*keyMove
+	var moves []*keymove.Key
 	for i, ms := range left {
 		k := slotlock.Key{Name: fmt.Sprint("k", i)}
 		if err := f.src.Client().Do(ctx, "SET", k.Name, "x", "PX", ms).Err(); err != nil {
 			t.Fatal(err)
 		}
 		f.locks.TryLock(k)
-		moves = append(moves, &keyMove{key: k, since: time.Now()})
+		moves = append(moves, &keymove.Key{Key: k, Since: time.Now()})
 	}
-	w := &worker{m: f.mover}
-	if err := w.connect(ctx); err != nil {
+	w := f.newWorker()
+	if err := w.Connect(ctx); err != nil {
 		t.Fatal(err)
 	}
-	defer w.close()
-	if rest, err := w.run(ctx, 0, moves); err != nil || len(rest) > 0 {
+	defer w.Close()
+	if rest, err := w.Run(ctx, 0, moves); err != nil || len(rest) > 0 {
 		t.Fatalf("%v, %v", rest, err)
 	}
 	for i, ms := range left {

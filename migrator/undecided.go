@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"keyferry/migrator/keymove"
 )
 
 // undecided are the keys that the mover has locked and not decided yet, as far as others than
@@ -13,28 +15,28 @@ import (
 // Invariant: a key whose move breaks off before a final step is in pending until a resolver
 // takes it up again, and in doubts until its place is proven; its lock is held all the while.
 type undecided struct {
-	mu        sync.Mutex            // protects all below; never held across I/O
-	pending   []*keyMove            // in doubt, or not yet unlinked; locked
-	doubts    map[*keyMove]struct{} // that were pending and are not decided yet
-	batches   map[int64]*keyMove    // one key of each batch that is locked
+	mu        sync.Mutex                // protects all below; never held across I/O
+	pending   []*keymove.Key            // in doubt, or not yet unlinked; locked
+	doubts    map[*keymove.Key]struct{} // that were pending and are not decided yet
+	batches   map[int64]*keymove.Key    // one key of each batch that is locked
 	nextBatch int64
 
 	bell chan struct{} // capacity 1: pending gained a key
 }
 
 func newUndecided() undecided {
-	return undecided{batches: make(map[int64]*keyMove), doubts: make(map[*keyMove]struct{}), bell: make(chan struct{}, 1)}
+	return undecided{batches: make(map[int64]*keymove.Key), doubts: make(map[*keymove.Key]struct{}), bell: make(chan struct{}, 1)}
 }
 
 // add leaves keys to the resolvers.
-func (u *undecided) add(moves []*keyMove) {
+func (u *undecided) add(moves []*keymove.Key) {
 	if len(moves) == 0 {
 		return
 	}
 	u.mu.Lock()
 	u.pending = append(u.pending, moves...)
 	for _, mv := range moves {
-		mv.doubted = true
+		mv.Doubted = true
 		u.doubts[mv] = struct{}{}
 	}
 	u.mu.Unlock()
@@ -45,7 +47,7 @@ func (u *undecided) add(moves []*keyMove) {
 }
 
 // claim gives all that is pending to a resolver.
-func (u *undecided) claim() []*keyMove {
+func (u *undecided) claim() []*keymove.Key {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	p := u.pending
@@ -54,7 +56,7 @@ func (u *undecided) claim() []*keyMove {
 }
 
 // decided takes a key off the list.
-func (u *undecided) decided(mv *keyMove) {
+func (u *undecided) decided(mv *keymove.Key) {
 	u.mu.Lock()
 	delete(u.doubts, mv)
 	u.mu.Unlock()
@@ -66,7 +68,7 @@ func (u *undecided) inDoubt() []string {
 	defer u.mu.Unlock()
 	var out []string
 	for mv := range u.doubts {
-		out = append(out, mv.key.Name)
+		out = append(out, mv.Name)
 	}
 	slices.Sort(out)
 	return out
@@ -74,7 +76,7 @@ func (u *undecided) inDoubt() []string {
 
 // locked notes that keys have been locked by the mover; over is to be called when what
 // becomes of them has been decided or handed on.
-func (u *undecided) locked(moves []*keyMove) (over func()) {
+func (u *undecided) locked(moves []*keymove.Key) (over func()) {
 	if len(moves) == 0 {
 		return func() {}
 	}
@@ -95,9 +97,9 @@ func (u *undecided) locked(moves []*keyMove) (over func()) {
 func (u *undecided) oldestLock() (name string, since time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	older := func(mv *keyMove) {
-		if since.IsZero() || mv.since.Before(since) {
-			name, since = fmt.Sprintf("%d/%s", mv.key.DB, mv.key.Name), mv.since
+	older := func(mv *keymove.Key) {
+		if since.IsZero() || mv.Since.Before(since) {
+			name, since = fmt.Sprintf("%d/%s", mv.DB, mv.Name), mv.Since
 		}
 	}
 	for _, mv := range u.batches {

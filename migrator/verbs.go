@@ -294,7 +294,7 @@ func (m *Manager) status(j topology.Job) Status {
 		s.Throttle = job.RestText(s.Job)
 	}
 	s.Verified, s.Differing = st.verified.Load(), st.differing.Load()
-	if text := mv.assurance.now.Load(); text != nil {
+	if text := mv.durableNow.Load(); text != nil {
 		s.DurableNow = *text
 	}
 	s.RateNow = st.rate.of(st.keys.Load(), time.Now())

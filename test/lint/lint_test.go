@@ -24,10 +24,11 @@ var mayImport = map[string][]string{
 	"proxy/pubsub":                {"internal/resp", "router", "slotlock"},
 	"proxy/stats":                 {"internal/metrics", "internal/resp"},
 	"proxy/parking":               {"slotlock"},
-	"migrator":                    {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "migrator/flow", "migrator/job", "migrator/joberr", "migrator/link", "router", "slotlock"},
+	"migrator":                    {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "migrator/flow", "migrator/job", "migrator/joberr", "migrator/keymove", "migrator/link", "router", "slotlock"},
 	"migrator/job":                {"internal/topology"},
 	"migrator/flow":               {},
 	"migrator/joberr":             {"internal/topology"},
+	"migrator/keymove":            {"internal/failpoint", "internal/topology", "internal/upstream", "migrator/job", "migrator/joberr", "migrator/link", "router", "slotlock"},
 	"migrator/link":               {"internal/topology", "internal/upstream"},
 	"router":                      {"internal/resp", "internal/topology", "slotlock"},
 	"internal/transport":          {},
@@ -49,7 +50,7 @@ var mayImport = map[string][]string{
 	"conf":                        {"internal/resp", "internal/topology"}, // the grammars of declared commands and of slices
 	"bench":                       {"internal/testredis"},                 // black box: the endpoint may be anything
 	"test/chaos":                  {},
-	"test/sim":                    {"migrator", "proxy/parking", "slotlock"},
+	"test/sim":                    {"migrator/keymove", "proxy/parking", "slotlock"},
 	"test/lesson":                 {},
 	"test/measure":                {}, // a program
 }

@@ -1,7 +1,7 @@
 package sim
 
 import (
-	"keyferry/migrator"
+	"keyferry/migrator/keymove"
 	"keyferry/slotlock"
 )
 
@@ -9,7 +9,7 @@ import (
 // when step is final. A crash forgets it: what it has done at the servers stays.
 type move struct {
 	key    string
-	step   migrator.MoveStep
+	step   keymove.MoveStep
 	value  int
 	busy   bool // a command of it is under way
 	sweeps bool // it is of the sweep before a reversal, whose pass fails with it
@@ -58,32 +58,32 @@ func (w *World) advance(m *move) {
 		w.send(&w.moverWire[to], to, nil, &command{verb: verb, keys: []string{m.key}, args: []int{arg}, replace: w.variant == SourceWins, move: m})
 	}
 	switch m.step {
-	case migrator.Read:
+	case keymove.Read:
 		ask(w.from, "read", 0)
-	case migrator.Restore:
+	case keymove.Restore:
 		ask(w.to, "restore", m.value)
-	case migrator.FenceTarget, migrator.FenceSource:
+	case keymove.FenceTarget, keymove.FenceSource:
 		if w.fails() {
-			w.next(m, migrator.Unknown)
+			w.next(m, keymove.Unknown)
 			return
 		}
 		if w.variant != NoFence { // of the connection on which the outcome was lost
 			w.cut(m.fence)
 		}
-		w.next(m, migrator.OK)
-	case migrator.Probe:
+		w.next(m, keymove.OK)
+	case keymove.Probe:
 		ask(w.to, "exists", 0)
-	case migrator.Persist:
+	case keymove.Persist:
 		if w.fails() {
-			w.next(m, migrator.Unknown)
+			w.next(m, keymove.Unknown)
 			return
 		}
-		w.next(m, migrator.OK)
+		w.next(m, keymove.OK)
 		if w.variant == EarlyUnlock { // the key is open while its UNLINK is still under way
-			w.send(&w.moverWire[w.from], w.from, nil, &command{verb: "unlink", keys: []string{m.key}, args: []int{0}, move: &move{key: m.key, step: migrator.Committed}})
-			w.next(m, migrator.OK)
+			w.send(&w.moverWire[w.from], w.from, nil, &command{verb: "unlink", keys: []string{m.key}, args: []int{0}, move: &move{key: m.key, step: keymove.Committed}})
+			w.next(m, keymove.OK)
 		}
-	case migrator.Unlink:
+	case keymove.Unlink:
 		ask(w.from, "unlink", 0)
 	}
 }
@@ -95,7 +95,7 @@ func (w *World) answered(cmd *command) {
 		return // EarlyUnlock's
 	}
 	m.busy = false
-	out := migrator.OK
+	out := keymove.OK
 	present := cmd.results[0] != 0
 	switch cmd.verb {
 	case "read":
@@ -105,44 +105,44 @@ func (w *World) answered(cmd *command) {
 		stale := w.srv[w.from].runID != w.runID && w.locks.Moved(lockKey(m.key)) && w.variant != NoAmnesia
 		switch {
 		case !present:
-			out = migrator.Absent
+			out = keymove.Absent
 		case stale:
-			out = migrator.Stale
+			out = keymove.Stale
 		}
 	case "restore":
 		switch {
 		case cmd.refused:
-			out = migrator.Refused
+			out = keymove.Refused
 		case present && !cmd.replace:
-			out = migrator.Busy
+			out = keymove.Busy
 		}
 	case "exists":
 		if !present {
-			out = migrator.Absent
+			out = keymove.Absent
 		}
 	}
 	w.next(m, out)
 }
 
 // next takes a move on by the real machine, and ends it with what the step says of the lock.
-func (w *World) next(m *move, out migrator.Outcome) {
+func (w *World) next(m *move, out keymove.Outcome) {
 	if m.step.Final() {
 		return
 	}
 	from := m.step
 	m.step = m.step.Next(out)
-	if out == migrator.Unknown && w.phase == sweeping && m.sweeps {
+	if out == keymove.Unknown && w.phase == sweeping && m.sweeps {
 		w.sweepAgain() // the pass fails with the batch
 	}
 	w.say("move %s: %s, %s → %s", m.key, from, out, m.step)
 	switch m.step {
-	case migrator.Committed:
+	case keymove.Committed:
 		// That it was absent, and became the target's by that alone, is what NoCreated forgets.
-		w.forgot[m.key] = out == migrator.Absent && !w.locks.Moved(lockKey(m.key))
+		w.forgot[m.key] = out == keymove.Absent && !w.locks.Moved(lockKey(m.key))
 		w.locks.Commit(lockKey(m.key))
-	case migrator.Stays:
+	case keymove.Stays:
 		w.locks.Abort(lockKey(m.key), true)
-	case migrator.Released:
+	case keymove.Released:
 		w.locks.Abort(lockKey(m.key), false)
 	default:
 		return

@@ -1,7 +1,7 @@
 package sim
 
 import (
-	"keyferry/migrator"
+	"keyferry/migrator/keymove"
 	"keyferry/slotlock"
 )
 
@@ -198,7 +198,7 @@ func (w *World) sweep() {
 			if !ok {
 				return
 			}
-			if first != migrator.Committed {
+			if first != keymove.Committed {
 				w.say("sweep: %s", k)
 				w.met.jobs.swept = w.met.jobs.swept || w.srv[sideB].data[k] != 0
 				w.moves = append(w.moves, &move{key: k, step: first, sweeps: true})
@@ -218,15 +218,15 @@ func (w *World) sweep() {
 
 // sweepStep locks a key for the sweep. Committed: somebody uses it at the source, so that
 // it is not at the target as well. ok false: it can't be told yet.
-func (w *World) sweepStep(k string) (first migrator.MoveStep, ok bool) {
+func (w *World) sweepStep(k string) (first keymove.MoveStep, ok bool) {
 	ok, inUse := w.locks.Claim(lockKey(k))
 	if !ok {
-		return migrator.Committed, inUse
+		return keymove.Committed, inUse
 	}
 	if w.locks.Moved(lockKey(k)) && w.variant != SweepAsks {
-		return migrator.Unlink, true
+		return keymove.Unlink, true
 	}
-	return migrator.Probe, true
+	return keymove.Probe, true
 }
 
 // freeze: nobody is let in from here on until thawReversed, or giveUpReversal.

@@ -3,7 +3,7 @@ package sim
 import (
 	"slices"
 
-	"keyferry/migrator"
+	"keyferry/migrator/keymove"
 	"keyferry/proxy/parking"
 )
 
@@ -174,7 +174,7 @@ func (w *World) lose(c *wire) {
 		m := cmd.move
 		m.busy = false
 		m.fence = c
-		w.next(m, migrator.Unknown)
+		w.next(m, keymove.Unknown)
 	}
 	c.replies = nil
 }

@@ -4,7 +4,7 @@ import (
 	"flag"
 	"testing"
 
-	"keyferry/migrator"
+	"keyferry/migrator/keymove"
 	"keyferry/proxy/parking"
 )
 
@@ -63,7 +63,7 @@ func TestExplorerBites(t *testing.T) {
 func TestSeedsReachEveryCorner(t *testing.T) {
 	const n = 3000
 	seen := map[string]int{}
-	crashedAt, forgotAt := map[migrator.MoveStep]int{}, map[migrator.MoveStep]int{}
+	crashedAt, forgotAt := map[keymove.MoveStep]int{}, map[keymove.MoveStep]int{}
 	for s := uint64(1); s <= n; s++ {
 		w := New(s, Correct)
 		if err := w.Run(steps); err != nil {
@@ -77,7 +77,7 @@ func TestSeedsReachEveryCorner(t *testing.T) {
 		}
 		count(seen, w)
 	}
-	for step := migrator.Read; !step.Final(); step++ {
+	for step := keymove.Read; !step.Final(); step++ {
 		if crashedAt[step] < 5 {
 			t.Errorf("of %d seeds %d crashed with a key at %s", n, crashedAt[step], step)
 		}

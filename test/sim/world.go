@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"keyferry/migrator"
+	"keyferry/migrator/keymove"
 	"keyferry/proxy/parking"
 	"keyferry/slotlock"
 )
@@ -238,8 +238,8 @@ func (w *World) step() error {
 
 // met is what a run has come by: what is never met is never tested.
 type met struct {
-	crashedAt map[migrator.MoveStep]bool // a key stood there when the gateway died
-	forgotAt  map[migrator.MoveStep]bool // … when the source came back from an old dump
+	crashedAt map[keymove.MoveStep]bool // a key stood there when the gateway died
+	forgotAt  map[keymove.MoveStep]bool // … when the source came back from an old dump
 	jobs      metJobs
 	parking   metParking
 	full      bool // the target refused for want of memory
@@ -270,5 +270,5 @@ type metParking struct {
 }
 
 func newMet() met {
-	return met{crashedAt: map[migrator.MoveStep]bool{}, forgotAt: map[migrator.MoveStep]bool{}}
+	return met{crashedAt: map[keymove.MoveStep]bool{}, forgotAt: map[keymove.MoveStep]bool{}}
 }

@@ -1,29 +1,27 @@
 //go:build failpoints
 
-package migrator
+package keymove
 
 import (
 	"context"
 	"time"
-
-	"keyferry/migrator/link"
 )
 
 // plantedUnlink lets the keys go at once and unlinks them later, if nothing comes between.
-func (w *worker) plantedUnlink(db int, moves []*keyMove) {
+func (w *Worker) plantedUnlink(db int, moves []*Key) {
 	if len(moves) == 0 {
 		return
 	}
 	names := make([]string, len(moves))
 	for i, mv := range moves {
-		names[i] = mv.key.Name
-		mv.step = Committed
+		names[i] = mv.Name
+		mv.Step = Committed
 	}
-	m := w.m
+	env := w.env
 	time.AfterFunc(100*time.Millisecond, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.CallTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), env.CallTimeout)
 		defer cancel()
-		l, err := link.Dial(ctx, m.dialer, m.source, m.cfg.CallTimeout)
+		l, err := env.Comparer.DialSource(ctx)
 		if err != nil {
 			return
 		}

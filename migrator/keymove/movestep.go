@@ -1,4 +1,4 @@
-package migrator
+package keymove
 
 // MoveStep is where the move of one key stands. The key is locked in all but the last
 // three.
@@ -55,7 +55,7 @@ func (o Outcome) String() string { return outcomeNames[o] }
 // Next is the whole protocol of one key. It panics on an outcome that a step can't have.
 //
 // Stale is said by the reader of a source that was restarted during the job, or was a replica
-// for a while (see serverInfo.life), about a key that has been committed before: the source came back from an older
+// for a while (see link.Info.Life), about a key that has been committed before: the source came back from an older
 // dump. The target has had the key since, so its word stands, also if that word is that
 // the key was deleted: the source's copy is dropped and never restored.
 func (s MoveStep) Next(o Outcome) MoveStep {
@@ -124,14 +124,14 @@ func (s MoveStep) Next(o Outcome) MoveStep {
 			return FenceSource
 		}
 	}
-	panic("migrator: " + s.String() + " can't have the outcome " + o.String())
+	panic("keymove: " + s.String() + " can't have the outcome " + o.String())
 }
 
 // Retract is where a key at Persist stands when its copy was to be removed again and no
 // answer came: that may still happen, and whether it has must be seen.
 func (s MoveStep) Retract() MoveStep {
 	if s != Persist {
-		panic("migrator: " + s.String() + " is retracted")
+		panic("keymove: " + s.String() + " is retracted")
 	}
 	return FenceTarget
 }

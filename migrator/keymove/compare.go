@@ -1,4 +1,4 @@
-package migrator
+package keymove
 
 import (
 	"context"
@@ -17,11 +17,13 @@ import (
 	"keyferry/migrator/link"
 )
 
-// comparer compares keys at both ends while they are locked: after RESTORE and before the
+// Comparer compares keys at both ends while they are locked: after RESTORE and before the
 // source gives them up, when nothing else touches either copy.
-type comparer struct {
-	m     *mover
-	share float64 // of the keys; 0: none
+type Comparer struct {
+	Share float64 // of the keys; 0: none. Set before the first worker runs
+	// DialSource and DialTarget connect for as long as their context lives.
+	DialSource, DialTarget func(context.Context) (*link.Link, error)
+	Listener               Listener
 
 	mu       sync.Mutex // protects what follows; held across I/O, since the links are one user's
 	src, dst *link.Link
@@ -30,16 +32,17 @@ type comparer struct {
 
 // wants reports whether a key is in the sample: by its name, so that trying again looks at
 // the same ones.
-func (c *comparer) wants(mv *keyMove) bool {
-	if c == nil || c.share == 0 || !mv.restored {
+func (c *Comparer) wants(mv *Key) bool {
+	if c == nil || c.Share == 0 || !mv.Restored {
 		return false
 	}
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(mv.key.Name))
-	return float64(h.Sum32()) < c.share*(1<<32)
+	_, _ = h.Write([]byte(mv.Name))
+	return float64(h.Sum32()) < c.Share*(1<<32)
 }
 
-func (c *comparer) close() {
+// Close ends its connections.
+func (c *Comparer) Close() {
 	if c == nil {
 		return
 	}
@@ -52,7 +55,7 @@ func (c *comparer) close() {
 
 // compare looks at those of the moves that are in the sample. A copy that differs from its
 // source is taken away again, and the key stays; the error then ends the job.
-func (c *comparer) compare(ctx context.Context, moves []*keyMove) (err error) {
+func (c *Comparer) compare(ctx context.Context, moves []*Key) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, mv := range moves {
@@ -62,7 +65,7 @@ func (c *comparer) compare(ctx context.Context, moves []*keyMove) (err error) {
 		if err := ctx.Err(); err != nil {
 			return joberr.At(joberr.Gateway, err)
 		}
-		e := c.look(ctx, mv)
+		e := c.one(ctx, mv)
 		if e != nil {
 			if joberr.IsHopeless(e) { // the others of the batch are looked at all the same
 				err = e
@@ -73,26 +76,26 @@ func (c *comparer) compare(ctx context.Context, moves []*keyMove) (err error) {
 			c.src, c.dst = nil, nil
 			return e
 		}
-		mv.restored = false // looked at
-		c.m.stats.verified.Add(1)
+		mv.Restored = false // compared
+		c.Listener.Compared(true)
 	}
 	return err
 }
 
-// look compares one key.
-func (c *comparer) look(ctx context.Context, mv *keyMove) (err error) {
+// one compares one key.
+func (c *Comparer) one(ctx context.Context, mv *Key) (err error) {
 	if c.src == nil || c.dst == nil {
 		// The links outlive this call.
 		life, end := context.WithCancel(context.WithoutCancel(ctx))
 		c.end = end
 		defer context.AfterFunc(ctx, end)() // … but don't outlast it when it is to end now
-		if c.src, err = c.m.dialSource(life); err != nil {
+		if c.src, err = c.DialSource(life); err != nil {
 			c.src = nil
-			return joberr.At(joberr.Source, err)
+			return fromSource(err)
 		}
-		if c.dst, err = c.m.dialTarget(life); err != nil {
+		if c.dst, err = c.DialTarget(life); err != nil {
 			c.dst = nil
-			return joberr.At(joberr.Target, err)
+			return fromTarget(err)
 		}
 	} else {
 		defer context.AfterFunc(ctx, c.end)()
@@ -106,43 +109,43 @@ func (c *comparer) look(ctx context.Context, mv *keyMove) (err error) {
 
 // takeBack removes a copy that is not what it should be. Without an answer it may still be
 // removed at any later time, so that its connection has to be fenced first.
-func (c *comparer) takeBack(ctx context.Context, mv *keyMove, why string) error {
-	err := c.dst.Conn.Unlink(ctx, mv.key.Name).Err()
+func (c *Comparer) takeBack(ctx context.Context, mv *Key, why string) error {
+	err := c.dst.Conn.Unlink(ctx, mv.Name).Err()
 	switch {
 	case err == nil:
-		mv.step = mv.step.Next(Absent)
-	case joberr.Refused(err):
-		return joberr.At(joberr.Target, err)
+		mv.Step = mv.Step.Next(Absent)
+	case refused(err):
+		return fromTarget(err)
 	default:
-		mv.step, mv.fence = mv.step.Retract(), c.dst.Name
-		return joberr.At(joberr.Target, err)
+		mv.Step, mv.fence = mv.Step.Retract(), c.dst.Name
+		return fromTarget(err)
 	}
-	c.m.stats.differing.Add(1)
-	return joberr.At(joberr.Target, &joberr.HopelessError{Code: "VERIFY", Text: fmt.Sprintf("key %q of database %d differed after RESTORE (%s); the copy has been removed and the key stays at the source", mv.key.Name, mv.key.DB, why)})
+	c.Listener.Compared(false)
+	return fromTarget(&joberr.HopelessError{Code: "VERIFY", Text: fmt.Sprintf("key %q of database %d differed after RESTORE (%s); the copy has been removed and the key stays at the source", mv.Name, mv.DB, why)})
 }
 
 // differs says in what the two copies of a key differ; "": in nothing.
-func (c *comparer) differs(ctx context.Context, mv *keyMove) (why string, err error) {
-	if err := c.src.Use(ctx, mv.key.DB); err != nil {
-		return "", joberr.At(joberr.Source, err)
+func (c *Comparer) differs(ctx context.Context, mv *Key) (why string, err error) {
+	if err := c.src.Use(ctx, mv.DB); err != nil {
+		return "", fromSource(err)
 	}
-	if err := c.dst.Use(ctx, mv.key.DB); err != nil {
-		return "", joberr.At(joberr.Target, err)
+	if err := c.dst.Use(ctx, mv.DB); err != nil {
+		return "", fromTarget(err)
 	}
-	k := mv.key.Name
+	k := mv.Name
 	a, err := c.src.Conn.Dump(ctx, k).Result()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return "", nil // it has expired, and will at the target
 	case err != nil:
-		return "", joberr.At(joberr.Source, err)
+		return "", fromSource(err)
 	}
 	b, err := c.dst.Conn.Dump(ctx, k).Result()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return c.lacking(ctx, k)
 	case err != nil:
-		return "", joberr.At(joberr.Target, err)
+		return "", fromTarget(err)
 	}
 	if a != b { // the same value can be laid out otherwise
 		if why, err := c.values(ctx, k); err != nil || why != "" {
@@ -154,10 +157,10 @@ func (c *comparer) differs(ctx context.Context, mv *keyMove) (why string, err er
 
 // lacking decides about a key that the target has no more: it may have expired there a
 // moment before it does at the source.
-func (c *comparer) lacking(ctx context.Context, k string) (string, error) {
+func (c *Comparer) lacking(ctx context.Context, k string) (string, error) {
 	left, err := link.PTTL(ctx, c.src.Conn, k)
 	if err != nil {
-		return "", joberr.At(joberr.Source, err)
+		return "", fromSource(err)
 	}
 	if left == -2 || left >= 0 && left <= expiryTolerance.Milliseconds() {
 		return "", nil
@@ -169,14 +172,14 @@ func (c *comparer) lacking(ctx context.Context, k string) (string, error) {
 // what was left when it was read.
 const expiryTolerance = 2 * time.Second
 
-func (c *comparer) expiry(ctx context.Context, k string) (string, error) {
+func (c *Comparer) expiry(ctx context.Context, k string) (string, error) {
 	a, err := link.PTTL(ctx, c.src.Conn, k)
 	if err != nil {
-		return "", joberr.At(joberr.Source, err)
+		return "", fromSource(err)
 	}
 	b, err := link.PTTL(ctx, c.dst.Conn, k)
 	if err != nil {
-		return "", joberr.At(joberr.Target, err)
+		return "", fromTarget(err)
 	}
 	if a == -2 || b == -2 || a < 0 && b < 0 || a >= 0 && b >= 0 && max(a-b, b-a) <= expiryTolerance.Milliseconds() {
 		return "", nil
@@ -185,25 +188,25 @@ func (c *comparer) expiry(ctx context.Context, k string) (string, error) {
 }
 
 // values compares what the copies hold, by their type.
-func (c *comparer) values(ctx context.Context, k string) (string, error) {
+func (c *Comparer) values(ctx context.Context, k string) (string, error) {
 	kind, err := c.src.Conn.Type(ctx, k).Result()
 	if err != nil {
-		return "", joberr.At(joberr.Source, err)
+		return "", fromSource(err)
 	}
 	other, err := c.dst.Conn.Type(ctx, k).Result()
 	if err != nil {
-		return "", joberr.At(joberr.Target, err)
+		return "", fromTarget(err)
 	}
 	if kind != other {
 		return fmt.Sprintf("type %s at the source, %s at the target", kind, other), nil
 	}
 	a, err := content(ctx, c.src.Conn, kind, k)
 	if err != nil {
-		return "", joberr.At(joberr.Source, err)
+		return "", fromSource(err)
 	}
 	b, err := content(ctx, c.dst.Conn, kind, k)
 	if err != nil {
-		return "", joberr.At(joberr.Target, err)
+		return "", fromTarget(err)
 	}
 	if !slices.Equal(a, b) {
 		return fmt.Sprintf("its elements, of type %s: %d at the source, %d at the target", kind, len(a), len(b)), nil

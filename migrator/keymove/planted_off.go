@@ -1,0 +1,5 @@
+//go:build !failpoints
+
+package keymove
+
+func (w *Worker) plantedUnlink(int, []*Key) {}

@@ -1,0 +1,179 @@
+package keymove
+
+import (
+	"context"
+	"time"
+
+	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
+	"keyferry/migrator/job"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
+)
+
+// wire is a Source or a Target over one connection.
+type wire struct {
+	*upstream.Conn
+	info link.Info
+}
+
+func dialWire(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout time.Duration) (wire, error) {
+	w, err := link.DialWire(ctx, d, g, timeout)
+	if err != nil {
+		return wire{}, err
+	}
+	return wire{w.Conn, w.Info}, nil
+}
+
+func (w *wire) Name() string    { return w.Conn.Name }
+func (w *wire) Info() link.Info { return w.info }
+
+type wireSource struct{ wire }
+
+// DialSource connects to a group that keys go from. The connection is closed when ctx ends.
+func DialSource(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout time.Duration) (Source, error) {
+	w, err := dialWire(ctx, d, g, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return &wireSource{w}, nil
+}
+
+func (s *wireSource) Ask(ctx context.Context, unlinks, reads []*Key, object string) error {
+	s.Begin(ctx)
+	if len(unlinks) > 0 {
+		s.Command("UNLINK", len(unlinks))
+		for _, k := range unlinks {
+			s.Arg(k.Name)
+		}
+	}
+	for _, k := range reads {
+		k.ask(s.Conn, k.Name, object)
+	}
+	return s.Flush()
+}
+
+func (s *wireSource) HearUnlink() error {
+	_, err := s.Answer()
+	return err
+}
+
+func (s *wireSource) HearRead(k *Key, object string) (Outcome, error) {
+	return k.hear(s.Conn, object)
+}
+
+func (s *wireSource) Keep() { s.GiveAway() }
+
+func (s *wireSource) Refresh(ctx context.Context) error {
+	s.GiveAway() // what has been read is needed still
+	info, err := s.Do(ctx, "INFO")
+	if err == nil {
+		s.info = link.ReadInfo(string(info.Text))
+	}
+	return err
+}
+
+type wireTarget struct{ wire }
+
+// DialTarget connects to a group that keys go to. The connection is closed when ctx ends.
+func DialTarget(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout time.Duration) (Target, error) {
+	w, err := dialWire(ctx, d, g, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return &wireTarget{w}, nil
+}
+
+func (t *wireTarget) Restore(ctx context.Context, keys []*Key, now time.Time) error {
+	t.Begin(ctx)
+	for _, k := range keys {
+		k.restore(t.Conn, k.Name, now)
+	}
+	return t.Flush()
+}
+
+func (t *wireTarget) HearRestore() error {
+	_, err := t.Answer()
+	return err
+}
+
+func (t *wireTarget) Exists(ctx context.Context, keys []*Key) error {
+	t.Begin(ctx)
+	for _, k := range keys {
+		t.Command("EXISTS", 1)
+		t.Arg(k.Name)
+	}
+	return t.Flush()
+}
+
+func (t *wireTarget) HearExists() (bool, error) {
+	n, err := t.Integer()
+	return n == 1, err
+}
+
+// Acknowledged waits by WAIT, or by WAITAOF, of whose two numbers the first is the server's
+// own.
+func (t *wireTarget) Acknowledged(ctx context.Context, mode string, patience time.Duration) (int64, error) {
+	t.Begin(ctx)
+	if mode == job.DurabilityAOF {
+		t.Command("WAITAOF", 3)
+		t.ArgInt(1)
+		t.ArgInt(0)
+	} else {
+		t.Command("WAIT", 2)
+		t.ArgInt(1)
+	}
+	t.ArgInt(patience.Milliseconds())
+	if err := t.Flush(); err != nil {
+		return 0, err
+	}
+	if mode == job.DurabilityReplica {
+		return t.Integer()
+	}
+	r, err := t.Answer()
+	if err != nil {
+		return 0, err
+	}
+	if r.Kind != '*' || r.N != 2 {
+		return 0, upstream.ErrProtocol
+	}
+	local, err := t.Integer()
+	if err == nil {
+		_, err = t.Integer()
+	}
+	return local, err
+}
+
+// touchDump is the DUMP of a string of one byte, of version 10 (Redis 7.0).
+const touchDump = "\x00\x01x\n\x00\"\x80\x86_\xbd\xe8H\xd0"
+
+// Touch restores a key and unlinks it again. Where there is no memory for it two databases
+// change places that are one.
+func (t *wireTarget) Touch(ctx context.Context, key string) error {
+	t.Begin(ctx)
+	t.Command("RESTORE", 4)
+	t.Arg(key)
+	t.ArgInt(1)
+	t.Arg(touchDump)
+	t.Arg("REPLACE")
+	t.Command("UNLINK", 1)
+	t.Arg(key)
+	err := t.Flush()
+	if err == nil {
+		_, err = t.Answer()
+	}
+	if err == nil || refused(err) {
+		if _, e := t.Answer(); err == nil || e != nil && !refused(e) {
+			err = e
+		}
+	}
+	if joberr.IsOOM(err) {
+		t.Command("SWAPDB", 2)
+		t.Arg("0")
+		t.Arg("0")
+		if err = t.Flush(); err == nil {
+			_, err = t.Answer()
+		}
+	}
+	return err
+}

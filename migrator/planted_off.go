@@ -1,5 +1,0 @@
-//go:build !failpoints
-
-package migrator
-
-func (w *worker) plantedUnlink(int, []*keyMove) {}
