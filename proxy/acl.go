@@ -178,6 +178,7 @@ func aclGenPass(w *resp.Writer, args [][]byte) {
 	w.Text(hex.EncodeToString(raw)[:(bits+3)/4])
 }
 
+// There is one user, who may do everything that exists with the right number of arguments.
 func aclDryRun(w *resp.Writer, args [][]byte) {
 	if string(args[0]) != defaultUser {
 		w.Err("ERR User '" + cText(args[0]) + "' not found")
@@ -225,6 +226,9 @@ type deniedLog struct {
 }
 
 // denied notes that the client gave a wrong user or password.
+//
+// As in Redis, the same failure within a minute is counted at its entry, so that somebody who
+// guesses passwords does not push everything else out.
 func (s *session) denied(user []byte, object string) {
 	name := string(user[:min(len(user), deniedUserMax)])
 	q := &s.l.srv.deniedAuth

@@ -28,6 +28,8 @@ const (
 func (c *call) admit(bad string) admission {
 	s, cmd := c.s, c.cmd
 	switch {
+	// Redis knows SENTINEL in another role only, so it is no row of the table; but there is more
+	// to say of it than that it is unknown.
 	case cmd == nil:
 		if text, yes := unknownButRefused(c.args[0]); yes {
 			bad = text
@@ -35,10 +37,13 @@ func (c *call) admit(bad string) admission {
 		c.refuse(bad)
 	case !s.modes.authed && cmd.Flags&resp.NoAuth == 0:
 		c.refuse("NOAUTH Authentication required.")
+	// Before everything that has an effect, and before MULTI queues: what a pause holds up is to
+	// be as if it had not been sent yet. It stays in the input as bytes.
 	case s.l.clients.pause != pauseNone && s.postponed(cmd):
 		return postponed
 	case s.nsubs > 0 && s.proto == 2 && cmd.Traits&resp.WhileSubscribed == 0:
 		c.refuse("ERR Can't execute '" + cmd.Name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	// A monitoring client is in Redis a kind of replica, and gets a replica's text.
 	case s.modes.monitor && s.noKeyspace(cmd):
 		c.refuse(noKeyspaceText)
 	case s.tx != nil && cmd.Traits&resp.AtOnceInMulti == 0:

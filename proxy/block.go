@@ -80,6 +80,7 @@ func (c *call) mayBlock() bool {
 // been answered.
 func (c *call) block() bool {
 	s, cmd, args := c.s, c.cmd, c.args
+	// It gets a connection of its own, on which it would overtake those in front of it.
 	if s.queue.n > 0 {
 		return false
 	}
@@ -106,6 +107,9 @@ func (c *call) block() bool {
 }
 
 // findTimeout reads the time-out. One that is malformed is left to the server to refuse.
+//
+// It is needed to ask again with the time that is left. A float of seconds or an integer of
+// milliseconds, as the command has it.
 func (x *blocking) findTimeout(cmd *resp.Command, now time.Time) {
 	at, ms := cmd.TimeoutArg(x.args)
 	if at == 0 {
@@ -125,6 +129,8 @@ func (x *blocking) findTimeout(cmd *resp.Command, now time.Time) {
 	}
 }
 
+// grudging is decided here: the lock table has let it run at the source although its keys
+// should be at the target, which is away or full.
 func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 	on, err := l.borrow(group, r.s.proto)
 	if err != nil {
@@ -137,6 +143,8 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 	if x.grudging {
 		l.turns.wantTick.Store(true)
 	}
+	// "$" means what is newest when the server reads the command. After a move that would be
+	// another server and a later time, so it is made an id once, at the first server.
 	if streams := resp.NewestIDs(x.args); len(streams) > 0 {
 		l.concrete(r, x, streams)
 		return
@@ -150,6 +158,10 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 
 // concrete replaces each "$" of XREAD by the last id that the stream has now, so that
 // nothing that comes while the client is moved from server to server is missed.
+//
+// Only when all streams have answered is the command sent. Any of these may fail, at once if
+// the connection ends within the send, and the request may be failed once only: so the first
+// error is kept until all have answered.
 func (l *loop) concrete(r *request, x *blocking, streams []resp.StreamArg) {
 	left := len(streams)
 	var failed error          // the first
@@ -198,6 +210,14 @@ func (q *lastID) Reply(b []byte, last bool) {
 
 func (q *lastID) Fail(err error, _ bool) { q.done([]byte("0-0"), err) }
 
+// Null can mean three things: the client's own time is over; a client of ours has ended the
+// wait; or the gateway has called it off because its keys will be elsewhere. Only in the last
+// case it is asked again. A reply with data is always the client's, also when it comes while
+// it is being called off: the server has taken the data out.
+//
+//	askedAt zero        nobody called it off: its time was over
+//	over, or unblocked  the client is to have the null
+//	else                place again, with the time that is left
 func (x *blocking) reply(r *request, b []byte, last bool) bool {
 	ended := isNull(b) || x.unblocked == unblockedAsError && !x.keyed() && b[0] != '-' // WAIT says how many there are by then
 	if !last || !r.untouched() || !ended {
@@ -216,6 +236,8 @@ func (x *blocking) reply(r *request, b []byte, last bool) bool {
 		}
 		return true
 	}
+	// The connection is given up before the request is placed again, which may need one to another
+	// group.
 	x.handBack(l)
 	r.becomeWaiting()
 	if !x.deadline.IsZero() {
@@ -278,6 +300,9 @@ func (x *blocking) end(r *request) {
 
 // handBack gives the connection to the next, unless a CLIENT UNBLOCK for it may be under
 // way, which would hit whoever blocks on it then.
+//
+// The command CLIENT UNBLOCK names a connection and not a command: if it is late, it ends the
+// wait of whoever has the connection by then.
 func (x *blocking) handBack(l *loop) {
 	switch {
 	case x.on == nil:
@@ -292,6 +317,9 @@ func (x *blocking) handBack(l *loop) {
 func (x *blocking) dropped(r *request) { x.end(r) }
 
 // misplaced reports that a blocked client waits where its keys will not be.
+//
+// In a moving slot the place is the target: whoever pushes to the key goes there, since a push
+// that finds no key at the target brings it there first.
 func (l *loop) misplaced(x *blocking) bool {
 	if x.on == nil || !x.keyed() {
 		return false
@@ -305,6 +333,9 @@ func (l *loop) misplaced(x *blocking) bool {
 }
 
 // unblockMisplaced is run when the table has changed.
+//
+// It ends the wait at the old place only. What follows comes with the server's reply to the
+// command that blocks: null, and it is placed again, or data that came just before.
 func (l *loop) unblockMisplaced() {
 	for x := range l.waiters.blocked {
 		if l.misplaced(x) && !x.grudging {
@@ -315,6 +346,10 @@ func (l *loop) unblockMisplaced() {
 
 // unblockAgain repeats what did not work: the server may have been told to unblock the
 // connection before it had read the command that blocks. True: it has to be run again.
+//
+// There is no order between the two connections, so a CLIENT UNBLOCK can come before the
+// command that it is meant for, and does nothing then. It is sent again until the wait is
+// over; one too many hits nobody, because such a connection is thrown away (handBack).
 func (l *loop) unblockAgain() (again bool) {
 	for x := range l.waiters.blocked {
 		if x.on == nil {
@@ -328,6 +363,8 @@ func (l *loop) unblockAgain() (again bool) {
 			}
 		case x.grudging:
 			again = true
+			// Of a slot that is moved in one piece it holds the whole slot, which can't be closed before
+			// it lets go.
 			if m := x.r.motion; m.Inside() {
 				if st, _ := m.Whole.State(m.Slot); st == slotlock.Closed {
 					l.unblock(x)
@@ -341,6 +378,9 @@ func (l *loop) unblockAgain() (again bool) {
 }
 
 // unblock tells the server to answer a blocked client as if its time were over.
+//
+// It goes by the shared connection in RESP2 of database 0, which any other command would use
+// too. The reply says nothing that the blocked command's own does not.
 func (l *loop) unblock(x *blocking) {
 	x.askedAt = l.now
 	l.turns.wantTick.Store(true)
@@ -360,6 +400,11 @@ func (l *loop) unblock(x *blocking) {
 // waitForReplicas sends WAIT or WAITAOF to the server of the client's last write. What
 // counts there is the replication offset after the connection's last command, so one is
 // sent in front.
+//
+// The server counts the acknowledgements of what the connection itself has written, and the
+// write went by another one. With a PING in front, the offset that counts lies behind the
+// write: both connections are of one server, which has executed the write before, since the
+// client's queue was empty when this command was taken.
 func (l *loop) waitForReplicas(r *request, x *blocking) {
 	frame := append([]byte("*1\r\n$4\r\nPING\r\n"), resp.AppendRequest(nil, x.args...)...)
 	group := int16(-1)
@@ -411,6 +456,8 @@ func (c *call) clientUnblock() {
 	})
 }
 
+// A client of another loop is asked for there, one loop after the other, by the goroutine that
+// answers.
 func (l *loop) unblockClient(id int64, how unblocked) bool {
 	for x := range l.waiters.blocked {
 		if x.r.s.who.id == id && x.r.s.life < lifeGone {
@@ -418,6 +465,7 @@ func (l *loop) unblockClient(id int64, how unblocked) bool {
 			if x.on != nil {
 				l.unblock(x)
 			} else if x.r.isParked() { // it waits for keys that are being moved, at no server
+				// Out of the queues first: who stands behind it may run.
 				l.unpark(x.r)
 				x.expire(x.r)
 			}

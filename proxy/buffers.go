@@ -23,6 +23,10 @@ type spares struct {
 
 // buffers are spare byte slices that the sessions and requests of a loop share, by powers
 // of two, so that neither pipelines nor large values make work for the collector.
+//
+// Invariant: a buffer is either here or with exactly one owner, who puts it back once or
+// leaves it to the collector. To put one back that somebody still reads is the worst mistake
+// that can be made with it: another client's bytes would be sent.
 type buffers struct {
 	free  [bufferClasses][][]byte
 	bytes int // in free
@@ -40,6 +44,9 @@ const (
 const bufferHead = 1 << 10
 
 // bufferSize is the capacity of the buffers of a class.
+//
+// A value of 1 MB with its header does not fit into 1 MB, and would take 2 MB without that
+// room.
 func bufferSize(c int) int {
 	n := bufferMin << c
 	if n >= 64<<10 {
@@ -74,6 +81,8 @@ func (p *buffers) get(n int) []byte {
 }
 
 // put takes a buffer back. Nobody may use it any more.
+//
+// Only those that get gave out: another capacity is somebody else's slice.
 func (p *buffers) put(b []byte) {
 	c := bufferClass(cap(b))
 	if c >= bufferClasses || cap(b) != bufferSize(c) || p.bytes+cap(b) > sparesMax {
@@ -102,6 +111,10 @@ func (p *buffers) grow(b []byte, n int) []byte {
 // mayLend reports whether p is the end of the input at hand, of which nothing is needed once
 // p has been sent, and a good part of it: then it is not copied. The memory of an argument so
 // goes from the client's connection to the server's.
+//
+// Then the transport keeps the buffer until the server's socket has taken it, and gives it
+// back by GiveBack. For a small part of a large buffer it is not worth it: it would keep the
+// whole.
 func (l *loop) mayLend(p []byte) bool {
 	n := len(l.spares.input)
 	return n > 0 && len(p) >= cap(l.spares.input)/lendPart && &p[len(p)-1] == &l.spares.input[n-1]

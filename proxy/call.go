@@ -53,6 +53,9 @@ func (l *loop) putCall(c *call) {
 
 // begin makes the request of a command that is answered later. It takes its place in the
 // session's queue now, which is what keeps replies in the order of the commands.
+//
+// Whatever the command does next, its place is fixed: also if it fails at once, or is answered
+// by a goroutine much later.
 func (c *call) begin() *request {
 	s := c.s
 	l := s.l
@@ -65,6 +68,10 @@ func (c *call) begin() *request {
 }
 
 // answer gives the whole reply of a command that the gateway answers by itself.
+//
+// A handler may have begun a request and answer by it instead; then the command is counted by
+// that, with its time, and not here. Muted replies are counted too: CLIENT REPLY changes what
+// is sent and not what has happened.
 func (c *call) answer(reply []byte) {
 	s := c.s
 	cmd := c.cmd
@@ -80,6 +87,9 @@ func (c *call) answer(reply []byte) {
 }
 
 // reject answers a command with an error. It was executed, and failed.
+//
+// INFO commandstats tells the two apart as Redis does: this is a failed call, refuse a
+// rejected one.
 func (c *call) reject(text string) { c.answer(resp.AppendErr(nil, text)) }
 
 // refuse answers a command with an error instead of executing it: it counts as rejected,
@@ -92,6 +102,10 @@ func (c *call) refuse(text string) {
 
 // async queues a reply that f makes off the loop; f may block for a short while, and must
 // not touch the session.
+//
+// For what has to look at other loops (call must not be used on a loop) or at servers. Later
+// commands of the client may overtake it, if they are answered at once: their replies wait,
+// but what they do is done. Where that matters, laterHeld.
 func (c *call) async(f func() []byte) *request {
 	l := c.s.l
 	r := c.begin()

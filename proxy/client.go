@@ -52,6 +52,7 @@ func (c *call) clientInfo() {
 	c.answer(w.B)
 }
 
+// It holds the client, whose next command must not meet a loop that has not heard of it.
 func (c *call) clientUnpause() {
 	srv := c.s.l.srv
 	c.laterHeld(func(w *resp.Writer) {
@@ -151,6 +152,8 @@ func (c *call) onOff(flag *bool) {
 
 // Parked counts the commands that wait for moving keys, by key. For the admin side and
 // for tests.
+//
+// One loop after the other; the numbers are of slightly different times.
 func (s *Server) Parked(ctx context.Context) map[string]int {
 	out := make(map[string]int)
 	for _, l := range s.allLoops() {

@@ -17,6 +17,9 @@ import (
 const defaultUser = "default"
 
 // describe is one line of CLIENT LIST, in Redis's format.
+//
+// Its fields and their order are Redis's, since there are programs that parse them. Those
+// about which there is nothing to tell here are 0.
 func (s *session) describe() string {
 	cmd := "NULL"
 	if s.who.lastCmd != nil {
@@ -172,6 +175,7 @@ func (c *call) clientList() {
 	c.later(func(w *resp.Writer) { w.Verbatim("txt", srv.clientLines(srv.ctx, f)) })
 }
 
+// The loops are asked one after the other, so it is no picture of one moment.
 func (s *Server) clientLines(ctx context.Context, f clientFilter) string {
 	type line struct {
 		id   int64
@@ -222,6 +226,8 @@ func (c *call) clientKill() {
 	})
 }
 
+// Options are read from left to right, and the first that is wrong is answered, as by Redis.
+// SKIPME is yes by default.
 func (s *session) killFilter(opts [][]byte) (f clientFilter, why string) {
 	f.not = s
 	for ; len(opts) > 0; opts = opts[2:] {
@@ -276,6 +282,8 @@ const maxAgeSeconds = 1 << 32
 
 // killClients closes the clients that f means; self after it has its reply. Not for a
 // loop's goroutine.
+//
+// The client itself is closed behind its reply, others at once.
 func (s *Server) killClients(ctx context.Context, f clientFilter, self *session) int {
 	n := 0
 	s.each(ctx, func(l *loop) {

@@ -32,6 +32,10 @@ type clusterNode struct {
 
 // clusterNodes are the nodes in the order of their slots. me is the one that this client
 // has reached: by address, else the only one with this port, else the first.
+//
+// Slots are divided evenly and in order, whatever the groups have: a client connects to all
+// nodes and any of them serves any key, so that moving slots between groups changes nothing
+// here, and clients' maps stay right for ever.
 func (s *session) clusterNodes() (nodes []clusterNode, me int) {
 	here := s.localAddr()
 	list := s.l.srv.opt.Advertise

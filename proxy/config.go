@@ -61,6 +61,9 @@ var configHelp = []string{
 
 // configGet answers with each name once. A name without wildcards is given back as it was
 // asked for, as Redis does.
+//
+// All patterns are answered from one set of options, even if somebody sets some meanwhile.
+// notify-keyspace-events is the one name that servers are asked for.
 func (c *call) configGet() {
 	s, patterns := c.s, c.args[2:]
 	srv := s.l.srv
@@ -126,6 +129,10 @@ func (s *Server) settingValue(o *Options, name string) (string, bool) {
 
 // configSet changes all settings or none, and returns when every loop goes by them; else
 // it says why not. Not for a loop's goroutine.
+//
+// The copy is checked as a whole and stored before any loop has it; loops then take it by
+// message, and the hot path reads its loop's pointer without a lock. setMu makes two of these
+// one at a time, or the later could undo the earlier.
 func (s *Server) configSet(ctx context.Context, pairs [][2]string, client string) (why string) {
 	s.setMu.Lock()
 	defer s.setMu.Unlock()
@@ -171,6 +178,9 @@ func setFailed(name, why string) string {
 
 // settable finds a setting that CONFIG SET may change; or why it may not; or neither, for
 // a name that there is not.
+//
+// Who is refused is told why: most names that people try are settings of data servers, which
+// the gateway does not pass on but for one.
 func settable(name string, more map[string]string) (x *setting, why string) {
 	name = strings.ToLower(name)
 	if x = settingByName[name]; x == nil {
@@ -196,6 +206,9 @@ func settable(name string, more map[string]string) (x *setting, why string) {
 
 // configRewrite writes what CONFIG SET has changed into the configuration file; else it
 // says why not.
+//
+// Only what was set at run time is written: the rest of the file is the operator's, with its
+// comments.
 func (s *Server) configRewrite() (why string) {
 	if s.opt.Rewrite == nil {
 		return "ERR The server is running without a config file"

@@ -19,6 +19,9 @@ const (
 )
 
 // outside reports whether a command names a database that the cluster does not have.
+//
+// SELECT is checked when it runs; this is for COPY and MOVE, and for what is queued behind
+// MULTI, where SELECT goes to the server as it is.
 func (l *loop) outside(cmd *resp.Command, args [][]byte) bool {
 	if cmd != copyCommand && cmd != moveCommand && cmd != selectCommand {
 		return false
@@ -28,6 +31,9 @@ func (l *loop) outside(cmd *resp.Command, args [][]byte) bool {
 }
 
 // inNoDatabase makes any server refuse such a command, in the middle of a transaction.
+//
+// It must be refused at its place in the block, as a server with fewer databases would, and
+// not abort the rest.
 func inNoDatabase(cmd *resp.Command, args [][]byte) [][]byte {
 	args = slices.Clone(args)
 	args[whichDB(cmd, args)] = strconv.AppendInt(nil, noDB, 10)
@@ -72,6 +78,9 @@ func whichDB(cmd *resp.Command, args [][]byte) (at int) {
 
 // appendKeys makes lock keys of the keys of a command, with the other database of COPY
 // and MOVE.
+//
+// COPY writes its second key in the other database. MOVE has one key, which it takes from here
+// to there: both names are locked. What a lock is about is a name in a database.
 func appendKeys(dst []slotlock.Key, db int, cmd *resp.Command, args [][]byte, keys []int) []slotlock.Key {
 	for i, k := range keys {
 		key := slotlock.Key{DB: db, Name: string(args[k])}

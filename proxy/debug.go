@@ -62,6 +62,9 @@ func (c *call) role() {
 }
 
 // sleep is DEBUG SLEEP: for one client and not, as in Redis, for all.
+//
+// The loop serves others meanwhile; that a server hangs is nothing that one client may try on
+// all.
 func (c *call) sleep(secs float64) {
 	s := c.s
 	l := s.l

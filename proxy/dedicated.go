@@ -22,6 +22,13 @@ type dedicatedPool struct {
 // dedicated is a server connection that one client has to itself for a while: to watch keys,
 // to block, to wait for replicas. It serves any database, and is never used again after
 // its connection has ended once: what was bound to that would be lost unseen.
+//
+// Lifetime: borrowed when a client begins to watch or to block, given back when that is over,
+// discarded after spareTime without use, when its connection has ended, or when its group
+// goes. A client never shares it.
+//
+// Invariant: in spare it has no state at the server but the selected database, which db says;
+// -1: not known, so that the next use selects.
 type dedicated struct {
 	pipe  *upstream.Pipe
 	key   dedicatedKey
@@ -43,6 +50,10 @@ const spareTime = time.Minute
 var errDedicatedFull = errors.New("connections for blocked and watching clients are all in use (servers.max-dedicated)")
 
 // borrow gives out a connection to a group of the present table.
+//
+// The newest spare one comes first, since it is the least likely to have been ended by the
+// server for idleness. Each loop has its share of the limit: to count over all loops would
+// need a lock.
 func (l *loop) borrow(group int16, proto int) (*dedicated, error) {
 	g := &l.table.Groups[group]
 	k := dedicatedKey{g.ID, proto}
@@ -66,6 +77,8 @@ func (l *loop) borrow(group int16, proto int) (*dedicated, error) {
 }
 
 // sound reports that x has one connection, which has been there all the time.
+//
+// A second connection of the pipe would be one on which nothing is watched.
 func (x *dedicated) sound() bool { return x.pipe.State() == upstream.Up && x.pipe.Conns() == 1 }
 
 // send sends a block of commands in one database.
@@ -91,6 +104,8 @@ func (x *dedicated) selecting(db int, frame []byte) (out []byte, before int) {
 }
 
 // giveBack keeps a connection that is in its initial state but for the database.
+//
+// It may have been discarded meanwhile, with its group: then it is known no more.
 func (l *loop) giveBack(x *dedicated) {
 	if _, known := l.dedicated.all[x]; !known {
 		return
@@ -125,6 +140,9 @@ func (l *loop) trimSpare() {
 }
 
 // retireDedicated ends the connections to groups that t does not have any more.
+//
+// Clients that block or watch there get an error, or are placed again, by the failure of what
+// they had sent.
 func (l *loop) retireDedicated() {
 	for x := range l.dedicated.all {
 		if !l.stays(x.pipe) {

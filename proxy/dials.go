@@ -30,6 +30,9 @@ func (d *dials) do(f func(ctx context.Context)) {
 }
 
 // stop lets no more begin and returns when none is under way.
+//
+// A connection that is enrolled on a loop which has ended would never be answered; so dials
+// end first, and the engine is stopped after that (Server.Stop).
 func (d *dials) stop() {
 	d.mu.Lock()
 	d.ended = true

@@ -9,7 +9,13 @@ import (
 )
 
 // serve runs one command. False: it has to be given again when the commands in front of it
-// have been answered.
+// have been answered. Nothing may have changed by then, neither at a server nor in the
+// session, because it is parsed again and runs as if for the first time; that is why handlers
+// ask for an empty queue before they do anything.
+//
+// What is said behind every command, taken or refused, comes last: it is counted, and CLIENT
+// CACHING and CLIENT REPLY SKIP lose their effect, which is on the one next command, whatever
+// becomes of that.
 func (c *call) serve() (taken bool) {
 	s := c.s
 	l := s.l
@@ -22,6 +28,7 @@ func (c *call) serve() (taken bool) {
 	case postponed:
 		return false
 	case denied:
+		// As in Redis: whatever was refused while a transaction was open, EXEC runs none of it.
 		if s.tx != nil {
 			s.tx.broken = true
 		}
@@ -31,6 +38,7 @@ func (c *call) serve() (taken bool) {
 		if !c.execute() {
 			return false
 		}
+		// Behind the command: what was refused is not shown.
 		if len(l.monitoring.at) > 0 && !c.refused && s.life < lifeGone {
 			c.show()
 		}
@@ -46,7 +54,11 @@ func (c *call) serve() (taken bool) {
 	return true
 }
 
-// execute runs a command that is admitted.
+// execute runs a command that is admitted: it finds the keys, does what is common to all
+// commands with keys, and leaves the rest to the handler.
+//
+// Keys come first because everything depends on them. The room for their indexes is the
+// loop's: handlers that keep keys copy them as names (appendKeys).
 func (c *call) execute() (taken bool) {
 	s, cmd, args := c.s, c.cmd, c.args
 	l := s.l
@@ -58,19 +70,25 @@ func (c *call) execute() (taken bool) {
 			return true
 		}
 		c.keys, l.spares.keyIndex = keys, keys
+		// A server with more databases than the cluster has would take the key to where nobody could
+		// read it; see databases.go.
 		if (cmd == copyCommand || cmd == moveCommand) && l.outside(cmd, args) {
 			c.refuse(outsideText)
 			return true
 		}
+		// Before it is sent: the change of a key could be heard before the reply to the read that was
+		// answered before it.
 		if s.tracking != nil && len(keys) > 0 {
 			s.trackCommand(cmd, args, keys)
 		}
 	}
 	if len(c.keys) > 0 {
+		// A counter that runs down is all that this costs for most commands.
 		if l.rec.Hot.Due() {
 			l.sample(s.db, cmd, args, c.keys)
 		}
 	}
+	// What people type into telnet goes to servers in the form that all of them take.
 	if c.inline {
 		l.spares.scratch = resp.AppendRequest(l.spares.scratch[:0], args...)
 		c.frame = l.spares.scratch
@@ -79,7 +97,12 @@ func (c *call) execute() (taken bool) {
 }
 
 // keyed runs a command that goes where its keys are. It is the handler of nearly all that
-// clients send, and the one that must not allocate while their slots are stable.
+// clients send, and the one that must not allocate, lock or switch goroutines while their
+// slots are stable: the request comes from the loop's list, the frame is copied into the
+// pipe's buffer, and nothing of the call is kept. BenchmarkStablePath holds it to that.
+//
+// In a moving slot it allocates: the keys are copied, since the command may be parked, and the
+// lock table keeps them.
 func (c *call) keyed() (taken bool) {
 	s, cmd := c.s, c.cmd
 	l := s.l
@@ -111,6 +134,9 @@ func (c *call) keyed() (taken bool) {
 }
 
 // observe adds those who want to hear of a write.
+//
+// While no client waits for keys in the gateway, this is one atomic load for each write, and
+// nothing for a read.
 func (c *call) observe(r *request) {
 	if waiters := &c.s.l.srv.waitlist; c.cmd.Flags&resp.Write != 0 && waiters.n.Load() > 0 {
 		if w := waiters.waker(c.s.db, c.args, c.keys); w != nil {
@@ -119,6 +145,8 @@ func (c *call) observe(r *request) {
 	}
 }
 
+// It is counted: an application that uses keys across slots shows in the metrics before its
+// users complain.
 func (c *call) crossSlot() {
 	c.s.l.rec.N[stats.CrossSlot]++
 	c.refuse(crossSlotText)
@@ -139,6 +167,9 @@ func (c *call) oneSlot() (slot int, ok bool) {
 }
 
 // plainly sends a command as it is to the group of its keys, or to any one if it has none.
+//
+// The frame is made anew and not c.frame: an inline command whose keys could not be told is not
+// in the form that servers are sent.
 func (c *call) plainly() {
 	s := c.s
 	l := s.l

@@ -3,6 +3,10 @@ package proxy
 // earlyReplies are the short replies of one session that have come before their turn, as
 // they do when its commands go to several servers: one buffer for all of them, since a
 // buffer for each would be taken and given back for every second command.
+//
+// Who touches it: the session, on its loop. buf only grows until no reply is in it; so a span
+// stays right for as long as its request has it. Requests free the spans in the order of the
+// queue, and the last gives the buffer back.
 type earlyReplies struct {
 	buf []byte
 	n   int // replies in it; when there are none it is given back

@@ -4,6 +4,9 @@ import "keyferry/proxy/stats"
 
 // evict closes the client with the largest buffers while all together are over the
 // loop's share of MemoryTotal.
+//
+// Each loop has its share, by the number of loops, because to count over all would need a
+// lock. One client goes at a time: the next tick sees what that has given.
 func (l *loop) evict() {
 	limit := l.opt.MemoryTotal
 	if n := l.opt.Loops; n > 1 {

@@ -100,6 +100,10 @@ func (l *loop) everyGroup() []int16 {
 }
 
 // fan sends one command to several groups and joins the replies.
+//
+// The parts go out in the order of groups, each on the shared connection, behind what the
+// client has sent before: so a DBSIZE counts the keys that it has just set. tolerant leaves
+// errors to join; else the first error is the reply.
 func (c *call) fan(groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
 	s := c.s
 	s.fanOut(c.begin(), groups, frame, tolerant, join)
@@ -113,6 +117,8 @@ func (c *call) fanHeld(groups []int16, frame []byte, join func(parts [][]byte) [
 	s.fanOut(r, groups, frame, false, join)
 }
 
+// All parts are made before the first is sent, since it may fail at once and the gather must
+// know how many there are.
 func (s *session) fanOut(r *request, groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
 	l := s.l
 	if len(groups) == 0 {
@@ -182,6 +188,15 @@ const quiesceTimeout = 10 * time.Second
 
 // flushData runs FLUSHDB and FLUSHALL: while slots move the movers stop for it, so that
 // no key is on its way between two servers when both are emptied.
+//
+// A mover that had read a key before the flush could write it to the target after it. So the
+// movers are stopped between two keys, both sides are emptied, and they go on: with the next
+// key, which is not there any more.
+//
+//	alone in the queue ─► Quiesce (off the loop, at most 10 s) ─► FLUSHALL at every group ─► resume
+//
+// Nothing is executed if the movers can't be stopped in time. resume is called in every other
+// case, also if a group fails: that is what tolerant is for.
 func (c *call) flushData() bool {
 	s, frame := c.s, resp.AppendRequest(nil, c.args...)
 	if s.queue.n > 0 {

@@ -111,6 +111,8 @@ func handlersOf(rows []*resp.Command) []handler {
 	return table
 }
 
+// By name first, since a name knows more than the way it is served. Then a subcommand whose
+// siblings are all answered alike, a container, and last the way that the table says.
 func handlerOf(c *resp.Command) handler {
 	if f := atOnce[c.Name]; f != nil {
 		return atAnyTime(f)
@@ -142,6 +144,9 @@ func help(name string, lines []string) func(*call) {
 
 // container answers a command that is nothing without its subcommand. The table's arity
 // lets none through.
+//
+// All the same it is a row, and MONITOR or an ACL may name it: so it has a handler like any
+// other.
 func (c *call) container() { c.wrongArity(c.cmd.Name) }
 
 // notServed says why a command is not.

@@ -27,6 +27,9 @@ const (
 )
 
 // hopLatency is what has been measured so far; it goes on for hopsFor.
+//
+// Nobody asks, nothing is measured: the goroutine ends by itself some seconds after the last
+// question.
 func (s *Server) hopLatency() metrics.Histogram {
 	h := &s.hops
 	h.mu.Lock()

@@ -78,6 +78,9 @@ func (r *report) puts(pairs ...string) {
 
 // info answers INFO [section ...] off the loop, since it looks at every loop and asks the
 // servers for their keys.
+//
+// It may take a second, for servers that do not answer; the client's later commands overtake
+// it at their servers, and their replies wait.
 func (c *call) info() {
 	s := c.s
 	want := make(map[string]bool)

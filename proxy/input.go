@@ -50,12 +50,20 @@ const (
 func (s *session) isHeld() bool { return s.input.flow != inputFlows }
 
 // data takes bytes from the client. b is valid during the call only.
+//
+// The usual case is short: nothing is kept, b holds whole commands, and they are run where
+// they lie. The rest deals with what does not fit:
+//
+//	aimed       the transport has read straight into input.buf: b is there already
+//	in pieces   buf has the beginning of a command: complete that first, copying no more than it needs
+//	held        the client has to wait: append, and stop reading when it is much
 func (s *session) data(b []byte) {
 	if s.life >= lifeEnding {
 		return
 	}
 	s.who.active = s.l.now
 	s.l.rec.N[stats.BytesIn] += uint64(len(b))
+	// The transport has written behind the bytes that were there, as aim has asked it to.
 	if s.input.reads == readsAimed {
 		s.input.reads = readsFreely
 		s.input.buf = s.input.buf[:len(s.input.buf)+len(b)] // b is there
@@ -75,6 +83,7 @@ func (s *session) data(b []byte) {
 	if s.life == lifeGone {
 		return
 	}
+	// Only now: what has come decides whether the next read should go to buf, or be held up.
 	s.aim()
 	s.holdReads()
 	if waits := len(s.input.buf) - s.input.pos; waits > s.l.opt.QueryLimit {
@@ -87,6 +96,9 @@ func (s *session) data(b []byte) {
 const readAhead = 256 << 10
 
 // holdReads stops to read from a client that has to wait and has sent enough.
+//
+// It is called when input has come and when the client goes on, since either changes the
+// answer.
 func (s *session) holdReads() {
 	switch hold := s.isHeld() && len(s.input.buf)-s.input.pos > readAhead; {
 	case hold && s.input.reads != readsHeld:
@@ -100,6 +112,12 @@ func (s *session) holdReads() {
 
 // completeOwn completes the command that the session has kept the beginning of, and says how
 // much of b that took: what follows is parsed where it lies, and not copied.
+//
+// Without this a client that sends in pieces, as every one does whose pipeline is longer than
+// a read, would have all of its input copied: the beginning of a command is kept, and all that
+// follows would be appended to it. The scanner says how much the argument at hand still needs;
+// of a header, which is a few bytes, a little more is taken, and given back if it was too
+// much.
 func (s *session) completeOwn(b []byte) (took int) {
 	for len(s.input.buf) > 0 && took < len(b) && !s.isHeld() && s.life < lifeGone {
 		n := pieceMin // of a header, whose end is not known
@@ -122,6 +140,10 @@ func (s *session) completeOwn(b []byte) (took int) {
 const pieceMin = 64
 
 // aim has the transport read the rest of a large argument to where it belongs, and no more.
+//
+// Else a value of 1 MB would be read in pieces of the loop's read buffer, and copied from
+// there. Nothing else may be appended to buf until the read has come, which is why it is asked
+// for at the end of data only.
 func (s *session) aim() {
 	if s.input.scan == nil || s.isHeld() || s.input.pos > 0 || len(s.input.buf) == 0 {
 		return
@@ -140,6 +162,9 @@ func (s *session) aim() {
 
 // ahead is for how many bytes of a large argument, of which have are there, memory is got in
 // advance: what the client says is to come, but no more than a multiple of what has come.
+//
+// A client can declare 512 MB and send nothing more. With a multiple of what has come, it has
+// to send a quarter of what it makes us allocate, and a large value still takes few steps.
 func (s *session) ahead(have int) int {
 	if s.input.scan == nil {
 		return 0
@@ -168,6 +193,11 @@ func (s *session) forgetInput() {
 }
 
 // processOwn parses what the session has kept.
+//
+// loop.spares.input is set meanwhile: so a server connection that is sent the end of this
+// buffer can take it over instead of copying it (mayLend). Then the memory is the transport's
+// until it has been sent, and the session must forget it. It is restored on the way out
+// because a write can fail, which ends other sessions.
 func (s *session) processOwn() {
 	own, outer := s.input.buf, s.l.spares.input
 	s.l.spares.input = own
@@ -190,9 +220,16 @@ func (s *session) processOwn() {
 }
 
 // process runs the commands in b and says how many bytes they took.
+//
+// It is the one place where commands begin. Before each one it asks whether the client has to
+// wait; a command that can't run now is not taken, so that its bytes stay where they are and
+// it is parsed again later, from its beginning. Nothing of a command is kept from one try to
+// the next.
 func (s *session) process(b []byte) int {
 	l := s.l
 	scan := s.input.scan
+	// From here to the end the scanner belongs to this call. A command may end its session, and
+	// teardown would put the scanner back into the loop's list while it is still in use here.
 	s.input.scan = nil // it is this call's now: leave must not give it away as well
 	if scan == nil {
 		scan = l.scanner(s.modes.authed)
@@ -231,6 +268,7 @@ func (s *session) process(b []byte) int {
 		}
 		pos += n
 	}
+	// After QUIT or an error of the protocol the rest is dropped, as by Redis.
 	if s.life == lifeEnding {
 		pos = len(b)
 	}
@@ -241,6 +279,21 @@ func (s *session) process(b []byte) int {
 // mustWait reports whether the client's next command has to wait: for its own replies, or for
 // a server that can't keep up. It never waits for the client to read: many send all that they
 // have to say before they do, and how much one may leave unread is limited elsewhere.
+//
+// This is the back-pressure of the gateway, before any limit closes a client: what is not
+// parsed waits as bytes, first here and then in the client's socket. The bounds, one after the
+// other:
+//
+//   - hold: the next commands depend on how the one at hand ends, as after WATCH or EXEC
+//
+//   - MaxInFlight: commands without an answer, each of which costs a request
+//
+//   - heldMax: bytes of replies that came before their turn. A slow server would make them
+//     grow without end
+//
+//   - alone: the next command has said that it must run when the queue is empty
+//
+//   - PipeBytes: the server that the client uses can't keep up
 func (s *session) mustWait() bool {
 	if s.hold != nil || s.queue.n >= s.l.opt.MaxInFlight || s.out.held > heldMax || s.input.alone && s.queue.n > 0 {
 		return true
@@ -250,6 +303,9 @@ func (s *session) mustWait() bool {
 }
 
 // wantResume puts a waiting session on the loop's list.
+//
+// Resuming happens in turn, and not here: this is called from within replies, and the commands
+// that follow would nest in them.
 func (s *session) wantResume() {
 	if s.input.flow == inputHeld && s.life < lifeGone {
 		s.input.flow = inputResuming
@@ -261,6 +317,8 @@ func (s *session) wantResume() {
 // pause lets what the client has sent wait.
 func (s *session) pause() { s.input.flow, s.input.pausedAt = inputHeld, s.l.now }
 
+// How long the commands now at hand have waited is kept for the slow log: they are parsed
+// after this, so their own time does not show it.
 func (s *session) resume() {
 	if s.input.flow == inputResuming {
 		s.input.flow = inputHeld

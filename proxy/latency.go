@@ -62,6 +62,7 @@ func (c *call) latencyReset() {
 	c.later(func(w *resp.Writer) { w.Int(int64(srv.resetLatency(srv.ctx, names))) })
 }
 
+// With events of all loops together, of one moment for each loop.
 func (c *call) latencyDoctor() {
 	threshold := c.s.l.opt.LatencyThreshold
 	c.ofEvents(func(w *resp.Writer, events map[string]*stats.Event) {

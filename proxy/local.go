@@ -27,6 +27,7 @@ func (c *call) time() {
 	c.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
 }
 
+// A RESP2 client that is subscribed reads messages only, and expects even this in their form.
 func (c *call) ping() {
 	s, args := c.s, c.args
 	switch {
@@ -45,6 +46,9 @@ func (c *call) ping() {
 	}
 }
 
+// Only a number is noted: which connection that means is decided by each command, so that
+// SELECT costs no round trip, and commands in flight stay in the database in which they were
+// sent.
 func (c *call) selectDB() {
 	s := c.s
 	n, ok := resp.Integer(c.args[1])
@@ -84,6 +88,8 @@ func (c *call) auth() {
 }
 
 // passes checks [user] password: the one user is "default".
+//
+// In constant time, so that the time of a failure tells nothing of the password.
 func (s *session) passes(cred [][]byte) bool {
 	pass := cred[len(cred)-1]
 	if len(cred) == 2 && string(cred[0]) != "default" {
@@ -174,6 +180,9 @@ func (s *session) setProto(proto int) {
 }
 
 // reset makes the session what it was when the client connected.
+//
+// It runs alone because it changes the protocol version, and takes back what commands in
+// flight may still need.
 func (c *call) reset() bool {
 	s := c.s
 	if s.queue.n > 0 {

@@ -109,6 +109,11 @@ func newLoop(s *Server, el transport.Loop, id int) *loop {
 
 // post runs f on the loop, soon. Any goroutine may call it; it never blocks. After the
 // server has stopped f is dropped.
+//
+// This is the only way in from outside. The mutex is held for an append and nothing else, so
+// that a loop never waits for another goroutine. Functions of one poster run in the order in
+// which they were posted; the hub relies on that for the order of messages, and pause for that
+// of its modes.
 func (l *loop) post(f func()) {
 	l.mailbox.mu.Lock()
 	l.mailbox.mail = append(l.mailbox.mail, f)
@@ -120,6 +125,9 @@ func (l *loop) post(f func()) {
 }
 
 // call runs f on the loop and waits for it.
+//
+// Not for a loop's goroutine, its own or another's: two loops that call each other would wait
+// for ever. When ctx ends first, f may still run later.
 func (l *loop) call(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	l.post(func() { f(); close(done) })
@@ -134,6 +142,10 @@ func (l *loop) call(ctx context.Context, f func()) error {
 }
 
 // arm asks for a turn after the events that the poller has at hand.
+//
+// Everything that has left work for the end of a turn calls it: bytes to write, a session to
+// resume, a table that may now come into force. Armed is cleared at the end of turn only, so
+// that within a turn it costs a look at a bool.
 func (l *loop) arm() {
 	if l.turns.armed {
 		return
@@ -143,6 +155,16 @@ func (l *loop) arm() {
 }
 
 // turn does what the events since the last one have left to do, writes last.
+//
+// The order matters. Mail comes first, since it may lead to everything else. Lines for MONITOR
+// go before replies: a client that has its reply and looks at a monitor of this loop finds the line
+// there. Then sessions that may go on are resumed and what they send is written, until nothing
+// is left: a resumed client's commands go out in this turn and not in the next. What the loop
+// has counted is published when it is still.
+//
+// Writing can show that a connection has ended, which leads to more work for this turn or, if
+// it came behind the last look, for the next: so it is armed again at the end if something is
+// left.
 func (l *loop) turn() {
 	l.turns.armed = true // what follows need not ask for another turn
 	l.clock()
@@ -166,6 +188,8 @@ func (l *loop) turn() {
 	}
 }
 
+// The list is taken first: a session that has to wait on comes back by a later event, and not
+// in this round, which so ends.
 func (l *loop) resume() {
 	list := l.clients.resumable
 	l.clients.resumable = nil
@@ -174,6 +198,9 @@ func (l *loop) resume() {
 	}
 }
 
+// flush writes what the turn has gathered: one write for each dirty connection. Servers come
+// before clients, since they are what clients wait for. The lists may grow while they are gone
+// through, by what a failed write leads to, so their lengths are looked at each time.
 func (l *loop) flush() {
 	l.deliverShown()
 	for i := 0; i < len(l.servers.dirty); i++ {
@@ -188,7 +215,11 @@ func (l *loop) flush() {
 	l.clients.dirty = l.clients.dirty[:0]
 }
 
-// tick is run each second, and every 20 ms while wantTick is set.
+// tick is run each second, and every 20 ms while wantTick is set. Everything with a deadline
+// looks here whether it has passed; no command has a timer of its own.
+//
+// Deadlines of parked commands come first, since who stands behind those may run then. The
+// largest client is closed last: what the others have given back by then counts.
 func (l *loop) tick() {
 	l.parking.Expire(l.now)
 	again := l.unblockAgain()
@@ -202,6 +233,7 @@ func (l *loop) tick() {
 			l.dropSilent(p, limit)
 		}
 		for x := range l.dedicated.all {
+			// A server may be silent for as long as it likes to a client that blocks there.
 			if !x.blocks {
 				l.dropSilent(x.pipe, limit)
 			}
@@ -210,6 +242,7 @@ func (l *loop) tick() {
 	l.trimSpare()
 	l.spares.buffers.trim()
 	l.rec.Hot.Cool(l.ns)
+	// Set anew and not only cleared: what still waits has said so above.
 	l.turns.wantTick.Store(l.parking.Len() > 0 || again)
 	l.evict()
 }

@@ -39,6 +39,8 @@ var memoryHelp = []string{
 	"USAGE <key> [SAMPLES <count>]", "    Return memory in bytes used by <key> and its value. Nested values are", "    sampled up to <count> times (default: 5, 0 means sample all).",
 }
 
+// It names only what an operator can do something about: clients that don't read, a machine
+// that is too small, memory that a peak has left behind.
 func (s *Server) memoryDoctor() string {
 	m, limit := stats.MemoryNow(), int64(s.live.Load().MemoryTotal)
 	clients := int64(s.census(s.ctx).memory)

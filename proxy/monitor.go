@@ -31,6 +31,9 @@ type monitoring struct {
 const monitorArg = 16 << 10
 
 // startMonitor answers OK when every loop knows, so that no later command is missed.
+//
+// It holds the session: what the client sends next would else be run as if it did not monitor.
+// The client can have gone before the answer; then the count is taken back.
 func (c *call) startMonitor() {
 	s := c.s
 	if s.modes.monitor {
@@ -66,6 +69,9 @@ func (s *session) stopMonitor() {
 func (l *loop) monitorLeft() { l.srv.countMonitors(l, -1) }
 
 // countMonitors tells every loop where monitoring clients are.
+//
+// Under monMu until all loops have been posted to, so that two changes reach every loop in the
+// same order. New loops read monitoredAt, which is stored first.
 func (s *Server) countMonitors(l *loop, n int) {
 	s.monMu.Lock()
 	defer s.monMu.Unlock()
@@ -83,6 +89,9 @@ func (s *Server) countMonitors(l *loop, n int) {
 }
 
 // show writes the line of a command that was executed or, by EXEC, is about to be.
+//
+// Commands with secrets show where their secrets would be that they are hidden. Administrative
+// commands are not shown, as in Redis.
 func (l *loop) show(cmd *resp.Command, s *session, args [][]byte) {
 	if cmd.Flags&resp.Admin != 0 || cmd.Flags&resp.SkipMonitor != 0 && cmd.Serve != resp.Script {
 		return
@@ -115,6 +124,9 @@ func (c *call) show() {
 }
 
 // showExecuted shows what a transaction has queued.
+//
+// They are parsed once more from what was sent, which is cheaper than to keep their arguments
+// for the case that somebody monitors.
 func (l *loop) showExecuted(s *session, tx *transaction) {
 	scan := l.scanner(true)
 	defer l.putScanner(scan)
@@ -131,6 +143,9 @@ func (l *loop) showExecuted(s *session, tx *transaction) {
 }
 
 // deliverShown gives the lines of this turn to those who monitor.
+//
+// One copy goes to all, which only read it. Within a loop lines are in the order in which
+// commands ran; those of two loops can be out of the order of their times.
 func (l *loop) deliverShown() {
 	if len(l.monitoring.shown) == 0 {
 		return

@@ -42,6 +42,8 @@ func (l *loop) move(r *request, m *motion, frame []byte) {
 
 // Run implements parking.Request. The table may be another than when the request was parked: its
 // groups are looked up again, by their ids.
+//
+// The frame is parking's copy if the command was parked, else the client's own bytes.
 func (r *request) Run(at slotlock.Verdict, frame []byte) {
 	l := r.s.l
 	switch at {
@@ -73,6 +75,8 @@ func (r *request) Expired() {
 }
 
 // sendTo sends a request to a group of its job.
+//
+// By id and not by index: the command may have been parked, and the table another one since.
 func (l *loop) sendTo(r *request, group string, frame []byte) {
 	for i, g := range l.table.Groups {
 		if g.ID == group {

@@ -99,6 +99,10 @@ func (r *request) sendTo(l *loop, group int16, frame []byte) {
 }
 
 // place sends a request to where the keys of one slot are, or parks it until that is known.
+//
+// For commands about which there is more to know than a slot; plain ones are routed by
+// call.keyed. It is also where an operation comes back that has to be asked elsewhere, by the
+// table of then.
 func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte) {
 	switch l.table.RouteSlot(slot) {
 	case router.Serve:
@@ -107,6 +111,8 @@ func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte
 		m := l.newMotion(slot, db)
 		m.Keys = keys
 		if r.op != nil {
+			// Asked now and not when the request was made: a command that blocks is placed again and
+			// again.
 			n := r.op.needs()
 			m.Unnamed, m.Pull = n.unnamed, n.pull
 		}
@@ -117,6 +123,9 @@ func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte
 }
 
 // anywhere sends a request that has no keys to some group.
+//
+// The first slot that has an owner decides. All such commands of a client so go to one server,
+// in their order.
 func (l *loop) anywhere(r *request, frame []byte) {
 	for slot := range l.table.Slots {
 		if g := l.table.Slots[slot].Owner; g >= 0 {
@@ -128,6 +137,8 @@ func (l *loop) anywhere(r *request, frame []byte) {
 }
 
 // giveUp answers a request that can't be sent.
+//
+// Unlike Fail it is no fault of a connection: the table says that nobody serves the slot.
 func (r *request) giveUp(text string) {
 	if r.op != nil {
 		r.op.dropped(r)

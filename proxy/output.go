@@ -27,6 +27,12 @@ type output struct {
 }
 
 // write appends reply bytes to what goes out at the end of the turn.
+//
+// Most replies are gathered: one write for a turn, whatever the number of commands. A large
+// piece goes out at once, behind what was gathered, since to copy it costs more than a write.
+//
+// It may end the session. Whoever calls it looks at life afterwards, and touches nothing of
+// the session that teardown has taken away.
 func (s *session) write(b []byte) {
 	if s.life == lifeGone || len(b) == 0 {
 		return
@@ -55,6 +61,7 @@ func (s *session) write(b []byte) {
 // leave the processor's cache, and make the client wait.
 const gatherMax = 64 << 10
 
+// Also without a byte to write: flush is where a client that is to be ended is.
 func (l *loop) markDirty(s *session) {
 	if !s.out.dirty {
 		s.out.dirty = true
@@ -68,6 +75,8 @@ func (s *session) flushOut() {
 		return
 	}
 	out := s.out.buf
+	// Taken away before the write: that may fail, and teardown must not put the buffer back while
+	// it is read.
 	s.out.buf = nil
 	s.l.rec.N[stats.BytesOut] += uint64(len(out))
 	_, _ = s.conn.Write(out)
@@ -76,6 +85,9 @@ func (s *session) flushOut() {
 
 // idle reports that the client has said nothing for longer than it may, and been told nothing
 // either: one that waits for a reply, has just had it or still reads it is not silent.
+//
+// One that reads slowly is not idle as long as it reads: what it leaves unread gets less from
+// tick to tick.
 func (s *session) idle() bool {
 	limit := s.l.opt.IdleTimeout
 	if limit <= 0 {
@@ -108,6 +120,9 @@ func (s *session) flush() {
 
 // finish ends a client that is to be ended, when it has all its replies; one that does not
 // read them is given lastReplies.
+//
+// A half-closed client is not ended while it has input that waits: it has sent that before its
+// end, and gets the replies.
 func (s *session) finish() bool {
 	if s.queue.n > 0 || s.life == lifeOpen || s.life == lifeHalfClosed && s.isHeld() {
 		return false
@@ -129,6 +144,9 @@ func (s *session) finish() bool {
 // sent.
 const lastReplies = 10 * time.Second
 
+// Hard and soft are Redis's: beyond the one at once, beyond the other when it lasts. It is
+// looked at after each write and at each tick, and the tick comes often while a client is over
+// the soft limit.
 func (s *session) checkOutput() {
 	limit := &s.l.opt.Output
 	if s.nsubs > 0 {

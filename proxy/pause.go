@@ -19,6 +19,10 @@ const (
 )
 
 // clientsPaused is CLIENT PAUSE of the whole gateway; loops have its mode.
+//
+// Who touches it: any goroutine, under Server.pauseMu. Posts to the loops happen under it too,
+// so that every loop has the modes in the order in which they were decided. Loops that come
+// later read Server.pauseMode.
 type clientsPaused struct {
 	mode  pauseMode
 	until time.Time
@@ -28,6 +32,8 @@ type clientsPaused struct {
 // pauseMax bounds a pause: beyond it a timer could not count.
 const pauseMax = math.MaxInt64 / int64(time.Millisecond) / 2
 
+// It is answered when the pause is in force, and nothing that it holds up is under way: who
+// pauses in order to promote a replica needs exactly that.
 func (c *call) clientPause() {
 	s, args := c.s, c.args[2:]
 	ms, ok := resp.Integer(args[0])
@@ -65,6 +71,9 @@ func (c *call) clientPause() {
 // pauseClients holds up clients for d, or makes a pause that there is longer and stricter,
 // never less, as Redis does. It returns when every loop goes by it and what these had sent
 // to servers has been answered, but no later than d. Not for a loop's goroutine.
+//
+// Commands that blocked clients wait in are not waited for. What is parked for a key in motion
+// still runs when the key comes: it was taken before the pause.
 func (s *Server) pauseClients(ctx context.Context, mode pauseMode, d time.Duration) {
 	s.pauseMu.Lock()
 	p := &s.paused
@@ -108,6 +117,9 @@ func (s *Server) unpause(ctx context.Context) {
 }
 
 // unpauseAt ends the pause that was to end then; any pause if that is zero.
+//
+// A timer that fires late must not end a longer pause that was begun meanwhile: it says which
+// end it was set for.
 func (s *Server) unpauseAt(until time.Time) {
 	s.pauseMu.Lock()
 	defer s.pauseMu.Unlock()
@@ -129,6 +141,8 @@ func (s *Server) isPaused() bool {
 	return s.paused.mode != pauseNone
 }
 
+// Only a weaker pause can let anybody go on; clients are tried again, and those that still
+// have to wait stop at once.
 func (l *loop) setPause(mode pauseMode) {
 	less := mode < l.clients.pause
 	l.clients.pause = mode
@@ -141,6 +155,9 @@ func (l *loop) setPause(mode pauseMode) {
 
 // postponed reports that a pause holds up the command. CLIENT UNPAUSE it never does, which
 // is the only way back for who paused everything for too long.
+//
+// EXEC is as its transaction is. Commands behind MULTI are asked by themselves, before they
+// are queued.
 func (s *session) postponed(cmd *resp.Command) bool {
 	switch {
 	case s.l.clients.pause == pauseAll:

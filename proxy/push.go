@@ -1,6 +1,9 @@
 package proxy
 
 // push sends a message that is no reply, between two replies.
+//
+// A reply that streams must not be torn: what comes meanwhile is kept, in its order, and
+// written behind it.
 func (s *session) push(msg []byte) {
 	if s.life == lifeGone {
 		return
@@ -15,6 +18,9 @@ func (s *session) push(msg []byte) {
 
 // pushBehind is push behind the replies to all commands that the client has in flight, so
 // that it does not learn of the change of a value before it gets the old one.
+//
+// It takes a place in the queue like a reply. A client that blocks is told at once: its reply
+// may never come.
 func (s *session) pushBehind(msg []byte) {
 	if s.life == lifeGone {
 		return

@@ -42,6 +42,7 @@ const (
 // refusalOf says why a command is not served.
 func refusalOf(cmd *resp.Command) string { return refusalNamed(cmd.Name) }
 
+// Nobody should have to guess: the text says what to do instead, where there is something.
 func refusalNamed(name string) string {
 	text := "ERR '" + name + "' is not supported through the gateway"
 	if why := refusalText[name]; why != "" {

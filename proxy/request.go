@@ -14,6 +14,19 @@ import (
 //	queued in its session ─► [parked] ─► in flight on a pipe ─► done ─► written, freed
 //
 // A stable-slot request is taken from and given back to the loop's free list.
+//
+// Who touches it: the loop of its session. Pipes, parking and operations call it there.
+//
+// Lifetime: newRequest to free, which happens exactly once. Who frees it depends on its state,
+// since a client can leave at any time: a request that is done stands in its session's queue,
+// and whoever takes it out frees it. One that is under way (on a pipe, parked, in a gather,
+// with a goroutine) is freed by what ends it, also when the session has long gone.
+//
+//	state      freed by
+//	waits      what it waits for: Run or Expired, gather, a posted function; parked ones by teardown
+//	flying     the last Reply, or Fail, of its pipe
+//	streaming  the same
+//	done       session.advance, or teardown
 type request struct {
 	s      *session
 	next   *request // in the free list
@@ -107,11 +120,16 @@ func (r *request) put(p *upstream.Pipe, b block) {
 }
 
 // Reply implements upstream.Call.
+//
+// The order: the operation first, since it decides whether this is a reply for the client at
+// all; then observers; then the holds go, for the server is done with the keys; then the
+// client gets it, and may act on it.
 func (r *request) Reply(b []byte, last bool) {
 	if r.op != nil && !r.op.reply(r, b, last) {
 		return
 	}
 	l := r.s.l
+	// Whatever is big has large pieces: small replies pay for one comparison.
 	if t := &r.span; len(b) >= stats.LargePiece || t.Size > 0 {
 		if t.Size += len(b); last && l.rec.Big.Is(t.Size) {
 			l.rec.Big.Note(r.s.db, t.Head, t.Size, l.now)
@@ -127,6 +145,14 @@ func (r *request) Reply(b []byte, last bool) {
 }
 
 // Fail implements upstream.Call.
+//
+// sent says that the server may have executed it. Then the holds are not released but handed
+// to the loss that is being dealt with: they last until the connection is fenced
+// (servers.lost).
+//
+// A part of the reply may be there already. What the client has had of it can't be taken back,
+// so it is closed, as a server that dies would leave it; what has been kept is thrown away for
+// the error.
 func (r *request) Fail(err error, sent bool) {
 	l := r.s.l
 	if r.op != nil {
@@ -206,6 +232,7 @@ func (r *request) take(b []byte, last bool) {
 	}
 }
 
+// held counts it: it is what back-pressure goes by while a slow server is in front.
 func (r *request) store(b []byte) {
 	r.reply = r.s.l.spares.buffers.append(r.reply, b)
 	r.s.out.held += len(b)
@@ -218,6 +245,9 @@ func (r *request) finish(reply []byte) {
 }
 
 // upstreamError is the one mapper from errors of the data plane to RESP errors.
+//
+// The first word tells a client what to do: TRYAGAIN promises that nothing was executed and
+// that it may be repeated, ERR with "may or may not" that this has to be found out.
 func upstreamError(r *request, err error) []byte {
 	where := ""
 	if r.cmd != nil {
@@ -250,6 +280,9 @@ var (
 )
 
 // requestRing is the ordered queue of a session.
+//
+// A ring, so that neither end moves anything. Its room grows with the pipelines that a client
+// sends, and shrinks to nothing when a long one is done: of the many clients most are idle.
 type requestRing struct {
 	buf  []*request // length a power of two
 	head int
@@ -286,6 +319,8 @@ func (q *requestRing) pop() *request {
 	return r
 }
 
+// begun is the time of the event and not of now: a command that is answered within the event
+// in which its bytes came took no time.
 func (l *loop) newRequest(s *session, c *resp.Command) *request {
 	r := l.spares.requests
 	if r == nil {
@@ -297,6 +332,8 @@ func (l *loop) newRequest(s *session, c *resp.Command) *request {
 	return r
 }
 
+// It ends whatever waited for this request: hold is let go, so that the client's next commands
+// run, and the slow log gets its entry, which has the time until the reply was written.
 func (l *loop) free(r *request) {
 	if r.reply != nil {
 		l.spares.buffers.put(r.reply)

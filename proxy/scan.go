@@ -99,6 +99,10 @@ func singleHop(t *router.Table, moves []router.Move) bool {
 
 // nextGroup is the cursor at the beginning of the next group to scan after c.group has
 // been done, or false at the end of the scan. c.group is -1 at its beginning.
+//
+// Groups are in the order of their numbers, which a group keeps for life and no other gets for
+// long, so that a cursor means the same after any change of the table. It tries again at most
+// twice: the first pass is over, perhaps the second is needed, or all begins anew.
 func nextGroup(t *router.Table, c cursor) (cursor, bool) {
 	for range 3 {
 		moves, known := movesSince(t, c.since(t.Epoch))
@@ -139,6 +143,10 @@ func isTarget(moves []router.Move, group int) bool {
 
 // livesIn reports whether a key found in a group may be there: it is its slot's owner or,
 // while the slot moves, its target. Anything else is a leftover that nobody can read.
+//
+// Both ends of a moving slot count: the key may be at either. A key may so be returned twice,
+// which SCAN allows; one that is a duplicate at a source that its job has left behind must not
+// be returned, as a client that asks for it would not find it.
 func livesIn(t *router.Table, group int16, key []byte) bool {
 	if bytes.HasPrefix(key, []byte(router.InternalPrefix)) {
 		return false
@@ -147,6 +155,8 @@ func livesIn(t *router.Table, group int16, key []byte) bool {
 	return s.Owner == group || s.Target == group
 }
 
+// Cursors that make no sense begin nothing and end at once, as Redis takes any number for a
+// cursor.
 func (c *call) scan() {
 	s, args := c.s, c.args
 	l := s.l
@@ -238,6 +248,8 @@ func (l *loop) groupNumber(n int) int16 {
 	return -1
 }
 
+// The reply is taken apart, unlike any other that is passed on: the cursor becomes ours, and
+// keys that do not live there are left out.
 func (x *scanning) reply(r *request, b []byte, last bool) bool {
 	x.buf = append(x.buf, b...)
 	if !last {
@@ -287,6 +299,9 @@ func (x *scanning) finish(l *loop, r *request, keys [][]byte, group int16) {
 }
 
 // randomKey asks the groups in random order until one has a key.
+//
+// Groups with few keys are drawn as often as those with many. Who needs a fair draw over all
+// keys does not get it from a cluster either.
 func (c *call) randomKey() {
 	s := c.s
 	l := s.l
@@ -305,6 +320,9 @@ func (c *call) randomKey() {
 const drawTries = 8
 
 // drawing is a RANDOMKEY under way.
+//
+// left has numbers and not indexes, and db is kept, because the table and the client's
+// database may change between two questions.
 type drawing struct {
 	plain
 	db    int   // of the client when it asked

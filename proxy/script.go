@@ -17,6 +17,9 @@ import (
 // scripts remembers the bodies of the scripts that went through the gateway, so that it
 // can load one into a server that does not have it: a group added later, one that was
 // restarted. It is safe for concurrent use.
+//
+// Bounded by number and by bytes. What falls out is no loss of function: its client gets
+// NOSCRIPT, and sends the body, as clients do.
 type scripts struct {
 	bodies  *lru.Cache[string, []byte] // by hex SHA-1
 	bytes   atomic.Int64               // of the bodies
@@ -41,6 +44,8 @@ func newScripts() *scripts {
 	return c
 }
 
+// A name is the SHA-1 of a body, so that two loops that remember the same script at once do no
+// harm.
 func (c *scripts) remember(body []byte) {
 	if len(body) > scriptBytesMax {
 		return
@@ -64,6 +69,8 @@ func (c *scripts) body(sha []byte) ([]byte, bool) {
 	return c.bodies.Get(strings.ToLower(string(sha)))
 }
 
+// The count of flushes is how loops hear of it: what they noted of servers before is no longer
+// true (loaded).
 func (c *scripts) forget() {
 	c.flushes.Add(1)
 	c.bodies.Purge()
@@ -101,6 +108,9 @@ func (c *scripts) existsIn(parts [][]byte, shas [][]byte) []byte {
 }
 
 // slotSet is a set of slots that only grows, safe for concurrent use.
+//
+// It never forgets: the mover asks when a job begins, and a script that has run once may run
+// again.
 type slotSet [16384 / 64]atomic.Uint64
 
 func (s *slotSet) note(slot int) {
@@ -152,6 +162,10 @@ func (c *call) runScript(op operation, frame []byte) {
 
 // bySHA is an EVALSHA. The first of a script on each connection goes out behind a SCRIPT
 // LOAD, so that no client sees NOSCRIPT for a script that the gateway knows.
+//
+// The load is noted when it is sent: a pipeline of the same EVALSHA needs it once. If that
+// block fails, the note is taken back (dropped), else the next connection would be thought to
+// have the script.
 type bySHA struct {
 	plain
 	sha    string
@@ -168,6 +182,9 @@ type loadedSet struct {
 }
 
 // loaded is what is known of the present connection of p, or of the one being made.
+//
+// Connections are numbered. While one is being made, what is sent goes out on the next, so the
+// note is for that.
 func (l *loop) loaded(p *upstream.Pipe) *loadedSet {
 	conns := p.Conns()
 	if p.State() != upstream.Up {
@@ -206,6 +223,10 @@ func loadFrame(body []byte) []byte {
 
 // reply mends a NOSCRIPT of a server that has lost its scripts, if that changes no order:
 // nothing of this client may have been executed since.
+//
+// A server that was restarted, or whose script was flushed past the gateway, says NOSCRIPT.
+// Mended once, and only if the client has no other command behind it: that would be executed
+// before.
 func (x *bySHA) reply(r *request, b []byte, last bool) bool {
 	if !last || x.mended || r.state == requestStreaming || !bytes.HasPrefix(b, []byte("-NOSCRIPT")) {
 		return true

@@ -52,6 +52,11 @@ type loss struct {
 
 // pipe is the shared connection to a group of the present table. Clients of either
 // protocol version have their own, so that replies pass through as they come.
+//
+// It is on the path of every command: the look-up by index is what it costs, and the map is
+// for the first use after a change of the table. A database has a connection of its own
+// because SELECT is state of a connection, and clients of different databases share the
+// others.
 func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
 	byDB := l.servers.byGroup[group]
 	at := 2*db + proto - 2
@@ -73,6 +78,9 @@ func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
 
 // stays reports that the present table has the group that p leads to. By a new password it
 // connects from then on: the connection that stands is authenticated.
+//
+// A new address is another server: what is in flight at the old one is answered by that, and
+// new commands go to a new pipe.
 func (l *loop) stays(p *upstream.Pipe) bool {
 	for i := range l.table.Groups {
 		if g := &l.table.Groups[i]; g.ID == p.Group && g.Addr == p.Addr {
@@ -83,8 +91,18 @@ func (l *loop) stays(p *upstream.Pipe) bool {
 	return false
 }
 
-// lost is called when a server connection has died with calls in flight, before they
-// are failed. Their keys stay held until the connection can do no more.
+// lost is called when a server connection has died with calls in flight, before they are
+// failed. The server may still execute what it had received: its socket's buffer outlives the
+// connection that we see. A key of a moving slot that such a command holds at the source must
+// not move before it can no longer be executed there, or a write could be lost behind the
+// key's move. So their holds are collected here, by Fail, and given back when the connection
+// is known to be dead at the server.
+//
+//	died ─► lost ─► calls fail, clients get their errors ─► failed()
+//	          └► fence: CLIENT KILL from another connection, again until it worked ─► holds released
+//
+// Failing one call can lead to writes that show another connection dead, so losses nest: outer
+// is restored by what is returned, when the calls of this one have been failed.
 func (l *loop) lost(p *upstream.Pipe, name string) (failed func()) {
 	x, outer := &loss{}, l.servers.losing
 	l.servers.losing = x
@@ -101,7 +119,10 @@ func (l *loop) lost(p *upstream.Pipe, name string) (failed func()) {
 	return func() { l.servers.losing = outer }
 }
 
-// adopt makes t the loop's table.
+// adopt makes t the loop's table. From here on every index of a group is one of t, so byGroup
+// is made anew before anything runs that could send; and pipes are retired last: what fails by
+// that is answered, which may resume a client whose next commands have to go by t. A retired
+// pipe still takes the replies to what it was sent.
 func (l *loop) adopt(t *router.Table) {
 	old := l.table
 	l.table = t
@@ -126,6 +147,9 @@ func (l *loop) adopt(t *router.Table) {
 }
 
 // noteOwners keeps ownerSince true.
+//
+// It compares ids, not indexes, which mean something within one table only. A slot that nobody
+// owned, or owns now, counts as unchanged: nobody can have watched a key there.
 func (l *loop) noteOwners(old, t *router.Table) {
 	if old == nil || len(old.Slots) != len(t.Slots) {
 		l.servers.ownerSince = make([]uint64, len(t.Slots))
@@ -140,6 +164,9 @@ func (l *loop) noteOwners(old, t *router.Table) {
 
 // dropSilent closes a connection on which nothing has come for too long while commands are in
 // flight.
+//
+// A server that hangs is noticed in no other way: TCP acknowledges what it never reads.
+// Closing fails the calls, and the clients hear of it instead of waiting for ever.
 func (l *loop) dropSilent(p *upstream.Pipe, limit time.Duration) {
 	if p.Silent(l.now) > limit {
 		l.srv.log.Warn("server silent, connection dropped", zap.String("group", p.Group),

@@ -89,6 +89,8 @@ type modes struct {
 	quiet   quiet // CLIENT REPLY
 }
 
+// accept begins a session. A client needs no AUTH where there is no password; if one is set
+// later, those that are connected stay in, as with Redis.
 func (l *loop) accept(c transport.Conn) {
 	l.clock()
 	s := &session{l: l, conn: c, proto: 2, modes: modes{authed: l.opt.Password == ""},
@@ -100,6 +102,9 @@ func (l *loop) accept(c transport.Conn) {
 
 // scanner gives out a scanner. A client that has not authenticated gets small limits, as
 // in Redis.
+//
+// Scanners are shared because an idle client, of which there are many, needs none. Those
+// limits keep somebody who has no password from making the gateway allocate.
 func (l *loop) scanner(authed bool) *resp.RequestScanner {
 	var sc *resp.RequestScanner
 	if n := len(l.spares.scanners); n > 0 {
@@ -123,6 +128,9 @@ func (l *loop) putScanner(sc *resp.RequestScanner) {
 }
 
 // pendingOut is the number of bytes of replies that the client has not taken.
+//
+// The transport's share is what the client's socket has not taken. It is not what the client
+// has not read: the kernel's buffers are not ours to count.
 func (s *session) pendingOut() int {
 	n := len(s.out.buf) + s.out.held
 	if s.conn != nil {
@@ -132,6 +140,9 @@ func (s *session) pendingOut() int {
 }
 
 // enqueueReply gives a reply its place behind those of the commands before it.
+//
+// With nothing in front it is written at once and costs no request. Else it becomes a request
+// that is complete from the start and waits for its turn.
 func (s *session) enqueueReply(reply []byte) {
 	if s.queue.n == 0 {
 		s.write(reply)
@@ -147,6 +158,14 @@ func (s *session) enqueueReply(reply []byte) {
 }
 
 // advance writes the replies that have become due.
+//
+// It goes on until it finds a request that is not complete. Of one whose reply has begun to
+// come, what is there is written, and the request streams from then on: the pieces that follow
+// go straight to the client (request.take).
+//
+// When enough has been answered, a client that was held up goes on: at half of the bound, so
+// that it does not stop and go with every reply, and at none at all if its next command has to
+// be alone.
 func (s *session) advance() {
 	for {
 		r := s.queue.front()
@@ -181,6 +200,9 @@ func (s *session) advance() {
 }
 
 // check is the session's part of a tick.
+//
+// Held-up clients are resumed here as well, because a server connection that has caught up
+// tells nobody: what it had unsent may have gone out without a reply having come.
 func (s *session) check() {
 	if s.life == lifeGone {
 		return

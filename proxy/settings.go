@@ -18,6 +18,9 @@ import (
 //
 //	CONFIG SET ─► a copy of the options in force ─► checked as a whole ─► Server.live
 //	                                                                   └► every loop, by message
+//
+// Each value is read by loops from the options that are in force there; set changes a copy
+// that nobody reads yet, so it needs no lock and may be undone by throwing the copy away.
 type setting struct {
 	name string
 	keys []string // what it is in keyferry.toml

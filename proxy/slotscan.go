@@ -63,6 +63,8 @@ func (c *call) keysInSlot(list bool) {
 }
 
 // slotHome is where the keys of a slot can be.
+//
+// It is a picture of one table, to be compared with that of a later one.
 type slotHome struct {
 	scheme router.Scheme
 	groups []router.Group // owner, then, while the slot moves, the target
@@ -140,6 +142,8 @@ func (s *Server) slotKeys(slot, db int, limit int64) (map[string]struct{}, error
 
 // scanGroup shows every key of a group's database to each, until it returns false. Keys
 // may come twice.
+//
+// A connection of its own, so that clients' commands don't wait behind a SCAN over everything.
 func (s *Server) scanGroup(ctx context.Context, g router.Group, db int, each func(key []byte) bool) error {
 	c, err := s.opt.Dialer.Conn(ctx, upstream.Target{Endpoint: g.Endpoint, DB: db}, slotScanLimit)
 	if err != nil {

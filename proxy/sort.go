@@ -11,6 +11,9 @@ import (
 // sort runs SORT and SORT_RO. The patterns of BY and GET name other keys by what is in the
 // sorted one: as in a Redis Cluster since 7.4, a hash tag has to keep those in its slot. While
 // the slot moves such a SORT is treated as a script, which does not name all its keys either.
+//
+// A pattern without a hash tag names keys in any slot, of which only those would be found that
+// are at this server: a wrong result that nobody notices is worse than an error.
 func (c *call) sort() {
 	s, cmd, args, keys := c.s, c.cmd, c.args, c.keys
 	l := s.l

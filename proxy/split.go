@@ -15,6 +15,13 @@ import (
 // Keys of stable slots go out as one part for each group; keys of moving slots as one
 // part each, so that none waits for another's move. The command is not atomic across
 // parts, as with every Redis proxy.
+//
+// Lifetime: until the last part has its reply; the request that stands in the queue outlives
+// it. Parts are requests that are in no queue, which is why their replies are kept
+// (request.take) and freed here.
+//
+// Invariant: left is the number of parts without a reply. join may send a second round of
+// parts, and then ends the request itself.
 type gather struct {
 	r     *request // stands in the session's queue
 	kind  resp.Serve
@@ -34,6 +41,8 @@ type cut struct {
 	keys  []int // argument indexes, n of them
 }
 
+// A slot without a group refuses the whole command before anything is sent: half of an MSET is
+// worse than none.
 func (c *call) split() {
 	s, cmd, args := c.s, c.cmd, c.args
 	l := s.l
@@ -65,6 +74,9 @@ func (c *call) split() {
 }
 
 // cut says which keys go together. unserved is a slot without a group, or -1.
+//
+// A map from group to part would allocate; the loop keeps a slice for it. Keys are counted
+// first and listed after that, so that all lists of a command share one piece of memory.
 func (l *loop) cut(g *gather, args [][]byte, keys []int) (cuts []cut, unserved int) {
 	byGroup := l.spares.cutOf[:0]
 	for range l.table.Groups {
@@ -125,6 +137,9 @@ func (l *loop) partFrame(cmd *resp.Command, args [][]byte, keys []int) []byte {
 }
 
 // part is told that one part has its reply.
+//
+// Whoever's reply comes last ends it. The time of the whole is that of the slowest part, so
+// its connection is what the slow log names.
 func (g *gather) part(r *request) {
 	if g.left--; g.left > 0 {
 		return
@@ -148,6 +163,9 @@ func (g *gather) part(r *request) {
 
 // merge makes one reply of all. An error of any part is the reply; the first, in the
 // order of the keys, if there are several.
+//
+// One error makes an error of all, because a client of one server would get one: but what
+// other parts have done is done.
 func (g *gather) merge() []byte {
 	for _, p := range g.parts {
 		if len(p.reply) > 0 && p.reply[0] == '-' && !g.tolerant {
@@ -179,6 +197,9 @@ func (g *gather) merge() []byte {
 }
 
 // mergeValues puts the elements of the parts in the order of the keys.
+//
+// It goes over all parts at once, without making lists of their elements: MGET of ten keys
+// makes one buffer.
 func (g *gather) mergeValues() []byte {
 	values := make([]resp.Elements, len(g.parts))
 	size := 16

@@ -24,6 +24,17 @@ import (
 //	  └── a key ── wait ── in due time ─► null ─► client
 //
 // Each question is an ordinary command on its slot: moves and locks are as for any other.
+//
+// Who touches it: the loop of its session. It is in waiters.pops from its beginning to its
+// end, and in the lines of its keys from the first time that none has anything.
+//
+// Invariants: at most one question is under way, so that no two servers can both give
+// something; r stands in the queue and holds the session, so that nothing overtakes it; every
+// way out goes through forget.
+//
+// An interleaving to know: a key is written to while the questions are asked, behind the one
+// on its own slot. Whoever wakes it then finds it asking, and sets again; so it asks once more
+// before it waits (nothing).
 type takeFirst struct {
 	plain
 	r        *request // stands in the session's queue and holds it
@@ -85,6 +96,9 @@ type question struct {
 
 // takeFirst runs such a command. False: not before the commands in front of it have been
 // answered.
+//
+// What is wrong with the arguments is said here, since no server sees them as they are: each
+// gets a part.
 func (c *call) takeFirst() bool {
 	s, cmd, args, keys := c.s, c.cmd, c.args, c.keys
 	if s.queue.n > 0 {
@@ -137,6 +151,9 @@ func parseTimeout(arg []byte) (wait time.Duration, bad string) {
 
 // cut makes the questions: of LMPOP and ZMPOP one for keys of one slot that follow each
 // other, of others one for each key.
+//
+// LMPOP and ZMPOP take several keys themselves, in order, so neighbours of one slot are one
+// question. The others are asked key by key: LPOP takes one.
 func (x *takeFirst) cut(l *loop, kin *resp.Command, args [][]byte, keys []int) {
 	many := kin.CountsKeys()
 	tail := args[keys[len(keys)-1]+1:]
@@ -162,6 +179,9 @@ func (x *takeFirst) cut(l *loop, kin *resp.Command, args [][]byte, keys []int) {
 }
 
 // ask asks from the question at hand on.
+//
+// An answer can come from within the send, if there is no connection and none can be made. A
+// loop here takes what would else be a call for each question.
 func (x *takeFirst) ask() {
 	if x.phase == waiting {
 		x.phase = laterRound
@@ -177,6 +197,8 @@ func (x *takeFirst) ask() {
 	x.loop = notRunning
 }
 
+// A part is a request of its own in a gather of one, since it is a server's answer and not yet
+// the client's reply.
 func (x *takeFirst) askOne() {
 	s := x.r.s
 	l := s.l
@@ -199,6 +221,10 @@ func (x *takeFirst) askOne() {
 
 // answered takes a server's answer. It is no reply of the client's yet, or the last thing
 // that happens to x.
+//
+// TRYAGAIN counts as nothing: the key is being moved, and will be looked at again. A key of
+// another type is an error when the client comes, as in Redis; one that became so while it
+// waits is not there for it, and it waits on.
 func (x *takeFirst) answered(parts [][]byte) []byte {
 	b := parts[0]
 	s := x.r.s
@@ -214,6 +240,7 @@ func (x *takeFirst) answered(parts [][]byte) []byte {
 		l := s.l
 		x.end(x.form(q, b))
 		for _, k := range q.keys {
+			// One write may have put several elements there, of which this client took one.
 			l.available(k) // to the next in line
 		}
 		return nil
@@ -227,6 +254,9 @@ func (x *takeFirst) answered(parts [][]byte) []byte {
 }
 
 // form makes the client's reply of the server's.
+//
+// BLPOP says which key it took from and LPOP does not: it was asked for one key only, so that
+// is known here.
 func (x *takeFirst) form(q *question, b []byte) []byte {
 	n := 2
 	switch cmd := x.r.cmd; {
@@ -245,6 +275,10 @@ func (x *takeFirst) form(q *question, b []byte) []byte {
 }
 
 // nothing is told that no key has anything.
+//
+// The order of the cases: who is to be ended is ended first, then who has reason to ask again
+// does so, and only then it waits. Asking again comes before waiting because a wake that came
+// while it asked has been used up.
 func (x *takeFirst) nothing() {
 	s := x.r.s
 	x.at, x.phase = 0, waiting
@@ -277,6 +311,8 @@ func (x *takeFirst) end(reply []byte) {
 }
 
 // forget takes x out of everything.
+//
+// Setting r to nil ends the loop of ask, which may be on the stack below.
 func (x *takeFirst) forget() {
 	l := x.r.s.l
 	delete(l.waiters.pops, x)
@@ -291,6 +327,7 @@ func (x *takeFirst) abandon(r *request) (behind []slotlock.Key) {
 	l := r.s.l
 	switch {
 	case !x.asking():
+	// Its question waits for a key. It is withdrawn, so that it takes nothing for nobody.
 	case part != nil && part.isParked():
 		behind = l.parking.Withdraw(&part.motion.Command)
 		l.free(part)

@@ -8,6 +8,9 @@ import (
 )
 
 // closeFor ends a client that went over a limit, and says so in the log.
+//
+// The operator can tell from the log which limit it was, and the metrics count them; the
+// client sees its connection end, as with Redis.
 func (s *session) closeFor(reason string) {
 	s.l.srv.log.Warn("client closed", zap.Int64("client", s.who.id), zap.String("addr", s.who.addr), zap.String("reason", reason))
 	s.l.rec.N[stats.LimitCloses]++
@@ -15,6 +18,8 @@ func (s *session) closeFor(reason string) {
 }
 
 // kill closes the connection. What is in flight goes on; its replies are dropped.
+//
+// A command that a server has executes there, whoever has gone: only the reply is dropped.
 func (s *session) kill(reason string) {
 	if s.life == lifeGone {
 		return
@@ -29,6 +34,8 @@ func (s *session) kill(reason string) {
 
 // ended is told that the client sends no more. It still gets its replies: true says that
 // there are any.
+//
+// One that blocks is closed at once, as by Redis: it can't be told from one that has gone.
 func (s *session) ended() bool {
 	if s.life == lifeGone || s.blocks() || s.queue.n+s.pendingOut() == 0 && !s.isHeld() {
 		return false
@@ -39,6 +46,14 @@ func (s *session) ended() bool {
 }
 
 // teardown takes the session out of everything that could still use it.
+//
+// It can be called from within almost anything, since any write can show that the connection
+// has ended; and it calls into parking, hub and waitlists itself. So the session is gone
+// first, for all who look, and what can run other clients' commands comes last: all parked
+// commands of this one are withdrawn before anybody goes on. When the first let those behind
+// it go, a later command of this client could have been executed and an earlier one not.
+//
+// What is at a server stays there, and comes back to a request whose session has gone.
 func (s *session) teardown() {
 	s.becomeGone()
 	l := s.l
@@ -67,11 +82,14 @@ func (s *session) teardown() {
 			}
 			behind = append(behind, l.parking.Withdraw(&r.motion.Command)...)
 			l.free(r)
+		// A client that waits in the gateway or blocks at a server: nobody else would end that.
 		case r.op != nil:
 			behind = append(behind, r.op.abandon(r)...)
 		}
 		// Others are on a pipe, in a gather or with a goroutine, and freed by these.
 	}
+	// Else the reply to the WATCH is still to come on it: an UNWATCH now would end before the
+	// WATCH begins.
 	if s.watch != nil && !s.watch.asked {
 		s.unwatch()
 	}

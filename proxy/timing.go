@@ -8,6 +8,9 @@ import (
 )
 
 // observe puts o into force on this loop.
+//
+// A password that is taken away lets in those who wait at the door; one that is set throws
+// nobody out.
 func (l *loop) observe(o *Options) {
 	if l.opt != nil && l.opt.Password != "" && o.Password == "" {
 		for s := range l.clients.all {
@@ -26,12 +29,18 @@ func (o *Options) measured() *stats.Config {
 }
 
 // clock reads the clock, at the start of an event.
+//
+// Once for each event, however many commands it brings. What is answered within one event so
+// took no time; what is measured is waiting.
 func (l *loop) clock() {
 	l.now = time.Now()
 	l.ns = int64(l.now.Sub(l.srv.shared.Started))
 }
 
 // keep keeps what the slow log would show of a request.
+//
+// The beginning of the frame is kept only while there is a slow log: it is a copy for each
+// command.
 func (l *loop) keep(r *request, frame []byte) {
 	r.span.Queued = r.s.input.waited
 	if l.rec.Big.Is(len(frame)) {

@@ -15,6 +15,13 @@ import (
 //
 // A read is remembered when it is sent, and news is written behind the replies of the
 // commands in flight, so a client never gets the news of a change before the old value.
+//
+// Who touches it: the loop of its session. The hub posts news to the loops that have trackers
+// (deliver), one post for what one read brought.
+//
+// Invariant: without bcast, read is the set of keys under which loop.readers has this session;
+// a key leaves both when it is told of, once, as in Redis: who wants to hear of the next
+// change reads it again.
 type tracking struct {
 	bcast    bool
 	prefixes [][]byte // with bcast: none overlaps another
@@ -28,6 +35,9 @@ type tracking struct {
 // tracking-table-max-keys does.
 const trackedMax = 1 << 20
 
+// The first time it answers when every server's broadcasts are on, so that no change is missed
+// that comes behind the OK. Said again it adds prefixes and changes options, and what was read
+// before stays.
 func (c *call) clientTracking() {
 	s := c.s
 	t, why := parseTracking(c.args[2:], s.tracking)
@@ -56,6 +66,8 @@ func (c *call) clientTracking() {
 }
 
 // parseTracking reads ON|OFF and the options, for a client that has old; nil: off.
+//
+// The order of the checks is Redis's, since a client with two mistakes gets the text of one.
 func parseTracking(args [][]byte, old *tracking) (t *tracking, why string) {
 	t = &tracking{}
 	for i := 1; i < len(args); i++ {
@@ -169,6 +181,8 @@ func (s *session) trackCommand(cmd *resp.Command, args [][]byte, keys []int) {
 
 // endCaching ends what CLIENT CACHING said when a command has been run: it is about the next
 // one, whatever that is, or the next transaction. cmd is nil for one that there is not.
+//
+// CLIENT itself is no next command, or CLIENT CACHING would end what it has just said.
 func (s *session) endCaching(cmd *resp.Command) {
 	if s.tx == nil && (cmd == nil || cmd.Parent != clientCommand) {
 		s.tracking.caching = false
@@ -191,6 +205,9 @@ func (t *tracking) wants(cmd *resp.Command) bool {
 
 // remember makes the client a reader of a key. Where there is no room, the readers of some other
 // key are told that it has changed.
+//
+// When the table is full a reader of some other key is told that it has changed, which is
+// never wrong: it only reads it again.
 func (s *session) remember(name string) {
 	for {
 		other, full := s.l.readers.keys.Remember(name, s)
@@ -202,6 +219,10 @@ func (s *session) remember(name string) {
 }
 
 // invalidate tells those who have read the keys, or all who track.
+//
+// all is said when a connection by which a server tells of changes was away: what changed
+// meanwhile nobody knows. The sets are changed before anybody is told, since that writes, and
+// can end a session.
 func (l *loop) invalidate(keys [][]byte, all bool) {
 	if all {
 		l.readers.keys.Forget()
@@ -241,6 +262,9 @@ func (t *tracking) matches(key []byte) bool {
 }
 
 // tellInvalid pushes one invalidation; nil keys mean all. RESP2 has no way to say it.
+//
+// Behind the replies of the commands in flight (pushBehind): one of them may be a read of this
+// key, of the value before.
 func (s *session) tellInvalid(keys [][]byte) {
 	if s.proto < 3 {
 		return

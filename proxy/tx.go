@@ -13,6 +13,13 @@ import (
 // transaction is what a client has queued since MULTI. It stays here until EXEC and then
 // goes out as one block, so that a server never holds half of it and its keys are locked
 // together while their slot moves.
+//
+// Lifetime: MULTI to EXEC or DISCARD, or the end of the client. Nothing of it is at any server
+// before EXEC: the slot, and with it the server, is known by the first key only, and a server
+// that holds half of a transaction could neither forget it nor move its keys.
+//
+// Invariant: frames are n commands in the form of servers, whose keys are all in slot and are
+// listed in keys. Its bytes count as the client's memory.
 type transaction struct {
 	frames  []byte // as they will be sent
 	n       int
@@ -47,6 +54,9 @@ func (c *call) discard() {
 }
 
 // enqueue takes a command into the open transaction, or refuses it, which ends it.
+//
+// It has passed admission like any command. What is refused here breaks the transaction, which
+// EXEC then says.
 func (c *call) enqueue() {
 	s, cmd, args, frame := c.s, c.cmd, c.args, c.frame
 	tx := s.tx
@@ -63,6 +73,7 @@ func (c *call) enqueue() {
 		s.l.spares.scratch = resp.AppendRequest(s.l.spares.scratch[:0], s.withBody(cmd, args)...)
 		frame = s.l.spares.scratch
 	}
+	// Keys of what follows are in the other database: the lock table goes by that.
 	if cmd == selectCommand {
 		if n, ok := resp.Integer(args[1]); ok && n >= 0 && n < int64(s.l.table.Databases) {
 			tx.db = int(n)
@@ -94,6 +105,9 @@ func (s *session) withBody(cmd *resp.Command, args [][]byte) [][]byte {
 
 // queueable notes the keys of a command for the transaction; else it says why it can't be
 // part of one.
+//
+// All keys have to be in one slot, because one server executes it and its keys are locked
+// together while they move. The first key decides.
 func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 	switch {
 	case cmd.Flags&resp.NoMulti != 0:
@@ -105,6 +119,7 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 	}
 	keys, err := cmd.AppendKeys(s.l.spares.keyIndex[:0], args)
 	if err != nil {
+		// It then aborts the whole, as it would have done for a client of its own.
 		return "" // the server will say what is wrong with it when it gets there
 	}
 	s.l.spares.keyIndex = keys
@@ -147,6 +162,19 @@ func InMulti(cmd *resp.Command) bool {
 const crossSlotText = "CROSSSLOT Keys in request don't hash to the same slot"
 
 // exec sends the transaction.
+//
+// A transaction without WATCH is a block on the shared connection: it can be sent behind other
+// commands of the client. With WATCH it must run alone, on the watching connection, and only
+// if what was watched can be believed:
+//
+//   - the connection is the one that was there at WATCH (sound)
+//
+//   - no key was lost sight of meanwhile (lost)
+//
+//   - the slot has not had another owner since (ownerSince): a key that did not exist and was
+//     created at a target is no change that the source could notice
+//
+//   - the keys of the transaction are in the slot that is watched
 func (c *call) exec() bool {
 	s := c.s
 	tx, w := s.tx, s.watch
@@ -177,8 +205,11 @@ func (c *call) exec() bool {
 	slot, keys := tx.slot, tx.keys
 	if w != nil {
 		op.on, slot, s.watch = w.on, w.slot, nil
+		// The watched keys are locked too: they must not move between this and EXEC at the server.
 		keys = union(keys, w.keys)
 	}
+	// The watching connection is another one than that by which the next commands go; and in which
+	// database the client is from then on depends on the outcome.
 	if w != nil || tx.db != s.db {
 		s.hold = r
 	}
@@ -198,6 +229,8 @@ func (c *call) exec() bool {
 }
 
 // union is a with what only b has.
+//
+// By a set, since a client may watch tens of thousands of keys.
 func union(a, b []slotlock.Key) []slotlock.Key {
 	have := make(map[slotlock.Key]struct{}, len(a)+len(b))
 	for _, k := range a {
@@ -269,6 +302,8 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	}
 }
 
+// A transaction that was not aborted has executed its SELECT: then the client is in that
+// database from now on.
 func (x *execution) reply(r *request, b []byte, last bool) bool {
 	s := r.s
 	if x.after != x.db && r.untouched() && b[0] == '*' && !bytes.HasPrefix(b, []byte("*-1")) {
@@ -280,6 +315,7 @@ func (x *execution) reply(r *request, b []byte, last bool) bool {
 	return true
 }
 
+// A connection that was sent the EXEC watches nothing any more; one that was not still does.
 func (x *execution) dropped(r *request) {
 	on := x.on
 	if x.on = nil; on == nil {

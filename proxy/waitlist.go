@@ -38,6 +38,12 @@ func newWaiters() waiters {
 }
 
 // enterWaitlist puts x in the lines of its keys.
+//
+// Once in line it stays so while it asks: its place is kept. The server's list is told when a
+// line begins, so that all loops look there on each write.
+//
+// A write can slip between the last question and this. It is found by looking (checkWaitlist),
+// within 20 ms.
 func (l *loop) enterWaitlist(x *takeFirst) {
 	if l.turns.wantTick.Store(true); x.inLine {
 		return
@@ -56,6 +62,7 @@ func (l *loop) enterWaitlist(x *takeFirst) {
 	}
 }
 
+// It is called by every end, in line or not.
 func (l *loop) leaveWaitlist(x *takeFirst) {
 	if !x.inLine {
 		return
@@ -75,6 +82,10 @@ func (l *loop) leaveWaitlist(x *takeFirst) {
 }
 
 // available has the first in line for a key ask for it; if all are asking already, again.
+//
+// Only the first that does not ask yet: the others would find nothing, or take out of turn. If
+// all ask, any of them may have asked this key before it was written to, so that all look
+// again.
 func (l *loop) available(k slotlock.Key) {
 	if l.clients.pause != pauseNone {
 		return // whoever waits is served afterwards, as by Redis
@@ -99,11 +110,16 @@ const (
 
 // checkWaitlist ends the waits that are over and looks at the keys that are awaited. True:
 // somebody still waits.
+//
+// One EXISTS asks for many keys and, if it says yes, one for each. While a slot moves its key
+// may be at either end, so both are asked. The longer the list, the more rarely: about
+// presenceMost keys are looked up each 20 ms, however many there are.
 func (l *loop) checkWaitlist() bool {
 	if len(l.waiters.pops) == 0 {
 		return false
 	}
 	for x := range l.waiters.pops {
+		// One that asks is ended by the answer: there may be data in it.
 		if !x.asking() && x.late() {
 			x.endEmpty()
 		}
@@ -150,6 +166,9 @@ type presence struct {
 	buf  []byte
 }
 
+// Not by a request: no client asks, nothing is counted as a command, and no key is held. It
+// may be wrong by the time that it is used; the question that follows takes by itself what is
+// there then.
 func (l *loop) askPresence(p *upstream.Pipe, keys []slotlock.Key) {
 	args := [][]byte{[]byte("EXISTS")}
 	for _, k := range keys {
@@ -188,6 +207,12 @@ func (k *presence) over() {
 }
 
 // waitlist are the keys that clients of any loop wait for.
+//
+// Who touches it: every loop. n is read on the path of each write and so is an atomic; the
+// lock is taken only when there is something in the list.
+//
+// Invariant: a list that loops has given out is never changed, only replaced, since a waker
+// keeps it until the write has been answered.
 type waitlist struct {
 	n     atomic.Int64 // of them; so that a write need not ask for more
 	mu    sync.RWMutex // protects loops

@@ -6,6 +6,11 @@ import (
 )
 
 // watch is the connection that has a client's watched keys, and these.
+//
+// Lifetime: from the first WATCH to UNWATCH, EXEC, DISCARD, RESET or the end of the client.
+//
+// The server notices every change of a key that it has, also the UNLINK by which a key moves
+// away. What it can't notice is looked for by EXEC.
 type watch struct {
 	on    *dedicated
 	slot  int
@@ -31,6 +36,9 @@ func (s *session) unwatch() {
 }
 
 // giveBackWatching is giveBack of a connection that may watch keys.
+//
+// The UNWATCH goes in front of whatever the next client sends on it; a connection with
+// somebody's watch on it would abort that client's transactions for no reason.
 func (l *loop) giveBackWatching(on *dedicated) {
 	if on.sound() {
 		on.pipe.Send(ignored{}, []byte("*1\r\n$7\r\nUNWATCH\r\n"))
@@ -39,6 +47,9 @@ func (l *loop) giveBackWatching(on *dedicated) {
 }
 
 // watch sends WATCH on the client's own connection, which it gets for it.
+//
+// The client's first WATCH gets it a connection; further ones must be of the same slot, since
+// one connection leads to one server. It runs alone: EXEC protects what was read after WATCH.
 func (c *call) watch() bool {
 	s, args, index := c.s, c.args, c.keys
 	switch {
@@ -90,6 +101,7 @@ func (x *watching) send(l *loop, r *request, group int16, frame []byte) {
 		}
 		w = &watch{on: on, slot: x.slot, epoch: x.epoch}
 		s.watch = w
+		// The slot has moved between two WATCHes: what the first has watched is elsewhere.
 	} else if w.on.key.group != l.table.Groups[group].ID || !w.on.sound() {
 		w.lost = true
 	}
