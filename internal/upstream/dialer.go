@@ -180,6 +180,11 @@ func encode(cmds [][]string) []byte {
 	return out
 }
 
+// failuresMin is how often a client's dial fails until go-redis stops to ask the Dialer, and
+// has a goroutine try every second instead, which outlives Close. That number is the pool's
+// size, so the pool is larger than the one connection that is ever in it.
+const failuresMin = 1024
+
 // Client is a go-redis client, for control commands that are rare and whose replies are
 // laborious to take apart. It has one connection at a time, and never sends anything twice:
 // what to do about a command whose outcome is not known is the caller's to say. bound is for
@@ -189,7 +194,7 @@ func (d *Dialer) Client(t Target, bound time.Duration) *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr: t.Addr, Protocol: 2, DisableIdentity: true,
 		Dialer:     func(ctx context.Context, _, _ string) (net.Conn, error) { return d.Dial(ctx, t) },
-		MaxRetries: -1, DialerRetries: 1, PoolSize: 1, ContextTimeoutEnabled: true,
+		MaxRetries: -1, DialerRetries: 1, PoolSize: failuresMin, MaxActiveConns: 1, ContextTimeoutEnabled: true,
 		DialTimeout: bound, ReadTimeout: bound, WriteTimeout: bound, PoolTimeout: bound,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})

@@ -324,3 +324,33 @@ func TestFence(t *testing.T) {
 		t.Error("a server that is away proves nothing")
 	}
 }
+
+// TestClientAfterFailures: each command of a client whose connections fail tries anew, so that
+// it works as soon as the server takes it, and nothing tries on when the client is closed; see
+// TestMain.
+func TestClientAfterFailures(t *testing.T) {
+	server, err := testredis.Start(testredis.Options{Password: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Stop() }()
+	ctx, d := context.Background(), NewDialer("gw", 7)
+	to := Target{Endpoint: Endpoint{Addr: server.Addr, Secret: topology.NewSecret("next")}}
+	c, closed := d.Client(to, time.Minute), d.Client(to, time.Minute)
+	defer c.Close()
+	for range 5 {
+		if err := c.Ping(ctx).Err(); !refused(err) {
+			t.Fatal(err)
+		}
+	}
+	if err := closed.Ping(ctx).Err(); !refused(err) {
+		t.Fatal(err)
+	}
+	_ = closed.Close()
+	if err := server.Client().ConfigSet(ctx, "requirepass", "next").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ping(ctx).Err(); err != nil {
+		t.Errorf("the server takes the password now: %v", err)
+	}
+}
