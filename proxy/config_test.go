@@ -254,8 +254,8 @@ func TestConfigRewrite(t *testing.T) {
 	if _, err := do(c, "CONFIG", "REWRITE"); err != nil {
 		t.Error(err)
 	}
-	if got := <-calls; !slices.Equal(got.keys, []string{"clients.idle-timeout", "slowlog.max-len"}) || got.o.IdleTimeout != 77*time.Second || got.o.SlowlogMaxLen != 5 {
-		t.Error(got.keys, got.o.IdleTimeout, got.o.SlowlogMaxLen)
+	if got := <-calls; !slices.Equal(got.keys, []string{"clients.idle-timeout", "slowlog.max-len"}) || got.o.IdleTimeout != 77*time.Second || got.o.SlowMax != 5 {
+		t.Error(got.keys, got.o.IdleTimeout, got.o.SlowMax)
 	}
 }
 

@@ -259,7 +259,7 @@ func TestWaitGoesWhereTheWriteWent(t *testing.T) {
 // TestIdleIsWhoIsSilent: a client that waits for its reply, has just had one or still reads one
 // is not idle, however long ago it said something.
 func TestIdleIsWhoIsSilent(t *testing.T) {
-	l := &loop{opt: &Options{IdleTimeout: 10 * time.Second, Output: OutputLimit{1 << 20, 1 << 20, time.Minute}}, srv: &Server{}, now: time.Unix(1e9, 0)}
+	l := &loop{opt: &Options{ClientOptions: ClientOptions{IdleTimeout: 10 * time.Second, Output: OutputLimit{1 << 20, 1 << 20, time.Minute}}}, srv: &Server{}, now: time.Unix(1e9, 0)}
 	s := &session{l: l, who: identity{active: l.now}}
 	idleAfter := func(d time.Duration, want bool, what string) {
 		t.Helper()

@@ -92,7 +92,7 @@ func newLoop(s *Server, el transport.Loop, id int) *loop {
 	}
 	l.clock()
 	l.parking = parking.New(l, l.opt.parkingLimits())
-	l.rec.Init(l.opt.measured(), s.shared, len(s.table.Slots), l.ns)
+	l.rec.Init(&l.opt.Config, s.shared, len(s.table.Slots), l.ns)
 	if at := s.monitoredAt.Load(); at != nil {
 		l.monitoring.at = *at
 	}

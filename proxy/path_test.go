@@ -72,11 +72,16 @@ func startProxyWith(t testing.TB, change func(*Options), servers ...*testredis.S
 		t.Fatal(err)
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	opt := Options{Listen: addr, Loops: 2, ReadBuffer: 64 << 10, Name: "t", Incarnation: 1, Dialer: upstream.NewDialer("t", 1), MaxClients: 1000, MaxBulk: 512 << 20,
-		QueryLimit: 1 << 30, Output: OutputLimit{1 << 30, 1 << 28, time.Minute}, OutputPubSub: OutputLimit{1 << 25, 1 << 23, time.Minute}, MemoryTotal: 1 << 31, MaxInFlight: 8192,
-		ConnectTimeout: hangBound, ReconnectMin: 20 * time.Millisecond, ReconnectMax: time.Second, PipeBytes: 64 << 20,
-		SlowlogSlowerThan: 10 * time.Millisecond, SlowlogMaxLen: 128, SampleEvery: 4, BigValue: 50000,
-		LockDeadline: hangBound, MaxParked: 1000, MaxDedicated: 1000, Log: zap.NewNop()}
+	opt := Options{
+		ListenOptions: ListenOptions{Listen: addr, Loops: 2, ReadBuffer: 64 << 10},
+		Identity:      Identity{Name: "t", Incarnation: 1},
+		ClientOptions: ClientOptions{MaxClients: 1000, MaxBulk: 512 << 20, QueryLimit: 1 << 30, Output: OutputLimit{1 << 30, 1 << 28, time.Minute},
+			OutputPubSub: OutputLimit{1 << 25, 1 << 23, time.Minute}, MemoryTotal: 1 << 31, MaxInFlight: 8192},
+		ServerOptions: ServerOptions{Dialer: upstream.NewDialer("t", 1), ConnectTimeout: hangBound, ReconnectMin: 20 * time.Millisecond, ReconnectMax: time.Second,
+			PipeBytes: 64 << 20, MaxDedicated: 1000},
+		LockOptions: LockOptions{LockDeadline: hangBound, MaxParked: 1000},
+		Config:      stats.Config{SlowerThan: 10 * time.Millisecond, SlowMax: 128, SampleEvery: 4, BigValue: 50000},
+		Log:         zap.NewNop()}
 	change(&opt)
 	s := New(opt, table)
 	if err := s.Start(); err != nil {

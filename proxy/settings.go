@@ -32,7 +32,7 @@ type setting struct {
 // Options.Settings.
 var settings = []*setting{
 	number("maxclients", "clients.max-clients", 1, 1<<20, func(o *Options) *int { return &o.MaxClients }),
-	number("slowlog-max-len", "slowlog.max-len", 0, 1<<20, func(o *Options) *int { return &o.SlowlogMaxLen }),
+	number("slowlog-max-len", "slowlog.max-len", 0, 1<<20, func(o *Options) *int { return &o.SlowMax }),
 	number("clients.max-in-flight", "clients.max-in-flight", 1, 1<<24, func(o *Options) *int { return &o.MaxInFlight }),
 	number("locks.max-parked", "locks.max-parked", 1, 1<<24, func(o *Options) *int { return &o.MaxParked }),
 	number("servers.max-dedicated", "servers.max-dedicated", 1, 1<<20, func(o *Options) *int { return &o.MaxDedicated }),
@@ -187,10 +187,10 @@ func span(name, key string, unit, low, high time.Duration, field func(*Options) 
 
 // Redis counts µs, and has -1 for none where we have 0, and 0 for all where we have 1 ns.
 func slowerThan(_ *Server, o *Options) string {
-	if o.SlowlogSlowerThan <= 0 {
+	if o.SlowerThan <= 0 {
 		return "-1"
 	}
-	return strconv.FormatInt(o.SlowlogSlowerThan.Microseconds(), 10)
+	return strconv.FormatInt(o.SlowerThan.Microseconds(), 10)
 }
 
 func setSlowerThan(o *Options, v string) string {
@@ -201,11 +201,11 @@ func setSlowerThan(o *Options, v string) string {
 	case n < -1 || n > time.Hour.Microseconds():
 		return notWithin(-1, time.Hour.Microseconds())
 	case n < 0:
-		o.SlowlogSlowerThan = 0
+		o.SlowerThan = 0
 	case n == 0:
-		o.SlowlogSlowerThan = 1
+		o.SlowerThan = 1
 	default:
-		o.SlowlogSlowerThan = time.Duration(n) * time.Microsecond
+		o.SlowerThan = time.Duration(n) * time.Microsecond
 	}
 	return ""
 }

@@ -105,7 +105,7 @@ func (s *Server) SlowLog(ctx context.Context, n int) []stats.SlowEntry {
 	if n < 0 {
 		n = math.MaxInt
 	}
-	return stats.NewestSlow(all, min(n, s.live.Load().SlowlogMaxLen))
+	return stats.NewestSlow(all, min(n, s.live.Load().SlowMax))
 }
 
 func (s *Server) resetSlowLog(ctx context.Context) {

@@ -19,13 +19,7 @@ func (l *loop) observe(o *Options) {
 	}
 	l.opt = o
 	l.parking.Limits = o.parkingLimits()
-	l.rec.Configure(o.measured())
-}
-
-// measured is the part of the options that says what is measured.
-func (o *Options) measured() *stats.Config {
-	return &stats.Config{SlowerThan: o.SlowlogSlowerThan, SlowMax: o.SlowlogMaxLen, LatencyThreshold: o.LatencyThreshold,
-		SampleEvery: o.SampleEvery, BigValue: o.BigValue}
+	l.rec.Configure(&o.Config)
 }
 
 // clock reads the clock, at the start of an event.

@@ -23,6 +23,7 @@ import (
 	"keyferry/internal/web"
 	"keyferry/migrator"
 	"keyferry/proxy"
+	"keyferry/proxy/stats"
 	"keyferry/router"
 )
 
@@ -221,18 +222,20 @@ func (g *Gateway) sections() map[string]string {
 
 func proxyOptions(c conf.Config, name string) proxy.Options {
 	d := func(x conf.Duration) time.Duration { return time.Duration(x) }
+	x := &c.Clients
 	return proxy.Options{
-		Listen: c.Listen, Loops: c.Loops.Count, Transport: c.Loops.Transport, ReadBuffer: int(c.Loops.ReadBuffer), Name: name, Version: Version, Password: c.Password,
-		MaxClients: c.Clients.MaxClients, MaxBulk: int(c.Clients.MaxBulk), QueryLimit: int(c.Clients.QueryBufferLimit),
-		Output:       proxy.OutputLimit{Hard: int(c.Clients.OutputBufferHard), Soft: int(c.Clients.OutputBufferSoft), SoftFor: d(c.Clients.OutputBufferSoftFor)},
-		OutputPubSub: proxy.OutputLimit{Hard: int(c.Clients.PubSubBufferHard), Soft: int(c.Clients.PubSubBufferSoft), SoftFor: d(c.Clients.PubSubBufferSoftFor)},
-		MemoryTotal:  int(c.Clients.MemoryTotal), MaxInFlight: c.Clients.MaxInFlight, IdleTimeout: d(c.Clients.IdleTimeout),
-		SlowlogSlowerThan: d(c.Slowlog.SlowerThan), SlowlogMaxLen: c.Slowlog.MaxLen, LatencyThreshold: d(c.Slowlog.LatencyThreshold),
-		ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
-		ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes), MaxDedicated: c.Servers.MaxDedicated,
-		SampleEvery: c.Hotkeys.SampleEvery, BigValue: int(c.Migration.BigKeyBytes),
-		LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked,
-		ClusterFacade: c.ClusterFacade == "on", Advertise: c.Advertise,
+		ListenOptions: proxy.ListenOptions{Listen: c.Listen, Loops: c.Loops.Count, Transport: c.Loops.Transport, ReadBuffer: int(c.Loops.ReadBuffer),
+			ClusterFacade: c.ClusterFacade == "on", Advertise: c.Advertise},
+		Identity: proxy.Identity{Name: name, Version: Version},
+		ClientOptions: proxy.ClientOptions{Password: c.Password, MaxClients: x.MaxClients, MaxBulk: int(x.MaxBulk), QueryLimit: int(x.QueryBufferLimit),
+			Output:       proxy.OutputLimit{Hard: int(x.OutputBufferHard), Soft: int(x.OutputBufferSoft), SoftFor: d(x.OutputBufferSoftFor)},
+			OutputPubSub: proxy.OutputLimit{Hard: int(x.PubSubBufferHard), Soft: int(x.PubSubBufferSoft), SoftFor: d(x.PubSubBufferSoftFor)},
+			MemoryTotal:  int(x.MemoryTotal), MaxInFlight: x.MaxInFlight, IdleTimeout: d(x.IdleTimeout)},
+		ServerOptions: proxy.ServerOptions{ConnectTimeout: d(c.Servers.ConnectTimeout), RequestTimeout: d(c.Servers.RequestTimeout),
+			ReconnectMin: d(c.Servers.ReconnectMin), ReconnectMax: d(c.Servers.ReconnectMax), PipeBytes: int(c.Servers.InFlightBytes), MaxDedicated: c.Servers.MaxDedicated},
+		LockOptions: proxy.LockOptions{LockDeadline: d(c.Locks.WaitDeadline), MaxParked: c.Locks.MaxParked},
+		Config: stats.Config{SlowerThan: d(c.Slowlog.SlowerThan), SlowMax: c.Slowlog.MaxLen, LatencyThreshold: d(c.Slowlog.LatencyThreshold),
+			SampleEvery: c.Hotkeys.SampleEvery, BigValue: int(c.Migration.BigKeyBytes)},
 	}
 }
 

@@ -33,7 +33,7 @@ func withOptions(c conf.Config, o *proxy.Options) conf.Config {
 	x.OutputBufferHard, x.OutputBufferSoft, x.OutputBufferSoftFor = conf.Size(o.Output.Hard), conf.Size(o.Output.Soft), conf.Duration(o.Output.SoftFor)
 	x.PubSubBufferHard, x.PubSubBufferSoft, x.PubSubBufferSoftFor = conf.Size(o.OutputPubSub.Hard), conf.Size(o.OutputPubSub.Soft), conf.Duration(o.OutputPubSub.SoftFor)
 	x.MemoryTotal, x.MaxInFlight, x.IdleTimeout = conf.Size(o.MemoryTotal), o.MaxInFlight, conf.Duration(o.IdleTimeout)
-	c.Slowlog.SlowerThan, c.Slowlog.MaxLen, c.Slowlog.LatencyThreshold = conf.Duration(o.SlowlogSlowerThan), o.SlowlogMaxLen, conf.Duration(o.LatencyThreshold)
+	c.Slowlog.SlowerThan, c.Slowlog.MaxLen, c.Slowlog.LatencyThreshold = conf.Duration(o.SlowerThan), o.SlowMax, conf.Duration(o.LatencyThreshold)
 	c.Servers.RequestTimeout, c.Servers.MaxDedicated = conf.Duration(o.RequestTimeout), o.MaxDedicated
 	c.Locks.WaitDeadline, c.Locks.MaxParked = conf.Duration(o.LockDeadline), o.MaxParked
 	return c

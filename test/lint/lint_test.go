@@ -16,7 +16,7 @@ import (
 // import. An import that is not here points the wrong way.
 var mayImport = map[string][]string{
 	"cmd/keyferry":                {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "internal/verb", "migrator", "migrator/job"},
-	"internal/gateway":            {"conf", "internal/admin", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/topology/bolt", "internal/web", "migrator", "proxy", "router"},
+	"internal/gateway":            {"conf", "internal/admin", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/topology/bolt", "internal/web", "migrator", "proxy", "proxy/stats", "router"},
 	"internal/web":                {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "internal/verb", "migrator", "proxy", "proxy/stats"},
 	"internal/admin":              {"internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/verb", "migrator", "migrator/job", "proxy", "proxy/stats", "router"},
 	"internal/observe":            {"internal/metrics", "internal/topology", "internal/upstream", "migrator", "proxy", "proxy/stats", "router"},
