@@ -231,7 +231,7 @@ type deniedLog struct {
 // guesses passwords does not push everything else out.
 func (s *session) denied(user []byte, object string) {
 	name := string(user[:min(len(user), deniedUserMax)])
-	q := &s.l.srv.deniedAuth
+	q := &s.l.srv.denied
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, e := range q.list {
@@ -249,7 +249,7 @@ func (s *session) denied(user []byte, object string) {
 }
 
 func (s *session) aclLog(w *resp.Writer, args [][]byte) {
-	q := &s.l.srv.deniedAuth
+	q := &s.l.srv.denied
 	n := int64(10)
 	if len(args) > 0 && bytes.EqualFold(args[0], []byte("reset")) {
 		q.mu.Lock()

@@ -447,7 +447,7 @@ func (c *call) clientUnblock() {
 	c.async(func() []byte {
 		done := false
 		for _, l := range srv.allLoops() {
-			_ = l.call(srv.ctx, func() { done = done || l.unblockClient(id, how) })
+			_ = l.call(srv.life.ctx, func() { done = done || l.unblockClient(id, how) })
 		}
 		if done {
 			return []byte(":1\r\n")

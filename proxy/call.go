@@ -109,7 +109,7 @@ func (c *call) refuse(text string) {
 func (c *call) async(f func() []byte) *request {
 	l := c.s.l
 	r := c.begin()
-	l.srv.wg.Go(func() {
+	l.srv.life.wg.Go(func() {
 		reply := f()
 		l.post(func() { r.finish(reply) })
 	})

@@ -56,7 +56,7 @@ func (c *call) clientInfo() {
 func (c *call) clientUnpause() {
 	srv := c.s.l.srv
 	c.laterHeld(func(w *resp.Writer) {
-		srv.unpause(srv.ctx)
+		srv.unpause(srv.life.ctx)
 		w.OK()
 	})
 }

@@ -172,7 +172,7 @@ func (c *call) clientList() {
 		return
 	}
 	srv := s.l.srv
-	c.later(func(w *resp.Writer) { w.Verbatim("txt", srv.clientLines(srv.ctx, f)) })
+	c.later(func(w *resp.Writer) { w.Verbatim("txt", srv.clientLines(srv.life.ctx, f)) })
 }
 
 // The loops are asked one after the other, so it is no picture of one moment.
@@ -214,7 +214,7 @@ func (c *call) clientKill() {
 	}
 	srv := s.l.srv
 	c.laterHeld(func(w *resp.Writer) {
-		n := srv.killClients(srv.ctx, f, s)
+		n := srv.killClients(srv.life.ctx, f, s)
 		switch {
 		case old && n == 0:
 			w.Err("ERR No such client")

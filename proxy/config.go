@@ -28,13 +28,13 @@ func (c *call) configSet() {
 		return
 	}
 	client := c.s.who.addr
-	c.changes(func() string { return srv.configSet(srv.ctx, pairs, client) })
+	c.changes(func() string { return srv.configSet(srv.life.ctx, pairs, client) })
 }
 
 func (c *call) configResetStat() {
 	srv := c.s.l.srv
 	c.changes(func() string {
-		srv.resetStats(srv.ctx)
+		srv.resetStats(srv.life.ctx)
 		return ""
 	})
 }
@@ -67,7 +67,7 @@ var configHelp = []string{
 func (c *call) configGet() {
 	s, patterns := c.s, c.args[2:]
 	srv := s.l.srv
-	o := srv.live.Load()
+	o := srv.settings.live.Load()
 	found := make(map[string]string)
 	for _, p := range patterns {
 		pattern := strings.ToLower(string(p))
@@ -134,9 +134,9 @@ func (s *Server) settingValue(o *Options, name string) (string, bool) {
 // message, and the hot path reads its loop's pointer without a lock. setMu makes two of these
 // one at a time, or the later could undo the earlier.
 func (s *Server) configSet(ctx context.Context, pairs [][2]string, client string) (why string) {
-	s.setMu.Lock()
-	defer s.setMu.Unlock()
-	next := *s.live.Load()
+	s.settings.mu.Lock()
+	defer s.settings.mu.Unlock()
+	next := *s.settings.live.Load()
 	var done []*setting
 	for i, p := range pairs { // what can't be set at all is seen before any value is
 		x, why := settable(p[0], s.opt.Settings)
@@ -161,10 +161,10 @@ func (s *Server) configSet(ctx context.Context, pairs [][2]string, client string
 			return setFailed(pairs[0][0], strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	}
-	s.live.Store(&next)
+	s.settings.live.Store(&next)
 	var names []string
 	for _, x := range done {
-		s.changed[x] = true
+		s.settings.changed[x] = true
 		names = append(names, x.name)
 	}
 	s.log.Info("settings changed", zap.Strings("names", names), zap.String("by", client))
@@ -213,14 +213,14 @@ func (s *Server) configRewrite() (why string) {
 	if s.opt.Rewrite == nil {
 		return "ERR The server is running without a config file"
 	}
-	s.setMu.Lock()
-	defer s.setMu.Unlock()
+	s.settings.mu.Lock()
+	defer s.settings.mu.Unlock()
 	var keys []string
-	for x := range s.changed {
+	for x := range s.settings.changed {
 		keys = append(keys, x.keys...)
 	}
 	slices.Sort(keys)
-	if err := s.opt.Rewrite(s.live.Load(), keys); err != nil {
+	if err := s.opt.Rewrite(s.settings.live.Load(), keys); err != nil {
 		s.log.Warn("configuration file not rewritten", zap.Error(err))
 		return "ERR Rewriting config file: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 	}

@@ -97,7 +97,7 @@ func TestConfigSetIsAllOrNothing(t *testing.T) {
 	if _, err := do(c, "CONFIG", "SET", "maxclients", "7", "maxmemory", "5"); err == nil || !strings.Contains(err.Error(), "data servers") {
 		t.Error(err)
 	}
-	if o := s.live.Load(); o.MaxClients != 1000 || o.IdleTimeout != 0 {
+	if o := s.settings.live.Load(); o.MaxClients != 1000 || o.IdleTimeout != 0 {
 		t.Errorf("something was set: %+v", o)
 	}
 	if _, err := do(c, "CONFIG", "SET", "maxclients", "70", "client-output-buffer-limit", "pubsub 1mb 128kb 7 normal 3mb 2mb 8"); err != nil {

@@ -210,8 +210,8 @@ func (c *call) flushData() bool {
 	}
 	r := c.begin()
 	s.hold = r
-	srv.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(srv.ctx, quiesceTimeout)
+	srv.life.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(srv.life.ctx, quiesceTimeout)
 		defer cancel()
 		resume, err := srv.opt.Quiesce(ctx)
 		if err != nil {

@@ -31,11 +31,11 @@ const (
 // Nobody asks, nothing is measured: the goroutine ends by itself some seconds after the last
 // question.
 func (s *Server) hopLatency() metrics.Histogram {
-	h := &s.hops
+	h := &s.stats.hops
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.until = time.Now().Add(hopsFor)
-	if !h.running && s.ctx.Err() == nil {
+	if !h.running && s.life.ctx.Err() == nil {
 		h.running = true
 		go s.hop()
 	}
@@ -49,7 +49,7 @@ func (s *Server) hop() {
 	for i := 0; ; i++ {
 		select {
 		case <-t.C:
-		case <-s.ctx.Done():
+		case <-s.life.ctx.Done():
 			return
 		}
 		if i >= len(loops) {
@@ -58,12 +58,12 @@ func (s *Server) hop() {
 		var took time.Duration
 		if len(loops) > 0 {
 			begun := time.Now()
-			if loops[i].call(s.ctx, func() {}) != nil {
+			if loops[i].call(s.life.ctx, func() {}) != nil {
 				return
 			}
 			took = time.Since(begun)
 		}
-		if !s.hops.took(took) {
+		if !s.stats.hops.took(took) {
 			return
 		}
 	}

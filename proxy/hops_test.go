@@ -33,13 +33,13 @@ func TestHops(t *testing.T) {
 		_, h := s.ClientLatency(ctx)
 		return h.MaxNs > uint64(busy/2)
 	})
-	s.hops.mu.Lock()
-	s.hops.until = time.Time{}
-	s.hops.mu.Unlock()
+	s.stats.hops.mu.Lock()
+	s.stats.hops.until = time.Time{}
+	s.stats.hops.mu.Unlock()
 	await("end", func() bool {
-		s.hops.mu.Lock()
-		defer s.hops.mu.Unlock()
-		return !s.hops.running
+		s.stats.hops.mu.Lock()
+		defer s.stats.hops.mu.Unlock()
+		return !s.stats.hops.running
 	})
 	_, before := s.ClientLatency(ctx)
 	await("second beginning", func() bool { _, h := s.ClientLatency(ctx); return h.Count > before.Count })

@@ -94,7 +94,7 @@ func (c *call) info() {
 // Info is the text of INFO for the wanted sections (lower case): none means "default".
 // Not for a loop's goroutine.
 func (s *Server) Info(want map[string]bool) string {
-	r := &report{s: s, st: s.Stats().Minus(s.since.Load())}
+	r := &report{s: s, st: s.Stats().Minus(s.stats.since.Load())}
 	if s.opt.Sections != nil {
 		r.extra = s.opt.Sections()
 	}
@@ -123,7 +123,7 @@ func heading(name string) string {
 
 func (r *report) server() {
 	s := r.s
-	up := time.Since(s.shared.Started)
+	up := time.Since(s.stats.shared.Started)
 	exe, _ := os.Executable()
 	r.put("redis_version", redisVersion)
 	r.puts("redis_git_sha1", "00000000", "redis_git_dirty", "0", "redis_build_id", "0")
@@ -147,7 +147,7 @@ func (r *report) server() {
 
 // runID changes with every start, as Redis's does.
 func (s *Server) runID() string {
-	sum := sha1.Sum(fmt.Appendf(nil, "keyferry %s %d %d", s.opt.Name, s.opt.Incarnation, s.shared.Started.UnixNano()))
+	sum := sha1.Sum(fmt.Appendf(nil, "keyferry %s %d %d", s.opt.Name, s.opt.Incarnation, s.stats.shared.Started.UnixNano()))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -199,7 +199,7 @@ func (c *census) count(x *session) {
 
 func (r *report) people() *census {
 	if r.now == nil {
-		c := r.s.census(r.s.ctx)
+		c := r.s.census(r.s.life.ctx)
 		r.now = &c
 	}
 	return r.now
@@ -209,7 +209,7 @@ func (r *report) clients() {
 	c := r.people()
 	r.count(stats.Clients)
 	r.put("cluster_connections", 0)
-	r.put("maxclients", r.s.live.Load().MaxClients)
+	r.put("maxclients", r.s.settings.live.Load().MaxClients)
 	r.put("client_recent_max_input_buffer", c.maxIn)
 	r.put("client_recent_max_output_buffer", c.maxOut)
 	r.put("blocked_clients", c.blocked)
@@ -222,8 +222,8 @@ func (r *report) clients() {
 func (r *report) memory() {
 	m := stats.MemoryNow()
 	c := r.people()
-	r.s.rates.NotePeak(m.Used)
-	peak := r.s.rates.Peak()
+	r.s.stats.rates.NotePeak(m.Used)
+	peak := r.s.stats.rates.Peak()
 	for _, x := range []struct {
 		name  string
 		bytes int64
@@ -245,14 +245,14 @@ func (r *report) memory() {
 // persistence says that there is nothing to load, which clients wait for, and to save.
 func (r *report) persistence() {
 	r.puts("loading", "0", "async_loading", "0", "rdb_changes_since_last_save", "0", "rdb_bgsave_in_progress", "0")
-	r.put("rdb_last_save_time", r.s.shared.Started.Unix())
+	r.put("rdb_last_save_time", r.s.stats.shared.Started.Unix())
 	r.puts("rdb_last_bgsave_status", "ok", "rdb_last_bgsave_time_sec", "-1", "rdb_current_bgsave_time_sec", "-1",
 		"aof_enabled", "0", "aof_rewrite_in_progress", "0", "aof_rewrite_scheduled", "0",
 		"aof_last_rewrite_time_sec", "-1", "aof_current_rewrite_time_sec", "-1", "aof_last_bgrewrite_status", "ok", "aof_last_write_status", "ok")
 }
 
 func (r *report) stats() {
-	now, d := r.s.rates.Now(), r.fromServers()
+	now, d := r.s.stats.rates.Now(), r.fromServers()
 	c := r.people()
 	exact, patterns, shards := r.s.hub.Counts()
 	r.count(stats.Connections, stats.Commands)
@@ -294,7 +294,7 @@ func (r *report) cpu() {
 
 func (r *report) commands() stats.CommandStats {
 	if r.cmds == nil {
-		r.cmds = r.s.commandStats(r.s.ctx)
+		r.cmds = r.s.commandStats(r.s.life.ctx)
 	}
 	return r.cmds
 }
@@ -317,7 +317,7 @@ func (r *report) commandstats() {
 }
 
 func (r *report) errorstats() {
-	codes := r.s.ErrorCounts(r.s.ctx)
+	codes := r.s.ErrorCounts(r.s.life.ctx)
 	for _, code := range slices.Sorted(maps.Keys(codes)) {
 		r.put("errorstat_"+code, fmt.Sprintf("count=%d", codes[code]))
 	}

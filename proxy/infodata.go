@@ -45,7 +45,7 @@ type dataConn struct {
 
 func (r *report) fromServers() *dataInfo {
 	if r.data == nil {
-		r.data = r.s.askServers(r.s.ctx)
+		r.data = r.s.askServers(r.s.life.ctx)
 	}
 	return r.data
 }
@@ -70,7 +70,7 @@ func (r *report) keyspace() {
 // time are left out.
 func (s *Server) askServers(ctx context.Context) *dataInfo {
 	s.mu.Lock()
-	table := s.table
+	table := s.mu.table
 	s.mu.Unlock()
 	d := &dataInfo{dbs: make(map[int]*dbInfo), sums: make(map[string]int64)}
 	c := &s.dataConns
@@ -142,7 +142,7 @@ func (x *dataConn) once(ctx context.Context, s *Server) (upstream.Info, error) {
 		if err != nil {
 			return upstream.Info{}, err
 		}
-		x.conn = upstream.NewConn(s.ctx, d, dataTimeout) // kept for longer than this INFO
+		x.conn = upstream.NewConn(s.life.ctx, d, dataTimeout) // kept for longer than this INFO
 	}
 	x.conn.Begin(ctx)
 	for _, section := range []string{"stats", "keyspace"} {

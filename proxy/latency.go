@@ -32,7 +32,7 @@ func (s *Server) resetLatency(ctx context.Context, names []string) int {
 // ofEvents answers with what f makes of all latency events.
 func (c *call) ofEvents(f func(w *resp.Writer, events map[string]*stats.Event)) {
 	srv := c.s.l.srv
-	c.later(func(w *resp.Writer) { f(w, srv.latencyEvents(srv.ctx)) })
+	c.later(func(w *resp.Writer) { f(w, srv.latencyEvents(srv.life.ctx)) })
 }
 
 func (c *call) latencyLatest() { c.ofEvents(latencyLatest) }
@@ -59,7 +59,7 @@ func (c *call) latencyReset() {
 		names = append(names, string(a))
 	}
 	srv := c.s.l.srv
-	c.later(func(w *resp.Writer) { w.Int(int64(srv.resetLatency(srv.ctx, names))) })
+	c.later(func(w *resp.Writer) { w.Int(int64(srv.resetLatency(srv.life.ctx, names))) })
 }
 
 // With events of all loops together, of one moment for each loop.
@@ -111,7 +111,7 @@ func (c *call) latencyHistogram() {
 	}
 	srv := s.l.srv
 	c.later(func(w *resp.Writer) {
-		counts := srv.commandStats(srv.ctx)
+		counts := srv.commandStats(srv.life.ctx)
 		list = slices.DeleteFunc(list, func(c *resp.Command) bool { return counts[c.Index].Times == nil })
 		w.Map(len(list))
 		for _, c := range list {

@@ -82,18 +82,18 @@ type readers struct {
 
 func newLoop(s *Server, el transport.Loop, id int) *loop {
 	l := &loop{
-		srv: s, id: id, el: el, handlers: s.handlers, opt: s.live.Load(),
+		srv: s, id: id, el: el, handlers: s.handlers, opt: s.settings.live.Load(),
 		servers:    newServers(),
 		dedicated:  dedicatedPool{all: make(map[*dedicated]struct{}), spare: make(map[dedicatedKey][]*dedicated)},
 		waiters:    newWaiters(),
-		clients:    clients{all: make(map[*session]struct{}), pause: pauseMode(s.pauseMode.Load())},
+		clients:    clients{all: make(map[*session]struct{}), pause: pauseMode(s.pauses.mode.Load())},
 		readers:    readers{keys: pubsub.NewReaders[*session](trackedMax)},
 		monitoring: monitoring{here: make(map[*session]struct{})},
 	}
 	l.clock()
 	l.parking = parking.New(l, l.opt.parkingLimits())
-	l.rec.Init(&l.opt.Config, s.shared, len(s.table.Slots), l.ns)
-	if at := s.monitoredAt.Load(); at != nil {
+	l.rec.Init(&l.opt.Config, s.stats.shared, len(s.mu.table.Slots), l.ns)
+	if at := s.monitors.at.Load(); at != nil {
 		l.monitoring.at = *at
 	}
 	l.servers.env = upstream.Env{
@@ -136,8 +136,8 @@ func (l *loop) call(ctx context.Context, f func()) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-l.srv.ctx.Done():
-		return l.srv.ctx.Err()
+	case <-l.srv.life.ctx.Done():
+		return l.srv.life.ctx.Err()
 	}
 }
 

@@ -42,8 +42,8 @@ var memoryHelp = []string{
 // It names only what an operator can do something about: clients that don't read, a machine
 // that is too small, memory that a peak has left behind.
 func (s *Server) memoryDoctor() string {
-	m, limit := stats.MemoryNow(), int64(s.live.Load().MemoryTotal)
-	clients := int64(s.census(s.ctx).memory)
+	m, limit := stats.MemoryNow(), int64(s.settings.live.Load().MemoryTotal)
+	clients := int64(s.census(s.life.ctx).memory)
 	var found []string
 	if limit > 0 && clients > limit/2 {
 		found = append(found, fmt.Sprintf("The buffers of clients take %s, and at %s (maxmemory-clients) the largest client is closed. CLIENT LIST shows by omem who does not read its replies, and by qbuf who waits to be served.",
@@ -62,9 +62,9 @@ func (s *Server) memoryDoctor() string {
 }
 
 func (s *Server) memoryStats(w *resp.Writer) {
-	m, c, d := stats.MemoryNow(), s.census(s.ctx), s.askServers(s.ctx)
-	s.rates.NotePeak(m.Used)
-	peak, keys := s.rates.Peak(), int64(0)
+	m, c, d := stats.MemoryNow(), s.census(s.life.ctx), s.askServers(s.life.ctx)
+	s.stats.rates.NotePeak(m.Used)
+	peak, keys := s.stats.rates.Peak(), int64(0)
 	for _, db := range d.dbs {
 		keys += db.keys
 	}

@@ -43,9 +43,9 @@ func (c *call) startMonitor() {
 	l, srv := s.l, s.l.srv
 	r := c.begin()
 	s.hold = r
-	srv.wg.Go(func() {
+	srv.life.wg.Go(func() {
 		srv.countMonitors(l, 1)
-		srv.each(srv.ctx, func(*loop) {}) // they have all heard of it
+		srv.each(srv.life.ctx, func(*loop) {}) // they have all heard of it
 		l.post(func() {
 			if s.life == lifeGone {
 				l.monitorLeft()
@@ -73,16 +73,16 @@ func (l *loop) monitorLeft() { l.srv.countMonitors(l, -1) }
 // Under monMu until all loops have been posted to, so that two changes reach every loop in the
 // same order. New loops read monitoredAt, which is stored first.
 func (s *Server) countMonitors(l *loop, n int) {
-	s.monMu.Lock()
-	defer s.monMu.Unlock()
-	if s.monitored[l] += n; s.monitored[l] == 0 {
-		delete(s.monitored, l)
+	s.monitors.mu.Lock()
+	defer s.monitors.mu.Unlock()
+	if s.monitors.by[l] += n; s.monitors.by[l] == 0 {
+		delete(s.monitors.by, l)
 	}
 	var at []*loop
-	for x := range s.monitored {
+	for x := range s.monitors.by {
 		at = append(at, x)
 	}
-	s.monitoredAt.Store(&at)
+	s.monitors.at.Store(&at)
 	for _, x := range s.allLoops() {
 		x.post(func() { x.monitoring.at = at })
 	}

@@ -94,7 +94,7 @@ func (s *Server) Settled(ctx context.Context, group string) error {
 		case <-done:
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.ctx.Done():
+		case <-s.life.ctx.Done():
 			return errors.New("data plane stopped")
 		}
 	}

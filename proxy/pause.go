@@ -63,7 +63,7 @@ func (c *call) clientPause() {
 	d := time.Duration(min(ms, pauseMax)) * time.Millisecond
 	srv := s.l.srv
 	c.laterHeld(func(w *resp.Writer) {
-		srv.pauseClients(srv.ctx, mode, d)
+		srv.pauseClients(srv.life.ctx, mode, d)
 		w.OK()
 	})
 }
@@ -75,8 +75,8 @@ func (c *call) clientPause() {
 // Commands that blocked clients wait in are not waited for. What is parked for a key in motion
 // still runs when the key comes: it was taken before the pause.
 func (s *Server) pauseClients(ctx context.Context, mode pauseMode, d time.Duration) {
-	s.pauseMu.Lock()
-	p := &s.paused
+	s.pauses.mu.Lock()
+	p := &s.pauses.now
 	p.mode = max(p.mode, mode)
 	if end := time.Now().Add(d); end.After(p.until) {
 		p.until = end
@@ -87,7 +87,7 @@ func (s *Server) pauseClients(ctx context.Context, mode pauseMode, d time.Durati
 	until := p.until
 	p.timer = time.AfterFunc(time.Until(until), func() { s.unpauseAt(until) })
 	mode = p.mode
-	s.pauseMode.Store(int32(mode))
+	s.pauses.mode.Store(int32(mode))
 	loops := s.allLoops()
 	drained := make(chan struct{}, len(loops))
 	for _, l := range loops {
@@ -96,7 +96,7 @@ func (s *Server) pauseClients(ctx context.Context, mode pauseMode, d time.Durati
 			l.parking.Await(l.sharedMarks(), func() { drained <- struct{}{} })
 		})
 	}
-	s.pauseMu.Unlock()
+	s.pauses.mu.Unlock()
 	end := time.NewTimer(d)
 	defer end.Stop()
 	for range loops {
@@ -121,14 +121,14 @@ func (s *Server) unpause(ctx context.Context) {
 // A timer that fires late must not end a longer pause that was begun meanwhile: it says which
 // end it was set for.
 func (s *Server) unpauseAt(until time.Time) {
-	s.pauseMu.Lock()
-	defer s.pauseMu.Unlock()
-	if p := &s.paused; until.IsZero() || !p.until.After(until) {
+	s.pauses.mu.Lock()
+	defer s.pauses.mu.Unlock()
+	if p := &s.pauses.now; until.IsZero() || !p.until.After(until) {
 		if p.timer != nil {
 			p.timer.Stop()
 		}
-		s.paused = clientsPaused{}
-		s.pauseMode.Store(int32(pauseNone))
+		s.pauses.now = clientsPaused{}
+		s.pauses.mode.Store(int32(pauseNone))
 		for _, l := range s.allLoops() {
 			l.post(func() { l.setPause(pauseNone) })
 		}
@@ -136,9 +136,9 @@ func (s *Server) unpauseAt(until time.Time) {
 }
 
 func (s *Server) isPaused() bool {
-	s.pauseMu.Lock()
-	defer s.pauseMu.Unlock()
-	return s.paused.mode != pauseNone
+	s.pauses.mu.Lock()
+	defer s.pauses.mu.Unlock()
+	return s.pauses.now.mode != pauseNone
 }
 
 // Only a weaker pause can let anybody go on; clients are tried again, and those that still

@@ -36,7 +36,7 @@ func TestSampleAndHeat(t *testing.T) {
 	c.Get(ctx, "read")
 
 	hot := s.HotKeys(ctx, 5)
-	if len(hot) == 0 || hot[0].Key != "hot" || hot[0].DB != 3 || hot[0].Slot != s.table.Scheme.Slot([]byte("hot")) || hot[0].Writes != 0 {
+	if len(hot) == 0 || hot[0].Key != "hot" || hot[0].DB != 3 || hot[0].Slot != s.mu.table.Scheme.Slot([]byte("hot")) || hot[0].Writes != 0 {
 		t.Errorf("hot keys: %+v", hot)
 	}
 	big := s.BigValues(ctx)
@@ -55,7 +55,7 @@ func TestSampleAndHeat(t *testing.T) {
 	if sampled < 800 || sampled > 1400 {
 		t.Errorf("%d commands sampled of %d", sampled, 11*rounds)
 	}
-	if n := int(got.SlotOps[s.table.Scheme.Slot([]byte("hot"))]); n < sampled*8/10 {
+	if n := int(got.SlotOps[s.mu.table.Scheme.Slot([]byte("hot"))]); n < sampled*8/10 {
 		t.Errorf("the hot slot was met %d times of %d", n, sampled)
 	}
 }

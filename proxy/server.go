@@ -20,52 +20,92 @@ import (
 	"keyferry/router"
 )
 
-// Server is the data plane of one gateway.
+// Server is the data plane of one gateway. Its loops do the work, each for itself; the Server is what
+// they and other goroutines share. No loop waits for any of its locks on the path of a command.
+//
+// Lock order: the mutexes of settings, pauses and monitors before mu, which is taken to go over
+// the loops; mu before none. What has no lock named is set by New and not changed after that.
 type Server struct {
-	opt      Options
-	live     atomic.Pointer[Options]      // what CONFIG SET has made of opt; replaced as a whole
-	since    atomic.Pointer[stats.Counts] // what had been counted at the last CONFIG RESETSTAT
+	opt      Options // as given to New; see settings.live for those in force
 	log      *zap.Logger
-	shared   *stats.Shared
-	eng      atomic.Value // transport.Engine, once it has started
 	handlers []handler    // see handlersOf
+	eng      atomic.Value // transport.Engine; set by Start, and read by whoever comes before that too
 
-	nextClient atomic.Int64
-	clients    atomic.Int64
-	rejected   atomic.Int64
-	slotScans  chan struct{} // holds one value for each slotKeys that runs
-	draining   atomic.Bool
+	// mu is what Apply changes as a whole: a loop that is made meanwhile has the new table, or is
+	// among those that are given it.
+	mu struct {
+		sync.Mutex
+		loops map[transport.Loop]*loop
+		table *router.Table // the newest; loops adopt it some time later
+	}
 
-	setMu   sync.Mutex        // protects changed, and makes CONFIG SET and REWRITE one at a time
-	changed map[*setting]bool // by CONFIG SET
+	clients  clientCounts
+	stats    serverStats
+	settings liveSettings
+	pauses   pauses
+	monitors monitors
+	denied   deniedLog
 
-	rates     stats.Rates
-	hops      hops
-	dataConns dataConns
-	dials     *dials
-
-	pauseMu   sync.Mutex // protects paused, and that loops hear of its changes in their order
-	paused    clientsPaused
-	pauseMode atomic.Int32 // … for loops that are yet to come
-
-	monMu       sync.Mutex              // protects monitored
-	monitored   map[*loop]int           // MONITOR clients by loop
-	monitoredAt atomic.Pointer[[]*loop] // its keys
-	deniedAuth  deniedLog
-
-	mu    sync.Mutex // protects loops and table, which must change together
-	loops map[transport.Loop]*loop
-	table *router.Table
-
+	hub      *pubsub.Hub
+	moves    *pubsub.Moves // of which the hub's feeds ask whether a message is for clients
 	scripts  *scripts
 	scripted slotSet
-	hub      *pubsub.Hub
-	moves    *pubsub.Moves
 	waitlist waitlist
 
-	ctx    context.Context // ends with the server: dials, fences, the ticker
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	dials     *dials        // of loops to servers, which end first when the server stops
+	dataConns dataConns     // for INFO
+	slotScans chan struct{} // holds one value for each slotKeys that runs
+
+	life lifetime
+}
+
+// lifetime is what a Server's goroutines end by. ctx ends with the server: fences, the ticker,
+// whoever waits for a loop. wg is waited for by Stop, after ctx has ended.
+type lifetime struct {
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	draining atomic.Bool // Stop has been called: no more clients are let in
+}
+
+// clientCounts are changed by every loop, when clients come and go.
+type clientCounts struct {
+	nextID   atomic.Int64
+	open     atomic.Int64 // also those that are about to be rejected, for a moment
+	rejected atomic.Int64 // since the start
+}
+
+// serverStats is what is measured of all loops together.
+type serverStats struct {
+	shared *stats.Shared
+	since  atomic.Pointer[stats.Counts] // what had been counted at the last CONFIG RESETSTAT
+	rates  stats.Rates
+	hops   hops
+}
+
+// liveSettings is what CONFIG SET has made of the options. Whoever reads live has one consistent set;
+// the mutex makes CONFIG SET and REWRITE one at a time, from the copy to its last loop, and is the
+// one that is held while something slow goes on: the configuration file is written.
+type liveSettings struct {
+	live atomic.Pointer[Options] // replaced as a whole
+
+	mu      sync.Mutex // protects changed
+	changed map[*setting]bool
+}
+
+// pauses is CLIENT PAUSE. The mutex is held while the loops are told, so that all hear of two changes
+// in the same order.
+type pauses struct {
+	mu   sync.Mutex // protects now
+	now  clientsPaused
+	mode atomic.Int32 // what loops that are yet to come begin with
+}
+
+// monitors says where MONITOR clients are. The mutex is held while the loops are told, as in pauses.
+type monitors struct {
+	mu sync.Mutex              // protects by
+	by map[*loop]int           // clients by loop; no entry is 0
+	at atomic.Pointer[[]*loop] // its keys, for loops that are yet to come
 }
 
 // New makes a server that routes by t. Start runs it.
@@ -74,15 +114,16 @@ func New(opt Options, t *router.Table) *Server {
 		opt.Loops = runtime.NumCPU()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{
-		opt: opt, changed: make(map[*setting]bool), monitored: make(map[*loop]int), dials: newDials(), log: opt.Log, table: t, shared: stats.NewShared(),
-		loops: make(map[transport.Loop]*loop), slotScans: make(chan struct{}, slotScansMax), ctx: ctx, cancel: cancel, scripts: newScripts(),
-	}
+	s := &Server{opt: opt, log: opt.Log, dials: newDials(), slotScans: make(chan struct{}, slotScansMax), scripts: newScripts()}
+	s.mu.loops, s.mu.table = make(map[transport.Loop]*loop), t
+	s.settings.changed, s.monitors.by = make(map[*setting]bool), make(map[*loop]int)
+	s.stats.shared = stats.NewShared()
+	s.life.ctx, s.life.cancel = ctx, cancel
 	s.handlers = handlersOf(allCommands())
 	s.moves = pubsub.NewMoves(t)
 	s.hub = pubsub.NewHub(ctx, pubsub.Config{Dial: s.dialHub, ReconnectMin: opt.ReconnectMin, ReconnectMax: opt.ReconnectMax, OfMove: s.moves.Of, Log: s.log}, t.Groups)
-	s.live.Store(&opt)
-	s.since.Store(&stats.Counts{})
+	s.settings.live.Store(&opt)
+	s.stats.since.Store(&stats.Counts{})
 	return s
 }
 
@@ -91,11 +132,11 @@ func New(opt Options, t *router.Table) *Server {
 func (s *Server) Start() error {
 	eng, err := transport.Start(transport.Options{Kind: s.opt.Transport, Listen: s.opt.Listen, Loops: s.opt.Loops, ReadBuffer: s.opt.ReadBuffer, Log: s.log}, s)
 	if err != nil {
-		s.cancel()
+		s.life.cancel()
 		return err
 	}
 	s.eng.Store(eng)
-	s.wg.Go(s.tick)
+	s.life.wg.Go(s.tick)
 	return nil
 }
 
@@ -103,7 +144,7 @@ func (s *Server) Start() error {
 // flight have until ctx ends to be answered; a client that has all its replies is closed at
 // once, and who blocks is not waited for. The second time it does nothing.
 func (s *Server) Stop(ctx context.Context) error {
-	if s.draining.Swap(true) {
+	if s.life.draining.Swap(true) {
 		return nil
 	}
 	s.each(ctx, func(l *loop) {
@@ -123,8 +164,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	if eng, ok := s.eng.Load().(transport.Engine); ok {
 		err = eng.Stop(5 * time.Second)
 	}
-	s.cancel()
-	s.wg.Wait()
+	s.life.cancel()
+	s.life.wg.Wait()
 	s.hub.Wait()
 	s.dataConns.close()
 	return err
@@ -150,9 +191,9 @@ func (s *Server) Apply(ctx context.Context, t *router.Table) (drained <-chan str
 	s.hub.SetGroups(t.Groups) // first, so that nobody publishes where nobody listens
 	s.moves.Follow(t, time.Now())
 	s.mu.Lock()
-	s.table = t
-	loops := make([]*loop, 0, len(s.loops))
-	for _, l := range s.loops {
+	s.mu.table = t
+	loops := make([]*loop, 0, len(s.mu.loops))
+	for _, l := range s.mu.loops {
 		loops = append(loops, l)
 	}
 	s.mu.Unlock()
@@ -177,7 +218,7 @@ func (s *Server) Apply(ctx context.Context, t *router.Table) (drained <-chan str
 		case <-adopted:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("epoch %d not acknowledged by every loop: %w", t.Epoch, ctx.Err())
-		case <-s.ctx.Done():
+		case <-s.life.ctx.Done():
 			return nil, errors.New("data plane stopped")
 		}
 	}
@@ -187,8 +228,8 @@ func (s *Server) Apply(ctx context.Context, t *router.Table) (drained <-chan str
 func (s *Server) allLoops() []*loop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]*loop, 0, len(s.loops))
-	for _, l := range s.loops {
+	out := make([]*loop, 0, len(s.mu.loops))
+	for _, l := range s.mu.loops {
 		out = append(out, l)
 	}
 	return out
@@ -197,11 +238,11 @@ func (s *Server) allLoops() []*loop {
 func (s *Server) loopOf(el transport.Loop) *loop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.loops[el]
+	l := s.mu.loops[el]
 	if l == nil {
-		l = newLoop(s, el, len(s.loops))
-		l.adopt(s.table)
-		s.loops[el] = l
+		l = newLoop(s, el, len(s.mu.loops))
+		l.adopt(s.mu.table)
+		s.mu.loops[el] = l
 		el.SetOwner(l)
 	}
 	return l
@@ -213,16 +254,16 @@ func (s *Server) tick() {
 	defer fast.Stop()
 	for n := 0; ; n++ {
 		select {
-		case <-s.ctx.Done():
+		case <-s.life.ctx.Done():
 			return
 		case <-fast.C:
 		}
 		if n%5 == 0 {
 			now := s.Stats()
-			s.rates.Sample(time.Now(), &now)
+			s.stats.rates.Sample(time.Now(), &now)
 		}
 		if n%50 == 0 {
-			s.rates.NotePeak(stats.MemoryNow().Used)
+			s.stats.rates.NotePeak(stats.MemoryNow().Used)
 		}
 		for _, l := range s.allLoops() {
 			if n%50 == 0 || l.turns.wantTick.Load() {
@@ -238,12 +279,12 @@ func (s *Server) Opened(c transport.Conn) bool {
 		d.opened(c)
 		return true
 	}
-	if s.draining.Load() {
+	if s.life.draining.Load() {
 		return false
 	}
-	if s.clients.Add(1) > int64(s.live.Load().MaxClients) {
-		s.clients.Add(-1)
-		s.rejected.Add(1)
+	if s.clients.open.Add(1) > int64(s.settings.live.Load().MaxClients) {
+		s.clients.open.Add(-1)
+		s.clients.rejected.Add(1)
 		_, _ = c.Write([]byte("-ERR max number of clients reached\r\n"))
 		return false
 	}
@@ -405,14 +446,14 @@ func (s *Server) dialHub(ctx context.Context, g router.Group) (net.Conn, error) 
 // on the loop. What a server still executes to which no group leads any more concerns nobody.
 func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 	last := p.Endpoint
-	s.wg.Go(func() {
+	s.life.wg.Go(func() {
 		pause := s.opt.ReconnectMin
 		for {
 			to, led := s.endpointAt(last.Addr)
 			if !led {
 				to = last
 			}
-			ctx, cancel := context.WithTimeout(s.ctx, s.opt.ConnectTimeout)
+			ctx, cancel := context.WithTimeout(s.life.ctx, s.opt.ConnectTimeout)
 			err := s.opt.Dialer.Fence(ctx, to, s.opt.ConnectTimeout, func(n string) bool { return n == name })
 			cancel()
 			if _, led := s.endpointAt(last.Addr); err == nil || !led {
@@ -421,7 +462,7 @@ func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 			}
 			pause = min(2*pause, s.opt.ReconnectMax)
 			select {
-			case <-s.ctx.Done():
+			case <-s.life.ctx.Done():
 				return
 			case <-time.After(pause/2 + rand.N(pause/2+1)):
 			}
@@ -433,8 +474,8 @@ func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
 func (s *Server) endpointAt(addr string) (to upstream.Endpoint, led bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.table.Groups {
-		if g := &s.table.Groups[i]; g.Addr == addr {
+	for i := range s.mu.table.Groups {
+		if g := &s.mu.table.Groups[i]; g.Addr == addr {
 			return g.Endpoint, true
 		}
 	}

@@ -94,7 +94,7 @@ type modes struct {
 func (l *loop) accept(c transport.Conn) {
 	l.clock()
 	s := &session{l: l, conn: c, proto: 2, modes: modes{authed: l.opt.Password == ""},
-		who: identity{id: l.srv.nextClient.Add(1), addr: c.RemoteAddr().String(), since: l.now, active: l.now}}
+		who: identity{id: l.srv.clients.nextID.Add(1), addr: c.RemoteAddr().String(), since: l.now, active: l.now}}
 	c.SetOwner(s)
 	l.clients.all[s] = struct{}{}
 	l.rec.N[stats.Connections]++

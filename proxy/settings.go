@@ -300,5 +300,5 @@ func redisLogLevel(o *Options) string {
 func (s *Server) databases() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.table.Databases
+	return s.mu.table.Databases
 }

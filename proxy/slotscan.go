@@ -73,7 +73,7 @@ type slotHome struct {
 
 func (s *Server) slotHome(slot int) slotHome {
 	s.mu.Lock()
-	t := s.table
+	t := s.mu.table
 	s.mu.Unlock()
 	x := t.Slots[slot]
 	h := slotHome{scheme: t.Scheme}
@@ -105,7 +105,7 @@ func (h slotHome) same(o slotHome) bool {
 // is seen at both counts once. If the slot has another home at the end than at the start,
 // it is all done again.
 func (s *Server) slotKeys(slot, db int, limit int64) (map[string]struct{}, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, slotScanLimit)
+	ctx, cancel := context.WithTimeout(s.life.ctx, slotScanLimit)
 	defer cancel()
 	tooLong := fmt.Errorf("not done in %v: a server that is not in cluster mode has no index of slots, so all its keys are looked at", slotScanLimit)
 	select {

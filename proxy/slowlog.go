@@ -8,13 +8,13 @@ import (
 
 func (c *call) slowlogLen() {
 	srv := c.s.l.srv
-	c.later(func(w *resp.Writer) { w.Int(int64(len(srv.SlowLog(srv.ctx, -1)))) })
+	c.later(func(w *resp.Writer) { w.Int(int64(len(srv.SlowLog(srv.life.ctx, -1)))) })
 }
 
 func (c *call) slowlogReset() {
 	srv := c.s.l.srv
 	c.later(func(w *resp.Writer) {
-		srv.resetSlowLog(srv.ctx)
+		srv.resetSlowLog(srv.life.ctx)
 		w.OK()
 	})
 }
@@ -36,7 +36,7 @@ func (c *call) slowlogGet() {
 	}
 	srv := s.l.srv
 	c.later(func(w *resp.Writer) {
-		list := srv.SlowLog(srv.ctx, n)
+		list := srv.SlowLog(srv.life.ctx, n)
 		w.Array(len(list))
 		for _, e := range list {
 			w.Array(6)

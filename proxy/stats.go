@@ -31,7 +31,7 @@ func (s *Server) Stats() stats.Counts {
 		out[stats.Loops]++
 		l.rec.Board.AddTo(&out)
 	}
-	out[stats.Clients], out[stats.Rejected] = uint64(max(s.clients.Load(), 0)), uint64(s.rejected.Load())
+	out[stats.Clients], out[stats.Rejected] = uint64(max(s.clients.open.Load(), 0)), uint64(s.clients.rejected.Load())
 	if eng, ok := s.eng.Load().(transport.Engine); ok {
 		out[stats.Unlingered] = eng.Unlingered()
 	}
@@ -105,7 +105,7 @@ func (s *Server) SlowLog(ctx context.Context, n int) []stats.SlowEntry {
 	if n < 0 {
 		n = math.MaxInt
 	}
-	return stats.NewestSlow(all, min(n, s.live.Load().SlowMax))
+	return stats.NewestSlow(all, min(n, s.settings.live.Load().SlowMax))
 }
 
 func (s *Server) resetSlowLog(ctx context.Context) {
@@ -117,7 +117,7 @@ func (s *Server) resetSlowLog(ctx context.Context) {
 func (s *Server) HotKeys(ctx context.Context, n int) []stats.HotKey {
 	parts := ask(ctx, s, func(l *loop) stats.HotPart { return l.rec.Hot.Part(l.ns) })
 	s.mu.Lock()
-	scheme := s.table.Scheme
+	scheme := s.mu.table.Scheme
 	s.mu.Unlock()
 	return stats.Hottest(parts, n, scheme.Slot)
 }
@@ -137,9 +137,9 @@ func (s *Server) BigValues(ctx context.Context) []stats.BigValue {
 // goroutine.
 func (s *Server) resetStats(ctx context.Context) {
 	s.each(ctx, func(l *loop) { l.rec.Reset() })
-	s.rates.Reset()
+	s.stats.rates.Reset()
 	now := s.Stats()
-	s.since.Store(&now)
+	s.stats.since.Store(&now)
 }
 
 // Sample asks every loop what it has counted: some ten µs on each. Loops that do not
@@ -149,7 +149,7 @@ func (s *Server) resetStats(ctx context.Context) {
 func (s *Server) Sample(ctx context.Context) (out stats.Sample, ok bool) {
 	begin := time.Now()
 	counts := s.Stats()
-	sum := stats.NewAdder(&counts, uint64(s.shared.Slow.Load()), s.opt.SampleEvery)
+	sum := stats.NewAdder(&counts, uint64(s.stats.shared.Slow.Load()), s.opt.SampleEvery)
 	loops := s.allLoops()
 	parts := make(chan *stats.Part, len(loops)) // a loop that answers too late blocks on nothing
 	for _, l := range loops {
@@ -162,7 +162,7 @@ func (s *Server) Sample(ctx context.Context) (out stats.Sample, ok bool) {
 			sum.Add(p)
 		case <-ctx.Done():
 			ok = false
-		case <-s.ctx.Done():
+		case <-s.life.ctx.Done():
 			ok = false
 		}
 	}

@@ -58,7 +58,7 @@ func (s *session) teardown() {
 	s.becomeGone()
 	l := s.l
 	delete(l.clients.all, s)
-	l.srv.clients.Add(-1)
+	l.srv.clients.open.Add(-1)
 	if s.input.scan != nil {
 		l.putScanner(s.input.scan)
 	}

@@ -28,7 +28,7 @@ func (l *loop) observe(o *Options) {
 // took no time; what is measured is waiting.
 func (l *loop) clock() {
 	l.now = time.Now()
-	l.ns = int64(l.now.Sub(l.srv.shared.Started))
+	l.ns = int64(l.now.Sub(l.srv.stats.shared.Started))
 }
 
 // keep keeps what the slow log would show of a request.
