@@ -2,202 +2,27 @@ package migrator
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"keyferry/internal/topology"
 	"keyferry/migrator/job"
 	"keyferry/migrator/joberr"
-	"keyferry/migrator/link"
+	"keyferry/migrator/preflight"
 )
-
-// Severity is how bad a finding is.
-type Severity string
-
-const (
-	Fatal   Severity = "error"   // the job would be refused
-	Warning Severity = "warning" // it would run, and somebody should know
-	Info    Severity = "info"
-)
-
-// Finding is something that a check of both ends has found.
-type Finding struct {
-	What     string   `json:"what"`  // reachable, version, acl, memory …
-	Where    string   `json:"where"` // group and address
-	Severity Severity `json:"severity"`
-	Text     string   `json:"text"`
-	Advice   string   `json:"advice,omitempty"`
-
-	err error // Fatal: what the job says; its origin and whether waiting mends it
-}
 
 // Report is what the check of one plan has found. Nothing was changed but for a key of the
 // gateway's own, which it removes again.
 type Report struct {
 	Plan
-	OK       bool      `json:"ok"` // nothing that is fatal
-	Findings []Finding `json:"findings"`
+	OK       bool                `json:"ok"` // nothing that is fatal
+	Findings []preflight.Finding `json:"findings"`
 }
 
-// check looks at both ends of a job before anything changes:
-//
-//	reachable, role, same server ─► databases ─► rights ─► trial with a key of our own
-//	─► a payload of each type ─► memory, eviction, persistence ─► clients that come
-//	past the gateway ─► nothing on its way to the target from before ─► target free of the
-//	slots ─► functions ─► events
-//
-// Each step is bounded and can be done again. With act set, what the operator has agreed to
-// is done: keys in the way are purged, functions are brought, events are told of.
-type check struct {
-	m        *Manager
-	job      topology.Job // ID "": of a plan
-	act      bool
-	bytes    int64 // thought to move; 0: not known
-	src, dst *link.Link
-	life     string // of the source
-	found    []Finding
-}
-
-// errStop ends a check of which the rest makes no sense.
-var errStop = errors.New("stop")
-
-func (c *check) origin(l *link.Link) string {
-	if l == c.src {
-		return joberr.Source
-	}
-	return joberr.Target
-}
-
-func (c *check) add(s Severity, what string, l *link.Link, advice, format string, args ...any) {
-	c.found = append(c.found, Finding{What: what, Where: where(l.Group), Severity: s, Text: fmt.Sprintf(format, args...), Advice: advice})
-}
-
-// fatal notes what the job can't begin with. err decides whether waiting mends it.
-func (c *check) fatal(what string, origin string, g topology.Group, advice string, err error) {
-	c.found = append(c.found, Finding{What: what, Where: where(g), Severity: Fatal, Text: err.Error(), Advice: advice, err: joberr.At(origin, err)})
-}
-
-func where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
-
-// run makes all checks; what it found is in found. Errors: ctx has ended.
-func (c *check) run(ctx context.Context, source, target topology.Group) error {
-	defer func() { c.m.hangUp(c.src); c.m.hangUp(c.dst) }()
-	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.durable, c.directClients, c.fence, c.targetFree, c.functions, c.events}
-	if !c.dial(ctx, source, target) {
-		return ctx.Err()
-	}
-	for _, step := range steps {
-		err := step(ctx)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if errors.Is(err, errStop) {
-			return nil
-		}
-		if o := joberr.Of(err); o != nil { // a call that broke off: nobody can say more
-			l := c.dst
-			if o.Origin == joberr.Source {
-				l = c.src
-			}
-			c.fatal("reachable", o.Origin, l.Group, "try again; see the server's log", o.Err)
-			return nil
-		}
-	}
-	return nil
-}
-
-// dial connects to both ends, and says of each if it can't.
-func (c *check) dial(ctx context.Context, source, target topology.Group) bool {
-	for _, end := range []struct {
-		to     **link.Link
-		group  topology.Group
-		origin string
-	}{{&c.src, source, joberr.Source}, {&c.dst, target, joberr.Target}} {
-		l, err := c.m.dialChanger(ctx, end.group)
-		if err == nil {
-			*end.to = l
-			continue
-		}
-		what, advice := "reachable", "start the server, or mend the address with PROXY GROUP SET while no job is about the group"
-		if joberr.Refused(err) {
-			what, advice = "auth", "let the server take the password that the group has (ACL SETUSER default >…), or, while no job is about the group, PROXY GROUP SET … PASSWORD"
-			if strings.Contains(err.Error(), "LOADING") {
-				what, advice = "loading", "wait until it has loaded its data"
-			}
-		}
-		c.fatal(what, end.origin, end.group, advice, joberr.Explain("connecting", err))
-	}
-	return c.src != nil && c.dst != nil
-}
-
-// roles checks that these are two primaries that serve.
-func (c *check) roles(context.Context) error {
-	if c.src.Info.RunID == c.dst.Info.RunID {
-		c.fatal("same-server", joberr.Target, c.dst.Group, "give one group another server", joberr.Hopeless("%s and %s are the same server", c.src.Group.Addr, c.dst.Group.Addr))
-		return errStop
-	}
-	bad := false
-	for _, l := range []*link.Link{c.src, c.dst} {
-		switch {
-		case l.Info.Loading:
-			bad = true
-			c.fatal("loading", c.origin(l), l.Group, "wait until it has loaded its data", fmt.Errorf("%s is loading its data", l.Group.Addr))
-		case l.Info.Role != "master":
-			bad = true
-			c.fatal("role", c.origin(l), l.Group, "use the address of its primary", joberr.Hopeless("%s is a %s; a group's address must be its primary", l.Group.Addr, l.Info.Role))
-		}
-	}
-	if bad {
-		return errStop
-	}
-	if c.src.Info.Version != c.dst.Info.Version {
-		c.add(Info, "version", c.dst, "", "it runs %s, the source %s", c.dst.Info.Version, c.src.Info.Version)
-	}
-	return nil
-}
-
-// used are the commands that a job sends to each end, with arguments that stand for them.
-var used = map[string][][]any{
-	joberr.Source: {{"SCAN", "0"}, {"DUMP", "k"}, {"PTTL", "k"}, {"OBJECT", "IDLETIME", "k"}, {"UNLINK", "k"}, {"EXISTS", "k"}, {"SELECT", "0"},
-		{"INFO"}, {"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", "1"}, {"TYPE", "k"}, {"PING"}},
-	joberr.Target: {{"RESTORE", "k", "0", "x"}, {"EXISTS", "k"}, {"UNLINK", "k"}, {"SCAN", "0"}, {"SELECT", "0"}, {"WAIT", "0", "0"},
-		{"INFO"}, {"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", "1"}, {"PING"}},
-}
-
-// rights asks each server whether it would let us use each command. One that can't be asked
-// is left to the trial.
-func (c *check) rights(ctx context.Context) error {
-	bad := false
-	for _, l := range []*link.Link{c.src, c.dst} {
-		user, err := l.Conn.Do(ctx, "ACL", "WHOAMI").Text()
-		if err != nil {
-			continue
-		}
-		for _, args := range used[c.origin(l)] {
-			answer, err := l.Conn.Do(ctx, append([]any{"ACL", "DRYRUN", user}, args...)...).Text()
-			if err == nil && answer != "OK" {
-				bad = true
-				c.fatal("acl", c.origin(l), l.Group, fmt.Sprintf("ACL SETUSER %s +%s ~*", user, strings.ToLower(fmt.Sprint(args[0]))),
-					&joberr.HopelessError{Code: "NOPERM", Text: fmt.Sprintf("%v: NOPERM %s", args[0], answer)})
-			}
-		}
-	}
-	if bad {
-		return errStop
-	}
-	return nil
-}
-
-// firstFatal is the error with which a job is refused; nil: there is none.
-func (c *check) firstFatal() error {
-	for _, f := range c.found {
-		if f.Severity == Fatal {
-			return f.err
-		}
-	}
-	return nil
+// checks is what all checks of this gateway have in common.
+func (m *Manager) checks() *preflight.Env {
+	return &preflight.Env{Databases: m.databases, Scheme: m.scheme, PageTime: m.cfg.LockHoldTarget, PageMost: int(m.cfg.ScanCount),
+		Dial: m.dialChanger, HangUp: m.hangUp, Fence: m.fenceChangers}
 }
 
 // checkTimeout bounds the check of one plan for an operator who waits for it.
@@ -212,20 +37,20 @@ func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Rep
 		source, _ := st.Group(p.Source)
 		target, _ := st.Group(p.Target)
 		j := topology.Job{ID: fmt.Sprintf("check%d", i), Slots: p.Slots, Source: p.Source, Target: p.Target, Purge: q.Purge, Durability: q.Durability}
-		c := &check{m: m, job: j, bytes: p.Bytes}
+		c := &preflight.Check{Env: m.checks(), Job: j, Bytes: p.Bytes}
 		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
-		err := c.run(bounded, source, target)
+		err := c.Run(bounded, source, target)
 		cancel()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		if err != nil {
-			c.fatal("bounded", joberr.Gateway, target, "ask again when both ends are quicker", fmt.Errorf("the check took longer than %v", checkTimeout))
+			c.Fatal("bounded", joberr.Gateway, target, "ask again when both ends are quicker", fmt.Errorf("the check took longer than %v", checkTimeout))
 		}
-		if c.found == nil {
-			c.found = []Finding{}
+		if c.Found == nil {
+			c.Found = []preflight.Finding{}
 		}
-		out = append(out, Report{Plan: p, OK: c.firstFatal() == nil, Findings: c.found})
+		out = append(out, Report{Plan: p, OK: c.FirstFatal() == nil, Findings: c.Found})
 	}
 	return out, nil
 }
@@ -237,18 +62,18 @@ func (r *runner) preflight(ctx context.Context) (*job.Event, error) {
 	if err != nil {
 		return nil, joberr.At(joberr.Store, err)
 	}
-	c := &check{m: r.m, job: j, act: true}
-	if err := c.run(ctx, source, target); err != nil {
+	c := &preflight.Check{Env: r.m.checks(), Job: j, Act: true}
+	if err := c.Run(ctx, source, target); err != nil {
 		return nil, joberr.At(joberr.Gateway, err)
 	}
-	r.setFindings(c.found)
-	if err := c.firstFatal(); err != nil {
+	r.setFindings(c.Found)
+	if err := c.FirstFatal(); err != nil {
 		return nil, err
 	}
-	return &job.Event{Kind: job.Checked, RunID: c.life}, nil
+	return &job.Event{Kind: job.Checked, RunID: c.Life}, nil
 }
 
-func (r *runner) setFindings(found []Finding) {
+func (r *runner) setFindings(found []preflight.Finding) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	r.findings = found

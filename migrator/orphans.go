@@ -13,6 +13,7 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/migrator/joberr"
 	"keyferry/migrator/link"
+	"keyferry/migrator/preflight"
 	"keyferry/router"
 )
 
@@ -100,10 +101,10 @@ func differentPrimaries(links map[string]*link.Link) error {
 	for _, id := range slices.Sorted(maps.Keys(links)) {
 		l := links[id]
 		if l.Info.Role != "master" {
-			return fmt.Errorf("group %s is a %s: a group's address must be its primary", where(l.Group), l.Info.Role)
+			return fmt.Errorf("group %s is a %s: a group's address must be its primary", preflight.Where(l.Group), l.Info.Role)
 		}
 		if other := by[l.Info.RunID]; other != nil {
-			return fmt.Errorf("groups %s and %s are the same server: mend the address of one (PROXY GROUP SET), or remove it", where(other.Group), where(l.Group))
+			return fmt.Errorf("groups %s and %s are the same server: mend the address of one (PROXY GROUP SET), or remove it", preflight.Where(other.Group), preflight.Where(l.Group))
 		}
 		by[l.Info.RunID] = l
 	}
@@ -134,7 +135,7 @@ type orphanSearch struct {
 }
 
 func (s *orphanSearch) run(ctx context.Context, in *link.Link) error {
-	scan, err := s.m.newScanner(ctx, in)
+	scan, err := link.NewScanner(ctx, in, s.m.cfg.LockHoldTarget, int(s.m.cfg.ScanCount))
 	if err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ func (s *orphanSearch) run(ctx context.Context, in *link.Link) error {
 			}
 		}
 		for cursor := uint64(0); ; {
-			names, next, err := scan.page(ctx, cursor)
+			names, next, err := scan.Page(ctx, cursor)
 			if err != nil {
 				return err
 			}

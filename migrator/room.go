@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"keyferry/migrator/flow"
 	"keyferry/migrator/joberr"
 	"keyferry/migrator/link"
 )
@@ -22,16 +21,6 @@ type targetRoom struct {
 
 func (r *targetRoom) ask() { r.asked.Store(true) }
 
-// roomIn is how many bytes a target has for the mover; -1 when there is no limit.
-func roomIn(i link.Info) int64 {
-	return flow.RoomIn(i.UsedBytes, i.MaxBytes, i.Policy != "noeviction")
-}
-
-// roomAgain reports whether a target that was full takes keys again.
-func roomAgain(i link.Info, keyCost int64) bool {
-	return flow.RoomAgain(roomIn(i), i.MaxBytes, keyCost)
-}
-
 // weigh asks the target for its memory.
 func (m *mover) weigh(ctx context.Context, l *link.Link) error {
 	m.gov.Weighing()
@@ -41,7 +30,7 @@ func (m *mover) weigh(ctx context.Context, l *link.Link) error {
 	}
 	i := link.ReadInfo(text)
 	m.room.seen.Store(&joberr.FullError{Used: i.UsedBytes, Most: i.MaxBytes})
-	m.gov.Weighed(roomIn(i))
+	m.gov.Weighed(i.Room())
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/migrator/job"
 	"keyferry/migrator/joberr"
+	"keyferry/migrator/preflight"
 	"keyferry/slotlock"
 )
 
@@ -36,9 +37,9 @@ type runner struct {
 	atLast     int64         // keys moved at the last failure
 	errs       *errorLog
 	talk       *talk
-	frozen     bool      // the slots are held for a turn
-	held       bool      // … or for an end; see holdUntouched
-	findings   []Finding // of the last preflight; Manager.mu protects it
+	frozen     bool                // the slots are held for a turn
+	held       bool                // … or for an end; see holdUntouched
+	findings   []preflight.Finding // of the last preflight; Manager.mu protects it
 	done       chan struct{}
 }
 
@@ -394,7 +395,7 @@ func (r *runner) awaitRoom(ctx context.Context) *job.Event {
 		c, cancel := context.WithTimeout(ctx, r.m.cfg.CallTimeout)
 		l, err := r.mover.dialTarget(c)
 		if err == nil {
-			room := roomAgain(l.Info, r.mover.gov.KeyCost())
+			room := l.Info.RoomAgain(r.mover.gov.KeyCost())
 			l.Close()
 			if room {
 				cancel()

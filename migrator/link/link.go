@@ -13,6 +13,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator/flow"
 )
 
 // Link is one connection to one server, for commands that are rare.
@@ -43,6 +44,16 @@ type Info struct {
 // Life tells one course of a server's data from another. A process that was made a replica and
 // a primary again has another's data and its own run_id; its replication id is new then.
 func (i Info) Life() string { return i.RunID + "/" + i.ReplID }
+
+// Room is how many bytes a server has for the mover; -1 when there is no limit.
+func (i Info) Room() int64 {
+	return flow.RoomIn(i.UsedBytes, i.MaxBytes, i.Policy != "noeviction")
+}
+
+// RoomAgain reports whether a server that was full takes keys again, of about keyCost bytes.
+func (i Info) RoomAgain(keyCost int64) bool {
+	return flow.RoomAgain(i.Room(), i.MaxBytes, keyCost)
+}
 
 // Purposes of connections, in their names.
 const (

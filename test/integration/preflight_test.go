@@ -11,6 +11,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/migrator"
+	"keyferry/migrator/preflight"
 )
 
 func (r *rig) dryrun(args ...any) (reports []migrator.Report) {
@@ -67,9 +68,9 @@ func lessonBrokenTargets(t *testing.T) {
 				t.Fatal(err)
 			}
 			report := r.dryrun("0-16383", "TO", "g2")[0]
-			var fatal []migrator.Finding
+			var fatal []preflight.Finding
 			for _, f := range report.Findings {
-				if f.Severity == migrator.Fatal {
+				if f.Severity == preflight.Fatal {
 					fatal = append(fatal, f)
 				}
 			}
@@ -117,7 +118,7 @@ func TestCheckFindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	report := r.dryrun("0-16383", "TO", "g2", "PURGE")[0]
-	found, strangers := map[string]migrator.Severity{}, ""
+	found, strangers := map[string]preflight.Severity{}, ""
 	for _, f := range report.Findings {
 		found[f.What] = f.Severity
 		if f.What == "clients" {
@@ -127,7 +128,7 @@ func TestCheckFindings(t *testing.T) {
 	if !strings.Contains(strangers, "g1") || !strings.Contains(strangers, "g2") { // this test's own
 		t.Errorf("clients past the gateway at %q", strangers)
 	}
-	want := map[string]migrator.Severity{"eviction": migrator.Info, "persistence": migrator.Warning, "clients": migrator.Warning, "functions": migrator.Info, "target-free": migrator.Warning}
+	want := map[string]preflight.Severity{"eviction": preflight.Info, "persistence": preflight.Warning, "clients": preflight.Warning, "functions": preflight.Info, "target-free": preflight.Warning}
 	for what, s := range want {
 		if _, ok := found[what]; !ok {
 			t.Errorf("no finding %s (%s): %+v", what, s, report.Findings)

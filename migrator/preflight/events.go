@@ -1,4 +1,4 @@
-package migrator
+package preflight
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 // events makes the target tell of the keyspace events of which the source tells: whoever
 // listens would miss those of keys that have moved.
-func (c *check) events(ctx context.Context) error {
+func (c *Check) events(ctx context.Context) error {
 	flags := func(l *link.Link) (string, error) {
 		got, err := l.Conn.ConfigGet(ctx, resp.NotifySetting).Result()
 		if err != nil && !joberr.Refused(err) {
@@ -35,7 +35,7 @@ func (c *check) events(ctx context.Context) error {
 	}
 	switch {
 	case all == have:
-	case !c.act:
+	case !c.Act:
 		c.add(Info, "events", c.dst, "", "%s is made %s when the job starts, as the source needs it", resp.NotifySetting, all)
 	default:
 		if err := c.dst.Conn.ConfigSet(ctx, resp.NotifySetting, all).Err(); joberr.Refused(err) {

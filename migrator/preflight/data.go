@@ -1,4 +1,4 @@
-package migrator
+package preflight
 
 import (
 	"context"
@@ -20,9 +20,9 @@ import (
 
 // trial moves a key of its own from end to end, with every command that the move will
 // use. The key expires by itself should the gateway die in between.
-func (c *check) trial(ctx context.Context) error {
+func (c *Check) trial(ctx context.Context) error {
 	const ttl = time.Minute
-	key := router.InternalPrefix + c.job.ID
+	key := router.InternalPrefix + c.Job.ID
 	src, dst := c.src.Conn, c.dst.Conn
 	var dump string
 	for _, s := range []struct {
@@ -47,35 +47,35 @@ func (c *check) trial(ctx context.Context) error {
 		case !joberr.Refused(err):
 			return joberr.At(c.origin(s.l), err)
 		case strings.Contains(err.Error(), "DUMP payload version"):
-			c.fatal("version", joberr.Target, c.dst.Group, "move to a server of the same or a newer version",
+			c.Fatal("version", joberr.Target, c.dst.Group, "move to a server of the same or a newer version",
 				joberr.Hopeless("RESTORE: the target can't read the source's payloads (source %s, target %s): it must be of the same or a newer version", c.src.Info.Version, c.dst.Info.Version))
 			return errStop
 		case strings.Contains(err.Error(), "OOM ") && s.l == c.src:
 			// Why it is to give keys away. Those that it has are tried below.
 			c.add(Info, "memory", c.src, "", "it is full: %v", err)
-			c.life = c.src.Info.Life()
+			c.Life = c.src.Info.Life()
 			return nil
 		case strings.Contains(err.Error(), "OOM "):
-			c.fatal("memory", joberr.Target, c.dst.Group, "raise its maxmemory, or free some", joberr.Explain(s.name, err))
+			c.Fatal("memory", joberr.Target, c.dst.Group, "raise its maxmemory, or free some", joberr.Explain(s.name, err))
 			return errStop
 		default:
-			c.fatal("commands", c.origin(s.l), s.l.Group, "see the server's log and its ACL", joberr.Explain(s.name, err))
+			c.Fatal("commands", c.origin(s.l), s.l.Group, "see the server's log and its ACL", joberr.Explain(s.name, err))
 			return errStop
 		}
 	}
-	c.life = c.src.Info.Life()
+	c.Life = c.src.Info.Life()
 	return nil
 }
 
 // databases checks that the target has those that the source uses.
-func (c *check) databases(ctx context.Context) error {
-	last := c.m.databases - 1
+func (c *Check) databases(ctx context.Context) error {
+	last := c.Databases - 1
 	if err := c.dst.Use(ctx, last); err != nil {
 		if !joberr.Refused(err) {
 			return joberr.At(joberr.Target, err)
 		}
-		c.fatal("databases", joberr.Target, c.dst.Group, "raise databases in its configuration, or lower cluster.databases",
-			joberr.Hopeless("it has no database %d: the cluster has %d", last, c.m.databases))
+		c.Fatal("databases", joberr.Target, c.dst.Group, "raise databases in its configuration, or lower cluster.databases",
+			joberr.Hopeless("it has no database %d: the cluster has %d", last, c.Databases))
 		return errStop
 	}
 	return joberr.At(joberr.Target, c.dst.Use(ctx, 0))
@@ -87,23 +87,23 @@ const (
 )
 
 // types restores a payload of each type of key that a sample of the source shows.
-func (c *check) types(ctx context.Context) error {
+func (c *Check) types(ctx context.Context) error {
 	seen := make(map[string]bool)
-	slots := topology.NewSlotSet(c.job.Slots)
-	scan, err := c.m.newScanner(ctx, c.src)
+	slots := topology.NewSlotSet(c.Job.Slots)
+	scan, err := link.NewScanner(ctx, c.src, c.PageTime, c.PageMost)
 	if err != nil {
 		return joberr.At(joberr.Source, err)
 	}
-	for db := range c.m.databases {
+	for db := range c.Databases {
 		if err := c.src.Use(ctx, db); err != nil {
 			return joberr.At(joberr.Source, err)
 		}
 		for cursor, n := uint64(0), 0; n < sampledPages; n++ {
-			names, next, err := scan.page(ctx, cursor)
+			names, next, err := scan.Page(ctx, cursor)
 			if err != nil {
 				return joberr.At(joberr.Source, err)
 			}
-			names = slices.DeleteFunc(names, func(k string) bool { return !slots.Has(c.m.scheme.Slot([]byte(k))) })
+			names = slices.DeleteFunc(names, func(k string) bool { return !slots.Has(c.Scheme.Slot([]byte(k))) })
 			if err := c.typesOf(ctx, names, seen); err != nil {
 				return err
 			}
@@ -115,7 +115,7 @@ func (c *check) types(ctx context.Context) error {
 	return joberr.At(joberr.Source, c.src.Use(ctx, 0))
 }
 
-func (c *check) typesOf(ctx context.Context, names []string, seen map[string]bool) error {
+func (c *Check) typesOf(ctx context.Context, names []string, seen map[string]bool) error {
 	p := c.src.Conn.Pipeline()
 	kinds := make([]*redis.StatusCmd, len(names))
 	for i, k := range names {
@@ -143,7 +143,7 @@ func (c *check) typesOf(ctx context.Context, names []string, seen map[string]boo
 			continue
 		}
 		seen[kind] = true
-		key := router.InternalPrefix + c.job.ID
+		key := router.InternalPrefix + c.Job.ID
 		err = c.dst.Conn.RestoreReplace(ctx, key, time.Minute, dump).Err()
 		if err == nil {
 			err = c.dst.Conn.Unlink(ctx, key).Err()
@@ -152,7 +152,7 @@ func (c *check) typesOf(ctx context.Context, names []string, seen map[string]boo
 			return joberr.At(joberr.Target, err)
 		}
 		if err != nil {
-			c.fatal("types", joberr.Target, c.dst.Group, "a newer server, or the module that the type comes from", joberr.Hopeless("RESTORE of a key of type %s (%.64q): %v", kind, k, err))
+			c.Fatal("types", joberr.Target, c.dst.Group, "a newer server, or the module that the type comes from", joberr.Hopeless("RESTORE of a key of type %s (%.64q): %v", kind, k, err))
 		}
 	}
 	return nil
@@ -166,12 +166,12 @@ var specimens = map[string][]any{
 
 // specimen is the DUMP of a key of a type that is made for it, where a DUMP of one of the
 // users' would show: it counts as an access, which servers that evict keep for each key.
-func (c *check) specimen(ctx context.Context, kind string) (string, error) {
+func (c *Check) specimen(ctx context.Context, kind string) (string, error) {
 	how, ok := specimens[kind]
 	if !ok || c.src.Info.Policy == "noeviction" && c.dst.Info.Policy == "noeviction" {
 		return "", errNoSpecimen
 	}
-	key := router.InternalPrefix + c.job.ID
+	key := router.InternalPrefix + c.Job.ID
 	args := append([]any(nil), how...)
 	args[1] = key
 	p := c.src.Conn.TxPipeline()
@@ -186,22 +186,22 @@ func (c *check) specimen(ctx context.Context, kind string) (string, error) {
 var errNoSpecimen = errors.New("a key of the users' will do, or has to")
 
 // memory compares what is to come with what there is room for.
-func (c *check) memory(context.Context) error {
-	room := roomIn(c.dst.Info)
+func (c *Check) memory(context.Context) error {
+	room := c.dst.Info.Room()
 	switch {
 	case room < 0:
 	case room == 0:
-		c.fatal("memory", joberr.Target, c.dst.Group, "raise its maxmemory, or free some",
+		c.Fatal("memory", joberr.Target, c.dst.Group, "raise its maxmemory, or free some",
 			&joberr.FullError{Used: c.dst.Info.UsedBytes, Most: c.dst.Info.MaxBytes})
-	case c.bytes > room:
+	case c.Bytes > room:
 		c.add(Warning, "memory", c.dst, "raise its maxmemory: the job would pause when it is full, and go on by itself when there is room",
-			"about %d bytes are to come and there is room for %d (maxmemory %d, in use %d)", c.bytes, room, c.dst.Info.MaxBytes, c.dst.Info.UsedBytes)
+			"about %d bytes are to come and there is room for %d (maxmemory %d, in use %d)", c.Bytes, room, c.dst.Info.MaxBytes, c.dst.Info.UsedBytes)
 	}
 	return nil
 }
 
 // policies compares what the servers do with their data.
-func (c *check) policies(context.Context) error {
+func (c *Check) policies(context.Context) error {
 	src, dst := c.src.Info, c.dst.Info
 	if dst.MaxBytes > 0 && strings.HasPrefix(dst.Policy, "allkeys") {
 		c.add(Warning, "eviction", c.dst, "set maxmemory-policy noeviction if no key may be lost", "it evicts keys when it is full (%s)", dst.Policy)
@@ -220,7 +220,7 @@ func (c *check) policies(context.Context) error {
 
 // directClients are those of either end that did not come through a gateway. What they write while
 // its slot moves can be lost, or what they write at the target wins over the key.
-func (c *check) directClients(ctx context.Context) error {
+func (c *Check) directClients(ctx context.Context) error {
 	for _, l := range []*link.Link{c.src, c.dst} {
 		text, err := l.Conn.ClientList(ctx).Result()
 		if err != nil {
@@ -239,41 +239,41 @@ func (c *check) directClients(ctx context.Context) error {
 }
 
 // fence sees to it that nothing comes to the target that was sent before this.
-func (c *check) fence(ctx context.Context) error {
-	if !c.act {
+func (c *Check) fence(ctx context.Context) error {
+	if !c.Act {
 		return nil
 	}
-	return c.m.fenceChangers(ctx, c.dst.Group)
+	return c.Fence(ctx, c.dst.Group)
 }
 
 // targetFree looks for keys of the slots at the target. There must be none: what the
 // target holds wins over the source. PURGE removes them.
-func (c *check) targetFree(ctx context.Context) error {
-	slots := topology.NewSlotSet(c.job.Slots)
+func (c *Check) targetFree(ctx context.Context) error {
+	slots := topology.NewSlotSet(c.Job.Slots)
 	inWay := 0
-	scan, err := c.m.newScanner(ctx, c.dst)
+	scan, err := link.NewScanner(ctx, c.dst, c.PageTime, c.PageMost)
 	if err != nil {
 		return joberr.At(joberr.Target, err)
 	}
-	for db := range c.m.databases {
+	for db := range c.Databases {
 		if err := c.dst.Use(ctx, db); err != nil {
 			return joberr.At(joberr.Target, err)
 		}
 		for cursor := uint64(0); ; {
-			names, next, err := scan.page(ctx, cursor)
+			names, next, err := scan.Page(ctx, cursor)
 			if err != nil {
 				return joberr.At(joberr.Target, err)
 			}
 			names = slices.DeleteFunc(names, func(n string) bool {
-				return strings.HasPrefix(n, router.InternalPrefix) || !slots.Has(c.m.scheme.Slot([]byte(n)))
+				return strings.HasPrefix(n, router.InternalPrefix) || !slots.Has(c.Scheme.Slot([]byte(n)))
 			})
 			inWay += len(names)
-			if len(names) > 0 && !c.job.Purge {
-				c.fatal("target-free", joberr.Target, c.dst.Group, "remove them, or say PURGE", joberr.Hopeless("%s holds key %q of slot %d in database %d already: remove the keys of these slots there (MIGRATE … PURGE does), then RESUME",
-					c.dst.Group.Addr, names[0], c.m.scheme.Slot([]byte(names[0])), db))
+			if len(names) > 0 && !c.Job.Purge {
+				c.Fatal("target-free", joberr.Target, c.dst.Group, "remove them, or say PURGE", joberr.Hopeless("%s holds key %q of slot %d in database %d already: remove the keys of these slots there (MIGRATE … PURGE does), then RESUME",
+					c.dst.Group.Addr, names[0], c.Scheme.Slot([]byte(names[0])), db))
 				return nil
 			}
-			if c.act && len(names) > 0 {
+			if c.Act && len(names) > 0 {
 				if err := c.dst.Conn.Unlink(ctx, names...).Err(); err != nil {
 					return joberr.At(joberr.Target, err)
 				}
@@ -291,7 +291,7 @@ func (c *check) targetFree(ctx context.Context) error {
 
 // functions brings the libraries that the target lacks, so that what is called with keys of
 // these slots is there.
-func (c *check) functions(ctx context.Context) error {
+func (c *Check) functions(ctx context.Context) error {
 	list := func(l *link.Link) (map[string]string, error) {
 		out := make(map[string]string)
 		libs, err := l.Conn.FunctionList(ctx, redis.FunctionListQuery{WithCode: true}).Result()
@@ -316,12 +316,12 @@ func (c *check) functions(ctx context.Context) error {
 		switch {
 		case ok && other != code:
 			c.add(Warning, "functions", c.dst, "FUNCTION LOAD REPLACE through the gateway brings it to every group", "library %s differs from the source's", name)
-		case !ok && c.act:
+		case !ok && c.Act:
 			if err := c.dst.Conn.FunctionLoad(ctx, code).Err(); err != nil {
 				if !joberr.Refused(err) {
 					return joberr.At(joberr.Target, err)
 				}
-				c.fatal("functions", joberr.Target, c.dst.Group, "load it there by hand", fmt.Errorf("FUNCTION LOAD of library %s: %w", name, err))
+				c.Fatal("functions", joberr.Target, c.dst.Group, "load it there by hand", fmt.Errorf("FUNCTION LOAD of library %s: %w", name, err))
 			}
 		case !ok:
 			c.add(Info, "functions", c.dst, "", "library %s is brought there when the job starts", name)
@@ -331,11 +331,11 @@ func (c *check) functions(ctx context.Context) error {
 }
 
 // durable checks that the target can give what the job asks for.
-func (c *check) durable(ctx context.Context) error {
-	switch c.job.Durability {
+func (c *Check) durable(ctx context.Context) error {
+	switch c.Job.Durability {
 	case job.DurabilityReplica:
 		if c.dst.Info.Replicas == 0 {
-			c.fatal("durability", joberr.Target, c.dst.Group, "add a replica, or move with DURABILITY none", joberr.Hopeless("DURABILITY replica: the target has no replica"))
+			c.Fatal("durability", joberr.Target, c.dst.Group, "add a replica, or move with DURABILITY none", joberr.Hopeless("DURABILITY replica: the target has no replica"))
 		}
 	case job.DurabilityAOF:
 		err := c.dst.Conn.Do(ctx, "WAITAOF", 1, 0, 1).Err()
@@ -343,7 +343,7 @@ func (c *check) durable(ctx context.Context) error {
 			return joberr.At(joberr.Target, err)
 		}
 		if err != nil {
-			c.fatal("durability", joberr.Target, c.dst.Group, "appendonly yes on Redis 7.2 or newer, or move with DURABILITY none", joberr.Hopeless("DURABILITY aof: %v", err))
+			c.Fatal("durability", joberr.Target, c.dst.Group, "appendonly yes on Redis 7.2 or newer, or move with DURABILITY none", joberr.Hopeless("DURABILITY aof: %v", err))
 		}
 	}
 	return nil
