@@ -96,7 +96,7 @@ var runners = map[string]runner{
 }
 
 // lookTimeout bounds verbs that look at every key. Their caller's bound, which is for
-// others, does not count.
+// others, does not count; that the server stops does.
 const lookTimeout = time.Hour
 
 // Run does what a call says. The error is what a client is to be told.
@@ -105,6 +105,9 @@ func (s *Server) Run(ctx context.Context, c *verb.Call) (Answer, error) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
 		defer cancel()
+		if s.ctx != nil { // nil: never started
+			defer context.AfterFunc(s.ctx, cancel)()
+		}
 	}
 	return runners[c.Row.Name].run(s, ctx, c)
 }

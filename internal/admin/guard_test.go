@@ -19,7 +19,7 @@ func startAdmin(t *testing.T) *Server {
 	if err := s.Start("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Stop)
+	t.Cleanup(func() { stop(t, s) })
 	return s
 }
 
@@ -80,7 +80,7 @@ func TestErrorsHaveACode(t *testing.T) {
 	if err := s.Start("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	defer s.Stop()
+	defer stop(t, s)
 	c, err := net.Dial("tcp", s.Addr())
 	if err != nil {
 		t.Fatal(err)

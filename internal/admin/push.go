@@ -33,7 +33,7 @@ func (s *Server) subscribe(c redcon.Conn, args []string) {
 			return
 		}
 	}
-	dc := c.Detach()
+	dc := c.Detach() // handle is under way, and so Stop still waits
 	s.wg.Go(func() { s.push(dc) })
 }
 

@@ -12,7 +12,10 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,12 +38,16 @@ type Server struct {
 	Plane    *proxy.Server
 	Log      *zap.Logger
 
-	ln    net.Listener
-	wg    sync.WaitGroup
-	ended chan struct{} // closed by Stop
+	ln     net.Listener
+	wg     sync.WaitGroup // what Stop waits for: the listener, commands under way, subscribers
+	ctx    context.Context
+	cancel context.CancelFunc // ends ctx: Stop has been called
 
-	mu    sync.Mutex // protects conns
-	conns map[net.Conn]struct{}
+	// mu protects what follows. Nobody calls anything that can come back here, as a
+	// connection's Close does, while it is held.
+	mu      sync.Mutex
+	conns   map[net.Conn]struct{}
+	stopped bool // nothing is added to conns or wg any more
 }
 
 // callTimeout bounds one admin command: what is not done by then is reported as an error
@@ -54,7 +61,7 @@ func (s *Server) Start(addr string) error {
 		return err
 	}
 	s.ln = ln
-	s.ended = make(chan struct{})
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.conns = make(map[net.Conn]struct{})
 	s.wg.Go(func() {
 		err := redcon.Serve(guard{ln, s}, s.handle, func(redcon.Conn) bool { return true }, nil)
@@ -68,16 +75,37 @@ func (s *Server) Start(addr string) error {
 // Addr is where it listens.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 
-// Stop closes the listener and every connection.
-func (s *Server) Stop() {
-	close(s.ended)
-	_ = s.ln.Close()
+// Stop closes the listener and every connection, and tells commands under way to end. It
+// returns when nothing of the server is left, or with an error when ctx ends first.
+func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
-	for c := range s.conns {
+	s.stopped = true
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	s.cancel()
+	_ = s.ln.Close()
+	for _, c := range conns {
 		_ = c.Close()
 	}
-	s.mu.Unlock()
-	s.wg.Wait()
+	done := make(chan struct{})
+	go func() { s.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("admin commands have not ended: %w", ctx.Err())
+	}
+}
+
+// begin counts something that Stop waits for, and reports whether it may begin: not once
+// Stop has been called.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.wg.Add(1)
+	}
+	return !s.stopped
 }
 
 // guard hands out connections from which only whole, valid requests can be read.
@@ -96,17 +124,28 @@ func (g guard) Accept() (net.Conn, error) {
 		if !errors.Is(err, net.ErrClosed) {
 			g.s.Log.Warn("an admin connection could not be accepted", zap.Error(err))
 			select {
-			case <-g.s.ended:
+			case <-g.s.ctx.Done():
 			case <-time.After(acceptPause):
 			}
 		}
 		return nil, err
 	}
 	gc := &guardedConn{Conn: c, s: g.s, authed: g.s.Password == ""}
-	g.s.mu.Lock()
-	g.s.conns[gc] = struct{}{}
-	g.s.mu.Unlock()
+	if !g.s.keep(gc) {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
 	return gc, nil
+}
+
+// keep adds a connection to those that Stop closes. False: that has been.
+func (s *Server) keep(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.conns[c] = struct{}{}
+	}
+	return !s.stopped
 }
 
 // Limits of a request. That of all its bytes is far above a list of all slots one by one.
@@ -191,7 +230,12 @@ func (s *Server) handle(c redcon.Conn, cmd redcon.Command) {
 		c.WriteError("NOAUTH Authentication required.")
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	if !s.begin() {
+		_ = c.Close()
+		return
+	}
+	defer s.wg.Done()
+	ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 	defer cancel()
 	switch name {
 	case "AUTH":

@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -40,10 +41,11 @@ type Gateway struct {
 	observer *observe.Observer
 	watching sync.WaitGroup
 
-	log    *zap.Logger
-	store  topology.Store
-	cancel context.CancelFunc
-	ended  chan error
+	log     *zap.Logger
+	store   topology.Store
+	cancel  context.CancelFunc
+	ended   chan error    // what ended the control plane, for Ended
+	running chan struct{} // closed when the control plane has ended
 }
 
 // Start brings a gateway up; when it returns, clients are served. Errors: the data
@@ -56,7 +58,7 @@ func Start(c conf.Config, log *zap.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{log: log, store: store, ended: make(chan error, 1)}
+	g := &Gateway{log: log, store: store, ended: make(chan error, 1), running: make(chan struct{})}
 	if err := g.start(c); err != nil {
 		_ = store.Close()
 		return nil, err
@@ -125,7 +127,10 @@ func (g *Gateway) start(c conf.Config) error {
 		_ = g.Proxy.Stop(ctx)
 		return fmt.Errorf("the admin address (admin): %w", err)
 	}
-	go func() { g.ended <- g.Manager.Run(ctx, g.Proxy.Apply) }()
+	go func() {
+		defer close(g.running)
+		g.ended <- g.Manager.Run(ctx, g.Proxy.Apply)
+	}()
 	g.watching.Go(func() { g.observer.Run(ctx) })
 	g.startWeb(c, name)
 	for _, w := range c.Warnings() {
@@ -177,25 +182,60 @@ func nameRune(r rune) rune {
 // that it can't mend.
 func (g *Gateway) Ended() <-chan error { return g.ended }
 
+// How long each part of a gateway may take to stop. What takes longer is logged and left
+// behind, so that the process ends whatever hangs.
+const (
+	stopListeners = 2 * time.Second  // each: admin, HTTP
+	stopPlane     = 8 * time.Second  // once the time to answer commands in flight is over
+	stopMovers    = 10 * time.Second // the migrator, with the batches that are under way
+	stopRest      = 2 * time.Second  // each: observer, store
+)
+
 // Stop drains: no new admin commands, commands in flight are answered until ctx ends, the
-// migrator stops where it is and goes on from there at the next start.
+// migrator stops where it is and goes on from there at the next start. It returns within
+// the sum of the bounds above after ctx has ended, with an error if a part did not stop.
 func (g *Gateway) Stop(ctx context.Context) error {
-	g.Admin.Stop()
+	var errs []error
+	step := func(what string, limit time.Duration, stop func(context.Context) error) {
+		errs = append(errs, g.within(what, limit, stop))
+	}
+	step("admin listener", stopListeners, g.Admin.Stop)
 	if g.Web != nil {
-		g.Web.Stop()
+		step("dashboard", stopListeners, func(context.Context) error { g.Web.Stop(); return nil })
 	}
-	err := g.Proxy.Stop(ctx)
+	step("data plane", remaining(ctx)+stopPlane, func(context.Context) error { return g.Proxy.Stop(ctx) })
 	g.cancel()
-	g.watching.Wait()
+	step("observer", stopRest, func(context.Context) error { g.watching.Wait(); return nil })
+	step("migrator", stopMovers, func(context.Context) error { <-g.running; return nil })
+	step("store", stopRest, func(context.Context) error { return g.store.Close() })
+	return errors.Join(errs...)
+}
+
+// drainAtMost bounds the wait for commands in flight where the caller of Stop does not.
+const drainAtMost = 10 * time.Minute
+
+// remaining is how long it is until ctx ends.
+func remaining(ctx context.Context) time.Duration {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return drainAtMost
+	}
+	return max(0, time.Until(end))
+}
+
+// within stops one part and waits for it no longer than limit.
+func (g *Gateway) within(what string, limit time.Duration, stop func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- stop(ctx) }()
 	select {
-	case <-g.ended:
-	case <-time.After(10 * time.Second):
-		g.log.Error("migrator did not stop in time")
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		g.log.Error("a part of the gateway did not stop in time: it is left behind", zap.String("part", what), zap.Duration("waited", limit))
+		return fmt.Errorf("%s: did not stop within %v", what, limit)
 	}
-	if e := g.store.Close(); err == nil {
-		err = e
-	}
-	return err
 }
 
 // sections are the parts of INFO that the control plane knows.
