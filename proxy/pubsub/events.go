@@ -22,7 +22,8 @@ type endedMove struct {
 	at     time.Time
 }
 
-// Bounds of what is remembered of ended jobs.
+// Bounds of what is remembered of ended jobs. A message that comes later than that is shown to
+// clients, which is a surplus event and no harm: events may be lost and doubled anyway.
 const (
 	endedMovesMax = 8
 	endedMoveFor  = 5 * time.Second

@@ -18,6 +18,19 @@ import (
 // feed is the hub's connection to one group. It connects again for as long as it is
 // wanted, and then subscribes to everything again; what was published meanwhile is lost,
 // as it is for a client of the server itself.
+//
+// Two goroutines run while it is connected: run reads, and write sends what others queue in out. A
+// server answers in order, so counting is enough to know that all was confirmed: sent goes up with
+// each command and down with each confirmation, and is 0 while the server is away, since
+// nobody is to wait for it.
+//
+// What is wanted while it connects is asked for at least once, and possibly twice:
+//
+//	begin: up = true          Want: enters the channel, feed.subscribe: up, so it is queued
+//	begin: wantedNow ─► has the channel too, and queues it again
+//
+// A second SUBSCRIBE harms nothing. The other order, to ask for what is wanted and then to be up,
+// could miss a channel that is entered between the two.
 type feed struct {
 	h      *Hub
 	group  router.Group
@@ -152,8 +165,8 @@ func (f *feed) connectAndRead() error {
 	return f.read(c)
 }
 
-// begin queues what is wanted now. What is asked for from now on goes out behind it; if it
-// is asked for twice, that does no harm.
+// begin queues what is wanted now. What is asked for from now on goes out behind it. The one that
+// sent begins with is taken back at the end, so that nobody finds the feed synced in between.
 func (f *feed) begin() {
 	f.mu.Lock()
 	f.up, f.out, f.sent = true, nil, 1

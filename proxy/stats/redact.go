@@ -48,7 +48,8 @@ func secretSetting(args []string) int {
 	return len(args)
 }
 
-// SecretBytes is Secret of arguments as they came.
+// SecretBytes is Secret of arguments as they came. MONITOR asks it for every command, so that it
+// first tells by the length of the name that nearly all commands have no secrets.
 func SecretBytes(args [][]byte) (from, to int) {
 	if len(args) == 0 || len(args[0]) > len("migrate") { // none of those with secrets is longer
 		return 0, 0

@@ -42,6 +42,8 @@ func (q *Spikes) Note(name string, ns int64, at time.Time) {
 	e.add(Spike{at.Unix(), ns / int64(time.Millisecond)})
 }
 
+// add keeps one spike a second, the worst, and the newest maxSpikes of them. Spikes come in the
+// order of their time: a loop's clock does not go back, and MergeEvents sorts.
 func (e *Event) add(x Spike) {
 	e.MaxMs = max(e.MaxMs, x.Ms)
 	if n := len(e.Spikes); n > 0 && e.Spikes[n-1].At == x.At {
