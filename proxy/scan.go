@@ -70,15 +70,16 @@ func (c cursor) since(now uint64) uint64 {
 	return e
 }
 
-// movesSince are the moves that went on at or after an epoch; known is false if some may
-// have been forgotten.
+// movesSince are the moves that went on after an epoch; known is false if some may have been
+// forgotten. A move that ended with the epoch itself is none of them: the table of that epoch
+// is the first that has every key of the move at its new place.
 func movesSince(t *router.Table, epoch uint64) (out []router.Move, known bool) {
 	for _, m := range t.Moves {
-		if m.To == 0 || m.To >= epoch {
+		if m.To == 0 || m.To > epoch {
 			out = append(out, m)
 		}
 	}
-	return out, t.ForgottenTo < epoch || t.ForgottenTo == 0
+	return out, t.ForgottenTo <= epoch
 }
 
 // singleHop reports that no slot is in two of the moves.

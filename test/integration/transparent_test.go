@@ -218,6 +218,62 @@ func TestScansDuringMigrations(t *testing.T) {
 	<-done
 }
 
+// TestScanAfterAnEndedMigration: once a job is over, done or reverted, a SCAN sees each key once.
+func TestScanAfterAnEndedMigration(t *testing.T) {
+	const keys = 200
+	r := newRig(t, 2)
+	c := r.client()
+	bg := context.Background()
+	for i := range keys {
+		if err := c.Set(bg, fmt.Sprint("k", i), "x", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	once := func(when string) {
+		t.Helper()
+		seen, all := make(map[string]bool), 0
+		for cursor := uint64(0); ; {
+			page, next, err := c.Scan(bg, cursor, "", 50).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range page {
+				seen[k] = true
+			}
+			if all += len(page); all > 10*keys {
+				break
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+		if len(seen) != keys || all != keys {
+			t.Errorf("%s: %d replies name %d of %d keys", when, all, len(seen), keys)
+		}
+	}
+	once("before")
+	r.proxy("MIGRATE", "0-8191", "TO", "g2")
+	r.awaitDone()
+	once("after a move")
+	r.proxy("MIGRATE", "8192-16383", "TO", "g2")
+	r.awaitDone()
+	once("after another")
+	r.proxy("MIGRATE", "0-16383", "TO", "g1", "RATE", "20")
+	r.await("some keys to move", func() bool { return r.jobs()[len(r.jobs())-1].KeysMoved >= 3 })
+	id := r.jobs()[len(r.jobs())-1].ID
+	r.proxy("MIGRATION", "CANCEL", id, "REVERT")
+	r.proxy("MIGRATION", "LIMIT", id, "RATE", "0")
+	r.await("the way back", func() bool {
+		for _, j := range r.jobs() {
+			if j.ID == id {
+				return j.Phase == topology.Reverted
+			}
+		}
+		return false
+	})
+	once("after one that was reverted")
+}
+
 // TestPubSubAcrossFlips: every subscriber sees every message of each publisher, in order,
 // while slots move; and again after a server was restarted.
 func TestPubSubAcrossFlips(t *testing.T) {
