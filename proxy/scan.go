@@ -13,135 +13,6 @@ import (
 	"keyferry/router"
 )
 
-// A SCAN goes from group to group. Its cursor is all its state, so that any gateway can go
-// on with it:
-//
-//	bit 62     always 1: a cursor that is not 0
-//	bit 61     the pass: 0 the first, over every group; 1 the second, over targets
-//	bits 48-60 the epoch at which the first pass began, modulo 2^13
-//	bits 38-47 the number of the group
-//	bits 0-37  the server's cursor
-//
-// Redis's promise is that what is there from start to end is returned. While slots move a
-// key can leave its source before the scan has come by there, for a target where the scan
-// has been already. So when jobs moved keys during the first pass there is a second one,
-// over the targets of these jobs. That is enough if every slot was subject to one job
-// only, from the beginning of the first pass to the end of the second: a key that the
-// first pass missed at its source had left it before that pass ended, so it is at the
-// target during the whole of the second. If a slot was subject to more jobs the scan
-// begins again.
-type cursor struct {
-	second bool
-	epoch  uint64 // modulo 1<<cursorEpochBits
-	group  int    // number
-	at     uint64
-}
-
-const (
-	cursorEpochBits = 13
-	cursorGroupBits = 10
-	cursorAtBits    = 38
-)
-
-func (c cursor) encode() uint64 {
-	v := uint64(1)<<62 | c.epoch%(1<<cursorEpochBits)<<(cursorAtBits+cursorGroupBits) | uint64(c.group)<<cursorAtBits | c.at
-	if c.second {
-		v |= 1 << 61
-	}
-	return v
-}
-
-func parseCursor(v uint64) (c cursor, ok bool) {
-	c = cursor{second: v>>61&1 == 1, epoch: v >> (cursorAtBits + cursorGroupBits) % (1 << cursorEpochBits),
-		group: int(v >> cursorAtBits % (1 << cursorGroupBits)), at: v % (1 << cursorAtBits)}
-	return c, v>>62 == 1
-}
-
-// since is the epoch that the cursor means: the newest not after now that ends in its bits.
-func (c cursor) since(now uint64) uint64 {
-	const span = 1 << cursorEpochBits
-	e := now - now%span + c.epoch%span
-	if e > now {
-		if e < span {
-			return 0 // of another cluster's history: everything may have moved since
-		}
-		e -= span
-	}
-	return e
-}
-
-// movesSince are the moves that went on after an epoch; known is false if some may have been
-// forgotten. A move that ended with the epoch itself is none of them: the table of that epoch
-// is the first that has every key of the move at its new place.
-func movesSince(t *router.Table, epoch uint64) (out []router.Move, known bool) {
-	for _, m := range t.Moves {
-		if m.To == 0 || m.To > epoch {
-			out = append(out, m)
-		}
-	}
-	return out, t.ForgottenTo <= epoch
-}
-
-// singleHop reports that no slot is in two of the moves.
-func singleHop(t *router.Table, moves []router.Move) bool {
-	seen := make([]bool, len(t.Slots))
-	for _, m := range moves {
-		for _, r := range m.Slots {
-			for s := r.First; s <= r.Last; s++ {
-				if seen[s] {
-					return false
-				}
-				seen[s] = true
-			}
-		}
-	}
-	return true
-}
-
-// nextGroup is the cursor at the beginning of the next group to scan after c.group has
-// been done, or false at the end of the scan. c.group is -1 at its beginning.
-//
-// Groups are in the order of their numbers, which a group keeps for life and no other gets for
-// long, so that a cursor means the same after any change of the table. It tries again at most
-// twice: the first pass is over, perhaps the second is needed, or all begins anew.
-func nextGroup(t *router.Table, c cursor) (cursor, bool) {
-	for range 3 {
-		moves, known := movesSince(t, c.since(t.Epoch))
-		best := -1
-		for _, g := range t.Serving() {
-			n := t.Groups[g].Number
-			wanted := !c.second || isTarget(moves, n)
-			if wanted && n > c.group && (best < 0 || n < best) {
-				best = n
-			}
-		}
-		if best >= 0 {
-			return cursor{second: c.second, epoch: c.epoch, group: best}, true
-		}
-		switch {
-		case known && len(moves) == 0:
-			return cursor{}, false
-		case known && singleHop(t, moves):
-			if c.second {
-				return cursor{}, false
-			}
-			c = cursor{second: true, epoch: c.epoch, group: -1}
-		default:
-			c = cursor{epoch: t.Epoch, group: -1}
-		}
-	}
-	return cursor{}, false // no group serves anything
-}
-
-func isTarget(moves []router.Move, group int) bool {
-	for _, m := range moves {
-		if m.Target == group {
-			return true
-		}
-	}
-	return false
-}
-
 // livesIn reports whether a key found in a group may be there: it is its slot's owner or,
 // while the slot moves, its target. Anything else is a leftover that nobody can read.
 //
@@ -166,13 +37,11 @@ func (c *call) scan() {
 		c.reject("ERR invalid cursor")
 		return
 	}
-	at, ok := cursor{epoch: l.table.Epoch, group: -1}, true
-	if v != 0 {
-		at, ok = parseCursor(v)
-	} else {
-		at, ok = nextGroup(l.table, at)
+	at, ok := parseCursor(v, l.table.Epoch)
+	if !ok { // 0, or one that the gateway does not give: Redis takes that, too, and so it begins
+		at, ok = nextGroup(l.table, cursor{epoch: l.table.Epoch, group: -1})
 	}
-	if !ok { // Redis takes a cursor that it has not given, too
+	if !ok {
 		c.scanEmpty()
 		return
 	}
@@ -209,7 +78,7 @@ func (x *scanning) ask(l *loop, r *request) {
 	}
 	x.args[1] = strconv.AppendUint(nil, x.at.at, 10)
 	args := x.args
-	if moves, _ := movesSince(l.table, x.at.since(l.table.Epoch)); len(moves) > 0 {
+	if moves, _ := movesSince(l.table, x.at.epoch); len(moves) > 0 {
 		args = hurried(args)
 	}
 	x.send(l, r, group, resp.AppendRequest(nil, args...))
@@ -265,7 +134,7 @@ func (x *scanning) reply(r *request, b []byte, last bool) bool {
 	next, _ := resp.BulkBody(parts[0])
 	at, err := strconv.ParseUint(string(next), 10, 64)
 	keys, ok := resp.SplitArray(parts[1], nil)
-	if err != nil || !ok || at >= 1<<cursorAtBits {
+	if err != nil || !ok || at>>cursorAtBits != 0 {
 		r.finish(resp.AppendErr(nil, fmt.Sprintf("ERR a server gave a SCAN cursor that can't be passed on: %q", next)))
 		return false
 	}
@@ -282,7 +151,7 @@ func (x *scanning) finish(l *loop, r *request, keys [][]byte, group int16) {
 	}
 	v := uint64(0)
 	if more {
-		v = next.encode()
+		v = next.resume(l.table)
 	}
 	out := r.s.reply()
 	out.Array(2)
