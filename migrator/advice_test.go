@@ -13,7 +13,7 @@ import (
 // TestAdviceAtOnce: an error of an attempt under way comes with what to do about it, until
 // the job gets on again; one that it has ended with, for as long as it waits.
 func TestAdviceAtOnce(t *testing.T) {
-	r := &runner{errs: &errorLog{}, mover: &mover{}, job: topology.Job{Phase: topology.Bulk}}
+	r := &runner{errs: &errorLog{}, mover: &mover{}, job: topology.Job{JobProgress: topology.JobProgress{Phase: topology.Bulk}}}
 	says := func(when, want string) {
 		t.Helper()
 		if got := r.advice(nil); want == "" && got != "" || !strings.Contains(got, want) {

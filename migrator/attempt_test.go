@@ -25,7 +25,7 @@ func (a answer) RedisError()   {}
 func TestLesson(t *testing.T) {
 	t.Run("S1.6", func(t *testing.T) {
 		const least, most = 100 * time.Millisecond, 10 * time.Second
-		j := topology.Job{ID: "m1", Phase: topology.Bulk, Published: true, MaxAttempts: 100}
+		j := topology.Job{ID: "m1", JobRequest: topology.JobRequest{MaxAttempts: 100}, JobProgress: topology.JobProgress{Phase: topology.Bulk, Published: true}}
 		start := time.UnixMilli(1_700_000_000_000)
 		now := start
 		var lines []time.Time
@@ -76,7 +76,7 @@ func TestLesson(t *testing.T) {
 	})
 	t.Run("S1.3", func(t *testing.T) {
 		const tries = 6
-		j := topology.Job{ID: "m1", Phase: topology.Bulk, Published: true, MaxAttempts: tries}
+		j := topology.Job{ID: "m1", JobRequest: topology.JobRequest{MaxAttempts: tries}, JobProgress: topology.JobProgress{Phase: topology.Bulk, Published: true}}
 		for i := 1; i < tries; i++ {
 			j = mustStep(t, j, job.Event{Kind: job.Failure, AtMs: int64(i), Err: &topology.JobError{Origin: joberr.Target, Code: fmt.Sprint("LAST", i)},
 				First: &topology.JobError{Origin: joberr.Source, Code: fmt.Sprint("FIRST", i)}, Counts: map[string]int64{"target READONLY": 2}})

@@ -36,7 +36,7 @@ func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Rep
 	for i, p := range plans {
 		source, _ := st.Group(p.Source)
 		target, _ := st.Group(p.Target)
-		j := topology.Job{ID: fmt.Sprintf("check%d", i), Slots: p.Slots, Source: p.Source, Target: p.Target, Purge: q.Purge, Durability: q.Durability}
+		j := topology.Job{ID: fmt.Sprintf("check%d", i), JobRequest: topology.JobRequest{Slots: p.Slots, Source: p.Source, Target: p.Target, Purge: q.Purge, Durability: q.Durability}}
 		c := &preflight.Check{Env: m.checks(), Job: j, Bytes: p.Bytes}
 		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 		err := c.Run(bounded, source, target)

@@ -16,7 +16,7 @@ func TestClockSetBack(t *testing.T) {
 	defer cancel()
 	m := &Manager{cfg: Config{BackoffMax: time.Millisecond}}
 	far := time.Now().Add(time.Hour).UnixMilli()
-	r := &runner{m: m, job: topology.Job{Phase: topology.Backoff, ResumeTo: topology.Preflight, NextTryAtMs: far}, errs: &errorLog{}}
+	r := &runner{m: m, job: topology.Job{JobProgress: topology.JobProgress{Phase: topology.Backoff, ResumeTo: topology.Preflight, NextTryAtMs: far}}, errs: &errorLog{}}
 	if ev := r.act(ctx); ev == nil || ev.Kind != job.Due {
 		t.Errorf("in backoff: %+v", ev)
 	}

@@ -74,8 +74,7 @@ type Manager struct {
 // is none, create makes it.
 func Open(ctx context.Context, store topology.Store, cfg Config, create topology.State, log *zap.Logger) (*Manager, error) {
 	if _, err := store.Load(ctx); errors.Is(err, topology.ErrNotFound) {
-		create.Epoch = 1
-		if err := store.CompareAndSet(ctx, 0, create); err != nil && !errors.Is(err, topology.ErrConflict) {
+		if err := topology.Create(ctx, store, create); err != nil && !errors.Is(err, topology.ErrConflict) {
 			return nil, err
 		}
 	} else if err != nil {
@@ -129,12 +128,12 @@ func (m *Manager) Epoch() uint64 {
 func (m *Manager) Table() (*router.Table, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.build(m.state)
+	return m.build(m.state.Topology)
 }
 
 // build makes the table, and lock tables for jobs newly published. mu is held.
-func (m *Manager) build(st topology.State) (*router.Table, error) {
-	return router.Build(st, func(id string) (*slotlock.Table, *slotlock.Whole) {
+func (m *Manager) build(top topology.Topology) (*router.Table, error) {
+	return router.Build(top, func(id string) (*slotlock.Table, *slotlock.Whole) {
 		if t := m.locks[id]; t != nil {
 			return t, m.wholes[id]
 		}
@@ -146,8 +145,10 @@ func (m *Manager) build(st topology.State) (*router.Table, error) {
 		o.Mode, o.Closed = mode, !m.old[id]
 		t := slotlock.New(o)
 		m.locks[id] = t
-		if j := st.Job(id); j != nil {
-			m.wholes[id] = m.wholeSlots(j, m.old[id])
+		for _, mv := range top.Moves {
+			if mv.Job == id {
+				m.wholes[id] = m.wholeSlots(mv, m.old[id])
+			}
 		}
 		return t, m.wholes[id]
 	})
@@ -167,10 +168,19 @@ func (m *Manager) Run(ctx context.Context, publish Publish) error {
 	defer m.wg.Wait()
 	m.wg.Go(func() { m.tellProgress(ctx) })
 	m.wg.Go(func() { m.watch(ctx) })
+	published := uint64(0) // the epoch of the newest table that the loops have been given
 	for st := range m.store.Watch(ctx) {
 		m.mu.Lock()
 		m.state = st
-		table, err := m.build(st)
+		m.mu.Unlock()
+		if st.Epoch == published { // a job went on, and routes are as before
+			m.startRunners(ctx, st)
+			m.tellNews()
+			m.forgetJobs(ctx, st)
+			continue
+		}
+		m.mu.Lock()
+		table, err := m.build(st.Topology)
 		m.mu.Unlock()
 		if err != nil {
 			return err
@@ -184,6 +194,7 @@ func (m *Manager) Run(ctx context.Context, publish Publish) error {
 			}
 			return err
 		}
+		published = st.Epoch
 		m.mu.Lock()
 		m.acked = st.Epoch
 		for _, j := range table.Jobs {
@@ -198,29 +209,36 @@ func (m *Manager) Run(ctx context.Context, publish Publish) error {
 				})
 			}
 		}
-		for id := range m.locks {
-			// The runner may have published its job already in a State newer than st.
-			r := m.runners[id]
-			if j := st.Job(id); (j == nil || !j.Published) && (r == nil || !r.job.Published) {
-				delete(m.locks, id)
-				delete(m.drains, id)
-				delete(m.wholes, id)
-			}
-		}
-		var forgotten []string
-		for id := range m.runners { // jobs so old that the State has forgotten them
-			if st.Job(id) == nil {
-				delete(m.runners, id)
-				forgotten = append(forgotten, id)
-			}
-		}
 		m.mu.Unlock()
-		for _, id := range forgotten {
-			_ = m.store.DropEvents(ctx, id) // they cost room and nothing else
-		}
+		m.forgetJobs(ctx, st)
 		m.tellNews()
 	}
 	return ctx.Err()
+}
+
+// forgetJobs drops what is kept of jobs that don't need it any more.
+func (m *Manager) forgetJobs(ctx context.Context, st topology.State) {
+	m.mu.Lock()
+	for id := range m.locks {
+		// The runner may have published its job already in a State newer than st.
+		r := m.runners[id]
+		if j := st.Job(id); (j == nil || !j.Published) && (r == nil || !r.job.Published) {
+			delete(m.locks, id)
+			delete(m.drains, id)
+			delete(m.wholes, id)
+		}
+	}
+	var forgotten []string
+	for id := range m.runners { // jobs so old that the State has forgotten them
+		if st.Job(id) == nil {
+			delete(m.runners, id)
+			forgotten = append(forgotten, id)
+		}
+	}
+	m.mu.Unlock()
+	for _, id := range forgotten {
+		_ = m.store.DropEvents(ctx, id) // they cost room and nothing else
+	}
 }
 
 func (m *Manager) tellNews() {
@@ -287,8 +305,8 @@ func (m *Manager) newMover(r *runner) *mover {
 	j := r.job
 	if r.locks == nil {
 		// The State that published it may not have come round yet.
-		if _, err := m.build(topology.State{Scheme: m.state.Scheme, SlotCount: m.state.SlotCount, Databases: m.databases, Groups: m.state.Groups,
-			Jobs: []topology.Job{j}}); err != nil {
+		if _, err := m.build(topology.Topology{Scheme: m.state.Scheme, SlotCount: m.state.SlotCount, Databases: m.databases, Groups: m.state.Groups,
+			Moves: []topology.Move{{Job: j.ID, Slots: j.Slots, Source: j.Source, Target: j.Target, Back: j.Back}}}); err != nil {
 			panic(err) // only a published job without a lock table is an error, and this makes one
 		}
 		r.locks = m.locks[j.ID]

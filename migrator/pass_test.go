@@ -52,7 +52,7 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 		fenced: fencing{done: make(chan struct{})}, errs: &errorLog{}, talk: &talk{}}
 	m.gate = &flow.Gate{}
 	m.env = m.newEnv("", 0)
-	m.bound(topology.Job{Parallel: 3})
+	m.bound(topology.Job{JobLimits: topology.JobLimits{Parallel: 3}})
 	m.stats.init(cfg.BigKeyBytes, m.gov.Sized)
 	m.start()
 	t.Cleanup(m.close)

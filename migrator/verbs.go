@@ -81,11 +81,11 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 	st, err := topology.Update(ctx, m.store, func(s *topology.State) error {
 		ids = ids[:0]
 		for _, p := range plans {
-			j := topology.Job{Slots: p.Slots, Source: p.Source, Target: p.Target, Phase: topology.Queued,
-				MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
-			j.Slice = m.cfg.Slice
+			var j topology.Job
+			j.JobRequest = topology.JobRequest{Slots: p.Slots, Source: p.Source, Target: p.Target, Durability: q.Durability, VerifyShare: q.VerifyShare,
+				Purge: q.Purge, MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
+			j.Phase, j.Slice = topology.Queued, m.cfg.Slice
 			q.Limits.Apply(&j)
-			j.Purge, j.Durability, j.VerifyShare = q.Purge, q.Durability, q.VerifyShare
 			id, err := s.AddJob(j)
 			if err != nil {
 				return err
@@ -98,7 +98,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 		return nil, err
 	}
 	// Whoever asks about the job next, by the id that is returned here, finds it.
-	if err := m.await(ctx, func() bool { return m.state.Epoch >= st.Epoch }); err != nil {
+	if err := m.await(ctx, func() bool { return m.state.Revision >= st.Revision }); err != nil {
 		return ids, err
 	}
 	for _, id := range ids {

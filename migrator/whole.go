@@ -28,18 +28,18 @@ func (m *Manager) SetScripted(f func(slot int) bool) { m.scripted = f }
 // wholeSlots are the slots of a job, of which those are moved in one piece in which scripts
 // have run. One that was published by the gateway's former self has keys on both sides: there
 // a slot is moved so when a script comes.
-func (m *Manager) wholeSlots(j *topology.Job, old bool) *slotlock.Whole {
+func (m *Manager) wholeSlots(mv topology.Move, old bool) *slotlock.Whole {
 	if m.scripted == nil {
 		return nil
 	}
 	var slots []int
-	for _, r := range j.Slots {
+	for _, r := range mv.Slots {
 		for s := r.First; s <= r.Last; s++ {
 			slots = append(slots, s)
 		}
 	}
 	w := slotlock.NewWhole(slots, func(slot int) bool { return !old && m.scripted(slot) })
-	if j.Back {
+	if mv.Back {
 		w.Deafen()
 	}
 	return w

@@ -21,9 +21,8 @@ func TestExplain(t *testing.T) {
 	if err := st.AssignSlots(topology.Range{First: 0, Last: 16000}, "a"); err != nil {
 		t.Fatal(err)
 	}
-	st.Jobs = []topology.Job{{ID: "m1", Source: "a", Target: "b", Phase: topology.Bulk, Published: true,
-		Slots: []topology.Range{{First: slot("foo"), Last: slot("foo")}}}}
-	table, err := Build(st, func(string) (*slotlock.Table, *slotlock.Whole) { return slotlock.New(slotlock.Options{}), nil })
+	st.Moves = []topology.Move{{Job: "m1", Slots: []topology.Range{{First: slot("foo"), Last: slot("foo")}}, Source: "a", Target: "b", From: 1}}
+	table, err := Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) { return slotlock.New(slotlock.Options{}), nil })
 	if err != nil {
 		t.Fatal(err)
 	}

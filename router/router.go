@@ -143,46 +143,34 @@ func (t *Table) Serving() []int16 {
 	return groups
 }
 
-// Build derives the table of a stored State. locks gives the lock table of each
-// published job, and which of its slots are moved in one piece.
-func Build(st topology.State, locks func(job string) (*slotlock.Table, *slotlock.Whole)) (*Table, error) {
-	scheme, err := ParseScheme(st.Scheme)
+// Build derives the table of a topology. locks looks up the lock table of each job whose
+// slots move, and which of its slots are moved in one piece; whoever calls has seen to it
+// that there is one.
+func Build(top topology.Topology, locks func(job string) (*slotlock.Table, *slotlock.Whole)) (*Table, error) {
+	scheme, err := ParseScheme(top.Scheme)
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{Epoch: st.Epoch, Scheme: scheme, Databases: st.Databases, Slots: make([]Slot, scheme.Slots())}
-	index := make(map[string]int16, len(st.Groups))
-	for i, g := range st.Groups {
+	t := &Table{Epoch: top.Epoch, Scheme: scheme, Databases: top.Databases, Slots: make([]Slot, scheme.Slots()), ForgottenTo: top.ForgottenTo}
+	index := make(map[string]int16, len(top.Groups))
+	for i, g := range top.Groups {
 		index[g.ID] = int16(i)
 		t.Groups = append(t.Groups, g)
 	}
-	t.ForgottenTo = st.ForgottenTo
-	for _, j := range st.Jobs {
-		if j.MovesFrom == 0 {
-			continue
-		}
-		m := Move{Slots: j.Slots, Source: numberOf(t, index, j.Source), Target: numberOf(t, index, j.Target), From: j.MovesFrom, To: j.MovesTo}
-		if j.Back { // forth until it turned round, and back from then on
-			back := Move{Slots: j.Slots, Source: m.Target, Target: m.Source, From: j.TurnedAt, To: j.MovesTo}
-			m.To = j.TurnedAt
-			t.Moves = append(t.Moves, m, back)
-			continue
-		}
-		t.Moves = append(t.Moves, m)
-	}
 	jobs := make(map[string]int16)
-	for _, j := range st.Jobs {
-		if !j.Published {
+	for _, m := range top.Moves {
+		t.addMoves(m, index)
+		if m.To > 0 {
 			continue
 		}
-		lt, whole := locks(j.ID)
+		lt, whole := locks(m.Job)
 		if lt == nil {
-			return nil, fmt.Errorf("router: published job %s has no lock table", j.ID)
+			return nil, fmt.Errorf("router: job %s moves slots and has no lock table", m.Job)
 		}
-		jobs[j.ID] = int16(len(t.Jobs))
-		t.Jobs = append(t.Jobs, Job{ID: j.ID, Locks: lt, Whole: whole})
+		jobs[m.Job] = int16(len(t.Jobs))
+		t.Jobs = append(t.Jobs, Job{ID: m.Job, Locks: lt, Whole: whole})
 	}
-	for _, v := range st.SlotViews() {
+	for _, v := range top.SlotViews() {
 		r := Slot{Owner: -1, Target: -1, Job: -1}
 		switch {
 		case v.Moves():
@@ -195,4 +183,17 @@ func Build(st topology.State, locks func(job string) (*slotlock.Table, *slotlock
 		}
 	}
 	return t, nil
+}
+
+// addMoves adds a move as SCAN sees it: one that has turned round is two, forth until then
+// and back from then on.
+func (t *Table) addMoves(m topology.Move, index map[string]int16) {
+	forth := Move{Slots: m.Slots, Source: numberOf(t, index, m.Source), Target: numberOf(t, index, m.Target), From: m.From, To: m.To}
+	if !m.Back {
+		t.Moves = append(t.Moves, forth)
+		return
+	}
+	back := Move{Slots: m.Slots, Source: forth.Target, Target: forth.Source, From: m.TurnedAt, To: m.To}
+	forth.To = m.TurnedAt
+	t.Moves = append(t.Moves, forth, back)
 }

@@ -20,8 +20,8 @@ func TestRouteSlot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	st.Jobs = []topology.Job{{ID: "m1", Phase: topology.Bulk, Published: true, Source: "g000", Target: "g001", Slots: []topology.Range{{First: 0, Last: 9}}}}
-	table, err := Build(st, func(string) (*slotlock.Table, *slotlock.Whole) {
+	st.Moves = []topology.Move{{Job: "m1", Slots: []topology.Range{{First: 0, Last: 9}}, Source: "g000", Target: "g001", From: 1}}
+	table, err := Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) {
 		return slotlock.New(slotlock.Options{}), nil
 	})
 	if err != nil {

@@ -81,15 +81,14 @@ func storeTurning(t *testing.T, dir string) {
 	try(st.AssignSlots(topology.Range{First: 0, Last: 16383}, "a"))
 	for _, first := range []int{5000, 800} {
 		slots := []topology.Range{{First: first, Last: first + 99}}
-		id, err := st.AddJob(topology.Job{Source: "a", Target: "b", Slots: slots, Phase: topology.Queued})
+		id, err := st.AddJob(topology.Job{JobRequest: topology.JobRequest{Source: "a", Target: "b", Slots: slots}, JobProgress: topology.JobProgress{Phase: topology.Queued}})
 		try(err)
-		try(st.PutJob(topology.Job{ID: id, Source: "a", Target: "b", Slots: slots, Phase: topology.Bulk, Published: true}))
+		try(st.PutJob(topology.Job{ID: id, JobRequest: topology.JobRequest{Source: "a", Target: "b", Slots: slots}, JobProgress: topology.JobProgress{Phase: topology.Bulk, Published: true}}))
 		if first == 800 {
-			try(st.PutJob(topology.Job{ID: id, Source: "a", Target: "b", Slots: slots, Phase: topology.Reverting, Published: true, Back: true}))
+			try(st.PutJob(topology.Job{ID: id, JobRequest: topology.JobRequest{Source: "a", Target: "b", Slots: slots}, JobProgress: topology.JobProgress{Phase: topology.Reverting, Published: true, Back: true}}))
 		}
 	}
-	st.Epoch = 1
-	try(store.CompareAndSet(t.Context(), 0, st))
+	try(topology.Create(t.Context(), store, st))
 }
 
 // hangsUp is the address of a server that closes every connection.

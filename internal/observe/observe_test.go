@@ -45,7 +45,7 @@ func TestErrorsAreCountedOnce(t *testing.T) {
 	at := time.Now()
 	step := func(phase topology.Phase, oom, moved int64) {
 		at = at.Add(1500 * time.Millisecond)
-		j := migrator.Status{Job: topology.Job{ID: "m1", Phase: phase, KeysMoved: moved, ErrorCounts: map[string]int64{"target OOM": oom}}}
+		j := migrator.Status{Job: topology.Job{ID: "m1", JobProgress: topology.JobProgress{Phase: phase, KeysMoved: moved}, JobTrouble: topology.JobTrouble{ErrorCounts: map[string]int64{"target OOM": oom}}}}
 		o.tell(&Snapshot{At: at, Jobs: []migrator.Status{j}})
 	}
 	step(topology.Bulk, 0, 0)

@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// NewState is a new cluster without groups. Its epoch is 0, which says that it is not
-// stored yet; the first one that is stored is 1.
+// NewState is a new cluster without groups. Its revision and epoch are 0, which says that it
+// is not stored yet; see Create.
 func NewState(scheme string, slotCount, databases int) State {
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
-	return State{ClusterID: hex.EncodeToString(id), Scheme: scheme, SlotCount: slotCount, Databases: databases, NextJob: 1}
+	return State{NextJob: 1, Topology: Topology{ClusterID: hex.EncodeToString(id), Scheme: scheme, SlotCount: slotCount, Databases: databases}}
 }
 
 // AddGroup adds a group without slots.
-func (s *State) AddGroup(g Group) error {
+func (t *Topology) AddGroup(g Group) error {
 	if err := checkGroup(g); err != nil {
 		return err
 	}
-	for _, have := range s.Groups {
+	for _, have := range t.Groups {
 		if have.ID == g.ID {
 			return fmt.Errorf("group %s exists already (%s)", g.ID, have.Addr)
 		}
@@ -30,13 +30,13 @@ func (s *State) AddGroup(g Group) error {
 			return fmt.Errorf("address %s is that of group %s", g.Addr, have.ID)
 		}
 	}
-	if len(s.Groups) > MaxGroupNumber {
+	if len(t.Groups) > MaxGroupNumber {
 		return fmt.Errorf("a cluster has at most %d groups", MaxGroupNumber+1)
 	}
-	g.Number = s.freeNumber()
-	s.NextGroup = (g.Number + 1) % (MaxGroupNumber + 1)
-	s.Groups = append(s.Groups, g)
-	slices.SortFunc(s.Groups, func(a, b Group) int { return strings.Compare(a.ID, b.ID) })
+	g.Number = t.freeNumber()
+	t.NextGroup = (g.Number + 1) % (MaxGroupNumber + 1)
+	t.Groups = append(t.Groups, g)
+	slices.SortFunc(t.Groups, func(a, b Group) int { return strings.Compare(a.ID, b.ID) })
 	return nil
 }
 
@@ -80,9 +80,9 @@ func (s *State) unusedByJobs(id string) error {
 }
 
 // freeNumber is a number that no group has, and that none has had for long.
-func (s *State) freeNumber() int {
-	for n := s.NextGroup; ; n = (n + 1) % (MaxGroupNumber + 1) {
-		if !slices.ContainsFunc(s.Groups, func(g Group) bool { return g.Number == n }) {
+func (t *Topology) freeNumber() int {
+	for n := t.NextGroup; ; n = (n + 1) % (MaxGroupNumber + 1) {
+		if !slices.ContainsFunc(t.Groups, func(g Group) bool { return g.Number == n }) {
 			return n
 		}
 	}
@@ -113,8 +113,8 @@ func firstRanges(rs []Range) string {
 }
 
 // OwnerOf is the group that owns a slot; "" and false if none does.
-func (s *State) OwnerOf(slot int) (string, bool) {
-	for _, a := range s.Slots {
+func (t *Topology) OwnerOf(slot int) (string, bool) {
+	for _, a := range t.Slots {
 		if slot >= a.First && slot <= a.Last {
 			return a.Group, true
 		}
@@ -123,9 +123,9 @@ func (s *State) OwnerOf(slot int) (string, bool) {
 }
 
 // SlotsOf are the slots that a group owns.
-func (s *State) SlotsOf(group string) []Range {
+func (t *Topology) SlotsOf(group string) []Range {
 	var out []Range
-	for _, a := range s.Slots {
+	for _, a := range t.Slots {
 		if a.Group == group {
 			out = append(out, a.Range)
 		}
@@ -134,17 +134,17 @@ func (s *State) SlotsOf(group string) []Range {
 }
 
 // Unassigned are the slots that nobody owns.
-func (s *State) Unassigned() []Range {
+func (t *Topology) Unassigned() []Range {
 	var out []Range
 	next := 0
-	for _, a := range s.Slots {
+	for _, a := range t.Slots {
 		if a.First > next {
 			out = append(out, Range{next, a.First - 1})
 		}
 		next = a.Last + 1
 	}
-	if next < s.SlotCount {
-		out = append(out, Range{next, s.SlotCount - 1})
+	if next < t.SlotCount {
+		out = append(out, Range{next, t.SlotCount - 1})
 	}
 	return out
 }
@@ -179,9 +179,9 @@ func (s *State) AssignSlots(r Range, group string) error {
 }
 
 // owners is the owner of each slot, "" for none. Assignments must be in bounds.
-func (s *State) owners() []string {
-	owner := make([]string, s.SlotCount)
-	for _, a := range s.Slots {
+func (t *Topology) owners() []string {
+	owner := make([]string, t.SlotCount)
+	for _, a := range t.Slots {
 		for i := a.First; i <= a.Last; i++ {
 			owner[i] = a.Group
 		}
@@ -206,23 +206,23 @@ func (s *State) taken() []string {
 }
 
 // setOwner gives slots to a group and keeps the assignments sorted and merged.
-func (s *State) setOwner(rs []Range, group string) {
-	owner := s.owners()
+func (t *Topology) setOwner(rs []Range, group string) {
+	owner := t.owners()
 	for _, r := range rs {
 		for i := r.First; i <= r.Last; i++ {
 			owner[i] = group
 		}
 	}
-	s.Slots = nil
+	t.Slots = nil
 	for i, g := range owner {
 		if g == "" {
 			continue
 		}
-		if n := len(s.Slots); n > 0 && s.Slots[n-1].Group == g && s.Slots[n-1].Last == i-1 {
-			s.Slots[n-1].Last = i
+		if n := len(t.Slots); n > 0 && t.Slots[n-1].Group == g && t.Slots[n-1].Last == i-1 {
+			t.Slots[n-1].Last = i
 			continue
 		}
-		s.Slots = append(s.Slots, Assignment{Range{i, i}, g})
+		t.Slots = append(t.Slots, Assignment{Range{i, i}, g})
 	}
 }
 
@@ -246,23 +246,23 @@ func (s *State) AddJob(j Job) (id string, err error) {
 	return j.ID, nil
 }
 
-// PutJob replaces a job by one of the same id. If that ended it, the oldest ended jobs
-// may be forgotten, but never j: FlipJob may have to follow.
+// PutJob replaces a job by one of the same id, and begins, turns or ends its Move as the job
+// says. If that ended the job, the oldest ended jobs may be forgotten, but never j: FlipJob
+// may have to follow.
 func (s *State) PutJob(j Job) error {
 	p := s.Job(j.ID)
 	if p == nil {
 		return fmt.Errorf("no such job %q", j.ID)
 	}
 	j = j.Clone()
-	j.MovesFrom, j.MovesTo, j.TurnedAt = p.MovesFrom, p.MovesTo, p.TurnedAt
+	if j.Published && !p.Published {
+		s.beginMove(j)
+	}
 	if j.Back && !p.Back {
-		j.TurnedAt = s.Epoch + 1
+		s.turnMove(j.ID)
 	}
-	if j.Published && j.MovesFrom == 0 {
-		j.MovesFrom = max(s.Epoch, 1)
-	}
-	if !j.Published && p.Published {
-		j.MovesTo = s.Epoch + 1
+	if !j.Published {
+		s.endMove(j.ID)
 	}
 	*p = j
 	s.dropOldJobs(j.ID)
@@ -288,6 +288,7 @@ func (s *State) FlipJob(id string) error {
 			}
 		}
 	}
+	s.endMove(id)
 	s.setOwner(j.Slots, j.Target)
 	j.Published = false
 	return nil
@@ -304,7 +305,6 @@ func (s *State) dropOldJobs(keep string) {
 	s.Jobs = slices.DeleteFunc(s.Jobs, func(j Job) bool {
 		if ended > MaxEndedJobs && j.Phase.Ended() && j.ID != keep {
 			ended--
-			s.ForgottenTo = max(s.ForgottenTo, j.MovesTo)
 			return true
 		}
 		return false
@@ -312,13 +312,13 @@ func (s *State) dropOldJobs(keep string) {
 }
 
 // SetGateway gives a gateway that starts its new incarnation.
-func (s *State) SetGateway(name string) uint64 {
-	for i := range s.Gateways {
-		if s.Gateways[i].Name == name {
-			s.Gateways[i].Incarnation++
-			return s.Gateways[i].Incarnation
+func (t *Topology) SetGateway(name string) uint64 {
+	for i := range t.Gateways {
+		if t.Gateways[i].Name == name {
+			t.Gateways[i].Incarnation++
+			return t.Gateways[i].Incarnation
 		}
 	}
-	s.Gateways = append(s.Gateways, Gateway{Name: name, Incarnation: 1})
+	t.Gateways = append(t.Gateways, Gateway{Name: name, Incarnation: 1})
 	return 1
 }

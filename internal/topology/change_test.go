@@ -23,7 +23,7 @@ func refused(t *testing.T, st State, want string, change func(*State) error) {
 
 func addJob(t fataler, st *State, source, target string, rs ...Range) string {
 	t.Helper()
-	id, err := st.AddJob(Job{Slots: rs, Source: source, Target: target, Phase: Queued})
+	id, err := st.AddJob(Job{JobRequest: JobRequest{Slots: rs, Source: source, Target: target}, JobProgress: JobProgress{Phase: Queued}})
 	must(t, err)
 	return id
 }
@@ -133,14 +133,14 @@ func TestAssignSlots(t *testing.T) {
 
 func TestAddJob(t *testing.T) {
 	st := sample(t)
-	want := Job{Slots: []Range{{30, 35}, {0, 4}, {5, 9}}, Source: "a", Target: "b", Phase: Queued, Parallel: 3}
+	want := Job{JobRequest: JobRequest{Slots: []Range{{30, 35}, {0, 4}, {5, 9}}, Source: "a", Target: "b"}, JobLimits: JobLimits{Parallel: 3}, JobProgress: JobProgress{Phase: Queued}}
 	id, err := st.AddJob(want)
 	must(t, err)
 	want.ID, want.Slots = "m1", []Range{{0, 9}, {30, 35}}
 	if d := cmp.Diff(want, *st.Job(id)); d != "" || id != "m1" || st.NextJob != 2 {
 		t.Errorf("%s, next %d:\n%s", id, st.NextJob, d)
 	}
-	ok := Job{Slots: []Range{{100, 109}}, Source: "a", Target: "b", Phase: Queued}
+	ok := Job{JobRequest: JobRequest{Slots: []Range{{100, 109}}, Source: "a", Target: "b"}, JobProgress: JobProgress{Phase: Queued}}
 	for want, change := range map[string]func(*Job){
 		`moves from group "a" to itself`:                            func(j *Job) { j.Target = "a" },
 		`no such group "x"`:                                         func(j *Job) { j.Target = "x" },
@@ -324,7 +324,7 @@ func TestSetGroup(t *testing.T) {
 		}
 	}
 	for _, phase := range []Phase{Bulk, Failed} {
-		st.Jobs = []Job{{ID: "m1", Source: "a", Target: "b", Phase: phase}}
+		st.Jobs = []Job{{ID: "m1", JobRequest: JobRequest{Source: "a", Target: "b"}, JobProgress: JobProgress{Phase: phase}}}
 		for _, id := range []string{"a", "b"} {
 			refused(t, st, "group "+id+" is part of job m1 ("+string(phase)+"): let the job end, or PROXY MIGRATION CANCEL it, first", func(s *State) error { return s.SetGroup(id, nil, &password) })
 		}

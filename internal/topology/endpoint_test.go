@@ -23,7 +23,7 @@ func TestSecretIsNotPrinted(t *testing.T) {
 		at map[string]*Endpoint
 	}
 	x := deep{g, []Group{g}, map[string]*Endpoint{"k": &e}}
-	for _, v := range []any{e.Secret, &e.Secret, e, &e, g, &g, x, &x, []any{e}, State{Groups: []Group{g}}} {
+	for _, v := range []any{e.Secret, &e.Secret, e, &e, g, &g, x, &x, []any{e}, State{Topology: Topology{Groups: []Group{g}}}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 			if got := fmt.Sprintf(verb, v); strings.Contains(got, text) || strings.Contains(strings.ToLower(got), fmt.Sprintf("%x", text)) {
 				t.Errorf("%s of a %T: %s", verb, v, got)

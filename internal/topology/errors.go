@@ -3,7 +3,7 @@ package topology
 import "errors"
 
 var (
-	// ErrConflict is returned when the stored epoch is not the one that a change was made on.
+	// ErrConflict is returned when the stored revision is not the one that a change was made on.
 	ErrConflict = errors.New("topology: the cluster was changed by somebody else meanwhile")
 	// ErrNotFound is returned when no cluster has been stored yet.
 	ErrNotFound = errors.New("topology: no cluster has been created")

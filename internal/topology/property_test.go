@@ -84,7 +84,7 @@ func (m *model) submit(t *rapid.T) {
 	free := each(r, func(slot int) bool { return m.owner[slot] == from && m.job[slot] == "" })
 	var id string
 	if m.try(t, fmt.Sprintf("move %v from %s to %s", r, from, to), m.known(to) && from != to && free, func(s *State) (err error) {
-		id, err = s.AddJob(Job{Slots: []Range{r}, Source: from, Target: to, Phase: Queued})
+		id, err = s.AddJob(Job{JobRequest: JobRequest{Slots: []Range{r}, Source: from, Target: to}, JobProgress: JobProgress{Phase: Queued}})
 		return err
 	}) {
 		each(r, func(slot int) bool { m.job[slot] = id; return true })

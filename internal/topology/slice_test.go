@@ -38,7 +38,7 @@ func TestSliceText(t *testing.T) {
 // TestSliceInJSON: a job without slices does not speak of them, and one of an older version
 // has none.
 func TestSliceInJSON(t *testing.T) {
-	b, err := json.Marshal(Job{ID: "m1", Slice: Slice{time.Second, 4 * time.Second}})
+	b, err := json.Marshal(Job{ID: "m1", JobLimits: JobLimits{Slice: Slice{time.Second, 4 * time.Second}}})
 	var j Job
 	if err == nil {
 		err = json.Unmarshal(b, &j)

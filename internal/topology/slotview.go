@@ -11,7 +11,7 @@ const (
 )
 
 // SlotView is where a run of slots is served and which way its keys move. It is a value
-// derived from one State and as old as that; whoever routes, counts or shows slots derives
+// derived from one Topology and as old as that; whoever routes, counts or shows slots derives
 // it, so that no two can disagree.
 //
 // Invariant: From, To and Job are set if and only if Moves; one of From and To is then the
@@ -41,18 +41,18 @@ func (v SlotView) Other() string {
 func (v SlotView) Count() int { return v.Last - v.First + 1 }
 
 // SlotViews describes every slot, in order, in runs that are as long as can be.
-func (s *State) SlotViews() []SlotView {
-	return mergeViews(s.eachView())
+func (t *Topology) SlotViews() []SlotView {
+	return mergeViews(t.eachView())
 }
 
 // SlotView describes one slot.
-func (s *State) SlotView(slot int) SlotView {
-	return s.eachView()[slot]
+func (t *Topology) SlotView(slot int) SlotView {
+	return t.eachView()[slot]
 }
 
 // SlotsMoving is how many slots move, either way.
-func (s *State) SlotsMoving() (n int) {
-	for _, v := range s.SlotViews() {
+func (t *Topology) SlotsMoving() (n int) {
+	for _, v := range t.SlotViews() {
 		if v.Moves() {
 			n += v.Count()
 		}
@@ -61,28 +61,28 @@ func (s *State) SlotsMoving() (n int) {
 }
 
 // eachView has one view for each slot.
-func (s *State) eachView() []SlotView {
-	views := make([]SlotView, s.SlotCount)
+func (t *Topology) eachView() []SlotView {
+	views := make([]SlotView, t.SlotCount)
 	for i := range views {
 		views[i] = SlotView{Range: Range{i, i}, State: Unassigned}
 	}
-	for _, a := range s.Slots {
+	for _, a := range t.Slots {
 		for i := a.First; i <= a.Last; i++ {
 			views[i].State, views[i].Owner = Stable, a.Group
 		}
 	}
-	for _, j := range s.Jobs {
-		if !j.Published {
+	for _, m := range t.Moves {
+		if m.To > 0 {
 			continue
 		}
-		state, from, to := Moving, j.Source, j.Target
-		if j.Back {
+		state, from, to := Moving, m.Source, m.Target
+		if m.Back {
 			state, from, to = Returning, to, from
 		}
-		for _, r := range j.Slots {
+		for _, r := range m.Slots {
 			for i := r.First; i <= r.Last; i++ {
 				v := &views[i]
-				v.State, v.From, v.To, v.Job = state, from, to, j.ID
+				v.State, v.From, v.To, v.Job = state, from, to, m.Job
 			}
 		}
 	}

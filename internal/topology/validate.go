@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,9 +14,10 @@ import (
 var schemeSlots = map[string]int{"redis": maxSlots, "codis": 1024}
 
 // Validate checks every invariant of a State, those of each list in turn; the error wraps
-// ErrInvalid. What it does not check are the epoch and how many ended jobs there are.
+// ErrInvalid. What it does not check are revision and epoch, which are about two States (see
+// Diff), and how many ended jobs and moves there are.
 func (s *State) Validate() error {
-	for _, check := range []func() error{s.validateCluster, s.validateGroups, s.validateSlots, s.validateJobs, s.validateGateways} {
+	for _, check := range []func() error{s.validateCluster, s.validateGroups, s.validateSlots, s.validateMoves, s.validateGateways, s.validateJobs} {
 		if err := check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
@@ -23,23 +25,23 @@ func (s *State) Validate() error {
 	return nil
 }
 
-func (s *State) validateCluster() error {
-	if want, ok := schemeSlots[s.Scheme]; !ok || s.SlotCount != want {
-		return fmt.Errorf("scheme %q with %d slots", s.Scheme, s.SlotCount)
+func (t *Topology) validateCluster() error {
+	if want, ok := schemeSlots[t.Scheme]; !ok || t.SlotCount != want {
+		return fmt.Errorf("scheme %q with %d slots", t.Scheme, t.SlotCount)
 	}
-	if s.Databases < 1 {
-		return fmt.Errorf("%d databases", s.Databases)
+	if t.Databases < 1 {
+		return fmt.Errorf("%d databases", t.Databases)
 	}
 	return nil
 }
 
-func (s *State) validateGroups() error {
+func (t *Topology) validateGroups() error {
 	addrs := make(map[string]string)
-	for i, g := range s.Groups {
+	for i, g := range t.Groups {
 		if err := checkGroup(g); err != nil {
 			return err
 		}
-		if i > 0 && s.Groups[i-1].ID >= g.ID {
+		if i > 0 && t.Groups[i-1].ID >= g.ID {
 			return fmt.Errorf("groups not sorted at %s", g.ID)
 		}
 		if other, ok := addrs[addrKey(g.Addr)]; ok {
@@ -68,18 +70,18 @@ func checkGroup(g Group) error {
 // addrKey is the same for addresses that differ in case only, as host names may.
 func addrKey(addr string) string { return strings.ToLower(addr) }
 
-func (s *State) validateSlots() error {
-	for i, a := range s.Slots {
-		if _, ok := s.Group(a.Group); !ok {
+func (t *Topology) validateSlots() error {
+	for i, a := range t.Slots {
+		if _, ok := t.Group(a.Group); !ok {
 			return fmt.Errorf("slots %d-%d belong to unknown group %q", a.First, a.Last, a.Group)
 		}
-		if err := checkRange(a.Range, s.SlotCount); err != nil {
+		if err := checkRange(a.Range, t.SlotCount); err != nil {
 			return err
 		}
 		if i == 0 {
 			continue
 		}
-		switch before := s.Slots[i-1]; {
+		switch before := t.Slots[i-1]; {
 		case before.Last >= a.First:
 			return fmt.Errorf("slots %d-%d overlap or are not sorted", a.First, a.Last)
 		case before.Last+1 == a.First && before.Group == a.Group:
@@ -93,11 +95,14 @@ func (s *State) validateJobs() error {
 	owner := s.owners()
 	taken := make([]string, s.SlotCount) // slot → the open job that it is part of
 	seen := make(map[string]bool)
-	for _, j := range s.Jobs {
+	for i, j := range s.Jobs {
 		if seen[j.ID] || j.ID == "" {
 			return fmt.Errorf("job id %q is empty or used twice", j.ID)
 		}
 		seen[j.ID] = true
+		if i > 0 && compareIDs(s.Jobs[i-1].ID, j.ID) > 0 {
+			return fmt.Errorf("job %s is behind job %s: not in order of creation", j.ID, s.Jobs[i-1].ID)
+		}
 		if n, err := strconv.ParseUint(strings.TrimPrefix(j.ID, "m"), 10, 64); err == nil && n >= s.NextJob {
 			return fmt.Errorf("job %s is not older than the next job %d", j.ID, s.NextJob)
 		}
@@ -105,8 +110,16 @@ func (s *State) validateJobs() error {
 		if err == nil && !j.Phase.Ended() {
 			err = s.validateOpenJob(j, owner, taken)
 		}
+		if err == nil {
+			err = s.validateMoveOf(j)
+		}
 		if err != nil {
 			return fmt.Errorf("job %s: %w", j.ID, err)
+		}
+	}
+	for _, m := range s.Moves {
+		if m.To == 0 && !seen[m.Job] {
+			return fmt.Errorf("slots %s move for job %s, which there is not", firstRanges(m.Slots), m.Job)
 		}
 	}
 	return nil
@@ -136,27 +149,18 @@ func (s *State) validateOpenJob(j Job, owner, taken []string) error {
 	if err := j.Slice.check(); err != nil {
 		return err
 	}
-	if len(j.Slots) == 0 {
-		return errors.New("has no slots")
+	return takeSlots(j.ID, j.Slots, j.Source, owner, taken)
+}
+
+// validateMoveOf checks that a job and what routing knows of it agree. (That no move goes on
+// without its job is checked by validateJobs.)
+func (s *State) validateMoveOf(j Job) error {
+	m := s.moving(j.ID)
+	if (m != nil) != j.Published {
+		return fmt.Errorf("is published: %v; its slots move: %v", j.Published, m != nil)
 	}
-	before := -1
-	for _, r := range j.Slots {
-		if err := checkRange(r, s.SlotCount); err != nil {
-			return err
-		}
-		if r.First <= before {
-			return fmt.Errorf("slots %d-%d overlap or are not sorted", r.First, r.Last)
-		}
-		before = r.Last
-		for slot := r.First; slot <= r.Last; slot++ {
-			if taken[slot] != "" {
-				return fmt.Errorf("slot %d is part of job %s already", slot, taken[slot])
-			}
-			taken[slot] = j.ID
-			if owner[slot] != j.Source {
-				return fmt.Errorf("slot %d is owned by %q and not by its source %s", slot, owner[slot], j.Source)
-			}
-		}
+	if m != nil && (!slices.Equal(m.Slots, j.Slots) || m.Source != j.Source || m.Target != j.Target || m.Back != j.Back) {
+		return errors.New("its slots, its groups or its direction are not those of its move")
 	}
 	return nil
 }
@@ -193,9 +197,9 @@ func checkPhase(j Job) error {
 	return nil
 }
 
-func (s *State) validateGateways() error {
+func (t *Topology) validateGateways() error {
 	seen := make(map[string]bool)
-	for _, g := range s.Gateways {
+	for _, g := range t.Gateways {
 		if seen[g.Name] || g.Name == "" {
 			return fmt.Errorf("gateway name %q is empty or used twice", g.Name)
 		}

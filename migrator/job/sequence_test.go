@@ -54,7 +54,7 @@ func TestRandomSequences(t *testing.T) {
 	const sequences, steps = 1000, 200
 	for seed := range uint64(sequences) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
-		j := topology.Job{ID: "m1", Source: "a", Target: "b", Slots: []topology.Range{{First: 0, Last: 9}}, Phase: topology.Queued, MaxAttempts: 5}
+		j := topology.Job{ID: "m1", JobRequest: topology.JobRequest{Source: "a", Target: "b", Slots: []topology.Range{{First: 0, Last: 9}}, MaxAttempts: 5}, JobProgress: topology.JobProgress{Phase: topology.Queued}}
 		var said []string
 		for range steps {
 			events := possible(j)
@@ -146,5 +146,12 @@ func stored(j topology.Job) error {
 		return err
 	}
 	st.Jobs, st.NextJob = []topology.Job{j}, 2
+	if j.Published {
+		m := topology.Move{Job: j.ID, Slots: j.Slots, Source: j.Source, Target: j.Target, From: 1, Back: j.Back}
+		if j.Back {
+			m.TurnedAt = 2
+		}
+		st.Moves = []topology.Move{m}
+	}
 	return st.Validate()
 }

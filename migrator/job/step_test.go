@@ -28,7 +28,7 @@ func TestTranscripts(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			j := topology.Job{ID: "m1", Source: "a", Target: "b", Phase: topology.Queued, MaxAttempts: 3}
+			j := topology.Job{ID: "m1", JobRequest: topology.JobRequest{Source: "a", Target: "b", MaxAttempts: 3}, JobProgress: topology.JobProgress{Phase: topology.Queued}}
 			var out strings.Builder
 			now := int64(0)
 			for sc := bufio.NewScanner(f); sc.Scan(); {
@@ -146,14 +146,14 @@ func TestIllegalEventsPanic(t *testing.T) {
 					t.Errorf("%s in %s did not panic", c.kind, c.phase)
 				}
 			}()
-			_, _ = Step(topology.Job{Phase: c.phase}, Event{Kind: c.kind})
+			_, _ = Step(topology.Job{JobProgress: topology.JobProgress{Phase: c.phase}}, Event{Kind: c.kind})
 		}()
 	}
 }
 
 // TestStepLeavesItsInputAlone: a job is a value.
 func TestStepLeavesItsInputAlone(t *testing.T) {
-	j := topology.Job{Phase: topology.Bulk, Published: true, FirstError: &topology.JobError{Code: "x"}, LastError: &topology.JobError{Code: "x"}, Attempt: 1}
+	j := topology.Job{JobProgress: topology.JobProgress{Phase: topology.Bulk, Published: true}, JobTrouble: topology.JobTrouble{FirstError: &topology.JobError{Code: "x"}, LastError: &topology.JobError{Code: "x"}, Attempt: 1}}
 	before := describe(j) + j.FirstError.Code
 	if _, err := Step(j, Event{Kind: Failure, Err: &topology.JobError{Code: "y"}}); err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ type Store struct {
 	points *bbolt.DB
 
 	mu       sync.Mutex     // protects what follows; not held across I/O
-	newest   topology.State // the newest that is known to be stored; epoch 0: none
+	newest   topology.State // the newest that is known to be stored; revision 0: none
 	watchers map[*watcher]struct{}
 	closed   bool
 }
@@ -39,11 +39,8 @@ type watcher struct {
 	stop func() bool         // of the context.AfterFunc that ends it
 }
 
-var (
-	stateBucket = []byte("state")
-	stateKey    = []byte("cluster")
-	pointBucket = []byte("checkpoints")
-)
+// pointBucket is the one bucket of the checkpoints' file, beside the histories.
+var pointBucket = []byte("checkpoints")
 
 // lockWait is how long Open waits for a former process to let go of the files.
 const lockWait = time.Second
@@ -51,12 +48,15 @@ const lockWait = time.Second
 // Open opens or creates the store in dir, which must exist. ErrLocked when another
 // process has it.
 func Open(dir string) (*Store, error) {
-	db, err := openFile(filepath.Join(dir, "topology.db"), stateBucket)
+	db, err := openFile(filepath.Join(dir, "topology.db"), stateBucket, jobBucket)
 	if err != nil {
 		return nil, err
 	}
 	b := &Store{db: db, watchers: make(map[*watcher]struct{})}
-	if b.points, err = openPoints(filepath.Join(dir, "checkpoints.db")); err == nil {
+	if err = db.Update(convert); err == nil {
+		b.points, err = openPoints(filepath.Join(dir, "checkpoints.db"))
+	}
+	if err == nil {
 		err = syncDir(dir)
 	}
 	if err == nil {
@@ -69,7 +69,7 @@ func Open(dir string) (*Store, error) {
 	return b, nil
 }
 
-func openFile(path string, bucket []byte) (*bbolt.DB, error) {
+func openFile(path string, buckets ...[]byte) (*bbolt.DB, error) {
 	if err := checkPages(path); err != nil {
 		return nil, fmt.Errorf("topology: open %s: %w", path, err)
 	}
@@ -81,8 +81,12 @@ func openFile(path string, bucket []byte) (*bbolt.DB, error) {
 		return nil, fmt.Errorf("topology: open %s: %w", path, err)
 	}
 	if err := db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(bucket)
-		return err
+		for _, name := range buckets {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
 	}); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("topology: %s: %w", path, err)
@@ -131,48 +135,30 @@ func (b *Store) Load(ctx context.Context) (topology.State, error) {
 		return topology.State{}, err
 	}
 	var s topology.State
-	err := b.db.View(func(tx *bbolt.Tx) error { return decodeState(tx, &s) })
+	err := b.db.View(func(tx *bbolt.Tx) (err error) { s, err = readState(tx); return err })
 	if err != nil {
 		return topology.State{}, own(err)
 	}
 	return s, nil
 }
 
-// decodeState reads the stored State, or some fields of it, into v.
-func decodeState(tx *bbolt.Tx, v any) error {
-	text := tx.Bucket(stateBucket).Get(stateKey)
-	if text == nil {
-		return topology.ErrNotFound
-	}
-	if err := json.Unmarshal(text, v); err != nil {
-		return fmt.Errorf("topology: stored state: %w", err)
-	}
-	return nil
-}
-
-func (b *Store) CompareAndSet(ctx context.Context, epoch uint64, next topology.State) error {
+func (b *Store) CompareAndSet(ctx context.Context, old, next topology.State) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if next.Epoch != epoch+1 {
-		return fmt.Errorf("%w: epoch %d does not follow %d", topology.ErrInvalid, next.Epoch, epoch)
-	}
-	if err := next.Validate(); err != nil {
+	d, err := topology.Diff(&old, &next)
+	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(next)
-	if err != nil {
-		return fmt.Errorf("%w: %w", topology.ErrInvalid, err)
-	}
 	err = b.db.Update(func(tx *bbolt.Tx) error {
-		var have struct{ Epoch uint64 }
-		if err := decodeState(tx, &have); err != nil && !errors.Is(err, topology.ErrNotFound) {
+		have, err := readHead(tx)
+		if err != nil && !errors.Is(err, topology.ErrNotFound) {
 			return err
 		}
-		if have.Epoch != epoch {
+		if have.Revision != old.Revision {
 			return topology.ErrConflict
 		}
-		return tx.Bucket(stateBucket).Put(stateKey, text)
+		return writeState(tx, &next, d)
 	})
 	if err != nil {
 		return own(err)
@@ -184,12 +170,12 @@ func (b *Store) CompareAndSet(ctx context.Context, epoch uint64, next topology.S
 // publish tells the watchers of a State that is stored. bbolt lets one writer in at a
 // time, but two that have left may come here in either order:
 //
-//	writer 1   stores epoch 7                               publishes 7: not newer, dropped
+//	writer 1   stores revision 7                            publishes 7: not newer, dropped
 //	writer 2                    stores 8     publishes 8
 func (b *Store) publish(s topology.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed || s.Epoch <= b.newest.Epoch {
+	if b.closed || s.Revision <= b.newest.Revision {
 		return
 	}
 	b.newest = s
@@ -210,7 +196,7 @@ func (b *Store) Watch(ctx context.Context) <-chan topology.State {
 		close(w.ch)
 		return w.ch
 	}
-	if b.newest.Epoch > 0 {
+	if b.newest.Revision > 0 {
 		w.ch <- b.newest.Clone()
 	}
 	b.watchers[w] = struct{}{}

@@ -78,8 +78,7 @@ func TestBoltDamage(t *testing.T) {
 	dir := t.TempDir()
 	s := openBolt(t, dir)
 	st := storetest.Sample(t)
-	st.Epoch = 1
-	must(t, s.CompareAndSet(t.Context(), 0, st))
+	must(t, topology.Create(t.Context(), s, st))
 	must(t, s.SaveCheckpoint(t.Context(), topology.Checkpoint{Job: "m1"}))
 	must(t, s.Close())
 
@@ -134,8 +133,7 @@ func TestBoltCrash(t *testing.T) {
 	dir := t.TempDir()
 	s := openBolt(t, dir)
 	st := storetest.Sample(t)
-	st.Epoch = 1
-	must(t, s.CompareAndSet(t.Context(), 0, st))
+	must(t, topology.Create(t.Context(), s, st))
 	must(t, s.Close())
 
 	var total uint64

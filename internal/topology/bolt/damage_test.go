@@ -36,8 +36,7 @@ func TestDamagedPages(t *testing.T) {
 					t.Fatal(err)
 				}
 				st := topology.NewState("redis", 16384, 16)
-				st.Epoch = 1
-				if err := s.CompareAndSet(ctx, 0, st); err != nil {
+				if err := topology.Create(ctx, s, st); err != nil {
 					t.Fatal(err)
 				}
 				for i := range 100 {

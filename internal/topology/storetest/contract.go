@@ -26,6 +26,8 @@ func Contract(t *testing.T, fresh func(t *testing.T) (open func() topology.Store
 		{"empty", testEmpty},
 		{"compare and set", testCompareAndSet},
 		{"invalid", testInvalid},
+		{"epochs", testEpochs},
+		{"many jobs", testManyJobs},
 		{"concurrent updates", testConcurrentUpdates},
 		{"update", testUpdate},
 		{"reopen", testReopen},
@@ -55,12 +57,13 @@ func opened(t *testing.T, open func() topology.Store) topology.Store {
 	return s
 }
 
-// created opens a store and puts a small cluster into it, at epoch 1.
+// created opens a store and puts a small cluster into it, at revision 1 and epoch 1.
 func created(t *testing.T, open func() topology.Store) (topology.Store, topology.State) {
 	t.Helper()
-	s, st := opened(t, open), Sample(t)
-	st.Epoch = 1
-	must(t, s.CompareAndSet(t.Context(), 0, st))
+	s := opened(t, open)
+	must(t, topology.Create(t.Context(), s, Sample(t)))
+	st, err := s.Load(t.Context())
+	must(t, err)
 	return s, st
 }
 
@@ -107,26 +110,33 @@ func testEmpty(t *testing.T, open func() topology.Store) {
 	wantErr(t, "Load", err, topology.ErrNotFound)
 	_, err = topology.Update(t.Context(), s, func(*topology.State) error { return nil })
 	wantErr(t, "Update", err, topology.ErrNotFound)
-	next := Sample(t)
-	next.Epoch = 8
-	wantErr(t, "CompareAndSet(7)", s.CompareAndSet(t.Context(), 7, next), topology.ErrConflict)
+	first := Sample(t)
+	old := first.Clone()
+	old.Revision, old.Epoch = 7, 7
+	wantErr(t, "a change of what is not there", s.CompareAndSet(t.Context(), old, withGateway(old)), topology.ErrConflict)
 
 	ch := s.Watch(t.Context()) // says nothing until there is something
-	next.Epoch = 1
-	must(t, s.CompareAndSet(t.Context(), 0, next))
-	if got, ok := receive(t, ch); !ok || got.Epoch != 1 {
+	must(t, topology.Create(t.Context(), s, first))
+	if got, ok := receive(t, ch); !ok || got.Epoch != 1 || got.Revision != 1 {
 		t.Fatalf("watch: epoch %d, %v", got.Epoch, ok)
 	}
 }
 
+// withGateway is what follows st when a gateway starts: another revision and another epoch.
+func withGateway(st topology.State) topology.State {
+	next := st.Clone()
+	next.SetGateway("gw")
+	next.Revision++
+	next.Epoch++
+	return next
+}
+
 func testCompareAndSet(t *testing.T, open func() topology.Store) {
 	s, first := created(t, open)
-	second := first.Clone()
-	second.Epoch = 2
-	second.SetGateway("gw")
-	wantErr(t, "create again", s.CompareAndSet(t.Context(), 0, first), topology.ErrConflict)
-	must(t, s.CompareAndSet(t.Context(), 1, second))
-	wantErr(t, "old epoch", s.CompareAndSet(t.Context(), 1, second), topology.ErrConflict)
+	second := withGateway(first)
+	wantErr(t, "create again", topology.Create(t.Context(), s, Sample(t)), topology.ErrConflict)
+	must(t, s.CompareAndSet(t.Context(), first, second))
+	wantErr(t, "old revision", s.CompareAndSet(t.Context(), first, second), topology.ErrConflict)
 	got, err := s.Load(t.Context())
 	must(t, err)
 	if d := cmp.Diff(second, got); d != "" {
@@ -136,14 +146,19 @@ func testCompareAndSet(t *testing.T, open func() topology.Store) {
 
 func testInvalid(t *testing.T, open func() topology.Store) {
 	s, first := created(t, open)
-	for _, epoch := range []uint64{0, 1, 3} {
-		next := first.Clone()
-		next.Epoch = epoch
-		wantErr(t, fmt.Sprintf("epoch %d after 1", epoch), s.CompareAndSet(t.Context(), 1, next), topology.ErrInvalid)
+	for name, spoil := range map[string]func(*topology.State){
+		"the same revision":      func(st *topology.State) { st.Revision = 1 },
+		"a revision left out":    func(st *topology.State) { st.Revision = 3 },
+		"the same epoch":         func(st *topology.State) { st.Epoch = 1 },
+		"an epoch left out":      func(st *topology.State) { st.Epoch = 3 },
+		"another epoch, no news": func(st *topology.State) { st.Gateways = nil },
+		"unknown group":          func(st *topology.State) { st.Slots[0].Group = "nobody" },
+		"another cluster":        func(st *topology.State) { st.ClusterID = "another" },
+	} {
+		next := withGateway(first)
+		spoil(&next)
+		wantErr(t, name, s.CompareAndSet(t.Context(), first, next), topology.ErrInvalid)
 	}
-	next := first.Clone()
-	next.Epoch, next.Slots[0].Group = 2, "nobody"
-	wantErr(t, "unknown group", s.CompareAndSet(t.Context(), 1, next), topology.ErrInvalid)
 	got, err := s.Load(t.Context())
 	must(t, err)
 	if d := cmp.Diff(first, got); d != "" {
@@ -208,10 +223,7 @@ func testUpdate(t *testing.T, open func() topology.Store) {
 	calls := 0
 	got, err = topology.Update(t.Context(), s, func(st *topology.State) error {
 		if calls++; calls == 1 { // somebody else is faster
-			other := first.Clone()
-			other.Epoch = 2
-			other.SetGateway("other")
-			must(t, s.CompareAndSet(t.Context(), 1, other))
+			must(t, s.CompareAndSet(t.Context(), first, withGateway(first)))
 		}
 		st.SetGateway("mine")
 		return nil
@@ -225,16 +237,16 @@ func testUpdate(t *testing.T, open func() topology.Store) {
 func testReopen(t *testing.T, open func() topology.Store) {
 	s := open()
 	st := Sample(t)
-	_, err := st.AddJob(topology.Job{Slots: []topology.Range{{First: 0, Last: 9}}, Source: "a", Target: "b", Phase: topology.Queued, LastError: &topology.JobError{Text: "x"}})
+	_, err := st.AddJob(topology.Job{JobRequest: topology.JobRequest{Slots: []topology.Range{{First: 0, Last: 9}}, Source: "a", Target: "b"}, JobProgress: topology.JobProgress{Phase: topology.Queued}, JobTrouble: topology.JobTrouble{LastError: &topology.JobError{Text: "x"}}})
 	must(t, err)
-	st.Epoch = 1
-	must(t, s.CompareAndSet(t.Context(), 0, st))
+	must(t, topology.Create(t.Context(), s, st))
 	must(t, s.SaveCheckpoint(t.Context(), topology.Checkpoint{Job: "m1", Cursor: 1 << 63}))
 	must(t, s.Close())
 
 	s = opened(t, open)
 	got, err := s.Load(t.Context())
 	must(t, err)
+	st.Revision, st.Epoch = 1, 1
 	if d := cmp.Diff(st, got); d != "" {
 		t.Fatalf("stored (-) and loaded after reopening (+):\n%s", d)
 	}
@@ -245,104 +257,6 @@ func testReopen(t *testing.T, open func() topology.Store) {
 	if err != nil || !ok || c.Cursor != 1<<63 {
 		t.Fatalf("checkpoint after a clean close: %+v, %v, %v", c, ok, err)
 	}
-}
-
-func testWatch(t *testing.T, open func() topology.Store) {
-	s, _ := created(t, open)
-	one, two := s.Watch(t.Context()), s.Watch(t.Context())
-	for epoch := uint64(1); epoch <= 5; epoch++ {
-		for _, ch := range []<-chan topology.State{one, two} {
-			if got, ok := receive(t, ch); !ok || got.Epoch != epoch {
-				t.Fatalf("epoch %d (%v), want %d", got.Epoch, ok, epoch)
-			}
-		}
-		_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
-		must(t, err)
-	}
-}
-
-// testWatchCoalesces: nobody reads while 20 changes are stored, none of which may wait
-// for that, and afterwards the newest is all that there is.
-func testWatchCoalesces(t *testing.T, open func() topology.Store) {
-	s, _ := created(t, open)
-	ch := s.Watch(t.Context())
-	for range 20 {
-		_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
-		must(t, err)
-	}
-	// An implementation may hand over through a goroutine, which may hold one older State.
-	var got topology.State
-	for n := 0; got.Epoch != 21; n++ {
-		if got, _ = receive(t, ch); n > 2 {
-			t.Fatalf("epoch %d is not the newest after %d reads", got.Epoch, n+1)
-		}
-	}
-	select {
-	case more := <-ch:
-		t.Fatalf("epoch %d after the newest", more.Epoch)
-	case <-time.After(20 * time.Millisecond):
-	}
-}
-
-func testWatchEnds(t *testing.T, open func() topology.Store) {
-	s, _ := created(t, open)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancelled, closed := s.Watch(ctx), s.Watch(t.Context())
-	for _, ch := range []<-chan topology.State{cancelled, closed} {
-		receive(t, ch)
-	}
-	cancel()
-	if got, ok := receive(t, cancelled); ok {
-		t.Fatalf("epoch %d after the context ended", got.Epoch)
-	}
-	_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
-	must(t, err) // an ended watch is in nobody's way
-	receive(t, closed)
-	must(t, s.Close())
-	if got, ok := receive(t, closed); ok {
-		t.Fatalf("epoch %d after Close", got.Epoch)
-	}
-	if got, ok := receive(t, s.Watch(t.Context())); ok {
-		t.Fatalf("epoch %d from a watch of a closed store", got.Epoch)
-	}
-}
-
-// testWatchUnderLoad has writers race while watches come and go: what each sees must
-// grow, begin no older than what was stored before it, and end with the newest.
-func testWatchUnderLoad(t *testing.T, open func() topology.Store) {
-	const writers, each = 4, 25
-	s, _ := created(t, open)
-	var wg sync.WaitGroup
-	for range writers {
-		wg.Go(func() {
-			for range each {
-				st, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
-				if err != nil {
-					t.Errorf("update: %v", err)
-					return
-				}
-				ctx, cancel := context.WithCancel(t.Context())
-				if seen := <-s.Watch(ctx); seen.Epoch < st.Epoch {
-					t.Errorf("a new watch begins with epoch %d, %d was stored", seen.Epoch, st.Epoch)
-				}
-				cancel()
-			}
-		})
-	}
-	for range 3 {
-		ch := s.Watch(t.Context())
-		wg.Go(func() {
-			for last := uint64(0); last < 1+writers*each; {
-				st, ok := receive(t, ch)
-				if !ok || st.Epoch <= last {
-					t.Errorf("epoch %d after %d (%v)", st.Epoch, last, ok)
-					return
-				}
-				last = st.Epoch
-			}
-		})
-	}
-	wg.Wait()
 }
 
 func testCheckpoints(t *testing.T, open func() topology.Store) {
@@ -372,10 +286,10 @@ func testCheckpoints(t *testing.T, open func() topology.Store) {
 }
 
 // calls is every call but Watch and Close.
-func calls(s topology.Store, next topology.State) map[string]func(context.Context) error {
+func calls(s topology.Store, old, next topology.State) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Load":           func(ctx context.Context) error { _, err := s.Load(ctx); return err },
-		"CompareAndSet":  func(ctx context.Context) error { return s.CompareAndSet(ctx, 1, next) },
+		"CompareAndSet":  func(ctx context.Context) error { return s.CompareAndSet(ctx, old, next) },
 		"SaveCheckpoint": func(ctx context.Context) error { return s.SaveCheckpoint(ctx, topology.Checkpoint{Job: "m1"}) },
 		"LoadCheckpoint": func(ctx context.Context) error { _, _, err := s.LoadCheckpoint(ctx, "m1"); return err },
 		"AppendEvent":    func(ctx context.Context) error { return s.AppendEvent(ctx, topology.JobEvent{Job: "m1"}) },
@@ -393,21 +307,21 @@ func calls(s topology.Store, next topology.State) map[string]func(context.Contex
 }
 
 func testClosed(t *testing.T, open func() topology.Store) {
-	s, next := created(t, open)
-	next.Epoch = 2
+	s, old := created(t, open)
+	next := withGateway(old)
 	must(t, s.Close())
-	for name, call := range calls(s, next) {
+	for name, call := range calls(s, old, next) {
 		wantErr(t, name, call(t.Context()), topology.ErrClosed)
 	}
 	must(t, s.Close())
 }
 
 func testEndedContext(t *testing.T, open func() topology.Store) {
-	s, next := created(t, open)
-	next.Epoch = 2
+	s, old := created(t, open)
+	next := withGateway(old)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, call := range calls(s, next) {
+	for name, call := range calls(s, old, next) {
 		wantErr(t, name, call(ctx), context.Canceled)
 	}
 	for range s.Watch(ctx) { // ends
