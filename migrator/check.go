@@ -31,7 +31,7 @@ const checkTimeout = 8 * time.Second
 // Check looks at both ends of each plan and says what it finds. It changes nothing.
 func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Report, error) {
 	m.Estimate(ctx, plans)
-	st := m.State()
+	st := m.control.State()
 	var out []Report
 	for i, p := range plans {
 		source, _ := st.Group(p.Source)

@@ -11,7 +11,7 @@ import (
 // Estimate fills in how many keys and bytes the plans move, and how long that takes.
 func (m *Manager) Estimate(ctx context.Context, plans []Plan) {
 	m.estimateKeys(ctx, plans)
-	st := m.State()
+	st := m.control.State()
 	each := make(map[string]float64)
 	for i := range plans {
 		p := &plans[i]
@@ -31,7 +31,7 @@ func (m *Manager) Estimate(ctx context.Context, plans []Plan) {
 // estimateKeys fills in how many keys the plans move, by the keys of their sources and the
 // share of slots.
 func (m *Manager) estimateKeys(ctx context.Context, plans []Plan) {
-	st := m.State()
+	st := m.control.State()
 	sizes := m.measure(ctx, st, ByKeys)
 	for i := range plans {
 		p := &plans[i]

@@ -20,7 +20,7 @@ import (
 func (m *Manager) former() func(name string) bool {
 	mine := m.dialer.Prefix()
 	var selves []string
-	for _, g := range m.State().Gateways {
+	for _, g := range m.control.State().Gateways {
 		selves = append(selves, upstream.GatewayPrefix(g.Name))
 	}
 	return func(name string) bool {

@@ -26,8 +26,8 @@ func (c *Config) mostP99(ms int) time.Duration {
 // that only grow, what commands take and what clients wait besides.
 type ClientLatency func(context.Context) (commands, besides metrics.Histogram)
 
-// SetClientLatency tells the Manager whom to ask about clients. Call it before Run.
-func (m *Manager) SetClientLatency(f ClientLatency) { m.clients = f }
+// SetClientLatency tells the Manager whom to ask about clients. Call it before Begin.
+func (m *Manager) SetClientLatency(f ClientLatency) { m.plane.clients = f }
 
 // Limit changes the ceilings of a job that has not ended, at once and for good.
 func (m *Manager) Limit(ctx context.Context, id string, l job.Limits) error {

@@ -2,23 +2,23 @@ package migrator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"keyferry/internal/control"
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
 	"keyferry/migrator/flow"
+	"keyferry/migrator/link"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
 
 // Config are the migrator's settings. Times are those of one call or one pause.
 type Config struct {
-	Gateway         string
 	Parallel        int // workers of a pass, unless the job says otherwise
 	GroupParallel   int // … of all jobs together at one group; 0: no bound
 	BatchMaxKeys    int
@@ -38,194 +38,153 @@ type Config struct {
 	MaxWaiting      int           // keys waited for by clients, per job
 }
 
-// Manager owns the control plane of one gateway: it turns stored States into routing
-// tables and stored jobs into runners.
+// Manager carries out the jobs of one gateway: it runs those of each State that the control
+// plane shows it, and keeps the lock tables of their slots. It lives as long as the gateway:
+// New, the Set methods, and then what control.Migrator says.
 type Manager struct {
-	cfg         Config
-	log         *zap.Logger
-	store       topology.Store
-	incarnation uint64
-	scheme      router.Scheme
-	databases   int
-	dialer      *upstream.Dialer
-	old         map[string]bool // jobs that were published before this process began
-	gate        flow.Gate       // every batch of every mover goes through it
-	places      *flow.Places    // … and those of passes take places at both ends
-	scripted    func(slot int) bool
-	opsOfSlots  func() []float32
-	clients     ClientLatency
-	settled     func(ctx context.Context, group string) error
+	cfg       Config
+	log       *zap.Logger
+	store     topology.Store
+	control   *control.Control
+	scheme    router.Scheme
+	databases int
+	dialer    *upstream.Dialer // of every connection to a server
+	old       map[string]bool  // jobs that were published before this process began; never changes
+	gate      flow.Gate        // every batch of every mover goes through it
+	places    *flow.Places     // … and those of passes take places at both ends
+	plane     plane
+	ctx       context.Context // of all that is run; set by Begin
+	wg        sync.WaitGroup  // all that is run
 
-	mu       sync.Mutex // protects what follows
-	locks    map[string]*slotlock.Table
-	wholes   map[string]*slotlock.Whole
-	drains   map[string]<-chan struct{} // by published job: closed when none of its commands is unlocked
+	mu       sync.Mutex // protects what follows; control is never called with it held
+	moves    map[string]*moving
 	runners  map[string]*runner
-	state    topology.State  // newest seen
-	acked    uint64          // epoch that every loop routes by
-	news     chan struct{}   // closed and replaced when acked or state change
 	changers map[string]bool // names of the connections of dialChanger that stand
-	wg       sync.WaitGroup
 
 	feed feed // who wants to hear of jobs
 }
 
-// Open takes over the cluster in the store, as a new incarnation of the gateway. If there
-// is none, create makes it.
-func Open(ctx context.Context, store topology.Store, cfg Config, create topology.State, log *zap.Logger) (*Manager, error) {
-	if _, err := store.Load(ctx); errors.Is(err, topology.ErrNotFound) {
-		if err := topology.Create(ctx, store, create); err != nil && !errors.Is(err, topology.ErrConflict) {
-			return nil, err
-		}
-	} else if err != nil {
-		return nil, err
-	}
-	m := &Manager{cfg: cfg, log: log, store: store, locks: make(map[string]*slotlock.Table), drains: make(map[string]<-chan struct{}),
-		runners: make(map[string]*runner), wholes: make(map[string]*slotlock.Whole), changers: make(map[string]bool), old: make(map[string]bool), news: make(chan struct{})}
-	st, err := topology.Update(ctx, store, func(s *topology.State) error {
-		m.incarnation = s.SetGateway(cfg.Gateway)
-		return nil
-	})
+// plane is what the rest of the gateway tells the Manager. It is set before Begin and does
+// not change; a nil function is not asked.
+type plane struct {
+	scripted   func(slot int) bool                           // scripts have run in the slot
+	opsOfSlots func() []float32                              // commands a second, by slot; nil: not known
+	clients    ClientLatency                                 // how long clients wait
+	settled    func(ctx context.Context, group string) error // returns when all commands sent to the group are answered
+}
+
+// moving is what the data plane has of one job whose slots move. It is made when the job's
+// Move is first seen, by the control plane or by the runner that has stored it, and kept
+// until no loop routes by it. Manager.mu protects routed; the rest does not change.
+type moving struct {
+	locks   *slotlock.Table
+	whole   *slotlock.Whole // the slots that are moved in one piece; nil: none
+	routed  bool            // every loop routes by it
+	drained chan struct{}   // closed when, besides, none of its commands is unlocked
+}
+
+// New makes the Manager of the cluster that ctl has opened.
+func New(store topology.Store, cfg Config, ctl *control.Control, dialer *upstream.Dialer, log *zap.Logger) (*Manager, error) {
+	st := ctl.State()
+	scheme, err := router.ParseScheme(st.Scheme)
 	if err != nil {
 		return nil, err
 	}
-	m.dialer = upstream.NewDialer(cfg.Gateway, m.incarnation)
-	if m.scheme, err = router.ParseScheme(st.Scheme); err != nil {
-		return nil, err
-	}
-	m.databases, m.state = st.Databases, st
-	m.places = flow.NewPlaces(flowDepth * cfg.GroupParallel)
-	for _, j := range st.Jobs {
-		if j.Published {
-			m.old[j.ID] = true
+	m := &Manager{cfg: cfg, log: log, store: store, control: ctl, dialer: dialer, scheme: scheme, databases: st.Databases, old: make(map[string]bool),
+		places: flow.NewPlaces(flowDepth * cfg.GroupParallel), moves: make(map[string]*moving), runners: make(map[string]*runner), changers: make(map[string]bool)}
+	for _, mv := range st.Moves {
+		if mv.To == 0 {
+			m.old[mv.Job] = true
 		}
 	}
 	return m, nil
 }
 
-// Incarnation is this process's number among the gateway's.
-func (m *Manager) Incarnation() uint64 { return m.incarnation }
-
-// Dialer makes the connections of this incarnation to servers. Whoever else in this process
-// talks to a server does so by it, too.
-func (m *Manager) Dialer() *upstream.Dialer { return m.dialer }
-
-// State is the newest State that this gateway has seen.
-func (m *Manager) State() topology.State {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.state.Clone()
+// Begin implements control.Migrator.
+func (m *Manager) Begin(ctx context.Context) {
+	m.ctx = ctx
+	m.wg.Go(func() { m.tellProgress(ctx) })
+	m.wg.Go(func() { m.watch(ctx) })
 }
 
-// Epoch is the one that every loop has acknowledged.
-func (m *Manager) Epoch() uint64 {
+// Wait implements control.Migrator.
+func (m *Manager) Wait() { m.wg.Wait() }
+
+// LocksOf implements control.Migrator.
+func (m *Manager) LocksOf(mv topology.Move) (*slotlock.Table, *slotlock.Whole) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.acked
+	x := m.moving(mv)
+	return x.locks, x.whole
 }
 
-// Table is the routing table of the present State: what the data plane begins with.
-func (m *Manager) Table() (*router.Table, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.build(m.state.Topology)
+// moving finds what the data plane has of a move, or makes it. mu is held.
+func (m *Manager) moving(mv topology.Move) *moving {
+	if x := m.moves[mv.Job]; x != nil {
+		return x
+	}
+	old := m.old[mv.Job]
+	o := m.lockOptions()
+	o.Mode, o.Closed = slotlock.Filtered, !old
+	if old {
+		o.Mode = slotlock.Resolve // this table does not know what had moved before
+	}
+	x := &moving{locks: slotlock.New(o), whole: m.wholeSlots(mv, old), drained: make(chan struct{})}
+	m.moves[mv.Job] = x
+	return x
 }
 
-// build makes the table, and lock tables for jobs newly published. mu is held.
-func (m *Manager) build(top topology.Topology) (*router.Table, error) {
-	return router.Build(top, func(id string) (*slotlock.Table, *slotlock.Whole) {
-		if t := m.locks[id]; t != nil {
-			return t, m.wholes[id]
-		}
-		mode := slotlock.Filtered
-		if m.old[id] {
-			mode = slotlock.Resolve // this table does not know what had moved before
-		}
-		o := m.lockOptions()
-		o.Mode, o.Closed = mode, !m.old[id]
-		t := slotlock.New(o)
-		m.locks[id] = t
-		for _, mv := range top.Moves {
-			if mv.Job == id {
-				m.wholes[id] = m.wholeSlots(mv, m.old[id])
-			}
-		}
-		return t, m.wholes[id]
-	})
+// moveOf is the Move that a published job has, or will have when the State that publishes it
+// has come round, as far as moving needs it.
+func moveOf(j *topology.Job) topology.Move {
+	return topology.Move{Job: j.ID, Slots: j.Slots, Source: j.Source, Target: j.Target, Back: j.Back}
 }
 
 func (m *Manager) lockOptions() slotlock.Options {
 	return slotlock.Options{ExpectedKeys: 1 << 15, MaxWaiting: m.cfg.MaxWaiting}
 }
 
-// Publish gives a table to the data plane: it returns when every loop routes by it, and a
-// channel that is closed when nothing is in flight unlocked on slots that begin to move.
-type Publish func(context.Context, *router.Table) (drained <-chan struct{}, err error)
-
-// Run follows the store until ctx ends: each State is published to the data plane, and
-// its jobs are run. It returns when every runner has stopped.
-func (m *Manager) Run(ctx context.Context, publish Publish) error {
-	defer m.wg.Wait()
-	m.wg.Go(func() { m.tellProgress(ctx) })
-	m.wg.Go(func() { m.watch(ctx) })
-	published := uint64(0) // the epoch of the newest table that the loops have been given
-	for st := range m.store.Watch(ctx) {
-		m.mu.Lock()
-		m.state = st
-		m.mu.Unlock()
-		if st.Epoch == published { // a job went on, and routes are as before
-			m.startRunners(ctx, st)
-			m.tellNews()
-			m.forgetJobs(ctx, st)
+// Follow implements control.Migrator: it runs the jobs that are new.
+func (m *Manager) Follow(st topology.State) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, j := range st.Jobs {
+		if m.runners[j.ID] != nil || j.Phase.Ended() {
 			continue
 		}
-		m.mu.Lock()
-		table, err := m.build(st.Topology)
-		m.mu.Unlock()
-		if err != nil {
-			return err
+		r := &runner{m: m, job: j, complete: !m.old[j.ID], recovered: m.old[j.ID],
+			cmds: make(chan command), relimited: make(chan struct{}, 1), done: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
+		if x := m.moves[j.ID]; x != nil {
+			r.locks = x.locks
 		}
-		m.startRunners(ctx, st)
-		m.tellNews()
-		drained, err := publish(ctx, table)
-		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			return err
-		}
-		published = st.Epoch
-		m.mu.Lock()
-		m.acked = st.Epoch
-		for _, j := range table.Jobs {
-			if m.drains[j.ID] == nil {
-				m.drains[j.ID] = drained
-				m.wg.Go(func() {
-					select {
-					case <-drained:
-						j.Locks.Open()
-					case <-ctx.Done():
-					}
-				})
-			}
-		}
-		m.mu.Unlock()
-		m.forgetJobs(ctx, st)
-		m.tellNews()
+		r.progressMs.Store(time.Now().UnixMilli())
+		m.runners[j.ID] = r
+		m.wg.Go(func() { r.run(m.ctx) })
 	}
-	return ctx.Err()
 }
 
-// forgetJobs drops what is kept of jobs that don't need it any more.
-func (m *Manager) forgetJobs(ctx context.Context, st topology.State) {
+// Routed implements control.Migrator: it opens the lock tables of new moves when they are
+// drained, and drops what is kept of jobs that don't need it any more.
+func (m *Manager) Routed(st topology.State, drained <-chan struct{}) {
 	m.mu.Lock()
-	for id := range m.locks {
+	for _, mv := range st.Moves {
+		if x := m.moves[mv.Job]; drained != nil && mv.To == 0 && !x.routed {
+			x.routed = true
+			m.wg.Go(func() {
+				select {
+				case <-drained:
+					x.locks.Open()
+					close(x.drained)
+				case <-m.ctx.Done():
+				}
+			})
+		}
+	}
+	for id := range m.moves {
 		// The runner may have published its job already in a State newer than st.
 		r := m.runners[id]
 		if j := st.Job(id); (j == nil || !j.Published) && (r == nil || !r.job.Published) {
-			delete(m.locks, id)
-			delete(m.drains, id)
-			delete(m.wholes, id)
+			delete(m.moves, id)
 		}
 	}
 	var forgotten []string
@@ -237,55 +196,24 @@ func (m *Manager) forgetJobs(ctx context.Context, st topology.State) {
 	}
 	m.mu.Unlock()
 	for _, id := range forgotten {
-		_ = m.store.DropEvents(ctx, id) // they cost room and nothing else
+		_ = m.store.DropEvents(m.ctx, id) // they cost room and nothing else
 	}
 }
 
-func (m *Manager) tellNews() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	close(m.news)
-	m.news = make(chan struct{})
-}
-
-func (m *Manager) startRunners(ctx context.Context, st topology.State) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, j := range st.Jobs {
-		if m.runners[j.ID] != nil || j.Phase.Ended() {
-			continue
-		}
-		r := &runner{m: m, job: j, locks: m.locks[j.ID], complete: !m.old[j.ID], recovered: m.old[j.ID],
-			cmds: make(chan command), relimited: make(chan struct{}, 1), done: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
-		r.progressMs.Store(time.Now().UnixMilli())
-		m.runners[j.ID] = r
-		m.wg.Go(func() { r.run(ctx) })
+// CheckPrimary implements control.Migrator.
+func (m *Manager) CheckPrimary(ctx context.Context, g topology.Group) error {
+	l, err := link.Dial(ctx, m.dialer, g, m.cfg.CallTimeout)
+	if err != nil {
+		return fmt.Errorf("%s: %w", g.Addr, err)
 	}
-}
-
-// AwaitEpoch waits until every loop routes by epoch or a later one.
-func (m *Manager) AwaitEpoch(ctx context.Context, epoch uint64) error {
-	if err := m.await(ctx, func() bool { return m.acked >= epoch }); err != nil {
-		return fmt.Errorf("epoch %d is not acknowledged: %w", epoch, err)
+	defer l.Close()
+	switch {
+	case l.Info.Role != "master":
+		return fmt.Errorf("%s is a %s: a group's address must be its primary", g.Addr, l.Info.Role)
+	case l.Info.Loading:
+		return fmt.Errorf("%s still loads its data", g.Addr)
 	}
 	return nil
-}
-
-// await waits until cond, which is called with mu held, is true.
-func (m *Manager) await(ctx context.Context, cond func() bool) error {
-	for {
-		m.mu.Lock()
-		ok, news := cond(), m.news
-		m.mu.Unlock()
-		if ok {
-			return nil
-		}
-		select {
-		case <-news:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 func (m *Manager) ends(ctx context.Context, j topology.Job) (source, target topology.Group, err error) {
@@ -300,35 +228,30 @@ func (m *Manager) ends(ctx context.Context, j topology.Job) (source, target topo
 
 // newMover is called once a job is published; its groups can't change any more.
 func (m *Manager) newMover(r *runner) *mover {
+	st := m.control.State()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	j := r.job
-	if r.locks == nil {
-		// The State that published it may not have come round yet.
-		if _, err := m.build(topology.Topology{Scheme: m.state.Scheme, SlotCount: m.state.SlotCount, Databases: m.databases, Groups: m.state.Groups,
-			Moves: []topology.Move{{Job: j.ID, Slots: j.Slots, Source: j.Source, Target: j.Target, Back: j.Back}}}); err != nil {
-			panic(err) // only a published job without a lock table is an error, and this makes one
-		}
-		r.locks = m.locks[j.ID]
-	}
-	source, _ := m.state.Group(j.Source)
-	target, _ := m.state.Group(j.Target)
+	x := m.moving(moveOf(&j)) // the State that published it may not have come round yet
+	r.locks = x.locks
+	source, _ := st.Group(j.Source)
+	target, _ := st.Group(j.Target)
 	if j.Back {
 		source, target = target, source
 	}
 	mv := &mover{cfg: &m.cfg, log: m.log,
 		ends:      ends{job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID, dialer: m.dialer},
-		scope:     scope{slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, locks: r.locks, whole: m.wholes[j.ID]},
+		scope:     scope{slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, locks: r.locks, whole: x.whole},
 		admission: newAdmission(&m.cfg), open: newUndecided(),
 		errs: r.errs, talk: r.talk, fenced: fencing{done: make(chan struct{})}}
-	mv.gate, mv.places, mv.clients = &m.gate, m.places, m.clients
+	mv.gate, mv.places, mv.clients = &m.gate, m.places, m.plane.clients
 	r.errs.turn(j.Back)
 	if j.Back {
 		mv.gov.Back()
 	}
 	mv.env = mv.newEnv(assurance(j))
 	mv.bound(j)
-	mv.drained, mv.settled = r.awaitDrained, m.settled
+	mv.drained, mv.settled = r.awaitDrained, m.plane.settled
 	mv.fenceFormer = func(ctx context.Context) error {
 		if !r.recovered {
 			return nil

@@ -55,7 +55,7 @@ type orphan struct {
 // FindOrphans looks through every group, or through those that are named, for keys of the
 // given slots (nil: all) that sit in the wrong one, and does about them what fix says.
 func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topology.Range, fix Fix) ([]Orphans, error) {
-	st := m.State()
+	st := m.control.State()
 	if slots == nil {
 		slots = []topology.Range{{First: 0, Last: st.SlotCount - 1}}
 	}
@@ -165,7 +165,7 @@ func (s *orphanSearch) run(ctx context.Context, in *link.Link) error {
 // page looks at some names. What is to be changed is judged again with the movers held, by
 // what is stored then: a job may have begun to bring its keys here.
 func (s *orphanSearch) page(ctx context.Context, in *link.Link, db int, names []string) error {
-	list := s.orphans(s.m.State(), names)
+	list := s.orphans(s.m.control.State(), names)
 	if len(list) == 0 {
 		return nil
 	}

@@ -130,7 +130,7 @@ func takeSlots(st *topology.State, group string, want float64, each []float64) (
 // PlanRebalance measures the groups and plans. Errors: a group can't be measured, slots
 // are in motion already, or some slots have no owner.
 func (m *Manager) PlanRebalance(ctx context.Context, by Measure, weights map[string]float64) ([]Plan, error) {
-	st := m.State()
+	st := m.control.State()
 	for _, j := range st.Jobs {
 		if !j.Phase.Ended() {
 			return nil, fmt.Errorf("job %s is %s: rebalance when no job is open", j.ID, j.Phase)
@@ -168,14 +168,14 @@ func (m *Manager) PlanRebalance(ctx context.Context, by Measure, weights map[str
 }
 
 // SetSlotOps gives the manager a way to know how much each slot is used: commands a second,
-// or nil. Before Run.
-func (m *Manager) SetSlotOps(f func() []float32) { m.opsOfSlots = f }
+// or nil. Before Begin.
+func (m *Manager) SetSlotOps(f func() []float32) { m.plane.opsOfSlots = f }
 
 func (m *Manager) slotOps(slots int) []float64 {
-	if m.opsOfSlots == nil {
+	if m.plane.opsOfSlots == nil {
 		return nil
 	}
-	now := m.opsOfSlots()
+	now := m.plane.opsOfSlots()
 	if len(now) != slots {
 		return nil
 	}

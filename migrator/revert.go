@@ -31,8 +31,8 @@ import (
 const turnPatience = 500 * time.Millisecond
 
 // SetSettled gives the Manager the data plane's means to wait until all commands sent to a
-// group have been answered. Call it before Run.
-func (m *Manager) SetSettled(f func(ctx context.Context, group string) error) { m.settled = f }
+// group have been answered. Call it before Begin.
+func (m *Manager) SetSettled(f func(ctx context.Context, group string) error) { m.plane.settled = f }
 
 // revert is the action of the phase.
 func (r *runner) revert(ctx context.Context) (*job.Event, error) {
@@ -138,7 +138,7 @@ func (r *runner) turn(ctx context.Context) (ev *job.Event, err error) {
 		}
 	}
 	if err == nil { // all who are let in have heard of it, and nobody is from here on
-		err = r.m.settled(c, r.job.Target)
+		err = r.m.plane.settled(c, r.job.Target)
 	}
 	if err != nil {
 		if ctx.Err() != nil {

@@ -240,14 +240,9 @@ func (r *runner) prepare(ctx context.Context) (*job.Event, error) {
 }
 
 func (r *runner) awaitDrained(ctx context.Context) error {
-	var drained <-chan struct{}
-	err := r.m.await(ctx, func() bool {
-		drained = r.m.drains[r.job.ID]
-		return drained != nil
-	})
-	if err != nil {
-		return joberr.At(joberr.Gateway, err)
-	}
+	r.m.mu.Lock()
+	drained := r.m.moving(moveOf(&r.job)).drained
+	r.m.mu.Unlock()
 	select {
 	case <-drained:
 		return nil
@@ -425,7 +420,7 @@ func (r *runner) awaitRoutes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.m.AwaitEpoch(ctx, st.Epoch)
+	return r.m.control.AwaitEpoch(ctx, st.Epoch)
 }
 
 // shut stops the mover and lets go of the lock table, which can be large, while

@@ -12,7 +12,6 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/migrator/flow"
 	"keyferry/migrator/job"
-	"keyferry/migrator/link"
 	"keyferry/migrator/preflight"
 	"keyferry/slotlock"
 )
@@ -98,7 +97,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 		return nil, err
 	}
 	// Whoever asks about the job next, by the id that is returned here, finds it.
-	if err := m.await(ctx, func() bool { return m.state.Revision >= st.Revision }); err != nil {
+	if err := m.control.Await(ctx, func() bool { return m.control.Revision() >= st.Revision }); err != nil {
 		return ids, err
 	}
 	for _, id := range ids {
@@ -134,8 +133,8 @@ func (m *Manager) Revert(ctx context.Context, id string) error {
 func (m *Manager) tell(ctx context.Context, id string, ev job.Event) error {
 	m.mu.Lock()
 	r := m.runners[id]
-	j := m.state.Job(id)
 	m.mu.Unlock()
+	j, known := m.control.Job(id)
 	switch {
 	case r != nil:
 		if err := r.do(ctx, ev); err != nil {
@@ -143,50 +142,18 @@ func (m *Manager) tell(ctx context.Context, id string, ev job.Event) error {
 		}
 		// Of an end the runner knows before the State has come round: who asks next, as CANCEL
 		// itself does to say what it came to, sees it.
-		return m.await(ctx, func() bool {
-			j := m.state.Job(id)
-			return j == nil || j.Phase.Ended() || !r.job.Phase.Ended()
+		return m.control.Await(ctx, func() bool {
+			j, known := m.control.Job(id)
+			return !known || j.Phase.Ended() || !r.copyJob().Phase.Ended()
 		})
-	case j != nil && ev.Kind == job.CancelBy && (j.Phase == topology.Cancelled || ev.Revert && j.Phase == topology.Reverted):
+	case known && ev.Kind == job.CancelBy && (j.Phase == topology.Cancelled || ev.Revert && j.Phase == topology.Reverted):
 		return nil // said twice
-	case j != nil && j.Phase.Ended():
+	case known && j.Phase.Ended():
 		return fmt.Errorf("job %s is %s", id, j.Phase)
-	case j != nil:
+	case known:
 		return errors.New("the gateway is starting")
 	}
 	return fmt.Errorf("no such job %q", id)
-}
-
-// Change applies a change of groups or slots to the stored State and waits until every
-// loop routes by it.
-func (m *Manager) Change(ctx context.Context, change func(*topology.State) error) error {
-	st, err := topology.Update(ctx, m.store, change)
-	if err != nil {
-		return err
-	}
-	return m.AwaitEpoch(ctx, st.Epoch)
-}
-
-// SetGroup changes the address or the password of a group's server, nil: not, and waits until
-// every loop routes by it. The server has to be a primary that takes the password.
-func (m *Manager) SetGroup(ctx context.Context, id string, addr, password *string) error {
-	st := m.State()
-	if err := st.SetGroup(id, addr, password); err != nil { // to a copy; it is said before anybody is asked
-		return err
-	}
-	g, _ := st.Group(id)
-	l, err := link.Dial(ctx, m.dialer, g, m.cfg.CallTimeout)
-	if err != nil {
-		return fmt.Errorf("group %s was not changed: %s: %w", id, g.Addr, err)
-	}
-	defer l.Close()
-	switch {
-	case l.Info.Role != "master":
-		return fmt.Errorf("group %s was not changed: %s is a %s: a group's address must be its primary", id, g.Addr, l.Info.Role)
-	case l.Info.Loading:
-		return fmt.Errorf("group %s was not changed: %s still loads its data", id, g.Addr)
-	}
-	return m.Change(ctx, func(st *topology.State) error { return st.SetGroup(id, addr, password) })
 }
 
 // Status is a job with its live numbers.
@@ -229,10 +196,11 @@ type Status struct {
 
 // Jobs lists every job that is remembered, oldest first.
 func (m *Manager) Jobs() []Status {
+	st := m.control.State()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Status
-	for _, j := range m.state.Jobs {
+	for _, j := range st.Jobs {
 		out = append(out, m.status(j))
 	}
 	return out
@@ -240,12 +208,13 @@ func (m *Manager) Jobs() []Status {
 
 // JobStatus is one job; false if there is none of that id.
 func (m *Manager) JobStatus(id string) (Status, bool) {
+	j, ok := m.control.Job(id)
+	if !ok {
+		return Status{}, false
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if j := m.state.Job(id); j != nil {
-		return m.status(*j), true
-	}
-	return Status{}, false
+	return m.status(j), true
 }
 
 func returned(j topology.Job) int64 {
@@ -325,11 +294,11 @@ type Lock struct {
 // Locks lists up to n keys of all jobs that are locked, wanted or in use.
 func (m *Manager) Locks(n int) []Lock {
 	m.mu.Lock()
-	tables := maps.Clone(m.locks)
+	moves := maps.Clone(m.moves)
 	m.mu.Unlock()
 	var out []Lock
-	for _, id := range slices.Sorted(maps.Keys(tables)) {
-		for _, h := range tables[id].Held(n - len(out)) {
+	for _, id := range slices.Sorted(maps.Keys(moves)) {
+		for _, h := range moves[id].locks.Held(n - len(out)) {
 			out = append(out, Lock{id, h})
 		}
 	}

@@ -22,14 +22,14 @@ import (
 )
 
 // SetScripted gives the Manager the data plane's word on which slots scripts run in. Call
-// it before Run.
-func (m *Manager) SetScripted(f func(slot int) bool) { m.scripted = f }
+// it before Begin.
+func (m *Manager) SetScripted(f func(slot int) bool) { m.plane.scripted = f }
 
 // wholeSlots are the slots of a job, of which those are moved in one piece in which scripts
 // have run. One that was published by the gateway's former self has keys on both sides: there
 // a slot is moved so when a script comes.
 func (m *Manager) wholeSlots(mv topology.Move, old bool) *slotlock.Whole {
-	if m.scripted == nil {
+	if m.plane.scripted == nil {
 		return nil
 	}
 	var slots []int
@@ -38,7 +38,7 @@ func (m *Manager) wholeSlots(mv topology.Move, old bool) *slotlock.Whole {
 			slots = append(slots, s)
 		}
 	}
-	w := slotlock.NewWhole(slots, func(slot int) bool { return !old && m.scripted(slot) })
+	w := slotlock.NewWhole(slots, func(slot int) bool { return !old && m.plane.scripted(slot) })
 	if mv.Back {
 		w.Deafen()
 	}

@@ -22,7 +22,7 @@ func (r GroupRow) fields() []any {
 }
 
 func (s *Server) groupList(context.Context, noArgs) ([]GroupRow, error) {
-	st := s.Manager.State()
+	st := s.Control.State()
 	rows := []GroupRow{}
 	for _, g := range st.Groups {
 		rs := st.SlotsOf(g.ID)
@@ -39,7 +39,7 @@ type groupAddArgs struct {
 
 func (s *Server) groupAdd(ctx context.Context, a groupAddArgs) (status, error) {
 	g := topology.Group{ID: a.ID, Endpoint: topology.Endpoint{Addr: a.Addr, Secret: topology.NewSecret(a.Password)}}
-	return ok, s.Manager.Change(ctx, func(st *topology.State) error { return st.AddGroup(g) })
+	return ok, s.Control.AddGroup(ctx, g)
 }
 
 type groupSetArgs struct {
@@ -53,15 +53,15 @@ func (s *Server) groupSet(ctx context.Context, a groupSetArgs) (status, error) {
 	if a.NoPassword {
 		a.Password = new(string)
 	}
-	return ok, s.Manager.SetGroup(ctx, a.ID, a.Addr, a.Password)
+	return ok, s.Control.SetGroup(ctx, a.ID, a.Addr, a.Password)
 }
 
 func (s *Server) groupDel(ctx context.Context, a jobArgs) (status, error) {
-	return ok, s.Manager.Change(ctx, func(st *topology.State) error { return st.DelGroup(a.ID) })
+	return ok, s.Control.DelGroup(ctx, a.ID)
 }
 
 func (s *Server) slotList(context.Context, noArgs) ([]SlotRow, error) {
-	return SlotRows(s.Manager.State()), nil
+	return SlotRows(s.Control.State()), nil
 }
 
 type keyArgs struct {
@@ -82,7 +82,7 @@ func (r slotOfRow) fields() []any {
 }
 
 func (s *Server) slotOf(_ context.Context, a keyArgs) (slotOfRow, error) {
-	st := s.Manager.State()
+	st := s.Control.State()
 	scheme, err := router.ParseScheme(st.Scheme)
 	if err != nil {
 		return slotOfRow{}, err
@@ -98,18 +98,11 @@ type assignArgs struct {
 }
 
 func (s *Server) slotAssign(ctx context.Context, a assignArgs) (status, error) {
-	rs, err := a.Slots.In(s.Manager.State().SlotCount)
+	rs, err := a.Slots.In(s.Control.State().SlotCount)
 	if err != nil {
 		return "", err
 	}
-	return ok, s.Manager.Change(ctx, func(st *topology.State) error {
-		for _, r := range rs {
-			if err := st.AssignSlots(r, a.Group); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return ok, s.Control.AssignSlots(ctx, rs, a.Group)
 }
 
 type slotCheckArgs struct {

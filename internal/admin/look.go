@@ -96,15 +96,11 @@ type explainArgs struct {
 
 // explain says how a command would be routed, and why. It runs nothing.
 func (s *Server) explain(_ context.Context, a explainArgs) (router.Explanation, error) {
-	table, err := s.Manager.Table()
-	if err != nil {
-		return router.Explanation{}, err
-	}
 	raw := make([][]byte, len(a.Command))
 	for i, w := range a.Command {
 		raw[i] = []byte(w)
 	}
-	x := table.Explain(raw)
+	x := s.Control.Table().Explain(raw)
 	for i := range x.Keys {
 		x.Keys[i].Key = shown(x.Keys[i].Key)
 	}
@@ -157,7 +153,7 @@ type epochs struct {
 func (e epochs) fields() []any { return []any{"stored", e.Stored, "acknowledged", e.Acknowledged} }
 
 func (s *Server) epoch(context.Context, noArgs) (epochs, error) {
-	return epochs{int64(s.Manager.State().Epoch), int64(s.Manager.Epoch())}, nil
+	return epochs{int64(s.Control.State().Epoch), int64(s.Control.Epoch())}, nil
 }
 
 type helpArgs struct {

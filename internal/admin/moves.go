@@ -97,7 +97,7 @@ func (m moves) one() any {
 }
 
 func (s *Server) migrate(ctx context.Context, a migrateArgs) (m moves, err error) {
-	st := s.Manager.State()
+	st := s.Control.State()
 	q := migrator.MoveRequest{Target: a.To, Limits: a.limits(), Purge: a.Purge, VerifyShare: a.Verify}
 	if q.Slots, err = a.Slots.In(st.SlotCount); err != nil {
 		return m, err

@@ -5,7 +5,7 @@
 // of that, so every byte goes through guard first, which lets whole, valid frames pass
 // and nothing else:
 //
-//	client ─► guard (resp.RequestScanner) ─► redcon ─► handler ─► migrator.Manager
+//	client ─► guard (resp.RequestScanner) ─► redcon ─► handler ─► control, migrator
 package admin
 
 import (
@@ -23,6 +23,7 @@ import (
 	"github.com/tidwall/redcon"
 	"go.uber.org/zap"
 
+	"keyferry/internal/control"
 	"keyferry/internal/observe"
 	"keyferry/internal/resp"
 	"keyferry/migrator"
@@ -31,6 +32,7 @@ import (
 
 // Server answers admin commands.
 type Server struct {
+	Control  *control.Control
 	Manager  *migrator.Manager
 	Password string                            // "": none
 	Info     func(want map[string]bool) string // INFO of the data plane

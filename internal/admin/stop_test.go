@@ -10,8 +10,10 @@ import (
 
 	"go.uber.org/zap"
 
+	"keyferry/internal/control"
 	"keyferry/internal/topology"
 	"keyferry/internal/topology/bolt"
+	"keyferry/internal/upstream"
 	"keyferry/migrator"
 )
 
@@ -100,7 +102,11 @@ func newManager(t *testing.T) *migrator.Manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	m, err := migrator.Open(t.Context(), store, migrator.Config{Gateway: "gw"}, topology.NewState("redis", 16384, 16), zap.NewNop())
+	ctl, err := control.Open(t.Context(), store, "gw", topology.NewState("redis", 16384, 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := migrator.New(store, migrator.Config{}, ctl, upstream.NewDialer("gw", ctl.Incarnation()), zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package gateway puts one keyferry process together: store, migrator, data plane and
-// admin listener. cmd and the demo start it; tests that need a whole gateway in their own
+// Package gateway puts one keyferry process together: store, control plane, migrator, data
+// plane and admin listener. cmd and the demo start it; tests that need a whole gateway in their own
 // process do too.
 package gateway
 
@@ -17,10 +17,12 @@ import (
 
 	"keyferry/conf"
 	"keyferry/internal/admin"
+	"keyferry/internal/control"
 	"keyferry/internal/observe"
 	"keyferry/internal/resp"
 	"keyferry/internal/topology"
 	"keyferry/internal/topology/bolt"
+	"keyferry/internal/upstream"
 	"keyferry/internal/web"
 	"keyferry/migrator"
 	"keyferry/proxy"
@@ -33,6 +35,7 @@ const Version = "0.1.0"
 
 // Gateway is a running gateway.
 type Gateway struct {
+	Control *control.Control
 	Manager *migrator.Manager
 	Proxy   *proxy.Server
 	Admin   *admin.Server
@@ -94,32 +97,35 @@ func (g *Gateway) start(c conf.Config) error {
 		name = "gw-" + strings.Map(nameRune, host)
 	}
 	create := topology.NewState(scheme.String(), scheme.Slots(), c.Cluster.Databases)
-	g.Manager, err = migrator.Open(ctx, g.store, migratorConfig(c, name), create, g.log)
-	if err != nil {
+	if g.Control, err = control.Open(ctx, g.store, name, create); err != nil {
+		return err
+	}
+	dialer := upstream.NewDialer(name, g.Control.Incarnation()) // of all who talk to servers
+	if g.Manager, err = migrator.New(g.store, migratorConfig(c), g.Control, dialer, g.log); err != nil {
 		return err
 	}
 	g.warnOfStored(c)
-	table, err := g.Manager.Table()
+	table, err := g.Control.Attach(g.Manager)
 	if err != nil {
 		return err
 	}
 	if err := resp.Extend(c.Passthrough); err != nil {
 		return err
 	}
-	if scheme := g.Manager.State().Scheme; c.ClusterFacade == "on" && scheme != router.Redis.String() {
+	if scheme := g.Control.State().Scheme; c.ClusterFacade == "on" && scheme != router.Redis.String() {
 		return fmt.Errorf("cluster-facade = \"on\": the scheme stored in %s is %s: clients of a Redis Cluster would hash keys otherwise", c.DataDir, scheme)
 	}
 	g.fitFiles(&c)
 	opt := proxyOptions(c, name)
-	opt.Incarnation, opt.Dialer, opt.Log, opt.Sections, opt.Quiesce = g.Manager.Incarnation(), g.Manager.Dialer(), g.log, g.sections, g.Manager.Quiesce
+	opt.Incarnation, opt.Dialer, opt.Log, opt.Sections, opt.Quiesce = g.Control.Incarnation(), dialer, g.log, g.sections, g.Manager.Quiesce
 	configure(&opt, c)
 	g.Proxy = proxy.New(opt, table)
 	g.Manager.SetScripted(g.Proxy.Scripted)
 	g.Manager.SetClientLatency(g.Proxy.ClientLatency)
 	g.Manager.SetSettled(g.Proxy.Settled)
-	g.observer = observe.New(observe.Config{Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version, Dialer: g.Manager.Dialer()})
+	g.observer = observe.New(observe.Config{Control: g.Control, Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version, Dialer: dialer})
 	g.Manager.SetSlotOps(func() []float32 { return g.observer.Last().Heat })
-	g.Admin = &admin.Server{Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
+	g.Admin = &admin.Server{Control: g.Control, Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
 	if err := g.Proxy.Start(); err != nil {
 		return fmt.Errorf("the clients' address (listen): %w", err)
 	}
@@ -129,22 +135,22 @@ func (g *Gateway) start(c conf.Config) error {
 	}
 	go func() {
 		defer close(g.running)
-		g.ended <- g.Manager.Run(ctx, g.Proxy.Apply)
+		g.ended <- g.Control.Run(ctx, g.Proxy.Apply)
 	}()
 	g.watching.Go(func() { g.observer.Run(ctx) })
 	g.startWeb(c, name)
 	for _, w := range c.Warnings() {
 		g.log.Warn(w)
 	}
-	st := g.Manager.State()
-	g.log.Info("keyferry is up", zap.String("version", Version), zap.String("name", name), zap.Uint64("incarnation", g.Manager.Incarnation()),
+	st := g.Control.State()
+	g.log.Info("keyferry is up", zap.String("version", Version), zap.String("name", name), zap.Uint64("incarnation", g.Control.Incarnation()),
 		zap.String("listen", c.Listen), zap.String("admin", c.Admin), zap.Uint64("epoch", st.Epoch), zap.Int("groups", len(st.Groups)))
 	return nil
 }
 
 // warnOfStored tells of settings that only the first start goes by.
 func (g *Gateway) warnOfStored(c conf.Config) {
-	st := g.Manager.State()
+	st := g.Control.State()
 	for _, x := range []struct {
 		key            string
 		stored, wanted any
@@ -240,7 +246,7 @@ func (g *Gateway) within(what string, limit time.Duration, stop func(context.Con
 
 // sections are the parts of INFO that the control plane knows.
 func (g *Gateway) sections() map[string]string {
-	st := g.Manager.State()
+	st := g.Control.State()
 	var groups, slots, jobs strings.Builder
 	for _, x := range st.Groups {
 		rs := st.SlotsOf(x.ID)
@@ -255,7 +261,7 @@ func (g *Gateway) sections() map[string]string {
 		fmt.Fprintf(&jobs, "job_%s:phase=%s,source=%s,target=%s,slots=%d,keys_moved=%d,keys_per_s=%d,slices=%d\r\n", j.ID, j.Phase, j.Source, j.Target, j.SlotCount, j.KeysMoved, j.RateNow, j.Slices)
 	}
 	fmt.Fprintf(&slots, "scheme:%s\r\nslots:%d\r\nslots_unassigned:%d\r\nslots_moving:%d\r\nepoch:%d\r\nepoch_acknowledged:%d\r\n",
-		st.Scheme, st.SlotCount, topology.CountSlots(st.Unassigned()), st.SlotsMoving(), st.Epoch, g.Manager.Epoch())
+		st.Scheme, st.SlotCount, topology.CountSlots(st.Unassigned()), st.SlotsMoving(), st.Epoch, g.Control.Epoch())
 	return map[string]string{"groups": groups.String(), "slots": slots.String(),
 		"migration": fmt.Sprintf("jobs_open:%d\r\n%s", open, jobs.String())}
 }
@@ -279,10 +285,10 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 	}
 }
 
-func migratorConfig(c conf.Config, name string) migrator.Config {
+func migratorConfig(c conf.Config) migrator.Config {
 	d := func(x conf.Duration) time.Duration { return time.Duration(x) }
 	return migrator.Config{
-		Gateway: name, Parallel: c.Migration.Parallel, GroupParallel: c.Migration.GroupParallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
+		Parallel: c.Migration.Parallel, GroupParallel: c.Migration.GroupParallel, BatchMaxKeys: c.Migration.BatchMaxKeys,
 		LockHoldTarget: d(c.Migration.LockHoldTarget), MoverPatience: d(c.Locks.MoverPatience), BigKeyBytes: int64(c.Migration.BigKeyBytes),
 		MemoryLimit: int64(c.Migration.MemoryLimit), MaxP99Auto: c.Migration.MaxP99 == "auto", Slice: c.Migration.Slice, StalledAfter: d(c.Migration.StalledAfter),
 		ScanCount: int64(c.Migration.ScanCount), CheckpointEvery: d(c.Migration.CheckpointEvery), MaxAttempts: c.Migration.MaxAttempts,

@@ -52,7 +52,7 @@ func TestSettingsOfTheFirstStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := g.Manager.State().Scheme; got != "codis" {
+		if got := g.Control.State().Scheme; got != "codis" {
 			t.Errorf("scheme %s in force", got)
 		}
 		if err := g.Stop(t.Context()); err != nil {

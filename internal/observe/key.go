@@ -42,7 +42,7 @@ type Found struct {
 // Look asks the servers about one key. Errors: the database does not exist; that a server
 // does not answer is told in Found.
 func (o *Observer) Look(ctx context.Context, db int, key string) (Key, error) {
-	st := o.c.Manager.State()
+	st := o.c.Control.State()
 	if db < 0 || db >= st.Databases {
 		return Key{}, fmt.Errorf("database %d: want 0 to %d", db, st.Databases-1)
 	}

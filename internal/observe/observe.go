@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"keyferry/internal/control"
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
@@ -17,6 +18,7 @@ import (
 
 // Config is what an Observer looks at.
 type Config struct {
+	Control *control.Control
 	Manager *migrator.Manager
 	Proxy   *proxy.Server
 	Name    string // of the gateway
@@ -75,7 +77,7 @@ type Snapshot struct {
 func New(c Config) *Observer {
 	o := &Observer{c: c, started: time.Now(), news: make(chan struct{}), jobs: make(map[string]*jobStory),
 		errors: make(map[[2]string]uint64), probes: make(map[string]*probe)}
-	o.last.Store(&Snapshot{At: o.started, State: c.Manager.State()})
+	o.last.Store(&Snapshot{At: o.started, State: c.Control.State()})
 	return o
 }
 
@@ -110,7 +112,7 @@ func (o *Observer) Changed() <-chan struct{} {
 func (o *Observer) take(ctx context.Context, n uint64) {
 	c, cancel := context.WithTimeout(ctx, sampleBound)
 	defer cancel()
-	s := &Snapshot{Seq: n, At: time.Now(), State: o.c.Manager.State(), Acked: o.c.Manager.Epoch(), Jobs: o.c.Manager.Jobs()}
+	s := &Snapshot{Seq: n, At: time.Now(), State: o.c.Control.State(), Acked: o.c.Control.Epoch(), Jobs: o.c.Manager.Jobs()}
 	s.Plane, s.Whole = o.c.Proxy.Sample(c)
 	s.Now = o.Last().Now
 	if n%perPoint == 1 {

@@ -22,6 +22,7 @@ var forbidden = []rule{
 	{re(`redis\.NewClient|net\.Dialer`), []string{"proxy/", "migrator/", "internal/observe/"}, nil, "connect through upstream.Dialer, so that the connection has a name that can be fenced"},
 	{re(`fmt\.Print(ln|f)?\(|log\.Fatal`), nil, nil, "use the logger, or the writer that the command was given"},
 	{re(`\.Published\b`), []string{"internal/admin/", "internal/observe/", "internal/gateway/", "internal/web/", "internal/control/"}, nil, "ask topology's SlotView where slots are served"},
+	{re(`router\.Build\(`), nil, []string{"internal/control/"}, "look at control's Table: only the control plane makes tables, and has lock tables made for them"},
 }
 
 func re(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }

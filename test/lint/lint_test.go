@@ -16,15 +16,15 @@ import (
 // import. An import that is not here points the wrong way.
 var mayImport = map[string][]string{
 	"cmd/keyferry":                {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "internal/verb", "migrator", "migrator/job"},
-	"internal/gateway":            {"conf", "internal/admin", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/topology/bolt", "internal/web", "migrator", "proxy", "proxy/stats", "router"},
+	"internal/gateway":            {"conf", "internal/admin", "internal/control", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/topology/bolt", "internal/upstream", "internal/web", "migrator", "proxy", "proxy/stats", "router"},
 	"internal/web":                {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "internal/verb", "migrator", "proxy", "proxy/stats"},
-	"internal/admin":              {"internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/verb", "migrator", "migrator/job", "proxy", "proxy/stats", "router"},
-	"internal/observe":            {"internal/metrics", "internal/topology", "internal/upstream", "migrator", "proxy", "proxy/stats", "router"},
+	"internal/admin":              {"internal/control", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/verb", "migrator", "migrator/job", "proxy", "proxy/stats", "router"},
+	"internal/observe":            {"internal/control", "internal/metrics", "internal/topology", "internal/upstream", "migrator", "proxy", "proxy/stats", "router"},
 	"proxy":                       {"internal/metrics", "internal/resp", "internal/transport", "internal/upstream", "proxy/parking", "proxy/pubsub", "proxy/stats", "router", "slotlock"},
 	"proxy/pubsub":                {"internal/resp", "router", "slotlock"},
 	"proxy/stats":                 {"internal/metrics", "internal/resp"},
 	"proxy/parking":               {"slotlock"},
-	"migrator":                    {"internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "migrator/flow", "migrator/job", "migrator/joberr", "migrator/keymove", "migrator/link", "migrator/preflight", "router", "slotlock"},
+	"migrator":                    {"internal/control", "internal/failpoint", "internal/metrics", "internal/resp", "internal/topology", "internal/upstream", "migrator/flow", "migrator/job", "migrator/joberr", "migrator/keymove", "migrator/link", "migrator/preflight", "router", "slotlock"},
 	"migrator/job":                {"internal/topology"},
 	"migrator/flow":               {},
 	"migrator/joberr":             {"internal/topology"},
@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"internal/upstream":           {"internal/resp", "internal/topology"},
 	"internal/resp":               {},
 	"internal/resp/gendocs":       {"internal/resp", "proxy"}, // a program
+	"internal/control":            {"internal/topology", "router", "slotlock"},
 	"internal/topology":           {},
 	"internal/verb":               {"internal/topology"},
 	"internal/verb/gendocs":       {"internal/verb"}, // a program
