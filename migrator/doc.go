@@ -7,10 +7,10 @@
 //
 // and package flow says how much may be under way, and how fast.
 //
-//	Manager ── one runner a job ── Step ── persisted ── then acted on
-//	                │
-//	                ├─ pass: SCAN the source, batches of keys to the workers
-//	                └─ resolver: keys that clients have touched, and keys left in doubt
+//	control ─► Manager ── one runner a job ── Step ── persisted ── then acted on
+//	                           │
+//	                           ├─ pass: SCAN the source, batches of keys to the workers
+//	                           └─ resolver: keys that clients have touched, and keys left in doubt
 //
 // The rule that everything rests on: in a moving slot, if a key exists at the target, the
 // target's copy is the key. RESTORE without REPLACE is the commit.
