@@ -27,9 +27,10 @@ func (m *Manager) SetScripted(f func(slot int) bool) { m.plane.scripted = f }
 
 // wholeSlots are the slots of a job, of which those are moved in one piece in which scripts
 // have run. One that was published by the gateway's former self has keys on both sides: there
-// a slot is moved so when a script comes.
+// a slot is moved so when a script comes. Those are asked for before there is a data plane to
+// tell of scripts; nothing need be known of them.
 func (m *Manager) wholeSlots(mv topology.Move, old bool) *slotlock.Whole {
-	if m.plane.scripted == nil {
+	if m.plane.scripted == nil && !old {
 		return nil
 	}
 	var slots []int

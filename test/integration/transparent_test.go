@@ -335,6 +335,49 @@ func TestPubSubAcrossFlips(t *testing.T) {
 	wg.Wait()
 }
 
+// TestFirstScriptsAfterRestart: a gateway that goes on with a job of its former self knows of
+// no script that has run, and the first that comes to a slot finds the keys that it does not
+// name, on whichever side they are.
+func TestFirstScriptsAfterRestart(t *testing.T) {
+	r := newRig(t, 2)
+	bg := context.Background()
+	const slots, each = 40, 100
+	c := r.client()
+	fill := c.Pipeline()
+	for q := range slots {
+		for i := range each {
+			fill.Set(bg, fmt.Sprintf("{q%d}:%d", q, i), i, 0)
+		}
+	}
+	if _, err := fill.Exec(bg); err != nil {
+		t.Fatal(err)
+	}
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "300")
+	r.awaitMoved(300)
+	r.kill()
+	r.start("")
+	c = r.client()
+	script := redis.NewScript(`
+		local n = 0
+		for i = 0, ARGV[1] - 1 do n = n + redis.call('EXISTS', KEYS[1] .. ':' .. i) end
+		return n`)
+	var wg sync.WaitGroup
+	for q := range slots {
+		wg.Go(func() {
+			if n, err := script.Run(bg, c, []string{fmt.Sprintf("{q%d}", q)}, each).Int(); err != nil || n != each {
+				t.Errorf("{q%d}: a script finds %d of %d keys, %v", q, n, each, err)
+			}
+		})
+	}
+	wg.Wait()
+	if j := r.jobs()[0]; j.Phase.Ended() {
+		t.Fatalf("the scripts came in phase %s: that shows nothing", j.Phase)
+	}
+	r.unlimited()
+	r.awaitDone()
+	r.placesRight()
+}
+
 // TestFirstScriptsWhileSlotsMove: scripts that come to a slot when it is moving already, and
 // again when the gateway was killed meanwhile, find the keys that they don't name, and others
 // find the keys that those scripts have made.
