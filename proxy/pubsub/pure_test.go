@@ -154,7 +154,7 @@ func TestReaders(t *testing.T) {
 
 // TestMoves: what a move does is told apart from what clients do, while it runs and shortly after.
 func TestMoves(t *testing.T) {
-	build := func(phase topology.Phase, locks *slotlock.Table) *router.Table {
+	build := func(locks *slotlock.Table) *router.Table {
 		st := topology.NewState("redis", 16384, 16)
 		for _, id := range []string{"src", "dst"} {
 			if err := st.AddGroup(topology.Group{ID: id, Endpoint: topology.Endpoint{Addr: id + ":1"}}); err != nil {
@@ -165,24 +165,16 @@ func TestMoves(t *testing.T) {
 			t.Fatal(err)
 		}
 		if locks != nil {
-			id, err := st.AddJob(topology.Job{Source: "src", Target: "dst", Slots: []topology.Range{{First: 0, Last: 16383}}, Phase: topology.Queued})
-			if err != nil {
-				t.Fatal(err)
-			}
-			j := st.Job(id).Clone()
-			j.Phase, j.Published = phase, true
-			if err := st.PutJob(j); err != nil {
-				t.Fatal(err)
-			}
+			st.Moves = []topology.Move{{Job: "m1", Source: "src", Target: "dst", Slots: []topology.Range{{First: 0, Last: 16383}}, From: 1}}
 		}
-		table, err := router.Build(st, func(string) (*slotlock.Table, *slotlock.Whole) { return locks, nil })
+		table, err := router.Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) { return locks, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
 		return table
 	}
 	locks := slotlock.New(slotlock.Options{})
-	stable, moving := build("", nil), build(topology.Bulk, locks)
+	stable, moving := build(nil), build(locks)
 	x := NewMoves(stable)
 	of := func(group, channel, payload string) bool { return x.Of(group, []byte(channel), []byte(payload)) }
 	const keyspace, keyevent = "__keyspace@3__:moved", "__keyevent@3__:"
