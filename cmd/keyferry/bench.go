@@ -131,11 +131,12 @@ func benchCompareCommand() *cobra.Command {
 	var loops int
 	var out output
 	var full, blind bool
+	var before string
 	c := &cobra.Command{Use: "compare", Short: "Side by side in one run: direct Redis, nutcracker (twemproxy) and keyferry over the same two servers", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible()
 			defer stop()
-			p, err := startComparePeers(ctx, loops, blind)
+			p, err := startComparePeers(ctx, loops, blind, before)
 			defer p.stop()
 			if err != nil {
 				return err
@@ -153,6 +154,7 @@ func benchCompareCommand() *cobra.Command {
 	f := c.Flags()
 	out.flags(c)
 	f.BoolVar(&blind, "blind", false, "also a keyferry that measures nothing: no slow log, no hot keys, no HTTP; the other is scraped and watched meanwhile")
+	f.StringVar(&before, "before", "", "path of another build of keyferry, to be measured beside this one")
 	f.BoolVar(&full, "full", false, "every kind of load: small and large values, 50 and 1000 clients, mget; ops, pipelines, clients and value-bytes don't count then")
 	f.StringVar(&cfg.HalfOf, "half-of", "nutcracker", "after each kind of load, the latency of all at half of this one's maximum (empty: without)")
 	f.IntSliceVar(&cfg.Idle, "idle", nil, "also the memory with so many idle clients, as 0,1000,9000")

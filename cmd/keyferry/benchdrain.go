@@ -92,12 +92,12 @@ func benchDrainCommand() *cobra.Command {
 	cfg := bench.DrainConfig{}
 	var out output
 	var settings []string
-	var limits string
+	var limits, build string
 	c := &cobra.Command{Use: "drain", Short: "Move all keys from group to group, idle and under load, beside a bare loop of DUMP, RESTORE, UNLINK", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible()
 			defer stop()
-			p, admin, err := startDrainPeers(ctx, settings)
+			p, admin, err := startDrainPeers(ctx, build, settings)
 			defer p.stop()
 			if err != nil {
 				return err
@@ -123,6 +123,7 @@ func benchDrainCommand() *cobra.Command {
 	f.IntVar(&cfg.TryKeys, "try-keys", 200000, "keys with which each way of the bare loop is tried")
 	f.BoolVar(&cfg.IdleOnly, "idle", false, "without clients: only the limit and the idle job")
 	f.StringVar(&limits, "limits", "", "what the job is told besides, as \"RATE 5000 MAXP99 off\"")
+	f.StringVar(&build, "build", "", "path of another build of keyferry, to be measured instead of this one")
 	f.StringArrayVar(&settings, "set", nil, "a setting of the gateway, as migration.parallel=4; may be repeated")
 	out.flags(c)
 	return c
@@ -131,13 +132,14 @@ func benchDrainCommand() *cobra.Command {
 // drainGroups are the two groups between which the keys go to and fro.
 var drainGroups = [2]string{"g1", "g2"}
 
-// startDrainPeers starts two servers and a gateway with all slots at the first.
-func startDrainPeers(ctx context.Context, settings []string) (*peers, *redis.Client, error) {
+// startDrainPeers starts two servers and a gateway, of another build if one is named, with all
+// slots at the first.
+func startDrainPeers(ctx context.Context, build string, settings []string) (*peers, *redis.Client, error) {
 	p, err := newPeers(2)
 	if err != nil {
 		return p, nil, err
 	}
-	g, err := p.startGateway(ctx, "", settings)
+	g, err := p.startGateway(ctx, build, "", settings)
 	if err != nil {
 		return p, nil, err
 	}

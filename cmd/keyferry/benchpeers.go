@@ -53,8 +53,9 @@ func newPeers(servers int, args ...string) (*peers, error) {
 }
 
 // startComparePeers starts direct Redis, nutcracker and keyferry; with blind also one that
-// measures nothing, while the other is scraped and watched as by Prometheus and a dashboard.
-func startComparePeers(ctx context.Context, loops int, blind bool) (*peers, error) {
+// measures nothing, while the other is scraped and watched as by Prometheus and a dashboard;
+// with the path of another build of keyferry also that, as "before".
+func startComparePeers(ctx context.Context, loops int, blind bool, before string) (*peers, error) {
 	p, err := newPeers(2, "--maxclients", "12000") // for --idle 10000
 	if err != nil {
 		return p, err
@@ -74,19 +75,27 @@ func startComparePeers(ctx context.Context, loops int, blind bool) (*peers, erro
 		}
 	}
 	settings := []string{fmt.Sprintf("loops.count=%d", loops), "clients.max-clients=12000"}
-	add := func(name, web string, settings []string) error {
-		g, err := p.startGateway(ctx, web, settings)
+	add := func(name, binary, web string, settings []string) error {
+		g, err := p.startGateway(ctx, binary, web, settings)
 		if err != nil {
 			return err
 		}
 		p.list = append(p.list, bench.Peer{Name: name, Addr: g.addr, PID: g.child.PID(), Servers: servers})
 		return g.serve(ctx, p.servers, "0-8191", "8192-16383")
 	}
-	if err := add("keyferry", web, settings); err != nil || !blind {
+	if err := add("keyferry", "", web, settings); err != nil {
 		return p, err
 	}
+	if before != "" {
+		if err := add("before", before, "", settings); err != nil {
+			return p, err
+		}
+	}
+	if !blind {
+		return p, nil
+	}
 	p.watch("http://" + web)
-	return p, add("blind", "", append(settings, "slowlog.slower-than=0s", "hotkeys.sample-every=0"))
+	return p, add("blind", "", "", append(settings, "slowlog.slower-than=0s", "hotkeys.sample-every=0"))
 }
 
 // watch does what Prometheus and an open dashboard do, until stop.
@@ -123,8 +132,8 @@ func freeAddr() (string, error) {
 }
 
 // startGateway starts one that serves nothing yet and returns when its admin port answers.
-// web is its HTTP address; "": none.
-func (p *peers) startGateway(ctx context.Context, web string, settings []string) (*benchGateway, error) {
+// web is its HTTP address; "": none. binary is the build to run; "": this one.
+func (p *peers) startGateway(ctx context.Context, binary, web string, settings []string) (*benchGateway, error) {
 	listen, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -133,16 +142,17 @@ func (p *peers) startGateway(ctx context.Context, web string, settings []string)
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+	if binary == "" {
+		if binary, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
 	g := &benchGateway{addr: listen}
 	args := []string{"serve", "--listen", g.addr, "--admin", admin, "--http", web, "--data-dir", filepath.Join(p.dir, fmt.Sprint("data", len(p.gateways)))}
 	for _, s := range settings {
 		args = append(args, "--set", s)
 	}
-	if g.child, err = testredis.StartChild(exec.Command(self, args...)); err != nil {
+	if g.child, err = testredis.StartChild(exec.Command(binary, args...)); err != nil {
 		return nil, err
 	}
 	p.gateways = append(p.gateways, g)

@@ -53,7 +53,7 @@ func takeProfile(ctx context.Context, each time.Duration) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := p.startGateway(ctx, web, []string{"loops.count=1", "http.token=" + profileToken})
+	g, err := p.startGateway(ctx, "", web, []string{"loops.count=1", "http.token=" + profileToken})
 	if err != nil {
 		return nil, err
 	}
