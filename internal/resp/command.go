@@ -92,13 +92,18 @@ type Command struct {
 	Index    int      // 0 ≤ Index < NumCommands, subcommands included
 	Subs     []*Command
 
-	Since, Group, Summary, Complexity string
+	Doc
 
 	flags, acl, tips []string
 	specs            []keySpec
 	find             keyFinder
 	pairs            bool      // MSET, MSETNX: what follows the name are pairs
 	counted          countedAt // where find is countedKeys
+}
+
+// Doc is what COMMAND DOCS says of a command in words.
+type Doc struct {
+	Since, Group, Summary, Complexity string
 }
 
 // Lookup finds a command by its name in any case; nil if there is none.

@@ -80,7 +80,7 @@ func parseExtension(text string) (*Command, error) {
 	if len(words) < 4 {
 		return nil, errors.New("want \"<name> <arity> <flags> keys=… or numkeys=… or route=…\"")
 	}
-	c := &Command{Name: strings.ToLower(words[0]), Group: "module", Summary: "Declared in this gateway's configuration.", Serve: Keyed}
+	c := &Command{Name: strings.ToLower(words[0]), Doc: Doc{Group: "module", Summary: "Declared in this gateway's configuration."}, Serve: Keyed}
 	if err := checkExtensionName(c.Name); err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func parseRow(f []string) *Command {
 		panic(fmt.Sprintf("resp: commands.tsv: %d columns in row %q", len(f), f[0]))
 	}
 	c := &Command{Name: f[0], Arity: number(f[1]), flags: strings.Fields(f[2]), acl: strings.Fields(f[4]),
-		Since: f[8], Group: f[9], Summary: f[10], Complexity: f[11]}
+		Doc: Doc{Since: f[8], Group: f[9], Summary: f[10], Complexity: f[11]}}
 	for _, name := range c.flags {
 		flag, ok := flagNames[name]
 		if !ok {
