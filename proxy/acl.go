@@ -31,6 +31,8 @@ func (c *call) aclUsers() {
 	c.answer(w.B)
 }
 
+// aclList: the hash is shown as Redis shows it: who can list users may be trusted with it, but not with
+// the password.
 func (c *call) aclList() {
 	w := c.s.reply()
 	w.Array(1)
@@ -104,6 +106,7 @@ func (o *Options) passwordHash() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// aclUser has the fields of Redis 7, in their order, also where there is nothing to tell.
 func (s *session) aclUser(w *resp.Writer, name string) {
 	if name != defaultUser {
 		w.Null()
@@ -135,6 +138,8 @@ func (s *session) aclUser(w *resp.Writer, name string) {
 	w.Array(0)
 }
 
+// aclCat: the categories of a command are in its row of the table, also for what a configuration
+// declares.
 func aclCat(w *resp.Writer, args [][]byte) {
 	if len(args) == 0 {
 		w.Array(len(aclCategories))
@@ -160,6 +165,7 @@ func aclCat(w *resp.Writer, args [][]byte) {
 	}
 }
 
+// aclGenPass gives hexadecimal digits for so many bits, rounded up to whole digits, as Redis gives it.
 func aclGenPass(w *resp.Writer, args [][]byte) {
 	bits := int64(256)
 	if len(args) > 0 {
@@ -178,7 +184,7 @@ func aclGenPass(w *resp.Writer, args [][]byte) {
 	w.Text(hex.EncodeToString(raw)[:(bits+3)/4])
 }
 
-// There is one user, who may do everything that exists with the right number of arguments.
+// aclDryRun: there is one user, who may do everything that exists with the right number of arguments.
 func aclDryRun(w *resp.Writer, args [][]byte) {
 	if string(args[0]) != defaultUser {
 		w.Err("ERR User '" + cText(args[0]) + "' not found")
@@ -248,6 +254,8 @@ func (s *session) denied(user []byte, object string) {
 	q.list = append([]*aclDenied{e}, q.list[:min(len(q.list), aclLogMax-1)]...)
 }
 
+// aclLog is the gateway's log and not one loop's, so it is under a lock: failures to authenticate
+// are rare, and who reads it is an operator.
 func (s *session) aclLog(w *resp.Writer, args [][]byte) {
 	q := &s.l.srv.denied
 	n := int64(10)

@@ -3,6 +3,9 @@ package proxy
 import "keyferry/internal/resp"
 
 // admission is what was decided about a command before it runs.
+//
+// A new reason to let a command through or not (limits of a user, rights to keys) has its
+// place in admit and nowhere else.
 type admission uint8
 
 const (
@@ -25,6 +28,8 @@ const (
 //
 // What a client may send before it gets a reply is not decided here but before the next
 // command is parsed (session.mustWait).
+//
+// It may answer, and does nothing else: a command that is postponed leaves no trace.
 func (c *call) admit(bad string) admission {
 	s, cmd := c.s, c.cmd
 	switch {

@@ -49,6 +49,8 @@ const (
 	unblockedAsError
 )
 
+// needs: pull, because a client that blocked at the source of a moving slot would wait where nobody
+// will push any more.
 func (x *blocking) needs() needs { return needs{pull: x.keyed()} }
 func (x *blocking) waits() wait  { return waitsForData }
 
@@ -56,6 +58,7 @@ func (x *blocking) waits() wait  { return waitsForData }
 // not be brought to the target, before that is tried again.
 const grudge = 300 * time.Millisecond
 
+// keyed: without keys it waits for replicas, and no move concerns it.
 func (x *blocking) keyed() bool { return x.slot >= 0 }
 
 // mayBlock runs the commands that block if their arguments say so: XREAD does with BLOCK only.
@@ -97,6 +100,7 @@ func (c *call) block() bool {
 	r := c.begin()
 	x.r, r.op = r, x
 	s.hold = r
+	// Before it is placed, which may fail at once and end it.
 	l.waiters.blocked[x] = struct{}{}
 	if x.slot < 0 {
 		l.waitForReplicas(r, x)
@@ -129,7 +133,7 @@ func (x *blocking) findTimeout(cmd *resp.Command, now time.Time) {
 	}
 }
 
-// grudging is decided here: the lock table has let it run at the source although its keys
+// send: grudging is decided here: the lock table has let it run at the source although its keys
 // should be at the target, which is away or full.
 func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 	on, err := l.borrow(group, r.s.proto)
@@ -191,6 +195,7 @@ type lastID struct {
 	buf  []byte
 }
 
+// Reply: what is new in a stream that is not there is everything that comes into it.
 func (q *lastID) Reply(b []byte, last bool) {
 	q.buf = append(q.buf, b...)
 	if !last {
@@ -208,9 +213,11 @@ func (q *lastID) Reply(b []byte, last bool) {
 	q.done(id, nil)
 }
 
+// Fail: the connection is the client's own: when it has failed, so has the command, and done says so
+// once.
 func (q *lastID) Fail(err error, _ bool) { q.done([]byte("0-0"), err) }
 
-// Null can mean three things: the client's own time is over; a client of ours has ended the
+// reply: null can mean three things: the client's own time is over; a client of ours has ended the
 // wait; or the gateway has called it off because its keys will be elsewhere. Only in the last
 // case it is asked again. A reply with data is always the client's, also when it comes while
 // it is being called off: the server has taken the data out.
@@ -284,6 +291,8 @@ func (x *blocking) abandon(r *request) []slotlock.Key {
 	return nil
 }
 
+// isNull: in both versions of the protocol, and of arrays and strings: BRPOPLPUSH says it otherwise
+// than BLPOP.
 func isNull(b []byte) bool {
 	switch string(b) {
 	case "*-1\r\n", "$-1\r\n", "_\r\n":
@@ -314,6 +323,7 @@ func (x *blocking) handBack(l *loop) {
 	x.on = nil
 }
 
+// dropped: nobody asks again for a client whose request has failed.
 func (x *blocking) dropped(r *request) { x.end(r) }
 
 // misplaced reports that a blocked client waits where its keys will not be.
@@ -456,7 +466,7 @@ func (c *call) clientUnblock() {
 	})
 }
 
-// A client of another loop is asked for there, one loop after the other, by the goroutine that
+// unblockClient: a client of another loop is asked for there, one loop after the other, by the goroutine that
 // answers.
 func (l *loop) unblockClient(id int64, how unblocked) bool {
 	for x := range l.waiters.blocked {

@@ -9,6 +9,10 @@ import (
 // spares is memory that the loop uses again and again, so that what it does most often
 // allocates nothing. Whoever takes a piece has it until the function returns that took it,
 // but for requests and buffers, which are given back when they are done with.
+//
+// Invariants: input, keyIndex and scratch are overwritten by the next command; a frame in
+// scratch must have been sent or copied when its handler returns. requests is a list by next,
+// of requests that nobody refers to.
 type spares struct {
 	requests *request // free list
 	call     *call    // see takeCall

@@ -46,6 +46,9 @@ func (l *loop) takeCall() *call {
 }
 
 // putCall takes it back. It keeps no session and no input alive.
+//
+// Cleared, so that a handler that kept the call by mistake fails at once, and not with another
+// client's command.
 func (l *loop) putCall(c *call) {
 	*c = call{}
 	l.spares.call = c
@@ -129,6 +132,7 @@ func (c *call) later(f func(w *resp.Writer)) *request {
 // laterHeld is later for what the client's next commands must find done.
 func (c *call) laterHeld(f func(w *resp.Writer)) { c.s.hold = c.later(f) }
 
+// wrongArity: for what the table's arity lets through although it makes no sense.
 func (c *call) wrongArity(name string) {
 	c.reject("ERR wrong number of arguments for '" + name + "' command")
 }

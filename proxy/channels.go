@@ -73,6 +73,7 @@ func (c *call) subscribe(kind pubsub.Kind, names [][]byte) {
 		return
 	}
 	r := c.begin()
+	// What the client sends next may be a PUBLISH to itself.
 	s.hold = r
 	l.srv.hub.Want(l, fresh, func() {
 		if s.life == lifeGone {
@@ -126,6 +127,7 @@ func (s *session) confirm(out *resp.Writer, verb string, kind pubsub.Kind, name 
 	out.Int(int64(n))
 }
 
+// countSubs: nsubs is kept because every command of a RESP2 client asks whether there are any.
 func (s *session) countSubs() {
 	s.nsubs = 0
 	if s.subs != nil {
@@ -135,6 +137,8 @@ func (s *session) countSubs() {
 	}
 }
 
+// unsubscribe needs no answer from servers: from here on nothing is delivered. The hub is told when the
+// last client of a channel has gone, and ends the subscription at the servers in its own time.
 func (c *call) unsubscribe(kind pubsub.Kind, names [][]byte) {
 	s := c.s
 	var list []string
@@ -178,6 +182,7 @@ func (s *session) leaveChannel(k pubsub.Key) bool {
 	return true
 }
 
+// unsubscribeAll: for RESET and teardown. One word to the hub for all channels: a client can have very many.
 func (s *session) unsubscribeAll() {
 	if s.subs == nil {
 		return
@@ -234,11 +239,15 @@ func (c *call) publish(kind pubsub.Kind, args [][]byte) {
 	r.sendTo(l, group, resp.AppendRequest(nil, args...))
 }
 
+// publishing: the server counts the gateway as one receiver, whatever the number of its clients, and the
+// client is told how many of the gateway's clients there are instead.
 type publishing struct {
 	plain
 	key pubsub.Key
 }
 
+// The audience is looked at when the reply has come, so that it is near to what the server has
+// seen.
 func (x *publishing) reply(r *request, b []byte, last bool) bool {
 	n, ok := resp.ParseInt(b)
 	if !last || !ok {
@@ -281,6 +290,7 @@ func unionOf(parts [][]byte) []byte {
 	return append(redcon.AppendArray(nil, len(seen)), body...)
 }
 
+// maxOf: each group is subscribed to the same patterns, so the largest count is that of all.
 func maxOf(parts [][]byte) []byte {
 	most := int64(0)
 	for _, p := range parts {

@@ -22,6 +22,7 @@ func validClientName(name string) bool {
 	return true
 }
 
+// constantTimeEqual: its time depends on the lengths, and on nothing that the two have in common.
 func constantTimeEqual(a []byte, b string) bool {
 	return subtle.ConstantTimeCompare(a, []byte(b)) == 1
 }
@@ -52,7 +53,7 @@ func (c *call) clientInfo() {
 	c.answer(w.B)
 }
 
-// It holds the client, whose next command must not meet a loop that has not heard of it.
+// clientUnpause holds the client, whose next command must not meet a loop that has not heard of it.
 func (c *call) clientUnpause() {
 	srv := c.s.l.srv
 	c.laterHeld(func(w *resp.Writer) {
@@ -105,6 +106,7 @@ var clientHelp = []string{
 	"NO-TOUCH (ON|OFF)", "    Accepted; server connections are shared, so it has no effect.",
 }
 
+// appendHelp: the form of Redis's addReplyHelp, which redis-cli shows as it comes.
 func appendHelp(b []byte, name string, lines []string) []byte {
 	b = redcon.AppendArray(b, len(lines)+3)
 	b = redcon.AppendString(b, name+" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
@@ -115,6 +117,8 @@ func appendHelp(b []byte, name string, lines []string) []byte {
 	return redcon.AppendString(b, "    Prints this help.")
 }
 
+// clientSetInfo: libraries say at their start who they are, and don't expect to be refused: names are checked
+// as Redis does.
 func (c *call) clientSetInfo() {
 	s, attr, value := c.s, string(c.args[2]), string(c.args[3])
 	switch strings.ToLower(attr) {

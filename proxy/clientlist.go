@@ -104,6 +104,8 @@ func (s *session) kind() string {
 }
 
 // clientFilter says which clients CLIENT LIST and KILL mean: those that meet all that is set.
+//
+// It is made on the client's loop and read on all, so nothing in it changes after that.
 type clientFilter struct {
 	ids         []int64 // sorted
 	kind        string
@@ -113,6 +115,7 @@ type clientFilter struct {
 	none        bool
 }
 
+// match is asked on the loop of the session, by what is true there now.
 func (f *clientFilter) match(s *session) bool {
 	switch {
 	case f.none, s == f.not:
@@ -127,6 +130,7 @@ func (f *clientFilter) match(s *session) bool {
 	return false
 }
 
+// has: by search in the sorted list: somebody may name as many clients as there are.
 func (f *clientFilter) has(id int64) bool {
 	_, yes := slices.BinarySearch(f.ids, id)
 	return yes
@@ -175,7 +179,7 @@ func (c *call) clientList() {
 	c.later(func(w *resp.Writer) { w.Verbatim("txt", srv.clientLines(srv.life.ctx, f)) })
 }
 
-// The loops are asked one after the other, so it is no picture of one moment.
+// clientLines: the loops are asked one after the other, so it is no picture of one moment.
 func (s *Server) clientLines(ctx context.Context, f clientFilter) string {
 	type line struct {
 		id   int64
@@ -226,7 +230,7 @@ func (c *call) clientKill() {
 	})
 }
 
-// Options are read from left to right, and the first that is wrong is answered, as by Redis.
+// killFilter: options are read from left to right, and the first that is wrong is answered, as by Redis.
 // SKIPME is yes by default.
 func (s *session) killFilter(opts [][]byte) (f clientFilter, why string) {
 	f.not = s

@@ -16,7 +16,7 @@ const (
 	quietNow         // … which is this one
 )
 
-// ON is answered, OFF and SKIP are not: what they say is about themselves too.
+// clientReply: ON is answered, OFF and SKIP are not: what they say is about themselves too.
 func (c *call) clientReply() {
 	s := c.s
 	switch strings.ToLower(string(c.args[2])) {

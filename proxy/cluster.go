@@ -23,6 +23,9 @@ import (
 const clusterOff = "ERR This instance has cluster support disabled"
 
 // clusterNode is one advertised address.
+//
+// Made anew for each call: the list is short, and which one the client has reached differs
+// from client to client.
 type clusterNode struct {
 	id          string // 40 hexadecimal digits, made of the address: the same in every gateway
 	host        string
@@ -65,6 +68,8 @@ func (s *session) clusterNodes() (nodes []clusterNode, me int) {
 	return nodes, me
 }
 
+// nodeID: made of the address, so that all gateways that advertise the same addresses tell the same
+// ids, without a word between them, and a restart changes none.
 func nodeID(kind, addr string) string {
 	sum := sha1.Sum([]byte("keyferry " + kind + " " + addr))
 	return hex.EncodeToString(sum[:])
@@ -134,6 +139,7 @@ func (c *call) clusterFixed() {
 
 func (c *call) clusterFailureReports() { c.ofNode([]byte(":0\r\n")) }
 
+// clusterReplicas: no node has any: whatever replicas the groups have is behind the gateway.
 func (c *call) clusterReplicas() { c.ofNode([]byte("*0\r\n")) }
 
 // ofNode answers what asks for another node's view or replicas: there are none.
@@ -147,6 +153,7 @@ func (c *call) ofNode(none []byte) {
 	c.answer(none)
 }
 
+// clusterSlots: each range has one node and no replicas; the empty map is where Redis 7 puts the host name.
 func clusterSlots(w *resp.Writer, nodes []clusterNode) {
 	w.Array(len(nodes))
 	for _, n := range nodes {
@@ -161,6 +168,8 @@ func clusterSlots(w *resp.Writer, nodes []clusterNode) {
 	}
 }
 
+// clusterShards: every node is its own shard, healthy and at offset 0: there is no replication between
+// gateways that could lag.
 func clusterShards(w *resp.Writer, nodes []clusterNode) {
 	w.Array(len(nodes))
 	for _, n := range nodes {

@@ -13,6 +13,9 @@ import (
 
 // CONFIG is about this gateway: the data servers keep their own.
 
+// configSet: one name is not the gateway's: notify-keyspace-events is passed on to all groups, since
+// session stores and job queues set it at their start. Together with others it is refused, as
+// nothing could make the two kinds all or none.
 func (c *call) configSet() {
 	srv, args := c.s.l.srv, c.args
 	if len(args)%2 != 0 {
@@ -31,6 +34,7 @@ func (c *call) configSet() {
 	c.changes(func() string { return srv.configSet(srv.life.ctx, pairs, client) })
 }
 
+// configResetStat: held, so that what the client asks next shows counts from after it.
 func (c *call) configResetStat() {
 	srv := c.s.l.srv
 	c.changes(func() string {
@@ -39,6 +43,7 @@ func (c *call) configResetStat() {
 	})
 }
 
+// configRewrite: held too: it writes a file, off the loop.
 func (c *call) configRewrite() { c.changes(c.s.l.srv.configRewrite) }
 
 // changes answers OK when f has changed something, or with the reason why it has not.
@@ -92,6 +97,7 @@ func (c *call) configGet() {
 	c.answer(w.B)
 }
 
+// hasFold: names differ in case only in what was asked for; the map has them as they were.
 func hasFold(m map[string]string, name string) bool {
 	for have := range m {
 		if strings.EqualFold(have, name) {
@@ -131,7 +137,7 @@ func (s *Server) settingValue(o *Options, name string) (string, bool) {
 // it says why not. Not for a loop's goroutine.
 //
 // The copy is checked as a whole and stored before any loop has it; loops then take it by
-// message, and the hot path reads its loop's pointer without a lock. setMu makes two of these
+// message, and the hot path reads its loop's pointer without a lock. The mutex makes two of these
 // one at a time, or the later could undo the earlier.
 func (s *Server) configSet(ctx context.Context, pairs [][2]string, client string) (why string) {
 	s.settings.mu.Lock()
@@ -172,6 +178,7 @@ func (s *Server) configSet(ctx context.Context, pairs [][2]string, client string
 	return ""
 }
 
+// setFailed: Redis's text, which tools look for.
 func setFailed(name, why string) string {
 	return "ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + why
 }

@@ -52,6 +52,8 @@ func otherDB(cmd *resp.Command, args [][]byte) (int, bool) {
 
 // whichDB is the argument that names it; 0: there is none, or a server will refuse the
 // command for its form.
+//
+// COPY is read as the server reads it, up to the first word that it would not take.
 func whichDB(cmd *resp.Command, args [][]byte) (at int) {
 	switch cmd {
 	case selectCommand:

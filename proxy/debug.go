@@ -21,6 +21,7 @@ var debugs = map[string]struct {
 	"help":   {2, 2, help("DEBUG", debugHelp)},
 }
 
+// debug: what is refused has a reason; what Redis does not know either gets Redis's text.
 func (c *call) debug() {
 	sub, n := string(lower(c.args[1])), len(c.args)
 	switch x := debugs[sub]; {
@@ -77,6 +78,7 @@ func (c *call) sleep(secs float64) {
 	time.AfterFunc(d, func() { l.post(func() { r.finish(okReply) }) })
 }
 
+// sleepMax: a longer one would overflow, and nobody waits for it.
 const sleepMax = time.Hour
 
 // debugKnown are the subcommands of DEBUG that are refused with a reason.
@@ -96,4 +98,5 @@ var debugHelp = []string{
 	"SLEEP <seconds>", "    Hold up this client for <seconds>. Decimals allowed. Other clients go on.",
 }
 
+// lower: cut, since what is longer is no name: a client can send 512 MB in its place.
 func lower(b []byte) []byte { return bytes.ToLower(b[:min(len(b), 64)]) }

@@ -14,6 +14,10 @@ import (
 // Invariants: all has every one, spare those of them that no client has; len(all) is bounded
 // by the loop's share of servers.max-dedicated. A connection in spare has nothing in flight
 // that matters and watches no key.
+//
+// Why a pool: a connection costs a dial, a handshake and a name that the server must know,
+// which is more than most waits take. Why a bound: every client that blocks has one, and a
+// server counts them against its maxclients.
 type dedicatedPool struct {
 	all   map[*dedicated]struct{}
 	spare map[dedicatedKey][]*dedicated
@@ -38,6 +42,7 @@ type dedicated struct {
 	blocks bool // what it was sent may wait for as long as it likes
 }
 
+// dedicatedKey: no database: such a connection serves any, one after the other (selecting).
 type dedicatedKey struct {
 	group string
 	proto int
@@ -118,6 +123,7 @@ func (l *loop) giveBack(x *dedicated) {
 	l.dedicated.spare[x.key] = append(l.dedicated.spare[x.key], x)
 }
 
+// discard: what was in flight on it fails, now or when the connection has been closed.
 func (l *loop) discard(x *dedicated) {
 	delete(l.dedicated.all, x)
 	x.pipe.Abandon()
@@ -141,8 +147,8 @@ func (l *loop) trimSpare() {
 
 // retireDedicated ends the connections to groups that t does not have any more.
 //
-// Clients that block or watch there get an error, or are placed again, by the failure of what
-// they had sent.
+// What was in flight there fails, and its clients hear of it. A client that watches has
+// nothing in flight: at EXEC its connection is not sound any more, and the reply is null.
 func (l *loop) retireDedicated() {
 	for x := range l.dedicated.all {
 		if !l.stays(x.pipe) {

@@ -145,7 +145,7 @@ func (c *call) observe(r *request) {
 	}
 }
 
-// It is counted: an application that uses keys across slots shows in the metrics before its
+// crossSlot is counted: an application that uses keys across slots shows in the metrics before its
 // users complain.
 func (c *call) crossSlot() {
 	c.s.l.rec.N[stats.CrossSlot]++
@@ -183,6 +183,8 @@ func (c *call) plainly() {
 	}
 }
 
+// unservedText: CLUSTERDOWN is what a Redis Cluster says of a slot without a node, and cluster clients try
+// again on it.
 func unservedText(slot int) string {
 	return fmt.Sprintf("CLUSTERDOWN Hash slot %d is not served by any group", slot)
 }

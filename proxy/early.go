@@ -13,6 +13,8 @@ type earlyReplies struct {
 }
 
 // earlySpan is a part of a session's early replies. Size 0: none.
+//
+// An index and not a slice: the buffer may move as it grows.
 type earlySpan struct{ at, size int }
 
 // earlyMax is how much one session keeps in the common buffer, in bytes. What comes above
@@ -49,6 +51,7 @@ func (s *session) writeEarly(r *request) {
 	}
 }
 
+// forget: also by teardown, when spans are still out: nobody will write them.
 func (e *earlyReplies) forget(l *loop) {
 	l.spares.buffers.put(e.buf)
 	*e = earlyReplies{}

@@ -14,6 +14,8 @@ import (
 
 // Commands that concern every group. They are not atomic over groups.
 
+// A joiner makes one reply of those of several groups, in the order of these. The parts are
+// gone when it returns, so what it returns is its own.
 type joiner func(parts [][]byte) []byte
 
 // toServing sends a command to the groups that serve slots, and join makes one reply of all.
@@ -37,16 +39,22 @@ func (c *call) askAll() {
 	toServing(func(parts [][]byte) []byte { return agreed(name, parts) })(c)
 }
 
+// scriptLoad: everywhere at once, so that a script is there before the slots are; and in the gateway's
+// cache for groups that come later.
 func (c *call) scriptLoad() {
 	c.s.l.srv.scripts.remember(c.args[2])
 	toEvery(firstOf)(c)
 }
 
+// scriptFlush: the cache first: a script that is loaded behind this by another loop is remembered, and one
+// before it is not.
 func (c *call) scriptFlush() {
 	c.s.l.srv.scripts.forget()
 	toEvery(firstOf)(c)
 }
 
+// scriptExists: a script that some server lacks exists all the same if the gateway can load it when it is
+// used.
 func (c *call) scriptExists() {
 	srv, shas := c.s.l.srv, cloneArgs(c.args[2:])
 	toEvery(func(parts [][]byte) []byte { return srv.scripts.existsIn(parts, shas) })(c)
@@ -74,6 +82,9 @@ func (c *call) swapDB() bool {
 
 // agreed is the reply that all groups have given. If they differ there is no one truth to
 // tell: the module would have to say how they are merged.
+//
+// For commands of modules, about which nothing is known but that all groups are to execute
+// them.
 func agreed(name string, parts [][]byte) []byte {
 	for _, p := range parts {
 		if !bytes.Equal(p, parts[0]) {
@@ -83,6 +94,7 @@ func agreed(name string, parts [][]byte) []byte {
 	return firstOf(parts)
 }
 
+// cloneArgs: for what is used when the call is over.
 func cloneArgs(args [][]byte) [][]byte {
 	out := make([][]byte, len(args))
 	for i, a := range args {
@@ -91,6 +103,7 @@ func cloneArgs(args [][]byte) [][]byte {
 	return out
 }
 
+// everyGroup: groups that serve nothing yet count: their first slot may come with the next table.
 func (l *loop) everyGroup() []int16 {
 	out := make([]int16, len(l.table.Groups))
 	for i := range out {
@@ -110,6 +123,9 @@ func (c *call) fan(groups []int16, frame []byte, tolerant bool, join func(parts 
 }
 
 // fanHeld is fan for what the client's next commands must find done.
+//
+// SWAPDB, FLUSHALL: a command behind them could reach a fast server before they reach a slow
+// one.
 func (c *call) fanHeld(groups []int16, frame []byte, join func(parts [][]byte) []byte) {
 	s := c.s
 	r := c.begin()
@@ -117,7 +133,7 @@ func (c *call) fanHeld(groups []int16, frame []byte, join func(parts [][]byte) [
 	s.fanOut(r, groups, frame, false, join)
 }
 
-// All parts are made before the first is sent, since it may fail at once and the gather must
+// fanOut: all parts are made before the first is sent, since it may fail at once and the gather must
 // know how many there are.
 func (s *session) fanOut(r *request, groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
 	l := s.l
@@ -137,6 +153,7 @@ func (s *session) fanOut(r *request, groups []int16, frame []byte, tolerant bool
 	}
 }
 
+// sumOf: of integers, as DBSIZE has them.
 func sumOf(parts [][]byte) []byte {
 	sum := int64(0)
 	for _, p := range parts {
@@ -150,6 +167,8 @@ func sumOf(parts [][]byte) []byte {
 }
 
 // leastOf is the least of integers.
+//
+// As LASTSAVE is joined: a save is done when the last group has done it.
 func leastOf(parts [][]byte) []byte {
 	least := int64(math.MaxInt64)
 	for _, p := range parts {
@@ -174,6 +193,9 @@ func firstOf(parts [][]byte) []byte {
 }
 
 // oneOf: one success is enough.
+//
+// KILL of a script: it runs at one group, and the others have nothing to kill, which is an
+// error there.
 func oneOf(parts [][]byte) []byte {
 	for _, p := range parts {
 		if len(p) > 0 && p[0] != '-' {
@@ -209,6 +231,7 @@ func (c *call) flushData() bool {
 		return true
 	}
 	r := c.begin()
+	// Before anything goes out, so that nothing of the client's comes between.
 	s.hold = r
 	srv.life.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(srv.life.ctx, quiesceTimeout)

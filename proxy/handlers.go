@@ -13,6 +13,13 @@ import (
 type handler func(c *call) (taken bool)
 
 // atOnce are the commands that run whenever they come, by name.
+//
+// At once does not mean that the reply is there: it may come from a server. It means that the
+// handler can begin whatever is in front of it, since order is kept by the queue and by the
+// pipes.
+//
+// Groups of lines are by what the commands are about, and a command that is run as its kind is
+// run has no line here.
 var atOnce = map[string]func(*call){
 	// Connection.
 	"ping": (*call).ping, "echo": (*call).echo, "quit": (*call).quit, "select": (*call).selectDB, "auth": (*call).auth, "time": (*call).time,
@@ -66,6 +73,9 @@ var atOnce = map[string]func(*call){
 }
 
 // inTurn are the commands that may have to be alone in their session's queue, by name.
+//
+// They change what the commands in flight go by (the protocol version, the database of keys, a
+// watch), or must find done what was sent before them, at all servers and not only at one.
 var inTurn = map[string]handler{
 	"hello": (*call).hello, "reset": (*call).reset, "watch": (*call).watch, "exec": (*call).exec,
 	"keys": (*call).listKeys, "flushdb": (*call).flushData, "flushall": (*call).flushData, "swapdb": (*call).swapDB,
@@ -76,6 +86,9 @@ var ofParent = map[string]func(*call){"cluster": facade((*call).clusterFixed)}
 
 // byServe is how commands are run that have no handler of their own: most of Redis's, and
 // those that are declared in the configuration.
+//
+// A new way to serve, in the column of the command table, needs a line here: handlersOf
+// refuses a row without a handler, at the start and in a test.
 var byServe = map[resp.Serve]handler{
 	resp.Refused: atAnyTime((*call).notServed),
 	resp.Keyed:   (*call).keyed, resp.SplitMGet: (*call).keyed, resp.SplitMSet: (*call).keyed, resp.SplitSum: (*call).keyed,
@@ -111,7 +124,7 @@ func handlersOf(rows []*resp.Command) []handler {
 	return table
 }
 
-// By name first, since a name knows more than the way it is served. Then a subcommand whose
+// handlerOf: by name first, since a name knows more than the way it is served. Then a subcommand whose
 // siblings are all answered alike, a container, and last the way that the table says.
 func handlerOf(c *resp.Command) handler {
 	if f := atOnce[c.Name]; f != nil {
@@ -152,6 +165,7 @@ func (c *call) container() { c.wrongArity(c.cmd.Name) }
 // notServed says why a command is not.
 func (c *call) notServed() { c.refuse(refusalOf(c.cmd)) }
 
+// ok: for commands that ask the gateway to be what it is anyway.
 func (c *call) ok() { c.answer(okReply) }
 
 var moduleHelp = []string{"LIST", "    Return a list of loaded modules."}

@@ -42,6 +42,8 @@ func (s *Server) hopLatency() metrics.Histogram {
 	return h.seen
 }
 
+// hop: loops come and go with their transport's first events, so the list is taken anew at the end
+// of each round.
 func (s *Server) hop() {
 	t := time.NewTicker(hopEvery)
 	defer t.Stop()

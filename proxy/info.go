@@ -60,6 +60,7 @@ type report struct {
 	extra map[string]string
 }
 
+// put: lines end as in the protocol: that is the form that parsers of INFO expect.
 func (r *report) put(key string, value any) { fmt.Fprintf(&r.b, "%s:%v\r\n", key, value) }
 
 // count puts metrics under their names in INFO.
@@ -121,6 +122,8 @@ func heading(name string) string {
 	return strings.ToUpper(name[:1]) + name[1:]
 }
 
+// What identifies a server: tools compare run_id to notice a restart, so it is made of what
+// differs between two of them.
 func (r *report) server() {
 	s := r.s
 	up := time.Since(s.stats.shared.Started)
@@ -165,6 +168,7 @@ type census struct {
 	trackedPrefixes                                        int
 }
 
+// census: one loop after the other. A loop is held up by the time that its own sessions take to count.
 func (s *Server) census(ctx context.Context) (c census) {
 	s.each(ctx, func(l *loop) {
 		for x := range l.clients.all {
@@ -184,6 +188,7 @@ func (s *Server) census(ctx context.Context) (c census) {
 	return c
 }
 
+// count: on the session's loop.
 func (c *census) count(x *session) {
 	c.normal += boolBit(x.nsubs == 0)
 	c.subscribed += boolBit(x.nsubs > 0)
@@ -197,6 +202,7 @@ func (c *census) count(x *session) {
 	}
 }
 
+// people: counted once for all sections of one INFO, so that they agree.
 func (r *report) people() *census {
 	if r.now == nil {
 		c := r.s.census(r.s.life.ctx)
@@ -219,6 +225,8 @@ func (r *report) clients() {
 	r.put("clients_in_timeout_table", c.timed)
 }
 
+// The gateway's own memory. That of the data is at the servers, which have to be asked about
+// it.
 func (r *report) memory() {
 	m := stats.MemoryNow()
 	c := r.people()
@@ -251,6 +259,8 @@ func (r *report) persistence() {
 		"aof_last_rewrite_time_sec", "-1", "aof_current_rewrite_time_sec", "-1", "aof_last_bgrewrite_status", "ok", "aof_last_write_status", "ok")
 }
 
+// stats: totals since the start or the last CONFIG RESETSTAT. Names are Redis's where the meaning is
+// the same.
 func (r *report) stats() {
 	now, d := r.s.stats.rates.Now(), r.fromServers()
 	c := r.people()
@@ -277,6 +287,7 @@ func (r *report) stats() {
 	r.count(stats.ErrorReplies)
 }
 
+// replication: clients that look for replicas find none, and send everything here.
 func (r *report) replication() {
 	r.puts("role", "master", "connected_slaves", "0", "master_failover_state", "no-failover")
 	r.put("master_replid", r.s.runID())
@@ -292,6 +303,8 @@ func (r *report) cpu() {
 	r.puts("used_cpu_sys_children", "0.000000", "used_cpu_user_children", "0.000000")
 }
 
+// commands: asked of the loops once for each INFO, and only if a section needs it: it copies a histogram
+// for every command.
 func (r *report) commands() stats.CommandStats {
 	if r.cmds == nil {
 		r.cmds = r.s.commandStats(r.s.life.ctx)
@@ -299,6 +312,8 @@ func (r *report) commands() stats.CommandStats {
 	return r.cmds
 }
 
+// commandstats: the time of a call is what its client has waited for, with the server's and the lock's
+// share; a server counts its own processor time only.
 func (r *report) commandstats() {
 	counts := r.commands()
 	stats.EachCommand(func(c *resp.Command) {
@@ -323,6 +338,7 @@ func (r *report) errorstats() {
 	}
 }
 
+// latencystats: buckets and no exact values: percentiles are those of the bucket's end.
 func (r *report) latencystats() {
 	counts := r.commands()
 	stats.EachCommand(func(c *resp.Command) {
@@ -337,6 +353,7 @@ func (r *report) latencystats() {
 
 func (r *report) cluster() { r.put("cluster_enabled", boolBit(r.s.opt.ClusterFacade)) }
 
+// gateway: what Redis has no name for.
 func (r *report) gateway() {
 	s := r.s
 	r.put("name", s.opt.Name)

@@ -38,11 +38,14 @@ type dataConns struct {
 	all map[string]*dataConn
 }
 
+// dataConn is kept from one INFO to the next, since a monitoring tool asks every few seconds.
 type dataConn struct {
 	to   upstream.Endpoint
 	conn *upstream.Conn // nil: none stands
 }
 
+// fromServers: asked once for each INFO, and of all servers at the same time: the slowest decides, within a
+// bound.
 func (r *report) fromServers() *dataInfo {
 	if r.data == nil {
 		r.data = r.s.askServers(r.s.life.ctx)

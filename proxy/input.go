@@ -29,6 +29,10 @@ type input struct {
 }
 
 // inputFlow is whether the client's next command may run.
+//
+//	inputFlows ── process: must wait, or a handler declines ─► inputHeld
+//	    ▲                                                        │ a reply, a tick, a pause that ends
+//	    └──── loop.resume, if it need not wait any more ──── inputResuming
 type inputFlow uint8
 
 const (
@@ -93,6 +97,9 @@ func (s *session) data(b []byte) {
 
 // readAhead is how much input of a client that has to wait is kept, in bytes, before it is
 // left in the socket, if the transport can do that. Else the query buffer's limit bounds it.
+//
+// What a client has in its socket costs the gateway nothing, and stops the client by TCP's own
+// means.
 const readAhead = 256 << 10
 
 // holdReads stops to read from a client that has to wait and has sent enough.
@@ -137,6 +144,9 @@ func (s *session) completeOwn(b []byte) (took int) {
 }
 
 // pieceMin is what a session takes over at least to complete a command.
+//
+// A header's length is not known before it has come; with less, each of its bytes would be a
+// round of the scanner.
 const pieceMin = 64
 
 // aim has the transport read the rest of a large argument to where it belongs, and no more.
@@ -176,6 +186,8 @@ func (s *session) ahead(have int) int {
 	return min(need, aheadTimes*have)
 }
 
+// aheadTimes: with what has come it makes four times, so that a buffer of 1 MB is reached in few steps
+// from the 64 KB that one read brings.
 const aheadTimes = 3
 
 // aimMin is the least that has to be missing of an argument; less is copied from what else
@@ -317,7 +329,7 @@ func (s *session) wantResume() {
 // pause lets what the client has sent wait.
 func (s *session) pause() { s.input.flow, s.input.pausedAt = inputHeld, s.l.now }
 
-// How long the commands now at hand have waited is kept for the slow log: they are parsed
+// resume: how long the commands now at hand have waited is kept for the slow log: they are parsed
 // after this, so their own time does not show it.
 func (s *session) resume() {
 	if s.input.flow == inputResuming {

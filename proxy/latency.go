@@ -62,7 +62,7 @@ func (c *call) latencyReset() {
 	c.later(func(w *resp.Writer) { w.Int(int64(srv.resetLatency(srv.life.ctx, names))) })
 }
 
-// With events of all loops together, of one moment for each loop.
+// latencyDoctor: with events of all loops together, of one moment for each loop.
 func (c *call) latencyDoctor() {
 	threshold := c.s.l.opt.LatencyThreshold
 	c.ofEvents(func(w *resp.Writer, events map[string]*stats.Event) {
@@ -70,6 +70,7 @@ func (c *call) latencyDoctor() {
 	})
 }
 
+// latencyLatest: in the order of names: a map's own order would differ from call to call.
 func latencyLatest(w *resp.Writer, events map[string]*stats.Event) {
 	w.Array(len(events))
 	for _, name := range slices.Sorted(maps.Keys(events)) {
@@ -83,6 +84,7 @@ func latencyLatest(w *resp.Writer, events map[string]*stats.Event) {
 	}
 }
 
+// latencyHistory: an event that never was has no samples, which is no error in Redis either.
 func latencyHistory(w *resp.Writer, e *stats.Event) {
 	if e == nil {
 		w.Array(0)

@@ -15,11 +15,13 @@ var okReply = []byte("+OK\r\n")
 
 func (c *call) echo() { c.answer(redcon.AppendBulk(nil, c.args[1])) }
 
+// quit: the reply is the last one. What stands behind QUIT in the input is dropped, as by Redis.
 func (c *call) quit() {
 	c.s.becomeEnding()
 	c.answer(okReply)
 }
 
+// time: the loop's clock, which was read when the bytes came.
 func (c *call) time() {
 	us := c.s.l.now.UnixMicro()
 	b := redcon.AppendArray(nil, 2)
@@ -27,7 +29,7 @@ func (c *call) time() {
 	c.answer(redcon.AppendBulkString(b, strconv.FormatInt(us%1e6, 10)))
 }
 
-// A RESP2 client that is subscribed reads messages only, and expects even this in their form.
+// ping: a RESP2 client that is subscribed reads messages only, and expects even this in their form.
 func (c *call) ping() {
 	s, args := c.s, c.args
 	switch {
@@ -46,7 +48,7 @@ func (c *call) ping() {
 	}
 }
 
-// Only a number is noted: which connection that means is decided by each command, so that
+// selectDB: only a number is noted: which connection that means is decided by each command, so that
 // SELECT costs no round trip, and commands in flight stay in the database in which they were
 // sent.
 func (c *call) selectDB() {
@@ -67,6 +69,7 @@ func (c *call) selectDB() {
 
 const wrongPass = "WRONGPASS invalid username-password pair or user is disabled."
 
+// auth: every failure is noted in ACL LOG, with the user that was named.
 func (c *call) auth() {
 	s, args := c.s, c.args
 	switch want := s.l.opt.Password; {
@@ -116,6 +119,8 @@ func (c *call) hello() bool {
 		}
 		proto = int(v)
 	}
+	// All that can be refused by form has been, so that nobody waits to hear of a mistake. The
+	// options that follow are read when it runs.
 	if proto != s.proto && s.queue.n > 0 {
 		return false
 	}
@@ -142,10 +147,13 @@ func (c *call) hello() bool {
 			return true
 		}
 	}
+	// HELLO needs no password by itself, so it is looked at here and not in admit: AUTH may be one
+	// of its options.
 	if !s.modes.authed {
 		c.reject("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return true
 	}
+	// Only now, when nothing can be refused any more: HELLO takes effect as a whole.
 	if named {
 		s.who.name = name
 	}
@@ -194,6 +202,8 @@ func (c *call) reset() bool {
 	return true
 }
 
+// resetState is run alone, with no command in flight, so that nothing of the old state is still in
+// use. Connections that the client had to itself go back.
 func (s *session) resetState() {
 	s.tx = nil
 	s.unwatch()
@@ -218,6 +228,7 @@ func (c *call) commandAll() {
 
 func (c *call) commandCount() { c.answer(redcon.AppendInt(nil, int64(len(resp.Commands)))) }
 
+// commandInfo: names that are no command are null in their place, so that the reply has one entry for each.
 func (c *call) commandInfo() {
 	if len(c.args) == 2 {
 		c.commandAll()

@@ -57,12 +57,19 @@ type mailbox struct {
 }
 
 // turns is when the loop runs next.
+//
+//	event ─► event ─► … ─► turn        of the poller's round; armed from the first that left work
+//	Server.tick ─► post(tick) ─► turn  each second, or every 20 ms while wantTick is set
 type turns struct {
 	armed    bool        // a turn follows the events at hand
 	wantTick atomic.Bool // tick is to be run every 20 ms, and not each second. Set by the loop, read by Server.tick
 }
 
 // clients are the sessions of the loop.
+//
+// Invariant: a session is in all from accept to teardown, in dirty while its output.dirty is
+// set, and in resumable while its input is inputResuming and it is not gone. These two lists
+// are emptied in each turn.
 type clients struct {
 	all       map[*session]struct{}
 	memory    int // bytes in the buffers of all, as last accounted; see evict
@@ -80,6 +87,9 @@ type readers struct {
 	keys     *pubsub.Readers[*session] // for CLIENT TRACKING
 }
 
+// newLoop runs on the loop itself, at the first event of its transport, so nothing else can see it
+// half made. Modes that are in force for the whole gateway (pause, monitors, settings) are
+// read here: they were told to the loops that there were.
 func newLoop(s *Server, el transport.Loop, id int) *loop {
 	l := &loop{
 		srv: s, id: id, el: el, handlers: s.handlers, opt: s.settings.live.Load(),
@@ -188,7 +198,7 @@ func (l *loop) turn() {
 	}
 }
 
-// The list is taken first: a session that has to wait on comes back by a later event, and not
+// resume: the list is taken first: a session that has to wait on comes back by a later event, and not
 // in this round, which so ends.
 func (l *loop) resume() {
 	list := l.clients.resumable

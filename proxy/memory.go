@@ -24,6 +24,7 @@ func (c *call) memoryMalloc() {
 	c.later(func(w *resp.Writer) { w.Verbatim("txt", stats.MallocStats()) })
 }
 
+// memoryPurge: off the loop: to give memory back takes milliseconds, and stops nobody there.
 func (c *call) memoryPurge() {
 	c.later(func(w *resp.Writer) {
 		stats.ReleaseMemory()
@@ -39,7 +40,7 @@ var memoryHelp = []string{
 	"USAGE <key> [SAMPLES <count>]", "    Return memory in bytes used by <key> and its value. Nested values are", "    sampled up to <count> times (default: 5, 0 means sample all).",
 }
 
-// It names only what an operator can do something about: clients that don't read, a machine
+// memoryDoctor names only what an operator can do something about: clients that don't read, a machine
 // that is too small, memory that a peak has left behind.
 func (s *Server) memoryDoctor() string {
 	m, limit := stats.MemoryNow(), int64(s.settings.live.Load().MemoryTotal)
@@ -61,6 +62,8 @@ func (s *Server) memoryDoctor() string {
 	return "Sam, I detected a few issues in this gateway's memory:\n\n * " + strings.Join(found, "\n * ") + "\n"
 }
 
+// memoryStats: the fields that monitoring tools read, with what they mean here; keys are counted at the
+// servers.
 func (s *Server) memoryStats(w *resp.Writer) {
 	m, c, d := stats.MemoryNow(), s.census(s.life.ctx), s.askServers(s.life.ctx)
 	s.stats.rates.NotePeak(m.Used)

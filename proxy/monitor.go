@@ -28,6 +28,8 @@ type monitoring struct {
 
 // monitorArg is how much is shown of one argument: a loop must not spend its time on quoting
 // a large value.
+//
+// Redis shows all of it. A monitor is for people, who read no further.
 const monitorArg = 16 << 10
 
 // startMonitor answers OK when every loop knows, so that no later command is missed.
@@ -58,6 +60,7 @@ func (c *call) startMonitor() {
 	})
 }
 
+// stopMonitor: by RESET and teardown. Lines on their way to it are dropped when they come.
 func (s *session) stopMonitor() {
 	if s.modes.monitor {
 		s.modes.monitor = false
@@ -70,8 +73,8 @@ func (l *loop) monitorLeft() { l.srv.countMonitors(l, -1) }
 
 // countMonitors tells every loop where monitoring clients are.
 //
-// Under monMu until all loops have been posted to, so that two changes reach every loop in the
-// same order. New loops read monitoredAt, which is stored first.
+// Under the mutex of Server.monitors until all loops have been posted to, so that two changes
+// reach every loop in the same order. New loops read monitors.at, which is stored first.
 func (s *Server) countMonitors(l *loop, n int) {
 	s.monitors.mu.Lock()
 	defer s.monitors.mu.Unlock()
@@ -163,6 +166,7 @@ func (l *loop) deliverShown() {
 	}
 }
 
+// monitorLines: they are no replies, so they go between these, and count as output like all else.
 func (l *loop) monitorLines(lines []byte) {
 	for s := range l.monitoring.here {
 		s.push(lines)

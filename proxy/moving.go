@@ -19,6 +19,9 @@ import (
 //
 // Only the loop's goroutine touches it. It lives as long as its request waits for one answer:
 // a client that blocks and is placed again gets a new one.
+//
+// Lifetime: as its request's need of a moving slot. A client that blocks and is placed again
+// gets another one.
 type motion struct {
 	parking.Command
 	db int

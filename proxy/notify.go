@@ -62,6 +62,7 @@ func commonFlags(parts [][]byte) (string, bool) {
 	return string(common), true
 }
 
+// appendConfig: sorted, so that two loops or two calls give the same reply.
 func appendConfig(w *resp.Writer, found map[string]string) {
 	w.Map(len(found))
 	for _, name := range slices.Sorted(maps.Keys(found)) {

@@ -42,12 +42,17 @@ type operation interface {
 }
 
 // needs is what an operation needs of a slot that moves.
+//
+// A plain command needs neither: it runs wherever its keys are.
 type needs struct {
 	unnamed bool // all keys of the slot at one place, since it uses some that it does not name
 	pull    bool // its keys at the target, even if they could be used at the source
 }
 
 // wait is for how long a client may have to wait.
+//
+// Server.Stop waits for clients of the first kind, and for those of the last: what has been
+// taken out of a server for a client must reach it. Who may wait for ever is not waited for.
 type wait uint8
 
 const (
@@ -66,6 +71,8 @@ func (plain) send(l *loop, r *request, group int16, frame []byte) {
 	r.transmit(l.pipe(group, r.db(), r.s.proto), block{frame: frame})
 }
 
+// The rest of plain says that there is nothing to do, so that other operations say only what
+// they do.
 func (plain) reply(*request, []byte, bool) bool   { return true }
 func (plain) dropped(*request)                    {}
 func (x plain) needs() needs                      { return needs{unnamed: x.unnamed} }

@@ -10,6 +10,9 @@ import (
 )
 
 // pauseMode is what CLIENT PAUSE holds up. A greater one holds up more.
+//
+// A loop's mode is its own copy, which the path of each command reads: it changes by message
+// only.
 type pauseMode uint8
 
 const (
@@ -20,9 +23,9 @@ const (
 
 // clientsPaused is CLIENT PAUSE of the whole gateway; loops have its mode.
 //
-// Who touches it: any goroutine, under Server.pauseMu. Posts to the loops happen under it too,
-// so that every loop has the modes in the order in which they were decided. Loops that come
-// later read Server.pauseMode.
+// Who touches it: any goroutine, under the mutex of Server.pauses. Posts to the loops happen
+// under it too, so that every loop has the modes in the order in which they were decided.
+// Loops that come later read pauses.mode.
 type clientsPaused struct {
 	mode  pauseMode
 	until time.Time
@@ -32,7 +35,7 @@ type clientsPaused struct {
 // pauseMax bounds a pause: beyond it a timer could not count.
 const pauseMax = math.MaxInt64 / int64(time.Millisecond) / 2
 
-// It is answered when the pause is in force, and nothing that it holds up is under way: who
+// clientPause is answered when the pause is in force, and nothing that it holds up is under way: who
 // pauses in order to promote a replica needs exactly that.
 func (c *call) clientPause() {
 	s, args := c.s, c.args[2:]
@@ -135,13 +138,14 @@ func (s *Server) unpauseAt(until time.Time) {
 	}
 }
 
+// isPaused: for INFO, off the loops.
 func (s *Server) isPaused() bool {
 	s.pauses.mu.Lock()
 	defer s.pauses.mu.Unlock()
 	return s.pauses.now.mode != pauseNone
 }
 
-// Only a weaker pause can let anybody go on; clients are tried again, and those that still
+// setPause: only a weaker pause can let anybody go on; clients are tried again, and those that still
 // have to wait stop at once.
 func (l *loop) setPause(mode pauseMode) {
 	less := mode < l.clients.pause

@@ -42,7 +42,7 @@ const (
 // refusalOf says why a command is not served.
 func refusalOf(cmd *resp.Command) string { return refusalNamed(cmd.Name) }
 
-// Nobody should have to guess: the text says what to do instead, where there is something.
+// refusalNamed: nobody should have to guess: the text says what to do instead, where there is something.
 func refusalNamed(name string) string {
 	text := "ERR '" + name + "' is not supported through the gateway"
 	if why := refusalText[name]; why != "" {
@@ -55,6 +55,8 @@ func refusalNamed(name string) string {
 func Refusals() map[string]string { return maps.Clone(refusalText) }
 
 // unknownButRefused is for names that Redis itself knows in another role only.
+//
+// It saves an operator the question whether the gateway is too old to know it.
 func unknownButRefused(name []byte) (text string, yes bool) {
 	if len(name) == len("sentinel") && string(lower(name)) == "sentinel" {
 		return refusalNamed("sentinel"), true

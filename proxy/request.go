@@ -78,6 +78,8 @@ func (r *request) becomeFlying(p *upstream.Pipe) {
 	r.state, r.pipe, r.span.Sent = requestFlying, p, r.s.l.ns
 }
 
+// becomeStreaming is said before the first piece of a reply that is not the last: messages
+// have to wait from then on.
 func (r *request) becomeStreaming() { r.state = requestStreaming }
 
 // becomeWaiting takes a request back that a server has answered, and that is to be asked
@@ -87,12 +89,16 @@ func (r *request) becomeWaiting() {
 	r.state, r.motion = requestWaits, nil
 }
 
+// becomeDone hands the request over: from now on its session's queue, or its gather, has it.
 func (r *request) becomeDone() { r.state = requestDone }
 
 // untouched reports that nothing of a reply has been kept or written.
 func (r *request) untouched() bool { return r.state < requestStreaming && r.reply == nil }
 
 // block is what goes out for one request. Nobody else's commands come between its own.
+//
+// before and after say how many replies of the block are nobody's: those of MULTI and what it
+// queues, SELECT, SCRIPT LOAD, PING.
 type block struct {
 	frame         []byte
 	before, after int  // commands in front of and behind the one whose reply is the request's
@@ -101,6 +107,9 @@ type block struct {
 
 // transmit hands the request to a shared connection. The client's next commands wait while
 // that can't keep up.
+//
+// It is the one place where lastPipe is set. A dedicated connection is not noted: it is not
+// what the next commands use.
 func (r *request) transmit(p *upstream.Pipe, b block) {
 	r.s.lastPipe = p
 	r.put(p, b)
@@ -184,6 +193,15 @@ func (r *request) Fail(err error, sent bool) {
 
 // take accepts the next bytes of the reply, from whatever source. The last ones end the
 // operation, here and nowhere else: what it would have been asked after them is moot.
+//
+// Four cases, by who waits for it:
+//
+//	part of a gather   kept, and the gather told
+//	client gone        dropped
+//	its turn           written as it comes, and at the end those behind it
+//	not its turn       kept until then, short ones in the session's buffer for early replies
+//
+// What was kept of a reply whose turn comes is written by advance, from where it was left.
 func (r *request) take(b []byte, last bool) {
 	s := r.s
 	if last {
@@ -232,13 +250,16 @@ func (r *request) take(b []byte, last bool) {
 	}
 }
 
-// held counts it: it is what back-pressure goes by while a slow server is in front.
+// store: held counts it: it is what back-pressure goes by while a slow server is in front.
 func (r *request) store(b []byte) {
 	r.reply = r.s.l.spares.buffers.append(r.reply, b)
 	r.s.out.held += len(b)
 }
 
 // finish gives the whole reply, which no server has. Nothing of the request is at one any more.
+//
+// Operations end themselves by it: the client is no longer interested, or what they would ask
+// for is known.
 func (r *request) finish(reply []byte) {
 	r.s.l.releaseHolds(r)
 	r.take(reply, true)
@@ -289,6 +310,7 @@ type requestRing struct {
 	n    int
 }
 
+// push grows by doubling, and so allocates less and less often; on the stable path it does not.
 func (q *requestRing) push(r *request) {
 	if q.n == len(q.buf) {
 		next := make([]*request, max(2*len(q.buf), 4))
@@ -308,6 +330,7 @@ func (q *requestRing) front() *request {
 	return q.buf[q.head]
 }
 
+// pop: the slot is cleared, or a request would be kept alive by a place that it no longer has.
 func (q *requestRing) pop() *request {
 	r := q.buf[q.head]
 	q.buf[q.head] = nil
@@ -319,7 +342,7 @@ func (q *requestRing) pop() *request {
 	return r
 }
 
-// begun is the time of the event and not of now: a command that is answered within the event
+// newRequest: begun is the time of the event and not of now: a command that is answered within the event
 // in which its bytes came took no time.
 func (l *loop) newRequest(s *session, c *resp.Command) *request {
 	r := l.spares.requests
@@ -332,7 +355,7 @@ func (l *loop) newRequest(s *session, c *resp.Command) *request {
 	return r
 }
 
-// It ends whatever waited for this request: hold is let go, so that the client's next commands
+// free ends whatever waited for this request: hold is let go, so that the client's next commands
 // run, and the slow log gets its entry, which has the time until the reply was written.
 func (l *loop) free(r *request) {
 	if r.reply != nil {

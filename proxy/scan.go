@@ -27,8 +27,9 @@ func livesIn(t *router.Table, group int16, key []byte) bool {
 	return s.Owner == group || s.Target == group
 }
 
-// Cursors that make no sense begin nothing and end at once, as Redis takes any number for a
-// cursor.
+// scan runs one step of SCAN at the group of its cursor. It is an ordinary command on that
+// group's shared connection: keys that the client has just set are there before it, and
+// nothing is held for it between two steps.
 func (c *call) scan() {
 	s, args := c.s, c.args
 	l := s.l
@@ -61,6 +62,9 @@ func (c *call) scanEmpty() {
 }
 
 // scanning is a SCAN under way at one group.
+//
+// The whole reply of a step is collected, since its cursor comes first and stands for what the
+// rest is cut down to.
 type scanning struct {
 	plain
 	args [][]byte
@@ -201,6 +205,8 @@ type drawing struct {
 	buf   []byte
 }
 
+// next: a group that is gone since is passed over. When none has a key the reply is null, as of an
+// empty server.
 func (x *drawing) next(l *loop, r *request) {
 	for ; len(x.left) > 0; x.left = x.left[1:] {
 		if group := l.groupNumber(x.left[0]); group >= 0 {
@@ -218,6 +224,8 @@ func (x *drawing) send(l *loop, r *request, group int16, frame []byte) {
 	r.transmit(l.pipe(group, x.db, r.s.proto), block{frame: frame})
 }
 
+// reply: a key that does not live there is a leftover of a move, and the group is asked again, a
+// bounded number of times.
 func (x *drawing) reply(r *request, b []byte, last bool) bool {
 	x.buf = append(x.buf, b...)
 	if !last {
@@ -261,6 +269,8 @@ func (c *call) listKeys() bool {
 		if bad := found.add(parts); bad != nil {
 			return bad
 		}
+		// The table may be another one by now: what is found is judged by that which was in force when
+		// it was asked for.
 		found.t, found.groups = l.table, l.table.Serving()
 		s.fanOut(r, found.groups, frame, false, found.reply)
 		return nil
@@ -277,6 +287,7 @@ type keyList struct {
 	n      int
 }
 
+// add: by the table that was in force when the groups were asked: their order is that of the parts.
 func (f *keyList) add(parts [][]byte) (bad []byte) {
 	for i, p := range parts {
 		keys, ok := resp.SplitArray(p, nil)

@@ -34,6 +34,8 @@ const (
 	loadedMax       = 16384    // names remembered as loaded for one connection
 )
 
+// newScripts: the cache itself is safe for concurrent use; the count of bytes beside it is what bounds
+// them, and follows every eviction.
 func newScripts() *scripts {
 	c := &scripts{}
 	bodies, err := lru.NewWithEvict(scriptsMax, func(_ string, body []byte) { c.bytes.Add(-int64(len(body))) })
@@ -44,7 +46,7 @@ func newScripts() *scripts {
 	return c
 }
 
-// A name is the SHA-1 of a body, so that two loops that remember the same script at once do no
+// remember: a name is the SHA-1 of a body, so that two loops that remember the same script at once do no
 // harm.
 func (c *scripts) remember(body []byte) {
 	if len(body) > scriptBytesMax {
@@ -62,6 +64,7 @@ func (c *scripts) remember(body []byte) {
 	}
 }
 
+// body: names come in any case.
 func (c *scripts) body(sha []byte) ([]byte, bool) {
 	if len(sha) != 2*sha1.Size {
 		return nil, false
@@ -69,7 +72,7 @@ func (c *scripts) body(sha []byte) ([]byte, bool) {
 	return c.bodies.Get(strings.ToLower(string(sha)))
 }
 
-// The count of flushes is how loops hear of it: what they noted of servers before is no longer
+// forget: the count of flushes is how loops hear of it: what they noted of servers before is no longer
 // true (loaded).
 func (c *scripts) forget() {
 	c.flushes.Add(1)
@@ -113,6 +116,8 @@ func (c *scripts) existsIn(parts [][]byte, shas [][]byte) []byte {
 // again.
 type slotSet [16384 / 64]atomic.Uint64
 
+// note: a load first: nearly always the bit is there, and a write would take the cache line from the
+// other loops.
 func (s *slotSet) note(slot int) {
 	word, bit := &s[slot/64], uint64(1)<<(slot%64)
 	if word.Load()&bit == 0 {
@@ -175,6 +180,9 @@ type bySHA struct {
 }
 
 // loadedSet are the scripts known to be at a server, as long as one connection lasts.
+//
+// It is right to believe it as long as the connection is the same and nobody has flushed
+// through this gateway. Who flushes past it makes one NOSCRIPT, which is mended (reply).
 type loadedSet struct {
 	conns   uint64
 	flushes int64
@@ -232,6 +240,7 @@ func (x *bySHA) reply(r *request, b []byte, last bool) bool {
 		return true
 	}
 	l := r.s.l
+	// All that was noted of that server is in doubt.
 	delete(l.servers.loadedBy, x.pipe)
 	body, known := l.srv.scripts.body([]byte(x.sha))
 	if !known || r.s.queue.n > 1 || r.s.life == lifeGone {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -14,7 +12,6 @@ import (
 	"go.uber.org/zap"
 
 	"keyferry/internal/transport"
-	"keyferry/internal/upstream"
 	"keyferry/proxy/pubsub"
 	"keyferry/proxy/stats"
 	"keyferry/router"
@@ -143,6 +140,10 @@ func (s *Server) Start() error {
 // Stop closes the listener and every connection. No more commands are taken, and those in
 // flight have until ctx ends to be answered; a client that has all its replies is closed at
 // once, and who blocks is not waited for. The second time it does nothing.
+//
+// The order: no new clients; every client ends behind its replies, so that none in the middle
+// of a command is cut off; dials end, since the loops must not end before what is to be
+// enrolled on them; the engine closes what is left; and last what was begun beside the loops.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.life.draining.Swap(true) {
 		return nil
@@ -187,6 +188,13 @@ func (s *Server) quiet(ctx context.Context) bool {
 // Apply gives every loop a new table and returns when all route by it. drained is closed
 // when, besides, no command is in flight unlocked on a slot that this table is the first to
 // say moves: that can take as long as its source takes to answer. Calls must not overlap.
+//
+// The table is stored before the loops are told: one that begins meanwhile reads it there.
+// Drained is another matter than adopted, so that a server which does not answer holds up its
+// own job and no other change of the table.
+//
+//	hub ─► s.table ─► post to every loop ─► Lot.Offer ─► adopt ─► adopted
+//	                                                       └─► marks of its new jobs answered ─► drained
 func (s *Server) Apply(ctx context.Context, t *router.Table) (drained <-chan struct{}, err error) {
 	s.hub.SetGroups(t.Groups) // first, so that nobody publishes where nobody listens
 	s.moves.Follow(t, time.Now())
@@ -235,6 +243,9 @@ func (s *Server) allLoops() []*loop {
 	return out
 }
 
+// loopOf: a loop is made by its first event, since the transport makes its own when it starts. Under
+// mu, so that the table that it adopts is the newest, and that Apply tells it of each later
+// one.
 func (s *Server) loopOf(el transport.Loop) *loop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,6 +260,8 @@ func (s *Server) loopOf(el transport.Loop) *loop {
 }
 
 // tick drives deadlines: often for loops that ask for it, each second for all.
+//
+// One goroutine for all loops, which only posts: what a tick does is done there.
 func (s *Server) tick() {
 	fast := time.NewTicker(20 * time.Millisecond)
 	defer fast.Stop()
@@ -274,6 +287,9 @@ func (s *Server) tick() {
 }
 
 // Opened implements transport.Handler.
+//
+// A connection that we have dialed says so by its owner. The others are clients', which are
+// counted before they are accepted, because several loops may do so at once.
 func (s *Server) Opened(c transport.Conn) bool {
 	if d, ok := c.Owner().(*dialed); ok {
 		d.opened(c)
@@ -321,12 +337,17 @@ func (s *Server) Data(c transport.Conn, b []byte) bool {
 }
 
 // EOF implements transport.Handler.
+//
+// A server that has ended its side is no use any more, whatever it may still read.
 func (s *Server) EOF(c transport.Conn) bool {
 	x, ok := c.Owner().(*session)
 	return ok && x.ended()
 }
 
 // Closed implements transport.Handler.
+//
+// It may be called from within a write. A session that has been torn down already is the one
+// that closed.
 func (s *Server) Closed(c transport.Conn, err error) {
 	switch x := c.Owner().(type) {
 	case *session:
@@ -343,141 +364,4 @@ func (s *Server) Turn(el transport.Loop) {
 	if l, ok := el.Owner().(*loop); ok {
 		l.turn()
 	}
-}
-
-// dialed is one connection to a server, from the dial on; the owner of its Conn.
-type dialed struct {
-	l    *loop
-	pipe *upstream.Pipe // nil once the connection has ended or was superseded
-	name string
-	id   int64 // CLIENT ID at the server
-	conn transport.Conn
-}
-
-// Write, Buffered and Close make it the pipe's upstream.Socket. After OnClose the
-// descriptor may belong to another connection, so conn is nil from then on.
-func (d *dialed) Write(p []byte) (int, error) {
-	if d.conn == nil {
-		return 0, net.ErrClosed
-	}
-	if l := d.l; l.mayLend(p) {
-		if d.conn.WriteLent(p, l.spares.input, l) {
-			l.spares.input = nil
-		}
-		return len(p), nil
-	}
-	return d.conn.Write(p)
-}
-
-func (d *dialed) Buffered() int {
-	if d.conn == nil {
-		return 0
-	}
-	return d.conn.Buffered()
-}
-
-func (d *dialed) Close() {
-	if d.conn != nil {
-		d.conn.Close()
-	}
-}
-
-func (d *dialed) opened(c transport.Conn) {
-	d.l.clock()
-	if d.pipe.State() != upstream.Connecting {
-		d.pipe = nil
-		c.Close()
-		return
-	}
-	d.conn = c
-	d.pipe.Connected(d, d.name, d.id, d.l.now)
-}
-
-func (d *dialed) closed(err error) {
-	d.conn = nil
-	if p := d.pipe; p != nil {
-		d.pipe = nil
-		p.Closed(err)
-	}
-}
-
-// dial connects p off the loop and enrols the connection.
-func (s *Server) dial(l *loop, p *upstream.Pipe) {
-	target := upstream.Target{Endpoint: p.Endpoint, DB: p.DB, Proto: p.Proto}
-	s.dials.do(func(dials context.Context) {
-		ctx, cancel := context.WithTimeout(dials, s.opt.ConnectTimeout)
-		defer cancel()
-		c, err := s.opt.Dialer.Dial(ctx, target)
-		if err != nil {
-			l.post(func() { p.DialFailed(err) })
-			return
-		}
-		d := &dialed{l: l, pipe: p, name: c.Name, id: c.ID}
-		err = l.el.Enroll(c.Conn, d)
-		if errors.Is(err, transport.ErrStopped) {
-			return
-		}
-		// Enroll can say yes to a connection that the poller then refused: only Opened
-		// counts, and it has run by now if it ever will.
-		l.post(func() {
-			if d.conn == nil && d.pipe != nil && p.State() == upstream.Connecting {
-				if err == nil {
-					err = errors.New("event loop refused the connection")
-				}
-				d.pipe = nil
-				p.DialFailed(err)
-			}
-		})
-	})
-}
-
-// dialHub is how the hub connects to a group. Pushes need RESP3.
-func (s *Server) dialHub(ctx context.Context, g router.Group) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.ConnectTimeout)
-	defer cancel()
-	c, err := s.opt.Dialer.Dial(ctx, upstream.Target{Endpoint: g.Endpoint, Proto: 3})
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// fence kills a lost connection at its server, however long that takes, then runs done
-// on the loop. What a server still executes to which no group leads any more concerns nobody.
-func (s *Server) fence(l *loop, p *upstream.Pipe, name string, done func()) {
-	last := p.Endpoint
-	s.life.wg.Go(func() {
-		pause := s.opt.ReconnectMin
-		for {
-			to, led := s.endpointAt(last.Addr)
-			if !led {
-				to = last
-			}
-			ctx, cancel := context.WithTimeout(s.life.ctx, s.opt.ConnectTimeout)
-			err := s.opt.Dialer.Fence(ctx, to, s.opt.ConnectTimeout, func(n string) bool { return n == name })
-			cancel()
-			if _, led := s.endpointAt(last.Addr); err == nil || !led {
-				l.post(done)
-				return
-			}
-			pause = min(2*pause, s.opt.ReconnectMax)
-			select {
-			case <-s.life.ctx.Done():
-				return
-			case <-time.After(pause/2 + rand.N(pause/2+1)):
-			}
-		}
-	})
-}
-
-// endpointAt is how the newest table leads to an address, if it does.
-func (s *Server) endpointAt(addr string) (to upstream.Endpoint, led bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.mu.table.Groups {
-		if g := &s.mu.table.Groups[i]; g.Addr == addr {
-			return g.Endpoint, true
-		}
-	}
-	return upstream.Endpoint{}, false
 }

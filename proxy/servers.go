@@ -38,6 +38,7 @@ func newServers() servers {
 	return servers{pipes: make(map[pipeKey]*upstream.Pipe), loadedBy: make(map[*upstream.Pipe]*loadedSet)}
 }
 
+// pipeKey: by id and not by index, which changes with the table.
 type pipeKey struct {
 	group string
 	db    int
@@ -46,6 +47,9 @@ type pipeKey struct {
 
 // loss collects the shared holds of the calls that died with one connection: they are
 // given back only when the connection is fenced.
+//
+// Lifetime: from the loss to the end of the fence, which can be long after: a server that
+// can't be reached can't be asked to kill a connection. Until then those keys don't move.
 type loss struct {
 	holds []parking.Holds
 }
@@ -139,6 +143,8 @@ func (l *loop) adopt(t *router.Table) {
 		l.servers.byGroup[i] = make([]*upstream.Pipe, 2*t.Databases)
 	}
 	l.noteOwners(old, t)
+	// Their clients' next commands, which a failed reply may let go on, find the new table in
+	// force.
 	for _, p := range gone { // what fails by that may lead to more, which goes by t
 		p.Retire()
 	}

@@ -20,6 +20,14 @@ import (
 //
 // Invariant: replies leave in the order of the commands. What can't be written yet stands in
 // queue, one request for each command or answer, and only the first of them may write.
+//
+// An example, of four commands that were sent at once to two servers, the first of which is
+// slow:
+//
+//	queue   GET a       GET b         PING        GET c
+//	        flying      done, early   done        flying
+//	        └─ the first: when its reply comes it is written, and then, by advance,
+//	           those of GET b and PING behind it; GET c then is the first
 type session struct {
 	l    *loop
 	conn transport.Conn // nil once gone: the descriptor may be somebody else's
@@ -59,6 +67,8 @@ const (
 	lifeGone
 )
 
+// becomeHalfClosed and becomeEnding never take a session back: whatever ends it more stays in
+// force.
 func (s *session) becomeHalfClosed() { s.life = max(s.life, lifeHalfClosed) }
 
 func (s *session) becomeEnding() { s.life = max(s.life, lifeEnding) }
@@ -120,6 +130,7 @@ func (l *loop) scanner(authed bool) *resp.RequestScanner {
 	return sc
 }
 
+// putScanner: a bound, since a burst of clients would else leave its scanners here for ever.
 func (l *loop) putScanner(sc *resp.RequestScanner) {
 	sc.Reset()
 	if len(l.spares.scanners) < 64 {

@@ -112,6 +112,8 @@ func notWithin[T int | int64](low, high T) string {
 	return fmt.Sprintf("argument must be between %d and %d inclusive", low, high)
 }
 
+// number: the makers of settings have the check, the form and the way into Options in one place, so
+// that GET, SET and the file can't disagree about one.
 func number(name, key string, low, high int, field func(*Options) *int) *setting {
 	return &setting{name, []string{key},
 		func(_ *Server, o *Options) string { return strconv.Itoa(*field(o)) },
@@ -185,7 +187,7 @@ func span(name, key string, unit, low, high time.Duration, field func(*Options) 
 		}}
 }
 
-// Redis counts µs, and has -1 for none where we have 0, and 0 for all where we have 1 ns.
+// slowerThan: Redis counts µs, and has -1 for none where we have 0, and 0 for all where we have 1 ns.
 func slowerThan(_ *Server, o *Options) string {
 	if o.SlowerThan <= 0 {
 		return "-1"
@@ -220,6 +222,8 @@ func outputLimits(_ *Server, o *Options) string {
 	return "normal " + one(&o.Output) + " slave 0 0 0 pubsub " + one(&o.OutputPubSub)
 }
 
+// setOutputLimits: Redis has three classes of clients in one setting; that of replicas is taken and has no
+// meaning here.
 func setOutputLimits(o *Options, v string) string {
 	words := strings.Fields(v)
 	if len(words) == 0 || len(words)%4 != 0 {
@@ -261,6 +265,7 @@ func hiddenPassword(_ *Server, o *Options) string {
 	return "(redacted)"
 }
 
+// setPassword: its value is never shown and never logged.
 func setPassword(o *Options, v string) string {
 	o.Password = v
 	return ""

@@ -71,6 +71,8 @@ type slotHome struct {
 	locks  *slotlock.Table
 }
 
+// slotHome: from the newest table: the loops may still go by the one before, but keys are where the
+// newest one's job moves them.
 func (s *Server) slotHome(slot int) slotHome {
 	s.mu.Lock()
 	t := s.mu.table
@@ -87,6 +89,7 @@ func (s *Server) slotHome(slot int) slotHome {
 	return h
 }
 
+// Another job between the same groups has another lock table, so it is not the same.
 func (h slotHome) same(o slotHome) bool {
 	if h.locks != o.locks || len(h.groups) != len(o.groups) {
 		return false

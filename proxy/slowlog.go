@@ -19,6 +19,8 @@ func (c *call) slowlogReset() {
 	})
 }
 
+// slowlogGet: the entries of all loops, the newest first. Their numbers are given when replies have been
+// written, for all loops together.
 func (c *call) slowlogGet() {
 	s, args := c.s, c.args
 	n := 10

@@ -33,7 +33,10 @@ type gather struct {
 	order    []int32 // for each key, which part has it; a part has its keys in the same order
 }
 
-// part of a split before it is sent.
+// cut: part of a split before it is sent.
+//
+// Keys of stable slots are cut by group: they can't be held up by one another. Keys in motion
+// go one by one, so that a part waits for its own key only.
 type cut struct {
 	group int16 // of a stable slot; -1: a moving slot
 	slot  int
@@ -41,7 +44,7 @@ type cut struct {
 	keys  []int // argument indexes, n of them
 }
 
-// A slot without a group refuses the whole command before anything is sent: half of an MSET is
+// split: a slot without a group refuses the whole command before anything is sent: half of an MSET is
 // worse than none.
 func (c *call) split() {
 	s, cmd, args := c.s, c.cmd, c.args
@@ -146,6 +149,7 @@ func (g *gather) part(r *request) {
 	}
 	s := g.r.s
 	l := s.l
+	// For the slow log: where the time went, and when.
 	g.r.pipe, g.r.span.Sent = r.pipe, r.span.Sent // the last part is the one that took longest
 	reply := g.merge()                            // join may end g.r by itself
 	for _, p := range g.parts {
@@ -228,4 +232,6 @@ func (g *gather) mergeValues() []byte {
 	return out
 }
 
+// badPart: a server that answers MGET with no array is none that we know: better an error than a reply
+// that is torn.
 func badPart() []byte { return []byte("-ERR a server sent a reply of an unexpected type\r\n") }

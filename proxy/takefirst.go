@@ -88,6 +88,9 @@ func (x *takeFirst) waits() wait {
 }
 
 // question is what one slot is asked.
+//
+// Its frame is made once, when the client comes: the keys of one slot stay together whatever
+// the table says later, and where the slot is at is looked up each time.
 type question struct {
 	slot  int
 	keys  []slotlock.Key
@@ -125,6 +128,7 @@ func (c *call) takeFirst() bool {
 	x.r = c.begin()
 	s.hold = x.r
 	x.r.op = x
+	// Before the first question, which may be answered from within and end it.
 	l.waiters.pops[x] = struct{}{}
 	x.ask()
 	return true
@@ -197,7 +201,7 @@ func (x *takeFirst) ask() {
 	x.loop = notRunning
 }
 
-// A part is a request of its own in a gather of one, since it is a server's answer and not yet
+// askOne: a part is a request of its own in a gather of one, since it is a server's answer and not yet
 // the client's reply.
 func (x *takeFirst) askOne() {
 	s := x.r.s
@@ -295,8 +299,10 @@ func (x *takeFirst) nothing() {
 	}
 }
 
+// late: only looked at: the tick ends who waits, and an answer who asks.
 func (x *takeFirst) late() bool { return !x.deadline.IsZero() && !x.r.s.l.now.Before(x.deadline) }
 
+// endEmpty: the null of an array in both versions, as of BLPOP whose time is over.
 func (x *takeFirst) endEmpty() {
 	out := x.r.s.reply()
 	out.NullArray()

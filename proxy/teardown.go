@@ -64,6 +64,7 @@ func (s *session) teardown() {
 	}
 	// s.input.buf is left to the collector: the command at hand may have its arguments there, and
 	// the transport may know it (see aim).
+	// What was not written yet is nobody's any more.
 	l.spares.buffers.put(s.out.buf)
 	s.out.early.forget(l)
 	s.input.buf, s.out.buf, s.input.scan, s.out.pushes, s.tx = nil, nil, nil, nil, nil

@@ -19,9 +19,8 @@ import (
 // Who touches it: the loop of its session. The hub posts news to the loops that have trackers
 // (deliver), one post for what one read brought.
 //
-// Invariant: without bcast, read is the set of keys under which loop.readers has this session;
-// a key leaves both when it is told of, once, as in Redis: who wants to hear of the next
-// change reads it again.
+// Who has read what is in the loop's readers (pubsub.Readers). A key is forgotten there when
+// it is told of, once, as in Redis: who wants to hear of the next change reads it again.
 type tracking struct {
 	bcast    bool
 	prefixes [][]byte // with bcast: none overlaps another
@@ -35,7 +34,7 @@ type tracking struct {
 // tracking-table-max-keys does.
 const trackedMax = 1 << 20
 
-// The first time it answers when every server's broadcasts are on, so that no change is missed
+// clientTracking: the first time it answers when every server's broadcasts are on, so that no change is missed
 // that comes behind the OK. Said again it adds prefixes and changes options, and what was read
 // before stays.
 func (c *call) clientTracking() {
@@ -60,6 +59,8 @@ func (c *call) clientTracking() {
 	l := s.l
 	r := c.begin()
 	s.hold = r
+	// From here on reads are remembered, before any server tells of changes: one too many does no
+	// harm.
 	l.readers.keys.Track(s)
 	s.tracking = t
 	l.srv.hub.Track(l, 1, func() { r.finish(okReply) })
@@ -139,6 +140,7 @@ func overlap(prefixes, old [][]byte) (why string) {
 	return ""
 }
 
+// stopTracking: the hub ends the broadcasts at the servers with the last client that tracks.
 func (s *session) stopTracking() {
 	if s.tracking == nil {
 		return
@@ -252,6 +254,7 @@ func (l *loop) invalidate(keys [][]byte, all bool) {
 	}
 }
 
+// An empty prefix matches all.
 func (t *tracking) matches(key []byte) bool {
 	for _, p := range t.prefixes {
 		if bytes.HasPrefix(key, p) {

@@ -42,6 +42,7 @@ func (c *call) multi() {
 	c.answer(okReply)
 }
 
+// discard ends the watch as well, as in Redis: what was watched was for this transaction.
 func (c *call) discard() {
 	s := c.s
 	if s.tx == nil {
@@ -187,6 +188,7 @@ func (c *call) exec() bool {
 		s.unwatch()
 		c.reject("EXECABORT Transaction discarded because of previous errors.")
 		return true
+	// What is in front may still fail or change a watched key itself.
 	case w != nil && s.queue.n > 0:
 		return false // its own writes count as changes of what it watches
 	}
@@ -266,6 +268,9 @@ func (ignored) Reply([]byte, bool) {}
 func (ignored) Fail(error, bool)   {}
 
 // execution is an EXEC under way.
+//
+// Lifetime: EXEC to its reply. It owns the watching connection from EXEC on, and the session
+// has none any more: so a WATCH that comes behind gets another one.
 type execution struct {
 	plain
 	on     *dedicated // the connection that watches, or nil
@@ -276,6 +281,10 @@ type execution struct {
 	sent   bool // on the connection that watches
 }
 
+// send: without a watch it is one block on the shared connection, which is left in the database in
+// which it was. With one it is the watching connection's last block for this client. That the
+// keys live elsewhere by now is found only here, under the locks: then nothing is sent, and
+// null says that something has changed.
 func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	s := r.s
 	b := block{frame: frame, before: x.n + 1, writes: x.writes}
@@ -302,7 +311,7 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	}
 }
 
-// A transaction that was not aborted has executed its SELECT: then the client is in that
+// reply: a transaction that was not aborted has executed its SELECT: then the client is in that
 // database from now on.
 func (x *execution) reply(r *request, b []byte, last bool) bool {
 	s := r.s
@@ -315,7 +324,7 @@ func (x *execution) reply(r *request, b []byte, last bool) bool {
 	return true
 }
 
-// A connection that was sent the EXEC watches nothing any more; one that was not still does.
+// dropped: a connection that was sent the EXEC watches nothing any more; one that was not still does.
 func (x *execution) dropped(r *request) {
 	on := x.on
 	if x.on = nil; on == nil {

@@ -62,7 +62,7 @@ func (l *loop) enterWaitlist(x *takeFirst) {
 	}
 }
 
-// It is called by every end, in line or not.
+// leaveWaitlist is called by every end, in line or not.
 func (l *loop) leaveWaitlist(x *takeFirst) {
 	if !x.inLine {
 		return
@@ -159,6 +159,9 @@ type presencePlace struct {
 }
 
 // presence is one question whether any of some keys is there.
+//
+// Who touches it: the loop. While a pipe has not answered the last ones, no more are asked
+// there (probes), so that a slow server is not made slower.
 type presence struct {
 	l    *loop
 	p    *upstream.Pipe
@@ -166,7 +169,7 @@ type presence struct {
 	buf  []byte
 }
 
-// Not by a request: no client asks, nothing is counted as a command, and no key is held. It
+// askPresence: not by a request: no client asks, nothing is counted as a command, and no key is held. It
 // may be wrong by the time that it is used; the question that follows takes by itself what is
 // there then.
 func (l *loop) askPresence(p *upstream.Pipe, keys []slotlock.Key) {
@@ -219,6 +222,7 @@ type waitlist struct {
 	loops map[slotlock.Key][]*loop
 }
 
+// add: n follows under the lock, so that it is never 0 while the list has something.
 func (a *waitlist) add(k slotlock.Key, l *loop) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -266,6 +270,8 @@ func (a *waitlist) waker(db int, args [][]byte, keys []int) *waker {
 	return w
 }
 
+// answered: by message, also to its own loop: what a wake leads to must not run within a reply. An error
+// of the write wakes as well, which costs a question.
 func (w *waker) answered(*request, []byte) {
 	for i, k := range w.keys {
 		for _, l := range w.loops[i] {

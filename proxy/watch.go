@@ -20,6 +20,8 @@ type watch struct {
 	lost  bool // what was watched may have changed unseen: EXEC answers null
 }
 
+// unwatch is UNWATCH. Inside MULTI it is refused: what it would end is the watch of the
+// transaction that it is part of.
 func (c *call) unwatch() {
 	c.s.unwatch()
 	c.answer(okReply)
@@ -90,6 +92,8 @@ type watching struct {
 	epoch uint64
 }
 
+// send: if what was watched before is lost already, nothing more needs watching: EXEC will answer
+// null. But the WATCH is answered OK, as it would be by a server that has noticed a change.
 func (x *watching) send(l *loop, r *request, group int16, frame []byte) {
 	s := r.s
 	w := s.watch
@@ -121,6 +125,7 @@ func (x *watching) reply(r *request, b []byte, last bool) bool {
 	return true
 }
 
+// dropped: the WATCH may have been executed or not. Whoever can't tell has to answer null.
 func (x *watching) dropped(r *request) {
 	if w := r.s.watch; w != nil {
 		w.lost = true
