@@ -12,7 +12,6 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/migrator/flow"
 	"keyferry/migrator/job"
-	"keyferry/migrator/preflight"
 	"keyferry/slotlock"
 )
 
@@ -159,39 +158,21 @@ func (m *Manager) tell(ctx context.Context, id string, ev job.Event) error {
 // Status is a job with its live numbers.
 type Status struct {
 	topology.Job
-	AtMs         int64               `json:"at_ms"` // when this was read
-	SlotsText    string              `json:"slots_text"`
-	SlotCount    int                 `json:"slot_count"`
-	Returned     int64               `json:"keys_returned,omitempty"` // moved back by a revert
-	Live         bool                `json:"live"`                    // this process moves it now
-	Pass         int64               `json:"pass"`
-	Scanned      int64               `json:"keys_scanned"`
-	Touched      int64               `json:"keys_moved_on_touch"`
-	MetBusy      int64               `json:"keys_met_in_use"`
-	StaleDropped int64               `json:"stale_copies_dropped"`
-	RateNow      int64               `json:"keys_per_s"`
-	KeysLeft     int64               `json:"estimated_keys_left"` // -1: not known
-	EtaS         int64               `json:"eta_s"`               // -1: not known
-	BatchKeys    int64               `json:"batch_keys"`
-	Waiting      int64               `json:"keys_waited_for"`
-	InDoubt      []string            `json:"keys_in_doubt,omitempty"`
-	BigKeys      int64               `json:"big_keys"`
-	BigKeyList   []BigKey            `json:"big_key_list,omitempty"`
-	HoldP50us    int64               `json:"lock_hold_p50_us"`
-	HoldP99us    int64               `json:"lock_hold_p99_us"`
-	HoldMaxUs    int64               `json:"lock_hold_max_us"`
-	ResolverErr  *topology.JobError  `json:"resolver_error,omitempty"`
-	NowFirstErr  *topology.JobError  `json:"attempt_first_error,omitempty"` // of the attempt under way
-	NowLastErr   *topology.JobError  `json:"attempt_last_error,omitempty"`
-	LastProgress int64               `json:"last_progress_ms,omitempty"` // Unix time
-	Throttle     string              `json:"throttle,omitempty"`         // what holds the mover back
-	Flow         flow.Status         `json:"flow"`
-	Verified     int64               `json:"keys_verified,omitempty"`  // by this process
-	Differing    int64               `json:"keys_differing,omitempty"` // taken back again
-	DurableNow   string              `json:"durability_now,omitempty"` // what is had, and why not more
-	Findings     []preflight.Finding `json:"findings,omitempty"`       // of the last preflight
-	Stalled      *Stall              `json:"stalled,omitempty"`        // no progress for long
-	Advice       string              `json:"advice,omitempty"`         // what to do about what the job waits for, or has failed with
+	AtMs      int64  `json:"at_ms"` // when this was read
+	SlotsText string `json:"slots_text"`
+	SlotCount int    `json:"slot_count"`
+	Returned  int64  `json:"keys_returned,omitempty"` // moved back by a revert
+	Live      bool   `json:"live"`                    // this process moves it now
+
+	Seen
+	Speed
+	Holding
+	RecentErrors
+	LastProgress int64       `json:"last_progress_ms,omitempty"` // Unix time
+	Throttle     string      `json:"throttle,omitempty"`         // what holds the mover back
+	Flow         flow.Status `json:"flow"`
+	Certain
+	Trouble
 }
 
 // Jobs lists every job that is remembered, oldest first.
@@ -232,7 +213,8 @@ func (m *Manager) status(j topology.Job) Status {
 	if r != nil && (!r.job.Phase.Ended() || j.Phase.Ended()) {
 		j = r.job
 	}
-	s := Status{Job: j.Clone(), AtMs: time.Now().UnixMilli(), SlotsText: topology.FormatRanges(j.Slots), SlotCount: topology.CountSlots(j.Slots), KeysLeft: -1, EtaS: -1}
+	s := Status{Job: j.Clone(), AtMs: time.Now().UnixMilli(), SlotsText: topology.FormatRanges(j.Slots), SlotCount: topology.CountSlots(j.Slots)}
+	s.KeysLeft, s.EtaS = -1, -1
 	s.Returned = returned(j)
 	if r == nil {
 		return s
