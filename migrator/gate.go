@@ -74,8 +74,8 @@ func (m *Manager) Quiesce(ctx context.Context) (resume func(), err error) {
 	}
 	m.mu.Lock()
 	doubt := 0
-	for _, r := range m.runners {
-		if r.mover != nil {
+	for _, lj := range m.jobs {
+		if r := lj.runner; r != nil && r.mover != nil {
 			doubt += len(r.mover.open.inDoubt())
 		}
 	}

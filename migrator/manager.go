@@ -49,17 +49,15 @@ type Manager struct {
 	scheme    router.Scheme
 	databases int
 	dialer    *upstream.Dialer // of every connection to a server
-	old       map[string]bool  // jobs that were published before this process began; never changes
 	gate      flow.Gate        // every batch of every mover goes through it
 	places    *flow.Places     // … and those of passes take places at both ends
 	plane     plane
 	ctx       context.Context // of all that is run; set by Begin
 	wg        sync.WaitGroup  // all that is run
 
-	mu       sync.Mutex // protects what follows; control is never called with it held
-	moves    map[string]*moving
-	runners  map[string]*runner
-	changers map[string]bool // names of the connections of dialChanger that stand
+	mu       sync.Mutex          // protects what follows; control is never called with it held
+	jobs     map[string]*liveJob // by id
+	changers map[string]bool     // names of the connections of dialChanger that stand
 
 	feed feed // who wants to hear of jobs
 }
@@ -73,16 +71,6 @@ type plane struct {
 	settled    func(ctx context.Context, group string) error // returns when all commands sent to the group are answered
 }
 
-// moving is what the data plane has of one job whose slots move. It is made when the job's
-// Move is first seen, by the control plane or by the runner that has stored it, and kept
-// until no loop routes by it. Manager.mu protects routed; the rest does not change.
-type moving struct {
-	locks   *slotlock.Table
-	whole   *slotlock.Whole // the slots that are moved in one piece; nil: none
-	routed  bool            // every loop routes by it
-	drained chan struct{}   // closed when, besides, none of its commands is unlocked
-}
-
 // New makes the Manager of the cluster that ctl has opened.
 func New(store topology.Store, cfg Config, ctl *control.Control, dialer *upstream.Dialer, log *zap.Logger) (*Manager, error) {
 	st := ctl.State()
@@ -90,11 +78,11 @@ func New(store topology.Store, cfg Config, ctl *control.Control, dialer *upstrea
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, log: log, store: store, control: ctl, dialer: dialer, scheme: scheme, databases: st.Databases, old: make(map[string]bool),
-		places: flow.NewPlaces(flowDepth * cfg.GroupParallel), moves: make(map[string]*moving), runners: make(map[string]*runner), changers: make(map[string]bool)}
+	m := &Manager{cfg: cfg, log: log, store: store, control: ctl, dialer: dialer, scheme: scheme, databases: st.Databases,
+		places: flow.NewPlaces(flowDepth * cfg.GroupParallel), jobs: make(map[string]*liveJob), changers: make(map[string]bool)}
 	for _, mv := range st.Moves {
 		if mv.To == 0 {
-			m.old[mv.Job] = true
+			m.jobs[mv.Job] = &liveJob{recovered: true}
 		}
 	}
 	return m, nil
@@ -118,86 +106,10 @@ func (m *Manager) LocksOf(mv topology.Move) (*slotlock.Table, *slotlock.Whole) {
 	return x.locks, x.whole
 }
 
-// moving finds what the data plane has of a move, or makes it. mu is held.
-func (m *Manager) moving(mv topology.Move) *moving {
-	if x := m.moves[mv.Job]; x != nil {
-		return x
-	}
-	old := m.old[mv.Job]
-	o := m.lockOptions()
-	o.Mode, o.Closed = slotlock.Filtered, !old
-	if old {
-		o.Mode = slotlock.Resolve // this table does not know what had moved before
-	}
-	x := &moving{locks: slotlock.New(o), whole: m.wholeSlots(mv, old), drained: make(chan struct{})}
-	m.moves[mv.Job] = x
-	return x
-}
-
 // moveOf is the Move that a published job has, or will have when the State that publishes it
 // has come round, as far as moving needs it.
 func moveOf(j *topology.Job) topology.Move {
 	return topology.Move{Job: j.ID, Slots: j.Slots, Source: j.Source, Target: j.Target, Back: j.Back}
-}
-
-func (m *Manager) lockOptions() slotlock.Options {
-	return slotlock.Options{ExpectedKeys: 1 << 15, MaxWaiting: m.cfg.MaxWaiting}
-}
-
-// Follow implements control.Migrator: it runs the jobs that are new.
-func (m *Manager) Follow(st topology.State) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, j := range st.Jobs {
-		if m.runners[j.ID] != nil || j.Phase.Ended() {
-			continue
-		}
-		r := &runner{m: m, job: j, complete: !m.old[j.ID], recovered: m.old[j.ID],
-			cmds: make(chan command), relimited: make(chan struct{}, 1), done: make(chan struct{}), errs: &errorLog{}, talk: &talk{}}
-		if x := m.moves[j.ID]; x != nil {
-			r.locks = x.locks
-		}
-		r.progressMs.Store(time.Now().UnixMilli())
-		m.runners[j.ID] = r
-		m.wg.Go(func() { r.run(m.ctx) })
-	}
-}
-
-// Routed implements control.Migrator: it opens the lock tables of new moves when they are
-// drained, and drops what is kept of jobs that don't need it any more.
-func (m *Manager) Routed(st topology.State, drained <-chan struct{}) {
-	m.mu.Lock()
-	for _, mv := range st.Moves {
-		if x := m.moves[mv.Job]; drained != nil && mv.To == 0 && !x.routed {
-			x.routed = true
-			m.wg.Go(func() {
-				select {
-				case <-drained:
-					x.locks.Open()
-					close(x.drained)
-				case <-m.ctx.Done():
-				}
-			})
-		}
-	}
-	for id := range m.moves {
-		// The runner may have published its job already in a State newer than st.
-		r := m.runners[id]
-		if j := st.Job(id); (j == nil || !j.Published) && (r == nil || !r.job.Published) {
-			delete(m.moves, id)
-		}
-	}
-	var forgotten []string
-	for id := range m.runners { // jobs so old that the State has forgotten them
-		if st.Job(id) == nil {
-			delete(m.runners, id)
-			forgotten = append(forgotten, id)
-		}
-	}
-	m.mu.Unlock()
-	for _, id := range forgotten {
-		_ = m.store.DropEvents(m.ctx, id) // they cost room and nothing else
-	}
 }
 
 // CheckPrimary implements control.Migrator.
@@ -253,7 +165,7 @@ func (m *Manager) newMover(r *runner) *mover {
 	mv.bound(j)
 	mv.drained, mv.settled = r.awaitDrained, m.plane.settled
 	mv.fenceFormer = func(ctx context.Context) error {
-		if !r.recovered {
+		if !r.live.recovered {
 			return nil
 		}
 		return m.fenceFormer(ctx, source, target)

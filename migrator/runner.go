@@ -26,7 +26,7 @@ type runner struct {
 	job        topology.Job
 	locks      *slotlock.Table
 	complete   bool // the lock table knows every key that went to the target
-	recovered  bool // the job was published before this process began
+	live       *liveJob
 	mover      *mover
 	progressMs atomic.Int64 // Unix time of the last step forward of the job, its keys apart
 	storingMs  atomic.Int64 // Unix time at which the store was asked for what it has not done yet; 0: nothing

@@ -8,6 +8,17 @@ import (
 // The structs of this file are parts of Status: values, which are read at one moment and
 // never change. Their JSON is flat, as if all were fields of Status.
 
+// Epochs are those of the job's move, as long as the State remembers it; 0: not yet.
+type Epochs struct {
+	MovesFrom uint64 `json:"moves_from,omitempty"` // keys of its slots may have changed place from here on
+	MovesTo   uint64 `json:"moves_to,omitempty"`   // … to here
+	TurnedAt  uint64 `json:"turned_at,omitempty"`  // and go back since
+}
+
+func epochs(mv topology.Move) Epochs {
+	return Epochs{MovesFrom: mv.From, MovesTo: mv.To, TurnedAt: mv.TurnedAt}
+}
+
 // Seen is what this process has come by in moving the job.
 type Seen struct {
 	Pass         int64 `json:"pass"`

@@ -131,7 +131,7 @@ func (m *Manager) Revert(ctx context.Context, id string) error {
 
 func (m *Manager) tell(ctx context.Context, id string, ev job.Event) error {
 	m.mu.Lock()
-	r := m.runners[id]
+	r := m.runner(id)
 	m.mu.Unlock()
 	j, known := m.control.Job(id)
 	switch {
@@ -164,6 +164,7 @@ type Status struct {
 	Returned  int64  `json:"keys_returned,omitempty"` // moved back by a revert
 	Live      bool   `json:"live"`                    // this process moves it now
 
+	Epochs
 	Seen
 	Speed
 	Holding
@@ -182,20 +183,24 @@ func (m *Manager) Jobs() []Status {
 	defer m.mu.Unlock()
 	var out []Status
 	for _, j := range st.Jobs {
-		out = append(out, m.status(j))
+		s := m.status(j)
+		s.Epochs = epochs(st.MoveOf(j.ID))
+		out = append(out, s)
 	}
 	return out
 }
 
 // JobStatus is one job; false if there is none of that id.
 func (m *Manager) JobStatus(id string) (Status, bool) {
-	j, ok := m.control.Job(id)
+	j, mv, ok := m.control.JobAndMove(id)
 	if !ok {
 		return Status{}, false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.status(j), true
+	s := m.status(j)
+	s.Epochs = epochs(mv)
+	return s, true
 }
 
 func returned(j topology.Job) int64 {
@@ -207,12 +212,8 @@ func returned(j topology.Job) int64 {
 
 // status is called with mu held.
 func (m *Manager) status(j topology.Job) Status {
-	r := m.runners[j.ID]
-	// The runner knows more than the State, but of its end it knows before the slots have
-	// changed hands for those who ask here: what is planned next would see the old owner.
-	if r != nil && (!r.job.Phase.Ended() || j.Phase.Ended()) {
-		j = r.job
-	}
+	r := m.runner(j.ID)
+	j = m.jobs[j.ID].record(j)
 	s := Status{Job: j.Clone(), AtMs: time.Now().UnixMilli(), SlotsText: topology.FormatRanges(j.Slots), SlotCount: topology.CountSlots(j.Slots)}
 	s.KeysLeft, s.EtaS = -1, -1
 	s.Returned = returned(j)
@@ -276,11 +277,16 @@ type Lock struct {
 // Locks lists up to n keys of all jobs that are locked, wanted or in use.
 func (m *Manager) Locks(n int) []Lock {
 	m.mu.Lock()
-	moves := maps.Clone(m.moves)
+	tables := make(map[string]*slotlock.Table)
+	for id, lj := range m.jobs {
+		if lj.moving != nil {
+			tables[id] = lj.moving.locks
+		}
+	}
 	m.mu.Unlock()
 	var out []Lock
-	for _, id := range slices.Sorted(maps.Keys(moves)) {
-		for _, h := range moves[id].locks.Held(n - len(out)) {
+	for _, id := range slices.Sorted(maps.Keys(tables)) {
+		for _, h := range tables[id].Held(n - len(out)) {
 			out = append(out, Lock{id, h})
 		}
 	}

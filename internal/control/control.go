@@ -117,6 +117,17 @@ func (c *Control) Job(id string) (topology.Job, bool) {
 	return topology.Job{}, false
 }
 
+// JobAndMove is one job of State and its move; the zero Move if it has none, or it is so old
+// that the State has forgotten it.
+func (c *Control) JobAndMove(id string) (topology.Job, topology.Move, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.state.Job(id); j != nil {
+		return j.Clone(), c.state.MoveOf(id), true
+	}
+	return topology.Job{}, topology.Move{}, false
+}
+
 // Epoch is the one that every loop has acknowledged.
 func (c *Control) Epoch() uint64 {
 	c.mu.Lock()

@@ -33,6 +33,16 @@ const (
 	MaxEndedRanges = 4096
 )
 
+// MoveOf is the move of a job; the zero Move if none is remembered. Its Slots are shared.
+func (t *Topology) MoveOf(job string) Move {
+	for i := range t.Moves {
+		if t.Moves[i].Job == job {
+			return t.Moves[i]
+		}
+	}
+	return Move{}
+}
+
 // moving finds the move of a job that goes on; nil if there is none.
 func (t *Topology) moving(job string) *Move {
 	for i := range t.Moves {
