@@ -154,12 +154,12 @@ func TestErrorLog(t *testing.T) {
 	l.add(fmt.Errorf("wrapped: %w", oom))
 	l.add(joberr.At(joberr.Target, io.ErrUnexpectedEOF))
 	l.add(nil)
-	first, counts := l.take()
+	first, counts := l.drain()
 	if first == nil || first.Code != "OOM" || first.Origin != joberr.Target || counts["target OOM"] != 1 || counts["target IO"] != 1 {
 		t.Errorf("first %+v, counts %v", first, counts)
 	}
 	l.add(joberr.At(joberr.Source, answer("LOADING x")))
-	if first, counts := l.take(); first.Code != "LOADING" || len(counts) != 1 {
+	if first, counts := l.drain(); first.Code != "LOADING" || len(counts) != 1 {
 		t.Errorf("then first %+v, counts %v", first, counts)
 	}
 }
@@ -169,7 +169,7 @@ func TestFeedDropsTheOldest(t *testing.T) {
 	m := &Manager{}
 	s := m.Subscribe(3)
 	for i := range 10 {
-		m.feed.send(Notice{Kind: fmt.Sprint(i)})
+		m.subscribers.send(Notice{Kind: fmt.Sprint(i)})
 	}
 	for want := 7; want < 10; want++ {
 		if n := <-s.C(); n.Kind != fmt.Sprint(want) {
@@ -178,7 +178,7 @@ func TestFeedDropsTheOldest(t *testing.T) {
 	}
 	s.Close()
 	s.Close()
-	m.feed.send(Notice{})
+	m.subscribers.send(Notice{})
 	if _, ok := <-s.C(); ok {
 		t.Error("a closed subscription goes on")
 	}

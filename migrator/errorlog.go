@@ -16,12 +16,12 @@ type errorLog struct {
 	mu     sync.Mutex // protects all below, and originError.noted
 	first  *topology.JobError
 	last   *topology.JobError
-	counts map[string]int64 // by origin and code, since the last take
+	counts map[string]int64 // by origin and code, since the last drain
 	back   bool             // the mover brings keys back: its source is the job's target
 }
 
-// turn says which way the mover goes from here on.
-func (l *errorLog) turn(back bool) {
+// reverse says which way the mover goes from here on.
+func (l *errorLog) reverse(back bool) {
 	l.mu.Lock()
 	l.back = back
 	l.mu.Unlock()
@@ -75,8 +75,8 @@ func (l *errorLog) add(err error) {
 	l.counts = job.AddCounts(l.counts, map[string]int64{e.Origin + " " + e.Code: 1})
 }
 
-// take gives what was collected since the last time: the end of an attempt.
-func (l *errorLog) take() (first *topology.JobError, counts map[string]int64) {
+// drain gives what was collected since the last time: the end of an attempt.
+func (l *errorLog) drain() (first *topology.JobError, counts map[string]int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first, counts = l.first, l.counts

@@ -59,7 +59,7 @@ type Manager struct {
 	jobs     map[string]*liveJob // by id
 	changers map[string]bool     // names of the connections of dialChanger that stand
 
-	feed feed // who wants to hear of jobs
+	subscribers subscribers // who wants to hear of jobs
 }
 
 // plane is what the rest of the gateway tells the Manager. It is set before Begin and does
@@ -157,7 +157,7 @@ func (m *Manager) newMover(r *runner) *mover {
 		admission: newAdmission(&m.cfg), open: newUndecided(),
 		errs: r.errs, talk: r.talk, fenced: fencing{done: make(chan struct{})}}
 	mv.gate, mv.places, mv.clients = &m.gate, m.places, m.plane.clients
-	r.errs.turn(j.Back)
+	r.errs.reverse(j.Back)
 	if j.Back {
 		mv.gov.Back()
 	}

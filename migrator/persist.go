@@ -21,7 +21,7 @@ func (r *runner) step(ctx context.Context, ev job.Event) error {
 		ev.Moved, ev.Bytes = r.mover.stats.total()
 	}
 	var first *topology.JobError
-	first, ev.Counts = r.errs.take()
+	first, ev.Counts = r.errs.drain()
 	if ev.Err != nil {
 		ev.First = first
 	}
@@ -89,7 +89,7 @@ func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
 		}
 		r.errs.add(joberr.At(joberr.Store, err))
 		r.m.log.Error("job could not be stored; will try again", zap.String("job", r.job.ID), zap.Error(err))
-		if (r.frozen || r.held) && time.Since(begun) > turnPatience {
+		if (r.frozen || r.held) && time.Since(begun) > reversalPatience {
 			if st, e := r.m.store.Load(ctx); e == nil {
 				if j := st.Job(next.ID); j != nil && j.Phase == next.Phase && j.Back == next.Back {
 					return nil

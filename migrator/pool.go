@@ -148,7 +148,7 @@ func (f *lane) run(ctx context.Context) {
 		}
 		more := !f.leaving
 		if more && len(f.aside) == 0 {
-			more = f.take(ctx)
+			more = f.next(ctx)
 		}
 		if len(f.batches) > 0 {
 			f.step(ctx)
@@ -158,9 +158,9 @@ func (f *lane) run(ctx context.Context) {
 	}
 }
 
-// take begins another batch. It waits for one only if none is under way: then it holds no
+// next begins another batch. It waits for one only if none is under way: then it holds no
 // lock. False if there will be no more.
-func (f *lane) take(ctx context.Context) (more bool) {
+func (f *lane) next(ctx context.Context) (more bool) {
 	idle := len(f.batches) == 0
 	if f.waiting == nil {
 		if idle {
@@ -181,7 +181,7 @@ func (f *lane) take(ctx context.Context) (more bool) {
 		if !f.mayJoin(b) {
 			return true
 		}
-	} else if err := f.await(ctx, b); err != nil {
+	} else if err := f.admitted(ctx, b); err != nil {
 		f.waiting = nil
 		if f.p.ctx.Err() == nil { // else it is the stop's doing
 			f.p.m.errs.add(err)
@@ -220,8 +220,8 @@ func (f *lane) mayJoin(b *batch) bool {
 	return ok
 }
 
-// await waits until a batch can be begun, and has entered the gate then.
-func (f *lane) await(ctx context.Context, b *batch) error {
+// admitted waits until a batch can be begun, and has entered the gate then.
+func (f *lane) admitted(ctx context.Context, b *batch) error {
 	m := f.p.m
 	if f.p.ctx.Err() != nil {
 		return context.Cause(f.p.ctx)

@@ -18,7 +18,7 @@ import (
 //
 //	forth  passes stop; what is in doubt is decided; a sweep drops what the source still
 //	       holds of keys that the target has: now each key is in one place
-//	turn   the lock table is frozen, and when the last command that was let in has been
+//	reverse  the lock table is frozen, and when the last command that was let in has been
 //	       answered, Job.Back is stored, the loops route by it, and all ask again
 //	back   as in the tail phase: every touch brings its key home, passes over the target
 //	       go on until one finds nothing, and the slots are stable at the source again
@@ -26,9 +26,9 @@ import (
 // The rule holds in both directions: what is found where the keys go to is the key. It needs
 // the sweep, since a source that was restarted from an old dump may hold garbage.
 
-// turnPatience bounds how long the slots may be frozen before the turn is given up for this
+// reversalPatience bounds how long the slots may be frozen before the reversal is given up for this
 // time: commands that take longer than that are not waited for.
-const turnPatience = 500 * time.Millisecond
+const reversalPatience = 500 * time.Millisecond
 
 // SetSettled gives the Manager the data plane's means to wait until all commands sent to a
 // group have been answered. Call it before Begin.
@@ -51,7 +51,7 @@ func (r *runner) revert(ctx context.Context) (*job.Event, error) {
 	if err := r.awaitDecided(ctx); err != nil {
 		return nil, err
 	}
-	return r.turn(ctx)
+	return r.reverse(ctx)
 }
 
 // splitWhole gives slots that were moved in one piece to the lock table, key by key. Which
@@ -110,9 +110,9 @@ func (r *runner) awaitDecided(ctx context.Context) error {
 	return nil
 }
 
-// turn freezes the slots and waits until nobody is inside. Its event leaves them frozen:
-// turned or thaw must follow.
-func (r *runner) turn(ctx context.Context) (ev *job.Event, err error) {
+// reverse freezes the slots and waits until nobody is inside. Its event leaves them frozen:
+// reversed or thaw must follow.
+func (r *runner) reverse(ctx context.Context) (ev *job.Event, err error) {
 	dst, err := r.mover.dialTarget(ctx)
 	if err != nil {
 		return nil, joberr.At(joberr.Target, err)
@@ -126,7 +126,7 @@ func (r *runner) turn(ctx context.Context) (ev *job.Event, err error) {
 			r.thaw()
 		}
 	}()
-	c, cancel := context.WithTimeout(ctx, turnPatience)
+	c, cancel := context.WithTimeout(ctx, reversalPatience)
 	defer cancel()
 	t := time.NewTicker(time.Millisecond)
 	defer t.Stop()
@@ -144,11 +144,11 @@ func (r *runner) turn(ctx context.Context) (ev *job.Event, err error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, joberr.At(joberr.Target, fmt.Errorf("the job can't turn round yet: commands in its slots take longer than %v", turnPatience))
+		return nil, joberr.At(joberr.Target, fmt.Errorf("the job can't turn round yet: commands in its slots take longer than %v", reversalPatience))
 	}
 	r.mover.close() // its resolvers have nothing to do, and nothing comes before the thaw
 	r.m.log.Info("the slots are held for the turn", zap.String("job", r.job.ID), zap.Duration("after", time.Since(frozenAt)))
-	return &job.Event{Kind: job.Turned, RunID: life}, nil
+	return &job.Event{Kind: job.Reversed, RunID: life}, nil
 }
 
 func (r *runner) freeze() {
@@ -170,7 +170,7 @@ func (r *runner) quiet() bool {
 	return r.locks.Quiet() && len(r.mover.open.inDoubt()) == 0
 }
 
-// unfreeze lets the slots go on after a turn that came about, or did not. It is called
+// unfreeze lets the slots go on after a reversal that came about, or did not. It is called
 // before anything else is done for the job.
 func (r *runner) unfreeze(ctx context.Context) {
 	if !r.frozen {
@@ -187,7 +187,7 @@ func (r *runner) unfreeze(ctx context.Context) {
 		r.complete = false
 		r.release(slotlock.Moved) // of which no key had left: they are where the others go
 	}
-	if r.mover != nil { // its resolvers were stopped for the turn
+	if r.mover != nil { // its resolvers were stopped for the reversal
 		r.m.mu.Lock()
 		r.mover = nil
 		r.m.mu.Unlock()

@@ -37,7 +37,7 @@ type runner struct {
 	atLast     int64         // keys moved at the last failure
 	errs       *errorLog
 	talk       *talk
-	frozen     bool                // the slots are held for a turn
+	frozen     bool                // the slots are held for a reversal
 	held       bool                // … or for an end; see holdUntouched
 	findings   []preflight.Finding // of the last preflight; Manager.mu protects it
 	done       chan struct{}

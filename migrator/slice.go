@@ -12,7 +12,7 @@ import (
 	"keyferry/slotlock"
 )
 
-// A job with a Slice works and rests by turns. The end of a slice is planned:
+// A job with a Slice works and rests alternately. The end of a slice is planned:
 //
 //	its time is over ─► nothing new is begun ─► what is under way is finished
 //	─► checkpoint ─► slice-end is stored ─► rest ─► slice-begin is stored ─► on from there

@@ -307,7 +307,7 @@ func (g *Governor) grant(now time.Time, n int, stay bool) Grant {
 	g.keys += n
 	g.bytes += bytes
 	if !stay {
-		g.memory.take(n, g.keyBytes)
+		g.memory.spend(n, g.keyBytes)
 	}
 	return Grant{OK: true, Bytes: bytes, Rest: max(g.rest, g.pace.begin(now, g.work(n)))}
 }

@@ -2,20 +2,20 @@ package flow
 
 // memory is the target's, as far as it is known: how many keys may go there before it has to
 // be looked at again. What a key takes there is not what its DUMP is long, which is compressed;
-// it is learned from how much the target has grown between two looks, and until then few keys
+// it is learned from how much the target has grown between two weighings, and until then few keys
 // go. Its methods are called with the governor's mu held.
 type memory struct {
 	room   int64 // bytes that the target has for us, less what has been taken since; < 0: no limit is known
-	budget int   // keys that may be taken before the next look
+	budget int   // keys that may be taken before the next weighing
 
-	unseen   int     // keys that the look under way may not see
-	keyBytes float64 // that a key took; 0: not known yet
-	done     int64   // keys that the target has restored, of all times
-	looks    int     // that have come
-	clear    int64   // room by the last of them, as if nothing were under way
-	learning bool    // there is a look from which growth is counted:
-	lastRoom int64   // what it said
-	lastDone int64   // done at that time
+	unseen    int     // keys that the weighing under way may not see
+	keyBytes  float64 // that a key took; 0: not known yet
+	done      int64   // keys that the target has restored, of all times
+	weighings int     // that have come
+	clear     int64   // room by the last of them, as if nothing were under way
+	learning  bool    // there is a weighing from which growth is counted:
+	lastRoom  int64   // what it said
+	lastDone  int64   // done at that time
 }
 
 const (
@@ -23,7 +23,7 @@ const (
 	fewestBudget = 16
 	wildGuess    = 64 << 10 // bytes: what few keys are larger than
 	tellingKeys  = 32
-	part         = 4 // of the room may be spent between two looks
+	part         = 4 // of the room may be spent between two weighings
 )
 
 // cost is what a key is thought to take; dumpBytes is how long DUMPs are.
@@ -37,7 +37,7 @@ func (m *memory) asking(keys int) { m.unseen = keys }
 
 // is tells how much the target has for us; < 0: no limit.
 func (m *memory) is(room int64, dumpBytes float64) {
-	m.looks++
+	m.weighings++
 	if m.room, m.clear = room, room; room < 0 {
 		m.learning = false
 		return
@@ -58,10 +58,10 @@ func (m *memory) is(room int64, dumpBytes float64) {
 	}
 }
 
-// blind is before the first look: nothing may be taken.
+// blind is before the first weighing: nothing may be taken.
 func (m *memory) blind() { m.room, m.clear, m.budget = 0, 0, 0 }
 
-func (m *memory) take(n int, dumpBytes float64) {
+func (m *memory) spend(n int, dumpBytes float64) {
 	m.unseen += n
 	if m.room >= 0 {
 		m.room = max(0, m.room-int64(n)*m.cost(dumpBytes))
@@ -118,9 +118,9 @@ func (g *Governor) Blind() {
 }
 
 // Room says whether the target has room for n keys: it has, it is to be looked at first, or
-// by the last of so many looks it is full.
-func (g *Governor) Room(n int) (short, full bool, looks int) {
+// by the last of so many weighings it is full.
+func (g *Governor) Room(n int) (short, full bool, weighings int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.memory.short(n, g.keyBytes), g.memory.full(n, g.keyBytes), g.memory.looks
+	return g.memory.short(n, g.keyBytes), g.memory.full(n, g.keyBytes), g.memory.weighings
 }

@@ -13,8 +13,8 @@ func TestMemoryUnseen(t *testing.T) {
 		t.Error("nothing is known, and there is room")
 	}
 	m.asking(100)
-	m.take(300, dump)
-	m.take(200, dump)
+	m.spend(300, dump)
+	m.spend(200, dump)
 	m.is(1000*cost, dump)
 	if m.short(390, dump) || !m.short(410, dump) {
 		t.Errorf("room for %d keys with 100 under way and 500 taken meanwhile", m.room/cost)
@@ -44,7 +44,7 @@ func TestMemoryLearns(t *testing.T) {
 					break
 				}
 			}
-			m.take(8, dump)
+			m.spend(8, dump)
 			m.done += 8
 			moved += 8
 			left -= 8 * takes

@@ -20,7 +20,7 @@ import (
 // at for a second when the job begins or the first clients come, with the mover held at the
 // floor; for a moment every half a minute; and whenever clients wait longer than the bound:
 // if they go on to do so while hardly anything moves, it is not the mover that they wait for,
-// and it goes on as before with another bound, which one look raises by a tenth at most. If
+// and it goes on as before with another bound, which one lull raises by a tenth at most. If
 // they wait less, by a quarter and by more than they do from one moment to the next anyway,
 // it is, and the mover does less: by a quarter to a half, as far as they were above the bound.
 // What they wait more from one moment to the next anyway is never above the bound.
@@ -31,11 +31,11 @@ type pace struct {
 	base  time.Duration // p99 without the mover, when it was looked at last; 0: it was not
 	p99   time.Duration // smoothed
 	dev   time.Duration // from one window to the next, smoothed: the clients' own ups and downs
-	last  time.Duration // of the window before; 0: it was part of a look
+	last  time.Duration // of the window before; 0: it was part of a lull
 	perS  float64       // work a second; 0: no bound
 	next  time.Time     // when the next work is due
 	found bool          // the bound has been met: from here on it is felt for slowly
-	look  look
+	lull  lull
 
 	done    float64 // work begun since the last window
 	since   time.Time
@@ -43,8 +43,9 @@ type pace struct {
 	limited bool    // somebody had to wait for its turn in it
 }
 
-// look is a look at how long clients wait while the mover is at the floor.
-type look struct {
+// lull is a time for which the mover is at the floor, so that it is seen how long clients wait
+// without it.
+type lull struct {
 	left    int           // windows that it goes on for; 0: there is none
 	sum     time.Duration // of the p99 of n windows
 	n       int
@@ -60,12 +61,12 @@ const (
 	paceLeast   = 0.5
 	paceForth   = 1.05
 	paceStart   = 1.25
-	firstLooks  = 5 // windows
-	laterLooks  = 3 // the first of which still has the mover in it
-	lookEvery   = 30 * time.Second
+	firstLull   = 5 // windows
+	laterLull   = 3 // the first of which still has the mover in it
+	lullEvery   = 30 * time.Second
 	boundFactor = 1.3                   // of base: what is met now and then is half as much again
 	boundSlack  = 50 * time.Microsecond // at least
-	baseRise    = 1.1                   // at most, in one look: one may have been at a bad moment
+	baseRise    = 1.1                   // at most, in one lull: one may have been at a bad moment
 	paceBatch   = time.Millisecond      // of work at once: a server answers nobody else meanwhile
 	leastBatch  = 16                    // … or so many keys: each batch costs some thirty switches of threads
 )
@@ -95,7 +96,7 @@ func (p *pace) begins(most time.Duration) {
 
 // free lets the mover do as much as it can.
 func (p *pace) free() {
-	p.perS, p.p99, p.dev, p.last, p.base, p.found, p.look = 0, 0, 0, 0, 0, false, look{}
+	p.perS, p.p99, p.dev, p.last, p.base, p.found, p.lull = 0, 0, 0, 0, 0, false, lull{}
 }
 
 // heard is told the p99 of the clients' commands of one window; 0: of next to nothing.
@@ -115,7 +116,7 @@ func (p *pace) heard(now time.Time, p99 time.Duration) {
 	p.varies(p99)
 	p.p99 += (p99 - p.p99) / 3
 	if p.most > 0 {
-		p.base, p.look = 0, look{}
+		p.base, p.lull = 0, lull{}
 		if p.p99 > p.most {
 			p.slower(p.now(limited), paceBack)
 		} else if p.p99 < p.most*9/10 {
@@ -124,19 +125,19 @@ func (p *pace) heard(now time.Time, p99 time.Duration) {
 		return
 	}
 	switch bound := p.bound(); {
-	case p.look.left > 0:
+	case p.lull.left > 0:
 		p.seen(now, p99)
 	case p.base == 0:
-		p.look = look{left: firstLooks}
+		p.lull = lull{left: firstLull}
 		if p.perS == floorPerS { // it has been there from the start
 			p.seen(now, p99)
 		}
 		p.perS = floorPerS
 	case p.p99 > bound:
-		p.look = look{left: laterLooks, from: p.now(limited), suspect: p.p99}
+		p.lull = lull{left: laterLull, from: p.now(limited), suspect: p.p99}
 		p.perS = floorPerS
-	case now.Sub(p.look.at) > lookEvery:
-		p.look = look{left: laterLooks, from: p.now(limited)}
+	case now.Sub(p.lull.at) > lullEvery:
+		p.lull = lull{left: laterLull, from: p.now(limited)}
 		p.perS = floorPerS
 	case p.p99 < bound*9/10:
 		p.faster(limited)
@@ -145,7 +146,7 @@ func (p *pace) heard(now time.Time, p99 time.Duration) {
 
 // varies follows the clients' own ups and downs.
 func (p *pace) varies(p99 time.Duration) {
-	if p.look.left > 0 {
+	if p.lull.left > 0 {
 		p.last = 0
 		return
 	}
@@ -180,11 +181,11 @@ func (p *pace) faster(limited bool) {
 	}
 }
 
-// seen is one window of a look. What follows from it is told above.
+// seen is one window of a lull. What follows from it is told above.
 func (p *pace) seen(now time.Time, p99 time.Duration) {
-	k := &p.look
+	k := &p.lull
 	k.left--
-	if k.from == 0 || k.left < laterLooks-1 {
+	if k.from == 0 || k.left < laterLull-1 {
 		k.sum, k.n = k.sum+p99, k.n+1
 	}
 	if k.left > 0 {
@@ -207,7 +208,7 @@ func (p *pace) seen(now time.Time, p99 time.Duration) {
 	default:
 		p.perS = k.from
 	}
-	p.look = look{at: now}
+	p.lull = lull{at: now}
 }
 
 // batch is how much work may be begun at once; 0: as much as anybody likes.
@@ -250,7 +251,7 @@ func (p *pace) reason() string {
 		return ""
 	case p.most > 0:
 		return fmt.Sprintf("p99 of clients is %v, MAXP99 is %v", p.p99.Round(10*time.Microsecond), p.most)
-	case p.look.left > 0 || p.base == 0:
+	case p.lull.left > 0 || p.base == 0:
 		return "looking for a moment how long clients wait without the job"
 	}
 	return fmt.Sprintf("p99 of clients is %v; it shall not be above %v, since it is %v without the job (MAXP99 auto)",

@@ -10,7 +10,7 @@ import "keyferry/internal/topology"
 //	EndedAtMs           Failed and the ends: Done, Reverted, Cancelled
 //	Published           false until Preparing and from the ends on, true between them
 //	Back, MovedForth    set for good when a reverting job turns round
-//	SourceRunID         of Preparing, and again of the turn
+//	SourceRunID         of Preparing, and again of the reversal
 //
 // Attempt counts failures in a row and is no phase's: it goes back to 0 with progress, that
 // is, when a pass has been brought to its end, a slice is over, or an operator steps in.
@@ -65,9 +65,9 @@ func becomeReverting(j *topology.Job) {
 	j.Attempt = 0
 }
 
-// becomeTurned lets the keys go the other way from here on. life is that of the server that
+// becomeReversed lets the keys go the other way from here on. life is that of the server that
 // they come from now, the job's target.
-func becomeTurned(j *topology.Job, life string) {
+func becomeReversed(j *topology.Job, life string) {
 	enter(j, topology.Reverting)
 	j.Back = true
 	j.MovedForth = j.KeysMoved

@@ -20,7 +20,7 @@ const (
 	ResumeBy                    // operator
 	CancelBy                    // operator; Clean: nothing has moved and nothing can; Revert
 	LimitBy                     // operator; Limits
-	Turned                      // a reverting job holds its slots and may turn round
+	Reversed                    // a reverting job holds its slots and may turn round
 	Home                        // … and every key is back: the proof stands
 	SliceEnd                    // the job has worked for as long as its Slice says
 	SliceBegin                  // … and has rested
@@ -41,7 +41,7 @@ type Event struct {
 	Err      *topology.JobError // Failure, Hopeless, TargetFull: the last of the attempt
 	First    *topology.JobError // … and the first; nil: the same
 	Counts   map[string]int64   // errors since the last event, by origin and code
-	RunID    string             // Checked, Turned: the life of the server from which keys move
+	RunID    string             // Checked, Reversed: the life of the server from which keys move
 	Clean    bool               // CancelBy
 	Revert   bool               // CancelBy
 	Limits   *Limits            // LimitBy

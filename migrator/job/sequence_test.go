@@ -33,7 +33,7 @@ func possible(j topology.Job) []Event {
 		if j.Back {
 			return append(fail, Event{Kind: TargetFull, Err: err}, Event{Kind: SliceEnd}, Event{Kind: Home})
 		}
-		return append(fail, Event{Kind: Turned, RunID: "b"})
+		return append(fail, Event{Kind: Reversed, RunID: "b"})
 	case topology.Backoff:
 		return []Event{{Kind: Due}}
 	case topology.Paused:

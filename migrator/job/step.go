@@ -72,8 +72,8 @@ func planned(j *topology.Job, e Event) {
 		becomeTail(j) // the proof did not hold: a grant, a restart
 	case j.Phase == topology.Verifying && e.Kind == Verified:
 		becomeDone(j, e.AtMs)
-	case j.Phase == topology.Reverting && !j.Back && e.Kind == Turned:
-		becomeTurned(j, e.RunID)
+	case j.Phase == topology.Reverting && !j.Back && e.Kind == Reversed:
+		becomeReversed(j, e.RunID)
 	case j.Phase == topology.Reverting && j.Back && e.Kind == Home:
 		becomeReverted(j, e.AtMs)
 	case j.Phase == topology.Backoff && e.Kind == Due,

@@ -17,8 +17,8 @@ type Notice struct {
 	Event *topology.JobEvent `json:"event,omitempty"` // of Kind "event"
 }
 
-// feed hands notices to subscribers.
-type feed struct {
+// subscribers are who hears notices. Any goroutine may send.
+type subscribers struct {
 	mu   sync.Mutex // protects subs; held for sends that never block
 	subs map[*Subscription]struct{}
 }
@@ -26,7 +26,7 @@ type feed struct {
 // Subscription delivers notices until it is closed. A reader that falls behind misses the
 // oldest ones.
 type Subscription struct {
-	f  *feed
+	f  *subscribers
 	ch chan Notice
 }
 
@@ -46,23 +46,23 @@ func (s *Subscription) Close() {
 // Subscribe tells of every change of a job from now on, and of progress twice a second.
 // buffer is how many notices may wait for the reader. Close must be called.
 func (m *Manager) Subscribe(buffer int) *Subscription {
-	s := &Subscription{f: &m.feed, ch: make(chan Notice, max(buffer, 1))}
-	m.feed.mu.Lock()
-	defer m.feed.mu.Unlock()
-	if m.feed.subs == nil {
-		m.feed.subs = make(map[*Subscription]struct{})
+	s := &Subscription{f: &m.subscribers, ch: make(chan Notice, max(buffer, 1))}
+	m.subscribers.mu.Lock()
+	defer m.subscribers.mu.Unlock()
+	if m.subscribers.subs == nil {
+		m.subscribers.subs = make(map[*Subscription]struct{})
 	}
-	m.feed.subs[s] = struct{}{}
+	m.subscribers.subs[s] = struct{}{}
 	return s
 }
 
-func (f *feed) idle() bool {
+func (f *subscribers) idle() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.subs) == 0
 }
 
-func (f *feed) send(n Notice) {
+func (f *subscribers) send(n Notice) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for s := range f.subs {
@@ -93,13 +93,13 @@ func (m *Manager) tellProgress(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if m.feed.idle() {
+		if m.subscribers.idle() {
 			continue
 		}
 		for _, s := range m.Jobs() {
 			if s.Live && told[s.ID] != s.KeysMoved+s.Scanned {
 				told[s.ID] = s.KeysMoved + s.Scanned
-				m.feed.send(Notice{Kind: "progress", Job: s})
+				m.subscribers.send(Notice{Kind: "progress", Job: s})
 			}
 		}
 	}
@@ -117,7 +117,7 @@ func (m *Manager) record(ctx context.Context, e topology.JobEvent) {
 // announce tells the subscribers.
 func (m *Manager) announce(e topology.JobEvent) {
 	if s, ok := m.JobStatus(e.Job); ok {
-		m.feed.send(Notice{Kind: "event", Job: s, Event: &e})
+		m.subscribers.send(Notice{Kind: "event", Job: s, Event: &e})
 	}
 }
 
