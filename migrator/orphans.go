@@ -7,11 +7,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/topology"
 	"keyferry/migrator/joberr"
+	"keyferry/migrator/keymove"
 	"keyferry/migrator/link"
 	"keyferry/migrator/preflight"
 	"keyferry/router"
@@ -256,7 +258,7 @@ func (s *orphanSearch) mend(ctx context.Context, in *link.Link, o *orphan) error
 // adopt copies an orphan to its owner. That the owner has one by now is as good. One that
 // expires between the two questions is gone when it is asked for its value.
 func (s *orphanSearch) adopt(ctx context.Context, in *link.Link, o *orphan) error {
-	ttl, err := link.PTTL(ctx, in.Conn, o.name)
+	expiry, err := keymove.AskExpiry(ctx, in.Conn, o.name)
 	if err != nil {
 		return err
 	}
@@ -267,12 +269,12 @@ func (s *orphanSearch) adopt(ctx context.Context, in *link.Link, o *orphan) erro
 	if err != nil {
 		return err
 	}
-	if ttl < 0 { // it does not expire
-		ttl = 0
-	} else {
-		ttl = max(ttl, 1) // 0 would mean that as well
+	ms, absolute := expiry.Argument(time.Now())
+	restore := []any{"RESTORE", o.name, ms, dump}
+	if absolute {
+		restore = append(restore, "ABSTTL")
 	}
-	err = s.links[o.owner].Conn.Do(ctx, "RESTORE", o.name, ttl, dump).Err()
+	err = s.links[o.owner].Conn.Do(ctx, restore...).Err()
 	if err != nil && strings.HasPrefix(err.Error(), "BUSYKEY") {
 		return nil
 	}

@@ -158,33 +158,58 @@ func (c *Comparer) differs(ctx context.Context, mv *Key) (why string, err error)
 // lacking decides about a key that the target has no more: it may have expired there a
 // moment before it does at the source.
 func (c *Comparer) lacking(ctx context.Context, k string) (string, error) {
-	left, err := link.PTTL(ctx, c.src.Conn, k)
+	e, err := AskExpiry(ctx, c.src.Conn, k)
 	if err != nil {
 		return "", fromSource(err)
 	}
-	if left == -2 || left >= 0 && left <= expiryTolerance.Milliseconds() {
+	if e.gone() {
+		return "", nil
+	}
+	now := time.Now()
+	if e.absolute { // by the clock that goes by it
+		if now, err = c.dst.Conn.Time(ctx).Result(); err != nil {
+			return "", fromTarget(err)
+		}
+	}
+	if e.ms >= 0 && e.at() <= now.Add(e.tolerance()).UnixMilli() {
 		return "", nil
 	}
 	return "the target does not have it", nil
 }
 
-// expiryTolerance is how far the time to live of the copies may be apart: it was sent as
-// what was left when it was read.
-const expiryTolerance = 2 * time.Second
-
+// expiry compares when the two copies expire.
 func (c *Comparer) expiry(ctx context.Context, k string) (string, error) {
-	a, err := link.PTTL(ctx, c.src.Conn, k)
+	a, err := AskExpiry(ctx, c.src.Conn, k)
 	if err != nil {
 		return "", fromSource(err)
 	}
-	b, err := link.PTTL(ctx, c.dst.Conn, k)
+	b, err := AskExpiry(ctx, c.dst.Conn, k)
 	if err != nil {
 		return "", fromTarget(err)
 	}
-	if a == -2 || b == -2 || a < 0 && b < 0 || a >= 0 && b >= 0 && max(a-b, b-a) <= expiryTolerance.Milliseconds() {
+	if a.gone() || b.gone() {
 		return "", nil
 	}
-	return fmt.Sprintf("expires in %d ms at the source, in %d ms at the target; -1: never", a, b), nil
+	if a.absolute != b.absolute { // of one only what is left is known: by that of both
+		a.ms, err = link.PTTL(ctx, c.src.Conn, k)
+		if err != nil {
+			return "", fromSource(err)
+		}
+		b.ms, err = link.PTTL(ctx, c.dst.Conn, k)
+		if err != nil {
+			return "", fromTarget(err)
+		}
+		a, b = ReadExpiry(AskLeft, a.ms), ReadExpiry(AskLeft, b.ms)
+	}
+	apart := max(a.ms, b.ms) - min(a.ms, b.ms)
+	if a.gone() || b.gone() || a.ms < 0 && b.ms < 0 || a.ms >= 0 && b.ms >= 0 && apart <= a.tolerance().Milliseconds() {
+		return "", nil
+	}
+	words := "in %d ms"
+	if a.absolute {
+		words = "at %d ms of 1970"
+	}
+	return fmt.Sprintf("expires "+words+" by the source, "+words+" by the target; -1: never", a.ms, b.ms), nil
 }
 
 // values compares what the copies hold, by their type.

@@ -36,8 +36,7 @@ type Trace struct {
 // Payload is the copy of a key that travels: its DUMP, and what DUMP does not carry.
 type Payload struct {
 	dump   []byte // valid until the next exchange with the source unless it is big
-	ttl    int64  // ms remaining at readAt; < 0: none. Centuries are more than a Duration has
-	readAt time.Time
+	expiry Expiry
 	idleS  int64 // OBJECT IDLETIME, seconds; -1: not known
 	freq   int64 // OBJECT FREQ; -1: not known
 }
@@ -49,34 +48,26 @@ func (p *Payload) Bytes() int { return len(p.dump) }
 func (p *Payload) Drop() { p.dump = nil }
 
 // Unread reports that there was nothing to read.
-func (p *Payload) Unread() bool { return p.ttl == 0 }
-
-// ttlMs is the TTL argument of RESTORE: what is left, less the time since it was read. 0
-// would mean no expiry, so a key that is due gets one millisecond.
-func (p *Payload) ttlMs(now time.Time) int64 {
-	if p.ttl < 0 {
-		return 0
-	}
-	return max(p.ttl-now.Sub(p.readAt).Milliseconds(), 1)
-}
+func (p *Payload) Unread() bool { return p.expiry == Expiry{} }
 
 // ask sends the reads of a key. Nothing else touches it, so what is read needs no
-// transaction: only the passing of time can come between PTTL and DUMP, and a key that
+// transaction: only the passing of time can come between expiry and DUMP, and a key that
 // expires there is gone as it should be. OBJECT goes first, because DUMP counts as an access.
-func (p *Payload) ask(c *upstream.Conn, key, object string) {
+// times is what the server has to ask for the expiry: see expiryWord.
+func (p *Payload) ask(c *upstream.Conn, key, object, times string) {
 	if object != "" {
 		c.Command("OBJECT", 2)
 		c.Arg(object)
 		c.Arg(key)
 	}
-	c.Command("PTTL", 1)
+	c.Command(times, 1)
 	c.Arg(key)
 	c.Command("DUMP", 1)
 	c.Arg(key)
 }
 
 // hear reads the replies to ask.
-func (p *Payload) hear(c *upstream.Conn, object string) (Outcome, error) {
+func (p *Payload) hear(c *upstream.Conn, object, times string) (Outcome, error) {
 	p.idleS, p.freq = -1, -1
 	if object != "" {
 		switch r, err := c.Answer(); {
@@ -89,13 +80,11 @@ func (p *Payload) hear(c *upstream.Conn, object string) (Outcome, error) {
 			p.idleS = r.N
 		}
 	}
-	ttl, ttlErr := c.Integer()
+	ms, ttlErr := c.Integer()
 	if ttlErr != nil && !refused(ttlErr) {
 		return Unknown, ttlErr
 	}
-	if ttl >= 0 {
-		p.readAt = time.Now() // here: the values that follow may take long to come
-	}
+	expiry := ReadExpiry(times, ms) // here: the values that follow may take long to come
 	dump, err := c.Answer()
 	switch {
 	case err != nil && !refused(err):
@@ -108,16 +97,20 @@ func (p *Payload) hear(c *upstream.Conn, object string) (Outcome, error) {
 		return Unknown, upstream.ErrProtocol
 	case ttlErr != nil:
 		return Refused, ttlErr
-	case ttl == -2: // it has expired between the two
+	case expiry.gone(): // it has expired between the two
 		return Absent, nil
 	}
-	p.dump, p.ttl = dump.Text, ttl
+	p.dump, p.expiry = dump.Text, expiry
 	return OK, nil
 }
 
 // restore sends RESTORE without REPLACE: the commit.
 func (p *Payload) restore(c *upstream.Conn, key string, now time.Time) {
 	args := 3
+	ms, absolute := p.expiry.Argument(now)
+	if absolute {
+		args++
+	}
 	if p.idleS > 0 {
 		args += 2
 	}
@@ -129,8 +122,11 @@ func (p *Payload) restore(c *upstream.Conn, key string, now time.Time) {
 	}
 	c.Command("RESTORE", args)
 	c.Arg(key)
-	c.ArgInt(p.ttlMs(now))
+	c.ArgInt(ms)
 	c.ArgBytes(p.dump)
+	if absolute {
+		c.Arg("ABSTTL")
+	}
 	if failpoint.On(failpoint.PlantReplace) {
 		c.Arg("REPLACE")
 	}

@@ -9,6 +9,7 @@ import (
 	"keyferry/migrator/job"
 	"keyferry/migrator/joberr"
 	"keyferry/migrator/link"
+	"keyferry/router"
 )
 
 // wire is a Source or a Target over one connection.
@@ -28,7 +29,10 @@ func dialWire(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout
 func (w *wire) Name() string    { return w.Conn.Name }
 func (w *wire) Info() link.Info { return w.info }
 
-type wireSource struct{ wire }
+type wireSource struct {
+	wire
+	times string // see expiryWord; as long as the connection lives
+}
 
 // DialSource connects to a group that keys go from. The connection is closed when ctx ends.
 func DialSource(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout time.Duration) (Source, error) {
@@ -36,7 +40,12 @@ func DialSource(ctx context.Context, d *upstream.Dialer, g topology.Group, timeo
 	if err != nil {
 		return nil, err
 	}
-	return &wireSource{w}, nil
+	times, err := expiryWord(ctx, w.Conn, router.InternalPrefix)
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	return &wireSource{w, times}, nil
 }
 
 func (s *wireSource) Ask(ctx context.Context, unlinks, reads []*Key, object string) error {
@@ -48,7 +57,7 @@ func (s *wireSource) Ask(ctx context.Context, unlinks, reads []*Key, object stri
 		}
 	}
 	for _, k := range reads {
-		k.ask(s.Conn, k.Name, object)
+		k.ask(s.Conn, k.Name, object, s.times)
 	}
 	return s.Flush()
 }
@@ -59,7 +68,7 @@ func (s *wireSource) HearUnlink() error {
 }
 
 func (s *wireSource) HearRead(k *Key, object string) (Outcome, error) {
-	return k.hear(s.Conn, object)
+	return k.hear(s.Conn, object, s.times)
 }
 
 func (s *wireSource) Keep() { s.GiveAway() }

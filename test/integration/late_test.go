@@ -219,7 +219,7 @@ func TestAdoptedKeysExpire(t *testing.T) {
 	asked := 0
 	faults[1].set(func(f *fault) {
 		f.onRequest = func(args []string) (string, bool) {
-			if isCommand(args, "dump") || isCommand(args, "pttl") {
+			if isCommand(args, "dump") || isCommand(args, "pexpiretime") {
 				if asked++; asked == 2 { // between the two it expires
 					if err := orphan.Del(ctx, "orphan").Err(); err != nil {
 						t.Error(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"testing"
 
 	"keyferry/migrator"
@@ -46,6 +47,10 @@ func TestOrphans(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	const expires = math.MaxInt64 - 1
+	if err := src.Do(ctx, "PEXPIREAT", alone, int64(expires)).Err(); err != nil {
+		t.Fatal(err)
+	}
 	wrong := r.servers[1]
 	if s := keyInSlots(8192, 16383); wrong.ClientDB(1).Set(ctx, s, other, 0).Err() != nil {
 		t.Fatal("SET in database 1")
@@ -74,6 +79,9 @@ func TestOrphans(t *testing.T) {
 	}
 	if v := c.Get(ctx, alone).Val(); v != "garbage" {
 		t.Errorf("the adopted key holds %q", v)
+	}
+	if at := c.Do(ctx, "PEXPIRETIME", alone).Val(); at != int64(expires) {
+		t.Errorf("the adopted key expires at %v", at)
 	}
 	if n := src.DBSize(ctx).Val() + wrong.Client().DBSize(ctx).Val(); n != keys+1 {
 		t.Errorf("%d keys in database 0, want %d", n, keys+1)
