@@ -69,8 +69,8 @@ func (s *Stall) advise() {
 	}
 }
 
-// advice is for a job that waits, has failed or is stalled, or that has met an error and made
-// no progress since; else "". Manager.mu is held.
+// advice is for a job that waits, has failed or is stalled, that has keys in doubt, or that has
+// met an error and made no progress since; else "". Manager.mu is held.
 func (r *runner) advice(s *Stall) string {
 	if s != nil {
 		return s.Advice
@@ -80,8 +80,16 @@ func (r *runner) advice(s *Stall) string {
 	if waits && j.FirstError != nil {
 		return advise(j.FirstError)
 	}
+	if j.Phase.Ended() {
+		return ""
+	}
+	if r.mover != nil && len(r.mover.open.inDoubt()) > 0 { // clients are refused these, however the others get on
+		if e := r.mover.stats.resolver.get(); e != nil {
+			return advise(e)
+		}
+	}
 	_, last, _ := r.errs.peek()
-	if last == nil || j.Phase.Ended() || r.mover != nil && r.mover.stats.lastProgress.Load() > last.AtMs {
+	if last == nil || r.mover != nil && r.mover.stats.lastProgress.Load() > last.AtMs {
 		return ""
 	}
 	return advise(last)

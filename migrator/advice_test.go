@@ -8,6 +8,7 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
 	"keyferry/migrator/joberr"
+	"keyferry/migrator/keymove"
 )
 
 // TestAdviceAtOnce: an error of an attempt under way comes with what to do about it, until
@@ -31,6 +32,14 @@ func TestAdviceAtOnce(t *testing.T) {
 	r.job.Phase = topology.Bulk
 	r.mover.stats.lastProgress.Store(before + time.Hour.Milliseconds())
 	says("it gets on", "")
+	k := &keymove.Key{}
+	r.mover.open = newUndecided()
+	r.mover.open.add([]*keymove.Key{k})
+	says("a key has just come to be in doubt", "")
+	r.mover.stats.resolver.note(&topology.JobError{Origin: joberr.Target, Text: "ERR DUMP payload version or checksum are wrong"})
+	says("keys are in doubt while others get on", "the target can't read")
+	r.mover.open.decided(k)
+	says("they are decided", "")
 	r.job.Phase, r.job.FirstError = topology.Backoff, &topology.JobError{Origin: joberr.Source, Code: "LOADING"}
 	says("it waits", "until the source has loaded")
 }

@@ -153,8 +153,9 @@ func (t *wireTarget) Acknowledged(ctx context.Context, mode string, patience tim
 	return local, err
 }
 
-// touchDump is the DUMP of a string of one byte, of version 10 (Redis 7.0).
-const touchDump = "\x00\x01x\n\x00\"\x80\x86_\xbd\xe8H\xd0"
+// TouchDump is the DUMP of a string of one byte, of version 6: that of the first servers with a
+// checksum in it (2.6), which everything since reads. A server refuses what is newer than itself.
+const TouchDump = "\x00\x01x\x06\x00\xb4m\xee\xdfH\xbdtC"
 
 // Touch restores a key and unlinks it again. Where there is no memory for it two databases
 // change places that are one.
@@ -163,7 +164,7 @@ func (t *wireTarget) Touch(ctx context.Context, key string) error {
 	t.Command("RESTORE", 4)
 	t.Arg(key)
 	t.ArgInt(1)
-	t.Arg(touchDump)
+	t.Arg(TouchDump)
 	t.Arg("REPLACE")
 	t.Command("UNLINK", 1)
 	t.Arg(key)

@@ -14,9 +14,13 @@ import (
 	"keyferry/internal/upstream"
 	"keyferry/migrator/job"
 	"keyferry/migrator/joberr"
+	"keyferry/migrator/keymove"
 	"keyferry/migrator/link"
 	"keyferry/router"
 )
+
+// ownPayload is what durability may need, when a connection is lost: see keymove.Target.Touch.
+const ownPayload = "RESTORE of the gateway's own payload"
 
 // trial moves a key of its own from end to end, with every command that the move will
 // use. The key expires by itself should the gateway die in between.
@@ -36,6 +40,7 @@ func (c *Check) trial(ctx context.Context) error {
 		{c.src, "SCAN", func() error { return src.Scan(ctx, 0, "", 1).Err() }},
 		{c.src, "UNLINK", func() error { return src.Unlink(ctx, key).Err() }},
 		{c.dst, "RESTORE", func() error { return dst.RestoreReplace(ctx, key, ttl, dump).Err() }},
+		{c.dst, ownPayload, func() error { return dst.RestoreReplace(ctx, key, ttl, keymove.TouchDump).Err() }},
 		{c.dst, "EXISTS", func() error { return dst.Exists(ctx, key).Err() }},
 		{c.dst, "UNLINK", func() error { return dst.Unlink(ctx, key).Err() }},
 		{c.src, "CLIENT LIST", func() error { return src.ClientList(ctx).Err() }}, // fencing needs these
@@ -46,7 +51,7 @@ func (c *Check) trial(ctx context.Context) error {
 		case err == nil:
 		case !joberr.Refused(err):
 			return joberr.At(c.origin(s.l), err)
-		case strings.Contains(err.Error(), "DUMP payload version"):
+		case strings.Contains(err.Error(), "DUMP payload version") && s.name != ownPayload:
 			c.Fatal("version", joberr.Target, c.dst.Group, "move to a server of the same or a newer version",
 				joberr.Hopeless("RESTORE: the target can't read the source's payloads (source %s, target %s): it must be of the same or a newer version", c.src.Info.Version, c.dst.Info.Version))
 			return errStop
