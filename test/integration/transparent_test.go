@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -231,6 +232,15 @@ func TestScanAfterAnEndedMigration(t *testing.T) {
 	}
 	once := func(when string) {
 		t.Helper()
+		// That a job is done is shown as soon as it is stored; for the loops it is over when they
+		// route by that, and a scan that begins before has seen it go on.
+		r.await("the loops to route by what is stored", func() bool {
+			var e struct{ Stored, Acknowledged uint64 }
+			if err := json.Unmarshal([]byte(r.proxy("EPOCH", "JSON").(string)), &e); err != nil {
+				t.Fatal(err)
+			}
+			return e.Stored == e.Acknowledged
+		})
 		seen, all := make(map[string]bool), 0
 		for cursor := uint64(0); ; {
 			page, next, err := c.Scan(bg, cursor, "", 50).Result()
