@@ -119,7 +119,7 @@ func (l *loop) everyGroup() []int16 {
 // errors to join; else the first error is the reply.
 func (c *call) fan(groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
 	s := c.s
-	s.fanOut(c.begin(), groups, frame, tolerant, join)
+	s.fanOut(c.begin(), groups, frame, &gather{join: join, tolerant: tolerant})
 }
 
 // fanHeld is fan for what the client's next commands must find done.
@@ -130,22 +130,29 @@ func (c *call) fanHeld(groups []int16, frame []byte, join func(parts [][]byte) [
 	s := c.s
 	r := c.begin()
 	s.hold = r // first: without a server it fails at once
-	s.fanOut(r, groups, frame, false, join)
+	s.fanOut(r, groups, frame, &gather{join: join})
 }
 
-// fanOut: all parts are made before the first is sent, since it may fail at once and the gather must
+// fanOut sends a command to groups; g says what is made of their replies.
+//
+// All parts are made before the first is sent, since it may fail at once and the gather must
 // know how many there are.
-func (s *session) fanOut(r *request, groups []int16, frame []byte, tolerant bool, join func(parts [][]byte) []byte) {
+func (s *session) fanOut(r *request, groups []int16, frame []byte, g *gather) {
 	l := s.l
 	if len(groups) == 0 {
-		r.finish(join(nil))
+		if g.before != nil {
+			g.before()
+		}
+		r.finish(g.join(nil))
 		return
 	}
-	g := &gather{r: r, join: join, tolerant: tolerant, left: len(groups)}
+	g.r, g.left = r, len(groups)
 	parts := make([]*request, len(groups))
-	for i := range parts {
+	g.groups = make([]string, len(groups))
+	for i, grp := range groups {
 		parts[i] = l.newRequest(s, r.cmd)
 		parts[i].g = g
+		g.groups[i] = l.table.Groups[grp].ID
 	}
 	g.parts = parts
 	for i, grp := range groups {
@@ -244,15 +251,7 @@ func (c *call) flushData() bool {
 			return
 		}
 		l.post(func() {
-			s.fanOut(r, l.table.Serving(), frame, true, func(parts [][]byte) []byte {
-				resume()
-				for _, p := range parts {
-					if len(p) > 0 && p[0] == '-' {
-						return bytes.Clone(p)
-					}
-				}
-				return firstOf(parts)
-			})
+			s.fanOut(r, l.table.Serving(), frame, &gather{join: firstOf, before: resume})
 		})
 	})
 	return true

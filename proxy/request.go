@@ -41,6 +41,7 @@ type request struct {
 	reply []byte    // what has come before its turn in the session's queue, or
 	early earlySpan // … where that is in the session's early replies
 	muted bool      // CLIENT REPLY: the client is not to see the reply
+	fate  fate      // what is known of it once it is done
 
 	pipe *upstream.Pipe // the last that it was handed to
 	span stats.Span     // what is measured of it
@@ -91,6 +92,16 @@ func (r *request) becomeWaiting() {
 
 // becomeDone hands the request over: from now on its session's queue, or its gather, has it.
 func (r *request) becomeDone() { r.state = requestDone }
+
+// fate is what is known of a request that is done. It matters for parts, whose errors are put
+// together to one (gather.failure).
+type fate uint8
+
+const (
+	fateAnswered fate = iota // by the server: executed, unless that is an error
+	fateNothing              // no server has seen it
+	fateUnknown              // a server has had it, and its answer is lost
+)
 
 // untouched reports that nothing of a reply has been kept or written.
 func (r *request) untouched() bool { return r.state < requestStreaming && r.reply == nil }
@@ -164,6 +175,9 @@ func (r *request) Reply(b []byte, last bool) {
 // the error.
 func (r *request) Fail(err error, sent bool) {
 	l := r.s.l
+	if r.fate = fateNothing; sent {
+		r.fate = fateUnknown
+	}
 	if r.op != nil {
 		r.op.dropped(r)
 	}
@@ -265,10 +279,17 @@ func (r *request) finish(reply []byte) {
 	r.take(reply, true)
 }
 
+// What an error says of the command that it ends.
+const (
+	nothingExecuted = "; nothing was executed"
+	outcomeUnknown  = "; the command may or may not have been executed"
+)
+
 // upstreamError is the one mapper from errors of the data plane to RESP errors.
 //
 // The first word tells a client what to do: TRYAGAIN promises that nothing was executed and
-// that it may be repeated, ERR with "may or may not" that this has to be found out.
+// that it may be repeated, ERR with "may or may not" that this has to be found out. Of a command
+// in parts this is one part's error: see gather.failure.
 func upstreamError(r *request, err error) []byte {
 	where := ""
 	if r.cmd != nil {
@@ -277,15 +298,15 @@ func upstreamError(r *request, err error) []byte {
 	text := ""
 	switch {
 	case errors.Is(err, upstream.ErrLost):
-		text = "ERR connection to the server was lost" + where + "; the command may or may not have been executed"
+		text = "ERR connection to the server was lost" + where + outcomeUnknown
 	case errors.Is(err, upstream.ErrBusy), errors.Is(err, errParkedFull):
-		text = "TRYAGAIN " + err.Error() + where + "; nothing was executed"
+		text = "TRYAGAIN " + err.Error() + where + nothingExecuted
 	case errors.Is(err, errDedicatedFull):
 		text = "ERR " + err.Error() + where
 	case errors.Is(err, errLockDeadline):
-		text = "TRYAGAIN " + err.Error() + where + "; nothing was executed"
+		text = "TRYAGAIN " + err.Error() + where + nothingExecuted
 	default:
-		text = "ERR server " + err.Error() + where + "; nothing was executed"
+		text = "ERR server " + err.Error() + where + nothingExecuted
 	}
 	return resp.AppendErr(nil, text)
 }

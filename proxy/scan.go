@@ -265,16 +265,16 @@ func (c *call) listKeys() bool {
 	found.seen = make(map[string]bool)
 	r := c.begin()
 	s.hold = r
-	s.fanOut(r, found.groups, frame, false, func(parts [][]byte) []byte {
+	s.fanOut(r, found.groups, frame, &gather{join: func(parts [][]byte) []byte {
 		if bad := found.add(parts); bad != nil {
 			return bad
 		}
 		// The table may be another one by now: what is found is judged by that which was in force when
 		// it was asked for.
 		found.t, found.groups = l.table, l.table.Serving()
-		s.fanOut(r, found.groups, frame, false, found.reply)
+		s.fanOut(r, found.groups, frame, &gather{join: found.reply})
 		return nil
-	})
+	}})
 	return true
 }
 

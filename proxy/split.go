@@ -31,6 +31,9 @@ type gather struct {
 	// tolerant leaves the errors of parts to join.
 	tolerant bool
 	order    []int32 // for each key, which part has it; a part has its keys in the same order
+	// groups are those that the parts went to, where each has the whole command; else nil.
+	groups []string
+	before func() // is called when all parts have ended, before anything is made of them; or nil
 }
 
 // cut: part of a split before it is sent.
@@ -166,14 +169,14 @@ func (g *gather) part(r *request) {
 }
 
 // merge makes one reply of all. An error of any part is the reply; the first, in the
-// order of the keys, if there are several.
-//
-// One error makes an error of all, because a client of one server would get one: but what
-// other parts have done is done.
+// order of the keys, if there are several, with what is known of the others.
 func (g *gather) merge() []byte {
+	if g.before != nil {
+		g.before()
+	}
 	for _, p := range g.parts {
 		if len(p.reply) > 0 && p.reply[0] == '-' && !g.tolerant {
-			return append([]byte(nil), p.reply...)
+			return g.failure(p)
 		}
 	}
 	if g.join != nil {

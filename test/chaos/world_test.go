@@ -167,8 +167,11 @@ func (w *world) fateOf(err error) fate {
 		return open
 	}
 	text := reply.Error()
-	if strings.HasSuffix(text, "nothing was executed") {
+	if strings.HasSuffix(text, "nothing was executed") || strings.HasSuffix(text, "nothing was changed") {
 		return notDone
+	}
+	if strings.Contains(text, "; it was executed ") || strings.Contains(text, "; it was perhaps executed ") {
+		return open // a command in parts: some, whatever the first word says
 	}
 	for _, r := range refusals {
 		if strings.HasPrefix(text, r) {
