@@ -30,7 +30,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h := w.Header()
 		h.Set("Content-Security-Policy", csp)
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Referrer-Policy", "same-origin") // no-referrer would have browsers send "Origin: null" with the login form
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
@@ -103,13 +103,18 @@ func (s *Server) session() string {
 
 // sameOrigin reports that a request was not made by a page of another site. A header of
 // our own can't be sent across origins without a preflight, which nobody answers; the
-// login form, which can't have it, shows its origin.
+// login form, which can't have it, shows its origin. Where a browser is told to keep that
+// for itself, and says null, it still says in Sec-Fetch-Site that the page is of this server,
+// if it takes the way here for secure.
 func sameOrigin(r *http.Request) bool {
-	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+	site := r.Header.Get("Sec-Fetch-Site")
+	if site != "" && site != "same-origin" && site != "none" {
 		return false
 	}
 	origin := r.Header.Get("Origin")
-	if origin != "" {
+	switch {
+	case origin == "null" && site == "same-origin":
+	case origin != "":
 		u, err := url.Parse(origin)
 		if err != nil || u.Host != r.Host {
 			return false
