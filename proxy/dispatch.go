@@ -22,6 +22,9 @@ func (c *call) serve() (taken bool) {
 	cmd, bad := resp.Resolve(c.args)
 	if c.cmd = cmd; cmd != nil {
 		s.who.lastCmd = cmd
+	} else if resp.CrossProtocol(c.args) {
+		s.endCrossProtocol()
+		return true
 	}
 	c.muted = s.modes.quiet != quietNot && s.mutes(cmd)
 	switch c.admit(bad) {

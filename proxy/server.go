@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"keyferry/internal/transport"
 	"keyferry/proxy/pubsub"
@@ -70,6 +71,8 @@ type clientCounts struct {
 	nextID   atomic.Int64
 	open     atomic.Int64 // also those that are about to be rejected, for a moment
 	rejected atomic.Int64 // since the start
+
+	crossProtocol rate.Sometimes // lets one a minute be logged
 }
 
 // serverStats is what is measured of all loops together.
@@ -115,6 +118,7 @@ func New(opt Options, t *router.Table) *Server {
 	s.mu.loops, s.mu.table = make(map[transport.Loop]*loop), t
 	s.settings.changed, s.monitors.by = make(map[*setting]bool), make(map[*loop]int)
 	s.stats.shared = stats.NewShared()
+	s.clients.crossProtocol.Interval = time.Minute
 	s.life.ctx, s.life.cancel = ctx, cancel
 	s.handlers = handlersOf(allCommands())
 	s.moves = pubsub.NewMoves(t)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"go.uber.org/zap"
 
+	"keyferry/internal/resp"
 	"keyferry/proxy/stats"
 	"keyferry/slotlock"
 )
@@ -15,6 +16,16 @@ func (s *session) closeFor(reason string) {
 	s.l.srv.log.Warn("client closed", zap.Int64("client", s.who.id), zap.String("addr", s.who.addr), zap.String("reason", reason))
 	s.l.rec.N[stats.LimitCloses]++
 	s.kill("")
+}
+
+// endCrossProtocol ends a client that speaks HTTP, as a web page can make a browser do. What it
+// has sent behind the line is dropped: it may be a command.
+func (s *session) endCrossProtocol() {
+	s.l.srv.clients.crossProtocol.Do(func() {
+		s.l.srv.log.Warn(resp.CrossProtocolText, zap.Int64("client", s.who.id), zap.String("addr", s.who.addr))
+	})
+	s.becomeEnding()
+	s.l.markDirty(s) // there may be no reply that does it
 }
 
 // kill closes the connection. What is in flight goes on; its replies are dropped.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tidwall/redcon"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"keyferry/internal/control"
 	"keyferry/internal/observe"
@@ -45,6 +46,8 @@ type Server struct {
 	ctx    context.Context
 	cancel context.CancelFunc // ends ctx: Stop has been called
 
+	crossProtocol rate.Sometimes // lets one connection a minute be logged that speaks HTTP
+
 	// mu protects what follows. Nobody calls anything that can come back here, as a
 	// connection's Close does, while it is held.
 	mu      sync.Mutex
@@ -65,6 +68,7 @@ func (s *Server) Start(addr string) error {
 	s.ln = ln
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.conns = make(map[net.Conn]struct{})
+	s.crossProtocol.Interval = time.Minute
 	s.wg.Go(func() {
 		err := redcon.Serve(guard{ln, s}, s.handle, func(redcon.Conn) bool { return true }, nil)
 		if err != nil && !errors.Is(err, net.ErrClosed) {
@@ -162,6 +166,7 @@ type guardedConn struct {
 	s      *Server
 	authed bool
 	scan   resp.RequestScanner
+	end    bool   // nothing that comes is passed on: the request in front of it was a line of HTTP
 	in     []byte // received, not yet scanned to the end of a frame
 	out    []byte // whole frames for redcon
 }
@@ -183,6 +188,9 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 		if len(c.out) > 0 {
 			break
 		}
+		if c.end {
+			return 0, net.ErrClosed
+		}
 		n, err := c.Conn.Read(p)
 		if err != nil {
 			return 0, err
@@ -201,7 +209,7 @@ func (c *guardedConn) frames() (bad string) {
 	if !c.authed {
 		c.scan.MaxBulk, c.scan.MaxArgs = resp.UnauthMaxBulk, resp.UnauthMaxArgs
 	}
-	for len(c.in) > 0 && (c.authed || len(c.out) == 0) {
+	for len(c.in) > 0 && !c.end && (c.authed || len(c.out) == 0) {
 		n, st := c.scan.Scan(c.in)
 		switch {
 		case st == resp.Invalid && len(c.out) > 0:
@@ -213,7 +221,13 @@ func (c *guardedConn) frames() (bad string) {
 		case st == resp.Again:
 			return ""
 		}
-		if args := c.scan.Args(); len(args) > 0 {
+		args := c.scan.Args()
+		if resp.CrossProtocol(args) {
+			c.s.crossProtocol.Do(func() { c.s.Log.Warn(resp.CrossProtocolText, zap.Stringer("addr", c.RemoteAddr())) })
+			c.end = true
+			return ""
+		}
+		if len(args) > 0 {
 			c.out = resp.AppendRequest(c.out, args...)
 		}
 		c.in = c.in[n:]

@@ -198,6 +198,27 @@ func Resolve(args [][]byte) (cmd *Command, bad string) {
 	return c, ""
 }
 
+// CrossProtocol reports whether a request is a line of HTTP, which a page in somebody's
+// browser can send to any port that the browser reaches: the rest of what comes is written by
+// the page. As in Redis by the first argument, in any form of a request: POST, and the header
+// Host, which each request has in front of its body.
+func CrossProtocol(args [][]byte) bool {
+	if len(args) == 0 {
+		return false
+	}
+	switch name := args[0]; len(name) {
+	case 4:
+		return bytes.EqualFold(name, []byte("post"))
+	case 5:
+		return bytes.EqualFold(name, []byte("host:"))
+	}
+	return false
+}
+
+// CrossProtocolText is what the log says of it, as Redis's.
+const CrossProtocolText = "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to keyferry. " +
+	"This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise the servers behind it. Connection aborted."
+
 // unknownCommand lists the arguments until the list has 128 bytes. An argument is cut to
 // what is then left, but its quotes are not counted, as in Redis.
 func unknownCommand(args [][]byte) string {
