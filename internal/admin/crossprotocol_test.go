@@ -17,7 +17,8 @@ func TestCrossProtocol(t *testing.T) {
 	const body = "PROXY GROUP ADD evil 127.0.0.1:1\r\n"
 	headers := "Host: 127.0.0.1:7381\r\nContent-Length: 44\r\n\r\n"
 	core, logs := observer.New(zap.WarnLevel)
-	s := &Server{Manager: newManager(t), Log: zap.New(core)}
+	s := &Server{Log: zap.New(core)}
+	s.Control, s.Manager = newManager(t)
 	if err := s.Start("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func TestCrossProtocol(t *testing.T) {
 			if e, is := err.(net.Error); is && e.Timeout() {
 				t.Errorf("%s: the connection stands", name)
 			}
-			if groups := s.Manager.State().Groups; len(groups) > 0 {
+			if groups := s.Control.State().Groups; len(groups) > 0 {
 				t.Fatalf("%s: a line of the body was executed: %v", name, groups)
 			}
 		}

@@ -39,7 +39,8 @@ func TestStopWithConnections(t *testing.T) {
 		"does not read": {strings.Repeat("PROXY HELP\r\n", 20_000), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &Server{Manager: newManager(t), Log: zap.NewNop()}
+			s := &Server{Log: zap.NewNop()}
+			s.Control, s.Manager = newManager(t)
 			if err := s.Start("127.0.0.1:0"); err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +96,7 @@ func TestStopGivesUp(t *testing.T) {
 }
 
 // newManager runs nothing: it has an empty cluster.
-func newManager(t *testing.T) *migrator.Manager {
+func newManager(t *testing.T) (*control.Control, *migrator.Manager) {
 	t.Helper()
 	store, err := bolt.Open(t.TempDir())
 	if err != nil {
@@ -110,5 +111,5 @@ func newManager(t *testing.T) *migrator.Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
+	return ctl, m
 }
