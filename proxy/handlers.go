@@ -22,7 +22,7 @@ type handler func(c *call) (taken bool)
 // run has no line here.
 var atOnce = map[string]func(*call){
 	// Connection.
-	"ping": (*call).ping, "echo": (*call).echo, "quit": (*call).quit, "select": (*call).selectDB, "auth": (*call).auth, "time": (*call).time,
+	"ping": (*call).ping, "echo": (*call).echo, "quit": (*call).quit, "auth": (*call).auth, "time": (*call).time,
 	"client|id": (*call).clientID, "client|setname": (*call).clientSetName, "client|getname": (*call).clientGetName,
 	"client|setinfo": (*call).clientSetInfo, "client|info": (*call).clientInfo, "client|list": (*call).clientList, "client|kill": (*call).clientKill,
 	"client|pause": (*call).clientPause, "client|unpause": (*call).clientUnpause, "client|reply": (*call).clientReply,
@@ -31,7 +31,7 @@ var atOnce = map[string]func(*call){
 	"client|getredir": (*call).clientGetRedir, "client|unblock": (*call).clientUnblock,
 
 	// The gateway as a server.
-	"info": (*call).info, "role": (*call).role, "monitor": (*call).startMonitor, "debug": (*call).debug, "module|help": help("MODULE", moduleHelp),
+	"role": (*call).role, "monitor": (*call).startMonitor, "debug": (*call).debug, "module|help": help("MODULE", moduleHelp),
 	"command": (*call).commandAll, "command|count": (*call).commandCount, "command|docs": (*call).commandDocs, "command|info": (*call).commandInfo,
 	"command|list": (*call).commandList, "command|getkeys": (*call).commandGetKeys, "command|getkeysandflags": (*call).commandKeysAndFlags,
 	"command|help": help("COMMAND", commandHelp),
@@ -47,7 +47,6 @@ var atOnce = map[string]func(*call){
 
 	// The cluster façade.
 	"cluster|keyslot": (*call).clusterKeySlot, "readonly": facade((*call).ok), "readwrite": facade((*call).ok), "asking": facade((*call).ok),
-	"cluster|countkeysinslot": facade((*call).countKeysInSlot), "cluster|getkeysinslot": facade((*call).getKeysInSlot),
 	"cluster|count-failure-reports": facade((*call).clusterFailureReports), "cluster|replicas": facade((*call).clusterReplicas), "cluster|slaves": facade((*call).clusterReplicas),
 	"cluster|slots": facade((*call).clusterSlots), "cluster|shards": facade((*call).clusterShards), "cluster|nodes": facade((*call).clusterNodesText),
 	"cluster|info": facade((*call).clusterInfo), "cluster|myid": facade((*call).clusterMyID), "cluster|myshardid": facade((*call).clusterMyShardID),
@@ -79,6 +78,19 @@ var atOnce = map[string]func(*call){
 var inTurn = map[string]handler{
 	"hello": (*call).hello, "reset": (*call).reset, "watch": (*call).watch, "exec": (*call).exec,
 	"keys": (*call).listKeys, "flushdb": (*call).flushData, "flushall": (*call).flushData, "swapdb": (*call).swapDB,
+	"select": (*call).selectDB, "info": alone((*call).info),
+	"cluster|countkeysinslot": alone(facade((*call).countKeysInSlot)), "cluster|getkeysinslot": alone(facade((*call).getKeysInSlot)),
+}
+
+// alone runs a command when all before it have been answered.
+func alone(f func(*call)) handler {
+	return func(c *call) bool {
+		if c.s.queue.n > 0 {
+			return false
+		}
+		f(c)
+		return true
+	}
 }
 
 // ofParent are the subcommands of a command that have no handler by name.

@@ -49,9 +49,12 @@ func (c *call) ping() {
 }
 
 // selectDB: only a number is noted: which connection that means is decided by each command, so that
-// SELECT costs no round trip, and commands in flight stay in the database in which they were
-// sent.
-func (c *call) selectDB() {
+// SELECT costs no round trip.
+//
+// Each database has a connection of its own, and between two of them there is no order. What was
+// sent before may be about the other database too: MOVE, COPY … DB, a script or a transaction that
+// selects. So the next commands wait until it has been answered. False: not before that.
+func (c *call) selectDB() bool {
 	s := c.s
 	n, ok := resp.Integer(c.args[1])
 	switch {
@@ -61,10 +64,13 @@ func (c *call) selectDB() {
 		c.reject("ERR value is out of range, value must between -2147483648 and 2147483647")
 	case n < 0 || n >= int64(s.l.table.Databases):
 		c.reject("ERR DB index is out of range")
+	case int(n) != s.db && s.queue.n > 0:
+		return false
 	default:
 		s.db = int(n)
 		c.answer(okReply)
 	}
+	return true
 }
 
 const wrongPass = "WRONGPASS invalid username-password pair or user is disabled."
