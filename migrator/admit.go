@@ -100,6 +100,7 @@ func (m *mover) bound(j topology.Job) {
 	m.workers.grow()
 }
 
+// limitOf makes a ceiling of a setting, where 0 is none.
 func limitOf(perSecond float64) rate.Limit {
 	if perSecond <= 0 {
 		return rate.Inf
@@ -193,6 +194,7 @@ func (m *mover) takePlaces(ctx context.Context, b *batch) error {
 	return nil
 }
 
+// sleep waits, and less if ctx ends: whoever cares looks at ctx.Err afterwards.
 func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

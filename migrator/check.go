@@ -73,6 +73,7 @@ func (r *runner) preflight(ctx context.Context) (*job.Event, error) {
 	return &job.Event{Kind: job.Checked, RunID: c.Life}, nil
 }
 
+// setFindings keeps what preflight has found, for the status: also what does not stop the job.
 func (r *runner) setFindings(found []preflight.Finding) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()

@@ -91,6 +91,10 @@ func (l *errorLog) peek() (first, last *topology.JobError, counts map[string]int
 	return l.first, l.last, job.AddCounts(nil, l.counts)
 }
 
+// A job with an end that is gone fails several times a second, by each of its workers. All of it
+// is counted, and told by the job's status; the log gets a line a second and says how many it
+// was spared.
+
 // talk thins out lines of the log that would otherwise come with every try.
 type talk struct {
 	mu      sync.Mutex // protects all below

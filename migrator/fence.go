@@ -15,6 +15,14 @@ import (
 // given up or died. Before anything is decided that this could undo, its connection is killed
 // at the server.
 
+// There are two kinds of connection that may still have something under way when their sender
+// knows nothing of it any more:
+//
+//	of a former incarnation   whatever it was: all of them are killed before a job that it had
+//	                          begun is touched
+//	of dialChanger            this process's own, given up without an answer: those that are no
+//	                          longer at work are killed before a job brings keys to that server
+
 // former says whose connections those of this gateway's former selves are: of whatever name,
 // since a gateway that has its own store and another name than before is the same gateway.
 func (m *Manager) former() func(name string) bool {
@@ -47,6 +55,8 @@ func (m *Manager) fenceFormer(ctx context.Context, groups ...topology.Group) err
 	return nil
 }
 
+// fenceAt kills at a server all connections whose name match accepts; nil is proof that none of
+// them executes anything any more.
 func (m *Manager) fenceAt(ctx context.Context, g topology.Group, match func(name string) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 	defer cancel()
@@ -69,6 +79,8 @@ func (m *Manager) dialChanger(ctx context.Context, g topology.Group) (*link.Link
 
 func (m *Manager) changerPrefix() string { return m.dialer.Prefix() + link.ForChanges }
 
+// hangUp ends a connection of dialChanger; nil has been ended. Whoever could not wait for an answer
+// on it hangs up all the same: from then on it is one to be fenced, and no longer one at work.
 func (m *Manager) hangUp(l *link.Link) {
 	if l != nil {
 		l.Close()

@@ -53,6 +53,7 @@ func takePlaces(ctx context.Context, p *flow.Places, a, b string) (giveBack func
 	return func() { second.GiveBack(); first.GiveBack() }, nil
 }
 
+// hold waits for a place that was asked for; on an error it has been given back.
 func hold(ctx context.Context, p *flow.Place) error {
 	select {
 	case <-p.Held():

@@ -43,6 +43,9 @@ func (r *runner) copyJob() topology.Job {
 
 // limit stores new ceilings while the job's action goes on. Of r.job it writes nothing that
 // an action reads.
+//
+// LIMIT is the one verb that does not stop the action: an operator who finds that a job goes too
+// fast must not have to pay with a pass that begins anew.
 func (r *runner) limit(ctx context.Context, ev job.Event) error {
 	next, err := job.Step(r.job, ev)
 	if err != nil {

@@ -128,6 +128,8 @@ func (m *Manager) CheckPrimary(ctx context.Context, g topology.Group) error {
 	return nil
 }
 
+// ends are a job's groups as they are stored now, since its addresses may have been changed until
+// the moment that it is published.
 func (m *Manager) ends(ctx context.Context, j topology.Job) (source, target topology.Group, err error) {
 	st, err := m.store.Load(ctx)
 	if err != nil {

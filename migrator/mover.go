@@ -94,6 +94,8 @@ type sweeping struct {
 	missed atomic.Bool // it has come by a key that was being moved
 }
 
+// dialSource connects to where keys come from, dialTarget to where they go: on the way back of a
+// revert these are the job's target and its source.
 func (m *mover) dialSource(ctx context.Context) (*link.Link, error) {
 	return link.Dial(ctx, m.dialer, m.source, m.cfg.CallTimeout)
 }

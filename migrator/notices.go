@@ -56,12 +56,16 @@ func (m *Manager) Subscribe(buffer int) *Subscription {
 	return s
 }
 
+// idle spares who would send the work of making a notice for nobody.
 func (f *subscribers) idle() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.subs) == 0
 }
 
+// send never waits. Each reader has a buffer of its own, so that a slow one misses notices and
+// holds up neither the job nor the others. In the worst case a reader empties its channel between
+// the two selects, and the notice is sent in the next round.
 func (f *subscribers) send(n Notice) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -107,6 +111,9 @@ func (m *Manager) tellProgress(ctx context.Context) {
 
 // record keeps an event in the job's history and tells the subscribers. The history helps
 // people: that it can't be written is no reason to stop.
+//
+// The history and the notices say what happened, and decide nothing: a job goes on the same
+// whether or not anybody has heard of it.
 func (m *Manager) record(ctx context.Context, e topology.JobEvent) {
 	if err := m.store.AppendEvent(ctx, e); err != nil && ctx.Err() == nil {
 		m.log.Warn("a job's history could not be written", zap.String("job", e.Job), zap.Error(err))

@@ -56,6 +56,10 @@ type orphan struct {
 
 // FindOrphans looks through every group, or through those that are named, for keys of the
 // given slots (nil: all) that sit in the wrong one, and does about them what fix says.
+//
+// What FIX does is decided key by key, when it is done, and never by what was found at first:
+//
+//	found by SCAN ─► movers are held ─► owner by what is stored now ─► still an orphan? ─► mended
 func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topology.Range, fix Fix) ([]Orphans, error) {
 	st := m.control.State()
 	if slots == nil {
@@ -240,6 +244,9 @@ func (s *orphanSearch) twins(ctx context.Context, list []*orphan) error {
 	return nil
 }
 
+// mend acts on one orphan, with all movers held: what was found some time ago may have changed, and
+// a job may have begun that brings the slot's keys here, where they would look like orphans. So the
+// slot is judged once more by what is stored now.
 func (s *orphanSearch) mend(ctx context.Context, in *link.Link, o *orphan) error {
 	switch {
 	case s.fix == FixNothing, s.fix == FixTwins && !o.twin:

@@ -20,6 +20,16 @@ type position struct {
 	runID  string
 }
 
+// A pass may break off at any time and goes on from where all was done before, so it has to
+// know of each page whether its keys are through, although they travel in batches that begin
+// and end anywhere in a page:
+//
+//	pages     │  1  │  2  │    3    │ 4 │        uncut: keys not yet in a batch
+//	batches   │   a   │   b   │   c   │ …        open:  batches with its keys that are not done
+//
+// When b is done before a, page 2 is not: a has some of its keys. reached moves on over the
+// oldest pages that are neither uncut nor open.
+
 // scanPass is one pass: it scans the source and feeds the workers, page upon page, and knows
 // up to which page everything is done.
 //
@@ -102,6 +112,9 @@ func (m *mover) pass(ctx context.Context, from position, checkpoint func(positio
 	return s.found, nil
 }
 
+// run scans one database after the other. A pass that was interrupted goes on where its checkpoint
+// says, within a database; SCAN shows every key that is there from its begin to its end, whatever
+// else comes and goes, so that a position is worth nothing after the server was another one.
 func (s *scanPass) run(ctx context.Context, from position, checkpoint func(position)) error {
 	var reached position
 	for db := from.db; db < s.m.databases; db++ {
@@ -223,6 +236,9 @@ func (s *scanPass) mayEnd() bool {
 }
 
 // verdict is what came of the pass: what has gone wrong comes before the end of a slice.
+//
+// A batch that was left says that the slice is over even if the scan had come to its end: there
+// are keys that nobody has moved, and the pass is no proof.
 func (s *scanPass) verdict(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -269,6 +285,8 @@ func (s *scanPass) scan(ctx context.Context, db int, cursor uint64) (keys []slot
 	return keys, next, joberr.At(joberr.Source, err)
 }
 
+// askScan asks for one page. The names of a page share one piece of memory, since all of them are
+// locked and let go within a short time, and a million small strings are work for the collector.
 func (s *scanPass) askScan(ctx context.Context, db int, cursor uint64) (keys []slotlock.Key, next uint64, err error) {
 	if err := s.src.Use(ctx, db); err != nil {
 		return nil, 0, err

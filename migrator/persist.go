@@ -15,6 +15,10 @@ import (
 )
 
 // step applies an event: the new job is stored first, and only then true here.
+//
+// The order in which a transition becomes true:
+//
+//	event ─► Step ─► stored (compare-and-set) ─► r.job ─► history, subscribers ─► next action
 func (r *runner) step(ctx context.Context, ev job.Event) error {
 	ev.AtMs = time.Now().UnixMilli()
 	if r.mover != nil {
@@ -78,6 +82,10 @@ func (r *runner) storing() (done func()) {
 // persist stores the job, and the flip with it when it is done. While the store fails it
 // tries again, but not for long while clients are held meanwhile: then it gives up when it is
 // certain that nothing has been stored.
+//
+// What is not stored has not happened: the runner acts by nothing that a crash could take back.
+// The other way round a crash may come between storing and acting, so that every action can be
+// done again by a process that knows only what is stored.
 func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
 	defer r.storing()()
 	failpoint.Hit("job." + string(next.Phase) + ".persist.before")
@@ -101,6 +109,8 @@ func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
 	}
 }
 
+// update stores the job as it is to be next. With done comes the flip: both are one transaction, so
+// that no State has a job that is done and slots that are not the target's.
 func (r *runner) update(ctx context.Context, next topology.Job) error {
 	if failpoint.Fails("store") || failpoint.Fails("store."+string(next.Phase)) || next.Back && !r.job.Back && failpoint.Fails("store.turn") {
 		return errPlanted
@@ -119,12 +129,16 @@ func (r *runner) update(ctx context.Context, next topology.Job) error {
 
 var errPlanted = errors.New("planted: no space left on device")
 
+// setJob makes true what has been stored. It is the only writer of the whole job; limit writes the
+// ceilings beside an action.
 func (r *runner) setJob(j topology.Job) {
 	r.m.mu.Lock()
 	r.job = j
 	r.m.mu.Unlock()
 }
 
+// logPhase is the one line of the log that each transition gets. What is quiet for the sake of the
+// log's readers is in the job's history all the same.
 func (r *runner) logPhase(next topology.Job, ev job.Event) {
 	f := []zap.Field{zap.String("job", next.ID), zap.String("from", string(r.job.Phase)), zap.String("to", string(next.Phase)),
 		zap.String("on", ev.Kind.String()), zap.Int64("keys_moved", next.KeysMoved)}

@@ -64,6 +64,11 @@ func (m *mover) ping(ctx context.Context, end int, g topology.Group) {
 	}
 }
 
+// The clients' latency is read from counts that only grow, so that nobody has to be asked to
+// begin a measurement: what came between two readings is one window. A window with few commands
+// says nothing of a p99 and is made longer; with next to none for a second there are no clients
+// who could be held up.
+
 // steer runs the governor's clock and tells it of the clients.
 func (m *mover) steer(ctx context.Context) {
 	t := time.NewTicker(flow.TickEvery)

@@ -28,6 +28,7 @@ type Load struct {
 	Weights map[string]float64 // the part that a group is to have, beside the others'; 1 where there is none, 0 empties it
 }
 
+// weight is the part that a group is to have, beside the others'.
 func (l *Load) weight(group string) float64 {
 	if w, ok := l.Weights[group]; ok {
 		return w
@@ -60,6 +61,10 @@ func (l *Load) perSlot(st topology.State) []float64 {
 // Rebalance plans moves after which every group has about the share of the measure that
 // its weight gives it. Only surplus moves: a slot moves at most once, and none between two
 // groups that both have too much or too little. Pure.
+//
+// A rebalance is greedy, group by group: it moves from whoever has too much to whoever has too
+// little, until nobody has both. That moves no more than has to be moved, and as few pairs of
+// groups as the order allows; it need not find the fewest jobs there could be.
 func Rebalance(st topology.State, load Load) []Plan {
 	total, weights := 0.0, 0.0
 	have := make(map[string]float64)
@@ -171,6 +176,8 @@ func (m *Manager) PlanRebalance(ctx context.Context, by Measure, weights map[str
 // or nil. Before Begin.
 func (m *Manager) SetSlotOps(f func() []float32) { m.plane.opsOfSlots = f }
 
+// slotOps is nil where nobody counts, or where the count is of another number of slots: a plan by
+// half a measure would move what need not be moved.
 func (m *Manager) slotOps(slots int) []float64 {
 	if m.plane.opsOfSlots == nil {
 		return nil

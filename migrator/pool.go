@@ -9,6 +9,15 @@ import (
 	"keyferry/slotlock"
 )
 
+// How keys come from a pass to a worker and back:
+//
+//	scanPass ── give ──► jobs ──► lane: waiting ──► admitted ──► begin: keys are locked
+//	   ▲                                                             │
+//	   └── done(err) ◄── finish ◄── settle ◄── round … round ◄───────┘
+//
+// A lane never waits for anything but a reply while it holds locks: what has to be waited for
+// (ceilings, memory, places, the gate) is had before begin, or the batch does not join.
+
 // pool is the workers of one pass. The first error of a batch ends it: batches under way
 // are brought to their end, and no other is begun.
 type pool struct {
@@ -79,6 +88,8 @@ func (p *pool) surplus() bool {
 	return false
 }
 
+// close waits for what is under way. Batches that nobody has begun are told so by the workers, who
+// find the context ended and call done with its cause.
 func (p *pool) close() {
 	p.m.workers.unset(p)
 	p.mu.Lock()
@@ -256,6 +267,8 @@ func (f *lane) orStopped(err error) error {
 	return err
 }
 
+// isOver gives back what the batch was let through with, in the order of coming in. It may be
+// called for a batch that was refused half way: over has just what it had got by then.
 func (b *batch) isOver() {
 	for _, f := range b.over {
 		f()
@@ -263,6 +276,8 @@ func (b *batch) isOver() {
 	b.over = b.over[:0]
 }
 
+// begin is the moment from which clients may have to wait for the mover.
+//
 // begin locks those keys of a batch that nobody holds; the others are asked for, and the
 // resolvers move them when their holders are done within the mover's patience.
 func (f *lane) begin(b *batch) {
@@ -301,7 +316,8 @@ func (f *lane) begin(b *batch) {
 	}
 }
 
-// step takes everything under way one round further.
+// step takes everything under way one round further. A big value goes by itself, when everything
+// else has been settled: its transfer would be added to the lock hold of every key beside it.
 func (f *lane) step(ctx context.Context) {
 	m := f.p.m
 	if small, big := f.w.Apart(f.moves); len(big) > 0 && len(f.moves) > 1 {

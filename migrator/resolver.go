@@ -54,6 +54,9 @@ func (m *mover) backOff(ctx context.Context, pause *time.Duration) bool {
 	}
 }
 
+// resolver works for as long as the mover lives. An error is noted and the resolver goes on after a
+// pause: there is nobody else who would decide the keys that it has in hand, and clients wait for
+// them, each for its own deadline.
 func (m *mover) resolver(ctx context.Context, id string) {
 	w := m.newWorker()
 	defer w.Close()
@@ -82,6 +85,9 @@ func (m *mover) resolver(ctx context.Context, id string) {
 }
 
 // resolveOnce works until nothing is touched or pending.
+//
+// Pending keys come before touched ones: they have been locked longer, and each of them may be
+// what a touch that comes next would wait for.
 func (m *mover) resolveOnce(ctx context.Context, w *keymove.Worker) error {
 	for ctx.Err() == nil {
 		if pending := m.open.claim(); len(pending) > 0 {
@@ -147,6 +153,10 @@ func (m *mover) drive(ctx context.Context, w *keymove.Worker, moves []*keymove.K
 }
 
 // settle releases the keys whose move is over, and returns the others.
+//
+// A lock is released when, and only when, the step says where the key lives: at the target
+// (Committed), at the source (Stays), or where it lived before (Released). Clients who wait for
+// it are let go in that moment and go there.
 func (m *mover) settle(moves []*keymove.Key) []*keymove.Key {
 	now := time.Now()
 	rest := moves[:0]

@@ -68,6 +68,10 @@ func (r *runner) splitWhole() {
 
 // sweep drops the source's copy of every key that the target has. A key that is just being
 // moved for a client is looked at again: that move may come to nothing.
+//
+// Why there has to be one: the way back takes what it finds at the source for the key. After a
+// restart from an old dump the source may hold keys that have moved long since, and each of them
+// would win over what clients have written at the target.
 func (m *mover) sweep(ctx context.Context) error {
 	m.sweeping.on.Store(true)
 	defer m.sweeping.on.Store(false)
@@ -112,6 +116,11 @@ func (r *runner) awaitDecided(ctx context.Context) error {
 
 // reverse freezes the slots and waits until nobody is inside. Its event leaves them frozen:
 // reversed or thaw must follow.
+//
+// Nothing may be at the target that is not answered when the job is stored as reversed: a reply
+// that came later would be of a key that may have gone home meanwhile. That is why the slots are
+// held until both the lock table and the data plane say that all has been answered, and why that
+// is given up soon when somebody's command takes long: clients wait all the while.
 func (r *runner) reverse(ctx context.Context) (ev *job.Event, err error) {
 	dst, err := r.mover.dialTarget(ctx)
 	if err != nil {
@@ -151,6 +160,8 @@ func (r *runner) reverse(ctx context.Context) (ev *job.Event, err error) {
 	return &job.Event{Kind: job.Reversed, RunID: life}, nil
 }
 
+// freeze holds everybody who asks from here on. Slots that are moved in one piece are closed besides,
+// since their commands do not ask the lock table.
 func (r *runner) freeze() {
 	r.frozen = true
 	r.locks.Freeze()
@@ -161,6 +172,7 @@ func (r *runner) freeze() {
 	}
 }
 
+// quiet reports that nobody is inside any more. Since freeze nobody comes in, so that it stays true.
 func (r *runner) quiet() bool {
 	for _, slot := range r.mover.whole.Slots() {
 		if _, holds := r.mover.whole.State(slot); holds > 0 {
@@ -196,6 +208,8 @@ func (r *runner) unfreeze(ctx context.Context) {
 
 func (r *runner) thaw() { r.release(slotlock.Open) }
 
+// release lets all go on who were held; closed says what becomes of the slots that freeze closed.
+// The slots come first: who is let go by the lock table may ask for one of them at once.
 func (r *runner) release(closed slotlock.SlotState) {
 	r.frozen = false
 	for _, slot := range r.mover.whole.Slots() {

@@ -36,6 +36,10 @@ func (m *mover) weigh(ctx context.Context, l *link.Link) error {
 
 // awaitRoom waits until the target has room for n keys as far as is known. It is weighed
 // again as long as that depends on what is under way; a fullError says that it is full.
+//
+// A batch must not find out by OOM that the target is full: by then the clients' own writes there
+// are refused as well. So keys are let go only against room that has been seen, and a target that
+// is filled by others is noticed at the next weighing.
 func (m *mover) awaitRoom(ctx context.Context, n int) error {
 	short, _, seen := m.gov.Room(n)
 	if !short {

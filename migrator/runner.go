@@ -43,6 +43,7 @@ type runner struct {
 	done       chan struct{}
 }
 
+// command is an operator's event on its way to the runner, who answers when it is stored.
 type command struct {
 	ev    job.Event
 	reply chan error
@@ -75,6 +76,10 @@ func (r *runner) run(ctx context.Context) {
 
 // await waits for what comes first: the result of the action, or a command that makes
 // sense, for which the action is stopped.
+//
+// An action never waits for an operator, and an operator never for an action: what is said to a
+// job stops what it does, which can be begun again at any time, and the event counts as soon as
+// it is stored. Only LIMIT lets the action go on.
 func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result chan *job.Event) {
 	for {
 		select {
@@ -239,6 +244,8 @@ func (r *runner) prepare(ctx context.Context) (*job.Event, error) {
 	return &job.Event{Kind: job.Acked}, nil
 }
 
+// awaitDrained waits until no command is at the source that was sent before the slots were routed
+// as moving: such a command holds no lock, and its key could be moved under it.
 func (r *runner) awaitDrained(ctx context.Context) error {
 	r.m.mu.Lock()
 	drained := r.m.moving(moveOf(&r.job)).drained
@@ -264,6 +271,9 @@ func (r *runner) serveAsFound() {
 	}
 }
 
+// bulk is one pass over the source while unmoved keys are served and created there. What it leaves,
+// keys that were in use or came since, is for the passes of the tail phase. Losing a checkpoint
+// costs a pass from the start, and never a key: a key that is met twice is seen to be gone.
 func (r *runner) bulk(ctx context.Context) (*job.Event, error) {
 	r.serveAsFound()
 	cp, ok, err := r.m.store.LoadCheckpoint(ctx, r.job.ID)
@@ -323,6 +333,12 @@ func (r *runner) pass(ctx context.Context, from position, checkpoint func(positi
 
 // tail makes one full pass, in as many slices as it takes, during which nothing new can
 // appear at the source. One that finds no key is the proof.
+//
+// Why one empty pass proves it: resolve mode lets nobody run at the source but under a lock that
+// first brings the key to the target. SCAN shows every key that is there from its begin to its
+// end. So a key that is at the source after the pass was there all the while and was shown, or
+// came there by a command that was let run at the source (a grant), or is one in doubt; and the
+// two latter are counted.
 func (r *runner) tail(ctx context.Context) (*job.Event, error) {
 	r.locks.SetMode(slotlock.Resolve)
 	p := &r.proof
@@ -365,6 +381,10 @@ func (r *runner) awaitHolds(ctx context.Context) error {
 
 // verify closes the move: from here on every key is served at the target, and what is
 // stored next is the flip.
+//
+// From here until every loop has heard of the flip a client may create a key at the target that
+// the lock table does not know. That does no harm: every key is the target's by then. But should
+// the flip not be stored, the table is of no use to tell who has moved, and complete says so.
 func (r *runner) verify(ctx context.Context) (*job.Event, error) {
 	if r.mover.stats.pass.Load() == 0 {
 		// A process that finds the job here has not seen the proof itself.

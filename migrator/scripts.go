@@ -57,6 +57,8 @@ func (m *mover) resumeServingScripts() {
 	m.serveScripts()
 }
 
+// awaitScripts begins only when no command is at the source without a lock, and no connection of a
+// former process acts: either could write to a slot while it is emptied.
 func (m *mover) awaitScripts(ctx context.Context) {
 	if m.whole == nil || m.drained(ctx) != nil {
 		return
@@ -96,6 +98,8 @@ func (m *mover) giveUp(slots []int, err error, stopped bool) {
 	}
 }
 
+// moveForScripts moves slots one after the other, while each one's scripts wait. A slice does not
+// end it: clients are waiting.
 func (m *mover) moveForScripts(ctx context.Context, slots []int) error {
 	begun := time.Now()
 	err := m.inOnePiece(ctx, slots, func() bool { return false }, m.emptySlot)
@@ -107,6 +111,10 @@ func (m *mover) moveForScripts(ctx context.Context, slots []int) error {
 
 // emptySlot moves all keys of a closed slot. Others move some of them at the same time: the
 // workers of a pass, and the resolvers those that clients had asked for.
+//
+// The slot may have been half moved before, and goes on being emptied by others: the pass that is
+// under way, and the resolvers. So a key that could not be locked is no failure here; it is asked
+// for again until the source has none of them.
 func (m *mover) emptySlot(ctx context.Context, p *pool, _ int, keys closedKeys) error {
 	ctx, cancel := context.WithTimeout(ctx, scriptPatience)
 	defer cancel()

@@ -47,6 +47,7 @@ type met struct {
 	differing atomic.Int64 // … and found to differ
 }
 
+// init comes before anything is counted.
 func (s *moverStats) init(bigKeyBytes int64, sized func(bytes ...int)) {
 	s.big.least, s.sized = bigKeyBytes, sized
 	s.holds.us = hdrhistogram.New(1, 3_600_000_000, 2)

@@ -24,6 +24,7 @@ type undecided struct {
 	bell chan struct{} // capacity 1: pending gained a key
 }
 
+// newUndecided has nothing locked.
 func newUndecided() undecided {
 	return undecided{batches: make(map[int64]*keymove.Key), doubts: make(map[*keymove.Key]struct{}), bell: make(chan struct{}, 1)}
 }

@@ -74,6 +74,9 @@ func PlanMove(st topology.State, q MoveRequest) ([]Plan, error) {
 }
 
 // Submit stores jobs for the plans; they start at once. It returns their ids.
+//
+// All jobs of a request are stored in one transaction, or none is: half a rebalance is nothing
+// that anybody has asked for.
 func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]string, error) {
 	var ids []string
 	st, err := topology.Update(ctx, m.store, func(s *topology.State) error {
@@ -129,6 +132,9 @@ func (m *Manager) Revert(ctx context.Context, id string) error {
 	return m.tell(ctx, id, job.Event{Kind: job.CancelBy, Revert: true})
 }
 
+// tell hands an operator's event to who runs the job. Without a runner the job has ended, or this
+// process has not come to it yet. Saying CANCEL or REVERT again is no error: whoever got no answer
+// the first time, because the gateway was restarted say, has to be able to ask again.
 func (m *Manager) tell(ctx context.Context, id string, ev job.Event) error {
 	m.mu.Lock()
 	r := m.runner(id)
@@ -203,6 +209,7 @@ func (m *Manager) JobStatus(id string) (Status, bool) {
 	return s, true
 }
 
+// returned is how many keys a revert has brought back: the count of moved keys goes on growing.
 func returned(j topology.Job) int64 {
 	if !j.Back {
 		return 0
@@ -211,6 +218,9 @@ func returned(j topology.Job) int64 {
 }
 
 // status is called with mu held.
+//
+// Numbers are read one after the other, while the mover goes on: keys moved may be ahead of keys
+// scanned. None of them is read back by anything that decides.
 func (m *Manager) status(j topology.Job) Status {
 	r := m.runner(j.ID)
 	j = m.jobs[j.ID].record(j)

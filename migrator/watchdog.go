@@ -51,6 +51,10 @@ func watched(p topology.Phase) bool {
 }
 
 // stall says that the job makes no progress, and why; nil: it does. Manager.mu is held.
+//
+// Progress is a key that was moved, a pass that got further than any before it, or a transition
+// that is no failure. A job that does the same in vain again and again makes none, however busy
+// it is; one that rests between slices is not held to be stalled for that.
 func (r *runner) stall(now time.Time) *Stall {
 	if !watched(r.job.Phase) {
 		return nil
@@ -84,6 +88,7 @@ func (r *runner) stall(now time.Time) *Stall {
 	return s
 }
 
+// later is the newer of two times.
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -192,12 +192,16 @@ func (m *mover) byDB(listed []slotlock.Key, written []string) map[int][]slotlock
 	return keys
 }
 
+// breakUp gives a slot up as one that is moved in one piece. Nothing is lost by that, and scripts
+// there run on; but keys that they use without naming them may be on the other side.
 func (m *mover) breakUp(slot int, err error) {
 	m.log.Warn("a slot in which scripts run could not be moved in one piece; until the job is done a script there may miss keys that it does not name",
 		zap.String("job", m.job), zap.Int("slot", slot), zap.Error(err))
 	m.whole.Refuse(slot)
 }
 
+// awaitEmpty waits until the commands inside a closed slot have been answered. It asks again and
+// again, since who leaves tells nobody: on the path of a stable slot that would cost something.
 func (m *mover) awaitEmpty(ctx context.Context, slot int) error {
 	t := time.NewTicker(time.Millisecond)
 	defer t.Stop()
@@ -243,6 +247,10 @@ func (m *mover) allGone(ctx context.Context, db int, keys []slotlock.Key) error 
 	return nil
 }
 
+// The source tells of writes behind the replies to them, on another connection. So a list of what
+// was written is complete for a moment in the past: that of a PING on the same connection, which
+// the server answers after all that it had to tell by then.
+
 // writes collects the names of keys that are written at the source.
 type writes struct {
 	c     net.Conn
@@ -257,6 +265,8 @@ type writes struct {
 	change chan struct{} // closed and replaced when pongs or err change
 }
 
+// watchWrites begins to listen before it returns: the PING behind CLIENT TRACKING has been answered,
+// so that whatever is written from now on is told.
 func (m *mover) watchWrites(ctx context.Context, slots []int) (*writes, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 	defer cancel()
@@ -320,6 +330,8 @@ func (w *writes) of(ctx context.Context, slot int) ([]string, error) {
 	}
 }
 
+// read is the goroutine of the connection. It ends with the first error, which of reports: a listener
+// that has missed something knows of nothing that it has heard before either.
 func (w *writes) read() {
 	r := bufio.NewReaderSize(w.c, 64<<10)
 	for {

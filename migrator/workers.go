@@ -47,6 +47,7 @@ func (m *mover) newWorker() *keymove.Worker { return keymove.NewWorker(m.env) }
 // them at once.
 type listener mover
 
+// Restored counts before it tells the governor: whoever reads the numbers sees no key late.
 func (l *listener) Restored(sizes []int, took time.Duration, waited bool) {
 	bytes := 0
 	for _, n := range sizes {

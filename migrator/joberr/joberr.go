@@ -1,6 +1,10 @@
 // Package joberr says what an error means for a job: where it came from, what a person is
-// told, and whether waiting mends it. It is pure; errors pass through it on their way from a
-// connection to the runner, and from there into the job's record.
+// told, and whether waiting mends it.
+//
+//	connection ─► At(origin, err) ─► worker, pass, attempt ─► runner ─► FromError ─► job's record
+//
+// It talks to nobody. An error is wrapped once, where its origin is known, and described once,
+// where it ends something; in between it is passed on as it is.
 package joberr
 
 import (
@@ -24,7 +28,8 @@ func Refused(err error) bool {
 	return errors.As(err, &e) && !errors.Is(err, redis.Nil)
 }
 
-// Origins of errors.
+// Origins of errors, as a job's record, advice and the dashboard name them. Source and Target
+// are those of the move; on the way back of a revert an errorLog swaps them for those of the job.
 const (
 	Source  = "source"
 	Target  = "target"
@@ -75,6 +80,8 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Origin, e.Err) }
 func (e *Error) Unwrap() error { return e.Err }
 
+// At says where an error came from; nil stays nil. What it wraps may have an origin of its own:
+// the outermost counts.
 func At(origin string, err error) error {
 	if err == nil {
 		return nil
@@ -82,6 +89,7 @@ func At(origin string, err error) error {
 	return &Error{Origin: origin, Err: err}
 }
 
+// Of finds the origin of an error; nil: it has none.
 func Of(err error) *Error {
 	var o *Error
 	errors.As(err, &o)
@@ -107,10 +115,12 @@ type HopelessError struct{ Code, Text string }
 
 func (e *HopelessError) Error() string { return e.Text }
 
+// Hopeless is an error that a check has found and only an operator can mend.
 func Hopeless(format string, args ...any) error {
 	return &HopelessError{"PREFLIGHT", fmt.Sprintf(format, args...)}
 }
 
+// IsHopeless reports whether waiting can mend nothing about an error.
 func IsHopeless(err error) bool {
 	var h *HopelessError
 	return errors.As(err, &h)

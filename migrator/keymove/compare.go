@@ -19,6 +19,10 @@ import (
 
 // Comparer compares keys at both ends while they are locked: after RESTORE and before the
 // source gives them up, when nothing else touches either copy.
+//
+// One Comparer serves all workers of a job, one key at a time, over connections of its own: what
+// it reads is large, and must not stand before the commands of a batch. Its error stops the job,
+// since a copy that differs means that something is wrong with a server, or with the mover.
 type Comparer struct {
 	Share float64 // of the keys; 0: none. Set before the first worker runs
 	// DialSource and DialTarget connect for as long as their context lives.
@@ -178,6 +182,8 @@ func (c *Comparer) lacking(ctx context.Context, k string) (string, error) {
 }
 
 // expiry compares when the two copies expire.
+// Both are asked one after the other, and one of the keys may expire in between: then the other
+// does so a moment later, and nothing differs.
 func (c *Comparer) expiry(ctx context.Context, k string) (string, error) {
 	a, err := AskExpiry(ctx, c.src.Conn, k)
 	if err != nil {

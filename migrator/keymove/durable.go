@@ -33,6 +33,10 @@ func durabilityText(durability string, i link.Info) string {
 	}
 }
 
+// persist is the step between the commit and the end of the source's copy. A key whose target
+// dies before this is done is still at the source; one whose target dies after it is as safe
+// as the job was asked to make it.
+//
 // persist waits until what was restored is as durable as the job asks for, once for all of
 // the keys: it counts what the connection has written.
 func (w *Worker) persist(ctx context.Context, moves []*Key) error {

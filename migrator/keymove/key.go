@@ -34,6 +34,9 @@ type Trace struct {
 }
 
 // Payload is the copy of a key that travels: its DUMP, and what DUMP does not carry.
+//
+// A payload is small for nearly every key and lives for one round: it points into the buffer of the
+// connection that it was read from. Whoever keeps one for longer has that buffer given away first.
 type Payload struct {
 	dump   []byte // valid until the next exchange with the source unless it is big
 	expiry Expiry

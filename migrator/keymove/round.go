@@ -197,6 +197,8 @@ func (w *Worker) hearSource(ctx context.Context) error {
 // stale reports that the source may have come back with keys that had left.
 func (w *Worker) stale() bool { return w.src.Info().Life() != w.env.SourceLife }
 
+// dropStale drops what a source has brought back from an old dump. The key has left it before, and
+// what the target did with it since, which may be to delete it, stands.
 func (w *Worker) dropStale(mv *Key) Outcome {
 	mv.Drop()
 	w.env.Listener.DroppedStale()

@@ -29,6 +29,7 @@ func dialWire(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout
 func (w *wire) Name() string    { return w.Conn.Name }
 func (w *wire) Info() link.Info { return w.info }
 
+// wireSource is a Source by UNLINK, and by DUMP and what tells the expiry for the payload.
 type wireSource struct {
 	wire
 	times string // see expiryWord; as long as the connection lives
@@ -48,6 +49,8 @@ func DialSource(ctx context.Context, d *upstream.Dialer, g topology.Group, timeo
 	return &wireSource{w, times}, nil
 }
 
+// Ask puts UNLINK first: its keys are locked longest, and are free as soon as its reply is there,
+// which does not wait for the values that the source has to make for the others.
 func (s *wireSource) Ask(ctx context.Context, unlinks, reads []*Key, object string) error {
 	s.Begin(ctx)
 	if len(unlinks) > 0 {
@@ -73,6 +76,8 @@ func (s *wireSource) HearRead(k *Key, object string) (Outcome, error) {
 
 func (s *wireSource) Keep() { s.GiveAway() }
 
+// Refresh is asked on the same connection, so that it speaks of the process which has sent what
+// was read before; a new connection might lead to another.
 func (s *wireSource) Refresh(ctx context.Context) error {
 	s.GiveAway() // what has been read is needed still
 	info, err := s.Do(ctx, "INFO")
@@ -82,6 +87,7 @@ func (s *wireSource) Refresh(ctx context.Context) error {
 	return err
 }
 
+// wireTarget is a Target by RESTORE and EXISTS.
 type wireTarget struct{ wire }
 
 // DialTarget connects to a group that keys go to. The connection is closed when ctx ends.
@@ -93,6 +99,8 @@ func DialTarget(ctx context.Context, d *upstream.Dialer, g topology.Group, timeo
 	return &wireTarget{w}, nil
 }
 
+// Restore writes large payloads from where they are, in the buffer of the source's connection: they
+// have to be on their way before the source is asked for anything else.
 func (t *wireTarget) Restore(ctx context.Context, keys []*Key, now time.Time) error {
 	t.Begin(ctx)
 	for _, k := range keys {
@@ -106,6 +114,7 @@ func (t *wireTarget) HearRestore() error {
 	return err
 }
 
+// Exists asks for each key by itself: EXISTS of several would only count them.
 func (t *wireTarget) Exists(ctx context.Context, keys []*Key) error {
 	t.Begin(ctx)
 	for _, k := range keys {

@@ -90,6 +90,9 @@ func objectWord(source, target link.Info) string {
 // Run drives locked keys of one database until each is final, or an error stops it; those
 // that are not final then are left, with their step. It releases the locks of those that
 // are. The first refusal of a key (say OOM) is returned although the others went well.
+//
+// What Run returns in left is locked still, and its Step says where to go on: whoever calls Run
+// hands them to somebody who does, or clients wait for ever.
 func (w *Worker) Run(ctx context.Context, db int, moves []*Key) (left []*Key, err error) {
 	for len(moves) > 0 {
 		if small, big := w.Apart(moves); len(big) > 0 && len(moves) > 1 {
@@ -183,6 +186,7 @@ func (w *Worker) Round(ctx context.Context, db int, moves []*Key) (stop bool, er
 	return srcErr != nil || w.dst == nil, err
 }
 
+// hit is a failpoint of a command about keys: without keys there is none.
 func hit(moves []*Key, point string) {
 	if len(moves) > 0 {
 		failpoint.Hit(point)

@@ -19,12 +19,12 @@ import (
 // Link is one connection to one server, for commands that are rare.
 type Link struct {
 	Group  topology.Group
-	Name   string
-	Info   Info
-	client *redis.Client
+	Name   string        // that the server knows it by, never used twice
+	Info   Info          // as its server was when it was made
+	client *redis.Client // owns Conn: a pool of one
 	Conn   *redis.Conn
-	db     int
-	unhook func() bool
+	db     int         // selected
+	unhook func() bool // ends the watch over the context of Dial
 }
 
 // Info is what a job needs to know of a server's process.
@@ -67,6 +67,8 @@ func Dial(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout tim
 	return DialAs(ctx, d, g, d.Name(ForMoves), timeout)
 }
 
+// DialAs is Dial with a name that the caller has drawn, and noted, before the server knows it:
+// whoever fences by name must not find one that nobody has noted yet.
 func DialAs(ctx context.Context, d *upstream.Dialer, g topology.Group, name string, timeout time.Duration) (*Link, error) {
 	c := d.Client(upstream.Target{Endpoint: g.Endpoint, Name: name}, timeout)
 	l := &Link{Group: g, Name: name, client: c, Conn: c.Conn()}
@@ -80,6 +82,8 @@ func DialAs(ctx context.Context, d *upstream.Dialer, g topology.Group, name stri
 	return l, nil
 }
 
+// ReadInfo takes what a job needs out of the reply to INFO. What the server does not say is zero,
+// which for MaxBytes means no limit, and for a life that no cursor is trusted.
 func ReadInfo(text string) Info {
 	i := upstream.ParseInfo(text)
 	return Info{
@@ -89,6 +93,7 @@ func ReadInfo(text string) Info {
 	}
 }
 
+// Close ends it. Nil has been closed.
 func (l *Link) Close() {
 	if l == nil {
 		return

@@ -68,9 +68,12 @@ type Env struct {
 	Fence  func(context.Context, topology.Group) error
 }
 
-// errStop ends a check of which the rest makes no sense.
+// errStop ends a check of which the rest makes no sense: what follows would fail for the same
+// reason, and bury it under its own findings. It says nothing to anybody.
 var errStop = errors.New("stop")
 
+// origin is which end a connection leads to. It decides what the job does about an error, and
+// whose server the advice is about.
 func (c *Check) origin(l *link.Link) string {
 	if l == c.src {
 		return joberr.Source
@@ -78,6 +81,7 @@ func (c *Check) origin(l *link.Link) string {
 	return joberr.Target
 }
 
+// add notes what does not stop the job.
 func (c *Check) add(s Severity, what string, l *link.Link, advice, format string, args ...any) {
 	c.Found = append(c.Found, Finding{What: what, Where: Where(l.Group), Severity: s, Text: fmt.Sprintf(format, args...), Advice: advice})
 }
@@ -91,6 +95,10 @@ func (c *Check) Fatal(what string, origin string, g topology.Group, advice strin
 func Where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
 
 // Run makes all checks; what it found is in Found. Errors: ctx has ended.
+//
+// The order matters: whoever cannot connect is asked nothing; rights come before the trial,
+// which would only say NOPERM of the first command; the fence comes before keys in the way are
+// looked for, since an UNLINK that is still on its way could remove one that the job brings.
 func (c *Check) Run(ctx context.Context, source, target topology.Group) error {
 	defer func() { c.HangUp(c.src); c.HangUp(c.dst) }()
 	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.clocks, c.durable, c.directClients, c.fence, c.targetFree, c.functions, c.events}
@@ -176,7 +184,7 @@ var used = map[string][][]any{
 }
 
 // rights asks each server whether it would let us use each command. One that can't be asked
-// is left to the trial.
+// (ACL DRYRUN came with Redis 7.0, and needs a right of its own) is left to the trial.
 func (c *Check) rights(ctx context.Context) error {
 	bad := false
 	for _, l := range []*link.Link{c.src, c.dst} {

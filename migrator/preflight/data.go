@@ -72,7 +72,8 @@ func (c *Check) trial(ctx context.Context) error {
 	return nil
 }
 
-// databases checks that the target has those that the source uses.
+// databases checks that the target has those that the source uses. It is asked for the last
+// one only: a server has all up to the number that it is configured for.
 func (c *Check) databases(ctx context.Context) error {
 	last := c.Databases - 1
 	if err := c.dst.Use(ctx, last); err != nil {
@@ -91,7 +92,9 @@ const (
 	sampleBytes  = 1 << 20 // larger samples prove nothing more
 )
 
-// types restores a payload of each type of key that a sample of the source shows.
+// types restores a payload of each type of key that a sample of the source shows. A version
+// says which types a server knows, but not which of them a source has, nor which modules there
+// are; and a target that lacks one would stop the job at the first such key, half way.
 func (c *Check) types(ctx context.Context) error {
 	seen := make(map[string]bool)
 	slots := topology.NewSlotSet(c.Job.Slots)
@@ -120,6 +123,8 @@ func (c *Check) types(ctx context.Context) error {
 	return joberr.At(joberr.Source, c.src.Use(ctx, 0))
 }
 
+// typesOf tries those types among some keys that have not been tried yet. Keys of users are read,
+// and nothing is written but a key of our own, which expires by itself.
 func (c *Check) typesOf(ctx context.Context, names []string, seen map[string]bool) error {
 	p := c.src.Conn.Pipeline()
 	kinds := make([]*redis.StatusCmd, len(names))
@@ -190,7 +195,9 @@ func (c *Check) specimen(ctx context.Context, kind string) (string, error) {
 
 var errNoSpecimen = errors.New("a key of the users' will do, or has to")
 
-// memory compares what is to come with what there is room for.
+// memory compares what is to come with what there is room for. A target that is full now is
+// fatal, since the job could move nothing; one that will be is not, since somebody may free
+// memory before that, and a job that meets a full target pauses and loses nothing.
 func (c *Check) memory(context.Context) error {
 	room := c.dst.Info.Room()
 	switch {
@@ -205,7 +212,8 @@ func (c *Check) memory(context.Context) error {
 	return nil
 }
 
-// policies compares what the servers do with their data.
+// policies compares what the servers do with their data. None of it stops a job: a migration is
+// often made to get away from just that, and only the operator knows which of the two is right.
 func (c *Check) policies(context.Context) error {
 	src, dst := c.src.Info, c.dst.Info
 	if dst.MaxBytes > 0 && strings.HasPrefix(dst.Policy, "allkeys") {
@@ -252,7 +260,8 @@ func (c *Check) fence(ctx context.Context) error {
 }
 
 // targetFree looks for keys of the slots at the target. There must be none: what the
-// target holds wins over the source. PURGE removes them.
+// target holds wins over the source. PURGE removes them, when the job begins and not before:
+// between the plan and the job somebody may think again.
 func (c *Check) targetFree(ctx context.Context) error {
 	slots := topology.NewSlotSet(c.Job.Slots)
 	inWay := 0
@@ -296,6 +305,9 @@ func (c *Check) targetFree(ctx context.Context) error {
 
 // functions brings the libraries that the target lacks, so that what is called with keys of
 // these slots is there.
+//
+// A library that both have and that differs is left alone: which of the two is newer nobody can
+// tell from here, and scripts at the target may rely on theirs.
 func (c *Check) functions(ctx context.Context) error {
 	list := func(l *link.Link) (map[string]string, error) {
 		out := make(map[string]string)

@@ -16,6 +16,9 @@ const (
 	expectBytesPerS = 60 << 20
 )
 
+// An estimate may be far off: keys are not spread evenly over slots, nor their sizes. It is shown
+// as one, and decides nothing but the warning that memory may run short.
+
 // KeyBytes is the mean MEMORY USAGE of some keys of a server, drawn at random; -1: it can't
 // be told.
 func KeyBytes(ctx context.Context, l *link.Link, databases int) float64 {

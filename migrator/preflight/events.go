@@ -11,6 +11,9 @@ import (
 
 // events makes the target tell of the keyspace events of which the source tells: whoever
 // listens would miss those of keys that have moved.
+//
+// The flags are added and never taken away: the target may have listeners of its own who rely on
+// what it tells already.
 func (c *Check) events(ctx context.Context) error {
 	flags := func(l *link.Link) (string, error) {
 		got, err := l.Conn.ConfigGet(ctx, resp.NotifySetting).Result()
