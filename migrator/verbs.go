@@ -2,7 +2,6 @@ package migrator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -156,9 +155,21 @@ func (m *Manager) tell(ctx context.Context, id string, ev job.Event) error {
 	case known && j.Phase.Ended():
 		return fmt.Errorf("job %s is %s", id, j.Phase)
 	case known:
-		return errors.New("the gateway is starting")
+		// Its runner is about to begin: the gateway has just started, or the job is this new.
+		if err := m.control.Await(ctx, func() bool { return m.followed(id) }); err != nil {
+			return fmt.Errorf("the gateway is starting and does not run job %s yet: %w", id, err)
+		}
+		return m.tell(ctx, id, ev)
 	}
 	return fmt.Errorf("no such job %q", id)
+}
+
+// followed reports that a job has a runner, or will have none: it has ended or is forgotten.
+func (m *Manager) followed(id string) bool {
+	j, known := m.control.Job(id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !known || j.Phase.Ended() || m.runner(id) != nil
 }
 
 // Status is a job with its live numbers.

@@ -130,28 +130,10 @@ func (c *call) hello() bool {
 	if proto != s.proto && s.queue.n > 0 {
 		return false
 	}
-	name, named := "", false
-	for i := 2; i < len(args); i++ {
-		switch opt := strings.ToLower(string(args[i])); {
-		case opt == "auth" && i+2 < len(args):
-			if !s.passes(args[i+1 : i+3]) {
-				s.denied(args[i+1], "HELLO")
-				c.reject(wrongPass)
-				return true
-			}
-			s.modes.authed = true
-			i += 2
-		case opt == "setname" && i+1 < len(args):
-			name, named = string(args[i+1]), true
-			if !validClientName(name) {
-				c.reject(badClientName)
-				return true
-			}
-			i++
-		default:
-			c.reject("ERR Syntax error in HELLO option '" + string(args[i]) + "'")
-			return true
-		}
+	name, named, refused := s.helloOptions(args)
+	if refused != "" {
+		c.reject(refused)
+		return true
 	}
 	// HELLO needs no password by itself, so it is looked at here and not in admit: AUTH may be one
 	// of its options.
@@ -164,6 +146,38 @@ func (c *call) hello() bool {
 		s.who.name = name
 	}
 	s.setProto(proto)
+	s.describeServer(c)
+	return true
+}
+
+// helloOptions reads what follows the version. AUTH takes effect at once, also
+// where a later option is refused. refused is the error to answer; "": none.
+func (s *session) helloOptions(args [][]byte) (name string, named bool, refused string) {
+	for i := 2; i < len(args); i++ {
+		switch opt := strings.ToLower(string(args[i])); {
+		case opt == "auth" && i+2 < len(args):
+			if !s.passes(args[i+1 : i+3]) {
+				s.denied(args[i+1], "HELLO")
+				return "", false, wrongPass
+			}
+			s.modes.authed = true
+			i += 2
+		case opt == "setname" && i+1 < len(args):
+			name, named = string(args[i+1]), true
+			if !validClientName(name) {
+				return "", false, badClientName
+			}
+			i++
+		default:
+			return "", false, "ERR Syntax error in HELLO option '" + string(args[i]) + "'"
+		}
+	}
+	return name, named, ""
+}
+
+// describeServer answers HELLO: what clients choose their behaviour by. The version is that
+// whose commands are served, and the role that of what takes writes.
+func (s *session) describeServer(c *call) {
 	out := s.reply()
 	out.Map(7)
 	for _, kv := range [][2]string{{"server", "redis"}, {"version", redisVersion}} {
@@ -181,7 +195,6 @@ func (c *call) hello() bool {
 	out.Text("modules")
 	out.Array(0)
 	c.answer(out.B)
-	return true
 }
 
 // setProto changes the version that the client is spoken to in. The connection that

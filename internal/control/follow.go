@@ -22,8 +22,7 @@ func (c *Control) Run(ctx context.Context, publish Publish) error {
 	published := uint64(0) // the epoch of the table that the loops have
 	for st := range c.store.Watch(ctx) {
 		if st.Epoch == published { // a job went on, and routes are as before
-			c.tell(func() { c.state = st })
-			c.migrator.Follow(st.Clone())
+			c.see(st, nil)
 			c.migrator.Routed(st.Clone(), nil)
 			continue
 		}
@@ -31,8 +30,7 @@ func (c *Control) Run(ctx context.Context, publish Publish) error {
 		if err != nil {
 			return err
 		}
-		c.tell(func() { c.state, c.table = st, table })
-		c.migrator.Follow(st.Clone())
+		c.see(st, table)
 		drained, err := publish(ctx, table)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -45,6 +43,19 @@ func (c *Control) Run(ctx context.Context, publish Publish) error {
 		c.tell(func() { c.acked = st.Epoch })
 	}
 	return ctx.Err()
+}
+
+// see takes over a State, and its table if it is a new one. Who waits hears of it when the
+// migrator has: so whoever finds a job in the State can wait until somebody runs it.
+func (c *Control) see(st topology.State, table *router.Table) {
+	c.mu.Lock()
+	c.state = st
+	if table != nil {
+		c.table = table
+	}
+	c.mu.Unlock()
+	c.migrator.Follow(st.Clone())
+	c.tell(func() {})
 }
 
 // build makes the table of a topology. The migrator makes the lock tables of new moves
