@@ -17,7 +17,13 @@ import (
 var aclCategories = strings.Fields("keyspace read write set sortedset list hash string bitmap hyperloglog geo stream pubsub admin fast slow blocking dangerous connection transaction scripting")
 
 // ACL: there is one user, default, who may do everything that is served.
+//
+// Tools ask ACL WHOAMI, LIST and GETUSER to find out what they may do, and some refuse to go on
+// without an answer. So all that only looks is answered as a Redis with this one user would;
+// what would change users is refused by the command table. The servers' own users are theirs:
+// nothing here is asked of them.
 
+// aclWhoAmI needs no look at the session: who is authenticated is default.
 func (c *call) aclWhoAmI() {
 	w := c.s.reply()
 	w.Text(defaultUser)
@@ -97,7 +103,8 @@ var aclHelp = []string{
 	"WHOAMI", "    Return the current connection username.",
 }
 
-// passwordHash is what Redis shows in the place of a password; "" if there is none.
+// passwordHash is what Redis shows in the place of a password; "" if there is none. It is not
+// kept: CONFIG SET requirepass may change the password at any time, and this is asked rarely.
 func (o *Options) passwordHash() string {
 	if o.Password == "" {
 		return ""
@@ -166,6 +173,7 @@ func aclCat(w *resp.Writer, args [][]byte) {
 }
 
 // aclGenPass gives hexadecimal digits for so many bits, rounded up to whole digits, as Redis gives it.
+// It comes from the system's generator and not from a seeded one: it is meant to be a secret.
 func aclGenPass(w *resp.Writer, args [][]byte) {
 	bits := int64(256)
 	if len(args) > 0 {
@@ -185,6 +193,7 @@ func aclGenPass(w *resp.Writer, args [][]byte) {
 }
 
 // aclDryRun: there is one user, who may do everything that exists with the right number of arguments.
+// Whether the gateway serves the command is another question, which PROXY EXPLAIN answers.
 func aclDryRun(w *resp.Writer, args [][]byte) {
 	if string(args[0]) != defaultUser {
 		w.Err("ERR User '" + cText(args[0]) + "' not found")
@@ -212,7 +221,8 @@ const (
 	aclLogMerge = time.Minute
 )
 
-// aclDenied is one entry: the one user may do everything, so it is always a failed AUTH.
+// aclDenied is one entry: the one user may do everything, so it is always a failed AUTH. The
+// log owns it; it is read and changed under deniedLog.mu.
 type aclDenied struct {
 	id           int64
 	count        int64
@@ -221,10 +231,13 @@ type aclDenied struct {
 	first, last  time.Time
 }
 
-// deniedUserMax is how many bytes of a name that somebody tried are kept.
+// deniedUserMax is how many bytes of a name that somebody tried are kept. Who has not
+// authenticated must not be able to fill the gateway's memory with names.
 const deniedUserMax = 128
 
-// deniedLog is what ACL LOG shows, the newest first.
+// deniedLog is what ACL LOG shows, the newest first: at most aclLogMax entries. There is one for
+// the gateway, since who guesses passwords comes with many connections, on every loop. It lives as
+// long as the server.
 type deniedLog struct {
 	mu   sync.Mutex // protects list and next
 	list []*aclDenied
@@ -241,6 +254,7 @@ func (s *session) denied(user []byte, object string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, e := range q.list {
+		// An entry that is counted again moves to the front, as the newest.
 		if e.user == name && e.object == object && s.l.now.Sub(e.last) < aclLogMerge {
 			e.count++
 			e.last, e.client = s.l.now, s.describe()

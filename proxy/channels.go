@@ -10,15 +10,28 @@ import (
 	"keyferry/proxy/pubsub"
 )
 
-// subscriptions are a client's channels.
+// subscriptions are a client's channels. Only its loop touches them. nil in a session that has
+// never subscribed, which is most of them.
+//
+//	session.subs       what the client has been told it has
+//	loop.readers       the same, by channel: who gets a message
+//	pubsub.Hub         which loops have any client of a channel
+//	servers            which channels the gateway has, at every group
+//
+// The servers have confirmed before a client is told that it has a channel, and the client has
+// left it before they hear of that. So who has been told gets every message from then on.
 type subscriptions struct {
 	of [3]map[string]struct{} // by kindIndex
 }
 
+// kinds are the kinds of channels, by their index in subscriptions.
 var kinds = [3]pubsub.Kind{pubsub.Exact, pubsub.Pattern, pubsub.Sharded}
 
+// kindIndex is the place of a kind in subscriptions.of.
 func kindIndex(k pubsub.Kind) int { return slices.Index(kinds[:], k) }
 
+// subscribes, unsubscribes and publishes make handlers: the kind of channel is the only thing in
+// which SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE differ.
 func subscribes(kind pubsub.Kind) func(*call) {
 	return func(c *call) { c.subscribe(kind, c.args[1:]) }
 }
@@ -68,6 +81,7 @@ func (c *call) subscribe(kind pubsub.Kind, names [][]byte) {
 			fresh = append(fresh, pubsub.Key{Kind: kind, Name: asked[i]})
 		}
 	}
+	// What the client has already needs no server; its count is told again, as Redis does.
 	if len(fresh) == 0 {
 		c.answer(s.subscribed(kind, asked))
 		return
@@ -75,6 +89,8 @@ func (c *call) subscribe(kind pubsub.Kind, names [][]byte) {
 	r := c.begin()
 	// What the client sends next may be a PUBLISH to itself.
 	s.hold = r
+	// The hub calls back on this loop, later: the client may have gone by then, and nobody
+	// else would tell the hub that the channels are not wanted any more.
 	l.srv.hub.Want(l, fresh, func() {
 		if s.life == lifeGone {
 			l.srv.hub.Drop(l, fresh)
@@ -117,6 +133,7 @@ func (s *session) confirm(out *resp.Writer, verb string, kind pubsub.Kind, name 
 			n -= shards
 		}
 	}
+	// Each channel has a reply of its own, so that a client can tell which of them it has.
 	out.Push(3)
 	out.Text(verb)
 	if name == nil {
@@ -160,6 +177,7 @@ func (c *call) unsubscribe(kind pubsub.Kind, names [][]byte) {
 		}
 		s.confirm(out, verb, kind, &n)
 	}
+	// Redis answers UNSUBSCRIBE of nothing once, without a name: a client waits for a reply.
 	if len(list) == 0 {
 		s.confirm(out, verb, kind, nil)
 	}
@@ -173,6 +191,7 @@ func (s *session) leaveChannel(k pubsub.Key) bool {
 	if s.subs == nil {
 		return false
 	}
+	// Named twice in one UNSUBSCRIBE, it is left once: the hub counts what it is told.
 	set := s.subs.of[kindIndex(k.Kind)]
 	if _, have := set[k.Name]; !have {
 		return false
@@ -210,6 +229,8 @@ func (l *loop) Deliver(list []pubsub.Message) {
 			l.invalidate(m.Keys, m.All)
 			continue
 		}
+		// The hub hears RESP3, in which a message is a push; RESP2 has arrays, which differ in the
+		// first byte only.
 		var array []byte // of RESP2; the frame itself is read by other loops too
 		for s := range l.readers.channels.Of(m.Key) {
 			if s.proto == 3 {
@@ -258,7 +279,8 @@ func (x *publishing) reply(r *request, b []byte, last bool) bool {
 	return false
 }
 
-// numSub is the reply to PUBSUB NUMSUB.
+// numSub is the reply to PUBSUB NUMSUB: for each channel the sum over all groups, in which the
+// gateway itself is one subscriber at each, and its clients stand for it.
 func (s *Server) numSub(kind pubsub.Kind, names [][]byte, parts [][]byte) []byte {
 	totals, ok := s.hub.Subscribers(kind, names, parts)
 	if !ok {
@@ -271,7 +293,8 @@ func (s *Server) numSub(kind pubsub.Kind, names [][]byte, parts [][]byte) []byte
 	return out
 }
 
-// unionOf joins arrays of names.
+// unionOf joins arrays of names: a channel that is heard at several groups is one channel. The
+// order is that in which they were met, as the order of a Redis is that of its table.
 func unionOf(parts [][]byte) []byte {
 	seen := make(map[string]bool)
 	var body []byte

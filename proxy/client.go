@@ -10,9 +10,13 @@ import (
 	"keyferry/internal/resp"
 )
 
+// CLIENT is about connections to this gateway. The servers see the gateway's own connections,
+// which many clients share, so nothing here is asked of them.
+
 const badClientName = "ERR Client names cannot contain spaces, newlines or special characters."
 
-// validClientName is Redis's rule: printable ASCII without space.
+// validClientName is Redis's rule: printable ASCII without space. CLIENT LIST has one line a
+// client, of words: a name with a space or a line feed could forge fields and clients.
 func validClientName(name string) bool {
 	for i := range len(name) {
 		if name[i] < '!' || name[i] > '~' {
@@ -29,6 +33,8 @@ func constantTimeEqual(a []byte, b string) bool {
 
 func (c *call) clientID() { c.answer(redcon.AppendInt(nil, c.s.who.id)) }
 
+// clientSetName: the name stays here. The servers know their connections by the gateway's names for
+// them, which fencing relies on.
 func (c *call) clientSetName() {
 	name := string(c.args[2])
 	if !validClientName(name) {
@@ -47,6 +53,8 @@ func (c *call) clientGetName() {
 	c.answer(redcon.AppendBulkString(nil, c.s.who.name))
 }
 
+// clientInfo is the client's own line of CLIENT LIST. Its loop has all of it, so no other loop is
+// asked.
 func (c *call) clientInfo() {
 	w := c.s.reply()
 	w.Verbatim("txt", c.s.describe())
@@ -62,12 +70,16 @@ func (c *call) clientUnpause() {
 	})
 }
 
+// clientNoEvict protects the client from evict, which closes the largest clients when all together
+// take too much.
 func (c *call) clientNoEvict() { c.onOff(&c.s.modes.noEvict) }
 
 // clientNoTouch keeps it for CLIENT INFO; the servers' LRU sees this client's commands all
 // the same, because their connections are shared.
 func (c *call) clientNoTouch() { c.onOff(&c.s.modes.noTouch) }
 
+// clientGetRedir tells -1 where the client does not track, and 0 where it does: the news comes on
+// the connection that tracks, since REDIRECT to another is refused.
 func (c *call) clientGetRedir() {
 	redirect := int64(-1)
 	if c.s.tracking != nil {

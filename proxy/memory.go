@@ -9,6 +9,9 @@ import (
 )
 
 // MEMORY is about the gateway; USAGE is asked of the key's server.
+//
+// All of it is answered off the loop: the collector's figures take a look at every processor,
+// the clients' take a message to every loop, and the keys' a question to every server.
 
 func (c *call) memoryDoctor() {
 	srv := c.s.l.srv
@@ -20,6 +23,8 @@ func (c *call) memoryStats() {
 	c.later(func(w *resp.Writer) { srv.memoryStats(w) })
 }
 
+// memoryMalloc gives the figures of Go's allocator, in words: there is no jemalloc here whose
+// text a tool could read.
 func (c *call) memoryMalloc() {
 	c.later(func(w *resp.Writer) { w.Verbatim("txt", stats.MallocStats()) })
 }
@@ -50,9 +55,11 @@ func (s *Server) memoryDoctor() string {
 		found = append(found, fmt.Sprintf("The buffers of clients take %s, and at %s (maxmemory-clients) the largest client is closed. CLIENT LIST shows by omem who does not read its replies, and by qbuf who waits to be served.",
 			stats.Human(clients), stats.Human(limit)))
 	}
+	// Machine is 0 where the system does not tell how much it has.
 	if m.Machine > 0 && m.RSS > m.Machine*8/10 {
 		found = append(found, fmt.Sprintf("This gateway takes %s of the machine's %s. If the machine runs short of memory, lower maxmemory-clients and proto-max-bulk-len.", stats.Human(m.RSS), stats.Human(m.Machine)))
 	}
+	// A small gateway always has more than it uses: the runtime and its stacks.
 	if m.RSS > 64<<20 && m.RSS > 3*m.Used {
 		found = append(found, fmt.Sprintf("Only %s of %s are in use: a peak has passed. MEMORY PURGE gives the rest back at once; by itself it takes some minutes.", stats.Human(m.Used), stats.Human(m.RSS)))
 	}
@@ -66,6 +73,7 @@ func (s *Server) memoryDoctor() string {
 // servers.
 func (s *Server) memoryStats(w *resp.Writer) {
 	m, c, d := stats.MemoryNow(), s.census(s.life.ctx), s.askServers(s.life.ctx)
+	// The ticker notes the peak too, but not at this moment: no figure may be above its peak.
 	s.stats.rates.NotePeak(m.Used)
 	peak, keys := s.stats.rates.Peak(), int64(0)
 	for _, db := range d.dbs {

@@ -6,6 +6,13 @@ import (
 	"keyferry/internal/resp"
 )
 
+// SLOWLOG shows what took long as the clients saw it: from the moment that a command was parsed,
+// or had to wait unparsed, until its reply was written. That is what an operator of a gateway asks
+// for; a server's own slow log has the time of execution alone.
+//
+// Each loop keeps its own log (stats.SlowLog), which only it touches. Whoever asks collects copies
+// by message, so that a slow reader of the log holds up no loop.
+
 func (c *call) slowlogLen() {
 	srv := c.s.l.srv
 	c.later(func(w *resp.Writer) { w.Int(int64(len(srv.SlowLog(srv.life.ctx, -1)))) })
@@ -20,7 +27,8 @@ func (c *call) slowlogReset() {
 }
 
 // slowlogGet: the entries of all loops, the newest first. Their numbers are given when replies have been
-// written, for all loops together.
+// written, for all loops together. A client that reads the log again and again knows by them what it has
+// seen.
 func (c *call) slowlogGet() {
 	s, args := c.s, c.args
 	n := 10
@@ -34,6 +42,7 @@ func (c *call) slowlogGet() {
 			c.reject("ERR count should be greater than or equal to -1")
 			return
 		}
+		// -1 is all, as in Redis; a number beyond what can be kept is all as well.
 		n = int(min(v, math.MaxInt32))
 	}
 	srv := s.l.srv
