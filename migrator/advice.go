@@ -21,6 +21,7 @@ var advices = map[string]string{
 	"MASTERDOWN": "mend the link of the %s to its primary, or make it one; the job goes on by itself",
 	"MISCONF":    "the %s can't write its snapshot: see its disk and its log; the job goes on by itself",
 	"NOREPLICAS": "the %s has too few replicas: see min-replicas-to-write; the job goes on by itself",
+	"TOOLARGE":   "raise that setting of the %s (CONFIG SET), or make the keys smaller, then MIGRATION RESUME; all others have been moved, or will be",
 	"NOPERM":     "let the user of the %s's group use the command (ACL SETUSER), then MIGRATION RESUME",
 	"NOAUTH":     "let the %s's server take the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",
 	"WRONGPASS":  "let the %s's server take the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",

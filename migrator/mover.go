@@ -37,6 +37,7 @@ type mover struct {
 
 	sweeping sweeping
 	open     undecided
+	large    tooLarge
 	slice    slicer // when passes end before they are through
 	scripts  scriptServer
 

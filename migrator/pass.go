@@ -109,7 +109,7 @@ func (m *mover) pass(ctx context.Context, from position, checkpoint func(positio
 		return s.found, joberr.At(joberr.Source, errors.New("the server was restarted, or began a replication history anew, during the pass"))
 	}
 	m.stats.farthest = 0
-	return s.found, nil
+	return s.found, m.large.drain()
 }
 
 // run scans one database after the other. A pass that was interrupted goes on where its checkpoint

@@ -114,6 +114,7 @@ func (p *pool) moveAll(keys []slotlock.Key) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex // protects first
 	var first error
+	var all []slotlock.Key
 	done := func(err error) {
 		mu.Lock()
 		if first == nil {
@@ -122,13 +123,16 @@ func (p *pool) moveAll(keys []slotlock.Key) error {
 		mu.Unlock()
 		wg.Done()
 	}
-	for len(keys) > 0 {
+	for all = keys; len(keys) > 0; {
 		n := min(len(keys), p.m.batchKeys())
 		wg.Add(1)
 		p.give(&batch{keys: keys[:n], done: done})
 		keys = keys[n:]
 	}
 	wg.Wait()
+	if first == nil {
+		first = p.m.large.among(all)
+	}
 	return first
 }
 

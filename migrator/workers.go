@@ -61,7 +61,12 @@ func (l *listener) Restored(sizes []int, took time.Duration, waited bool) {
 	}
 }
 
-func (l *listener) RestoredKey(k *keymove.Key) { l.stats.big.note(k) }
+func (l *listener) RestoredKey(k *keymove.Key) {
+	l.stats.big.note(k)
+	l.large.remove(k.Key)
+}
+
+func (l *listener) TooLarge(k *keymove.Key, most link.Limit) { l.large.add(k, most) }
 
 func (l *listener) DroppedStale() { l.stats.stale.Add(1) }
 

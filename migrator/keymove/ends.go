@@ -36,6 +36,9 @@ type Target interface {
 	Info() link.Info
 
 	Use(ctx context.Context, db int) error
+	// Limit is what the server took at most when it was last asked; Look asks it once more.
+	Limit() link.Limit
+	Look(ctx context.Context) error
 	// Restore sends RESTOREs as one exchange; HearRestore hears the reply to one of them.
 	Restore(ctx context.Context, keys []*Key, now time.Time) error
 	HearRestore() error
@@ -78,6 +81,8 @@ type Listener interface {
 	// target that was waited for.
 	Restored(sizes []int, took time.Duration, waited bool)
 	RestoredKey(k *Key)
+	// TooLarge: the target would not take the key, which stays at the source.
+	TooLarge(k *Key, most link.Limit)
 	DroppedStale()
 	Compared(same bool)
 	Durable(what string) // what can be had of a target that was just connected to

@@ -3,6 +3,7 @@ package keymove
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,13 @@ func (w *Worker) askTarget(ctx context.Context, db int) error {
 		w.lostTarget()
 		return err
 	}
+	if err := w.sortOut(ctx); err != nil {
+		w.lostTarget()
+		return err
+	}
+	if len(w.restores) == 0 {
+		return nil
+	}
 	for _, mv := range w.restores {
 		w.env.Locks.Handle(mv.Key)
 	}
@@ -39,6 +47,32 @@ func (w *Worker) askTarget(ctx context.Context, db int) error {
 		w.lostRestores(w.restores)
 		return err
 	}
+	return nil
+}
+
+// sortOut takes those out of the restores that the target would cut the connection for. They are
+// as good as refused. The limit may have been raised since it was asked for.
+func (w *Worker) sortOut(ctx context.Context) error {
+	large := func(mv *Key) bool { return !w.dst.Limit().Takes(mv.Bytes()) }
+	if !slices.ContainsFunc(w.restores, large) {
+		return nil
+	}
+	if err := w.dst.Look(ctx); err != nil {
+		for _, mv := range w.restores { // nothing was sent
+			mv.Step, mv.dump = Released, nil
+		}
+		w.restores = w.restores[:0]
+		return err
+	}
+	w.restores = slices.DeleteFunc(w.restores, func(mv *Key) bool {
+		if !large(mv) {
+			return false
+		}
+		w.env.Listener.TooLarge(mv, w.dst.Limit())
+		mv.Step = mv.Step.Next(Refused)
+		mv.Drop()
+		return true
+	})
 	return nil
 }
 

@@ -88,7 +88,10 @@ func (s *wireSource) Refresh(ctx context.Context) error {
 }
 
 // wireTarget is a Target by RESTORE and EXISTS.
-type wireTarget struct{ wire }
+type wireTarget struct {
+	wire
+	limit link.Limit // of its server, as of the last Look
+}
 
 // DialTarget connects to a group that keys go to. The connection is closed when ctx ends.
 func DialTarget(ctx context.Context, d *upstream.Dialer, g topology.Group, timeout time.Duration) (Target, error) {
@@ -96,7 +99,42 @@ func DialTarget(ctx context.Context, d *upstream.Dialer, g topology.Group, timeo
 	if err != nil {
 		return nil, err
 	}
-	return &wireTarget{w}, nil
+	t := &wireTarget{wire: w}
+	if err := t.Look(ctx); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *wireTarget) Limit() link.Limit { return t.limit }
+
+// Look leaves a limit that the server does not tell unknown: the user may lack the right.
+func (t *wireTarget) Look(ctx context.Context) error {
+	var limit link.Limit
+	for _, setting := range link.BulkLimits {
+		r, err := t.Do(ctx, "CONFIG", "GET", setting)
+		if refused(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if r.Kind != '*' {
+			return upstream.ErrProtocol
+		}
+		for i := range r.N {
+			part, err := t.Answer()
+			if err != nil {
+				return err
+			}
+			if i == 1 {
+				limit = limit.Lower(setting, string(part.Text))
+			}
+		}
+	}
+	t.limit = limit
+	return nil
 }
 
 // Restore writes large payloads from where they are, in the buffer of the source's connection: they

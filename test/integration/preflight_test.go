@@ -108,7 +108,7 @@ func TestCheckFindings(t *testing.T) {
 	c := r.client()
 	c.LPush(ctx, "list", "a")
 	c.XAdd(ctx, &redis.XAddArgs{Stream: "stream", Values: []string{"a", "b"}})
-	for _, cmd := range [][]any{{"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}, {"CONFIG", "SET", "maxmemory", "100000000"}, {"CONFIG", "SET", "appendonly", "no"},
+	for _, cmd := range [][]any{{"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}, {"CONFIG", "SET", "maxmemory", "100000000"}, {"CONFIG", "SET", "appendonly", "no"}, {"CONFIG", "SET", "proto-max-bulk-len", "1mb"},
 		{"SET", "foreign", "1"}, {"SET", "fill:1", "other"}} {
 		if err := dst.Do(ctx, cmd...).Err(); err != nil {
 			t.Fatal(err)
@@ -128,7 +128,7 @@ func TestCheckFindings(t *testing.T) {
 	if !strings.Contains(strangers, "g1") || !strings.Contains(strangers, "g2") { // this test's own
 		t.Errorf("clients past the gateway at %q", strangers)
 	}
-	want := map[string]preflight.Severity{"eviction": preflight.Info, "persistence": preflight.Warning, "clients": preflight.Warning, "functions": preflight.Info, "target-free": preflight.Warning}
+	want := map[string]preflight.Severity{"limits": preflight.Warning, "eviction": preflight.Info, "persistence": preflight.Warning, "clients": preflight.Warning, "functions": preflight.Info, "target-free": preflight.Warning}
 	for what, s := range want {
 		if _, ok := found[what]; !ok {
 			t.Errorf("no finding %s (%s): %+v", what, s, report.Findings)
