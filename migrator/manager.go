@@ -2,7 +2,6 @@ package migrator
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
 	"keyferry/migrator/flow"
-	"keyferry/migrator/link"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -110,22 +108,6 @@ func (m *Manager) LocksOf(mv topology.Move) (*slotlock.Table, *slotlock.Whole) {
 // has come round, as far as moving needs it.
 func moveOf(j *topology.Job) topology.Move {
 	return topology.Move{Job: j.ID, Slots: j.Slots, Source: j.Source, Target: j.Target, Back: j.Back}
-}
-
-// CheckPrimary implements control.Migrator.
-func (m *Manager) CheckPrimary(ctx context.Context, g topology.Group) error {
-	l, err := link.Dial(ctx, m.dialer, g, m.cfg.CallTimeout)
-	if err != nil {
-		return fmt.Errorf("%s: %w", g.Addr, err)
-	}
-	defer l.Close()
-	switch {
-	case l.Info.Role != "master":
-		return fmt.Errorf("%s is a %s: a group's address must be its primary", g.Addr, l.Info.Role)
-	case l.Info.Loading:
-		return fmt.Errorf("%s still loads its data", g.Addr)
-	}
-	return nil
 }
 
 // ends are a job's groups as they are stored now, since its addresses may have been changed until

@@ -65,14 +65,15 @@ type countArgs struct {
 
 // runners binds every row of the table to what it does.
 var runners = map[string]runner{
-	"GROUP LIST":  on((*Server).groupList, each[noArgs](GroupRow.fields)),
-	"GROUP ADD":   on((*Server).groupAdd, as[groupAddArgs, status]),
-	"GROUP SET":   on((*Server).groupSet, as[groupSetArgs, status]),
-	"GROUP DEL":   on((*Server).groupDel, as[jobArgs, status]),
-	"SLOT LIST":   on((*Server).slotList, each[noArgs](SlotRow.fields)),
-	"SLOT OF":     on((*Server).slotOf, func(_ keyArgs, r slotOfRow) any { return r.fields() }),
-	"SLOT ASSIGN": on((*Server).slotAssign, as[assignArgs, status]),
-	"SLOT CHECK":  on((*Server).slotCheck, each[slotCheckArgs](orphanFields)),
+	"GROUP LIST":    on((*Server).groupList, each[noArgs](GroupRow.fields)),
+	"GROUP ADD":     on((*Server).groupAdd, as[groupAddArgs, status]),
+	"GROUP SET":     on((*Server).groupSet, as[groupSetArgs, status]),
+	"GROUP DEL":     on((*Server).groupDel, as[groupDelArgs, status]),
+	"SLOT LIST":     on((*Server).slotList, each[noArgs](SlotRow.fields)),
+	"SLOT OF":       on((*Server).slotOf, func(_ keyArgs, r slotOfRow) any { return r.fields() }),
+	"SLOT ASSIGN":   on((*Server).slotAssign, as[assignArgs, status]),
+	"SLOT UNASSIGN": on((*Server).slotUnassign, as[unassignArgs, status]),
+	"SLOT CHECK":    on((*Server).slotCheck, each[slotCheckArgs](orphanFields)),
 
 	"MIGRATE":          on((*Server).migrate, func(_ migrateArgs, m moves) any { return m.one() }),
 	"REBALANCE":        on((*Server).rebalance, func(_ rebalanceArgs, m moves) any { return m.all() }),

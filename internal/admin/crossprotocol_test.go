@@ -14,7 +14,7 @@ import (
 // TestCrossProtocol: a web page that makes a browser send HTTP here changes nothing, and is
 // told of in the log.
 func TestCrossProtocol(t *testing.T) {
-	const body = "PROXY GROUP ADD evil 127.0.0.1:1\r\n"
+	const body = "PROXY GROUP ADD evil 127.0.0.1:1 UNCHECKED\r\n"
 	headers := "Host: 127.0.0.1:7381\r\nContent-Length: 44\r\n\r\n"
 	core, logs := observer.New(zap.WarnLevel)
 	s := &Server{Log: zap.New(core)}

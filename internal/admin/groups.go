@@ -35,11 +35,12 @@ type groupAddArgs struct {
 	ID       string `verb:"id"`
 	Addr     string `verb:"addr"`
 	Password string `verb:"PASSWORD"`
+	Trust    bool   `verb:"UNCHECKED"`
 }
 
 func (s *Server) groupAdd(ctx context.Context, a groupAddArgs) (status, error) {
 	g := topology.Group{ID: a.ID, Endpoint: topology.Endpoint{Addr: a.Addr, Secret: topology.NewSecret(a.Password)}}
-	return ok, s.Control.AddGroup(ctx, g)
+	return ok, s.Control.AddGroup(ctx, g, a.Trust)
 }
 
 type groupSetArgs struct {
@@ -56,8 +57,13 @@ func (s *Server) groupSet(ctx context.Context, a groupSetArgs) (status, error) {
 	return ok, s.Control.SetGroup(ctx, a.ID, a.Addr, a.Password)
 }
 
-func (s *Server) groupDel(ctx context.Context, a jobArgs) (status, error) {
-	return ok, s.Control.DelGroup(ctx, a.ID)
+type groupDelArgs struct {
+	ID    string `verb:"id"`
+	Trust bool   `verb:"UNCHECKED"`
+}
+
+func (s *Server) groupDel(ctx context.Context, a groupDelArgs) (status, error) {
+	return ok, s.Control.DelGroup(ctx, a.ID, a.Trust)
 }
 
 func (s *Server) slotList(context.Context, noArgs) ([]SlotRow, error) {
@@ -95,6 +101,7 @@ func (s *Server) slotOf(_ context.Context, a keyArgs) (slotOfRow, error) {
 type assignArgs struct {
 	Slots verb.Slots `verb:"slots"`
 	Group string     `verb:"group"`
+	Trust bool       `verb:"UNCHECKED"`
 }
 
 func (s *Server) slotAssign(ctx context.Context, a assignArgs) (status, error) {
@@ -102,7 +109,19 @@ func (s *Server) slotAssign(ctx context.Context, a assignArgs) (status, error) {
 	if err != nil {
 		return "", err
 	}
-	return ok, s.Control.AssignSlots(ctx, rs, a.Group)
+	return ok, s.Control.AssignSlots(ctx, rs, a.Group, a.Trust)
+}
+
+type unassignArgs struct {
+	Slots verb.Slots `verb:"slots"`
+}
+
+func (s *Server) slotUnassign(ctx context.Context, a unassignArgs) (status, error) {
+	rs, err := a.Slots.In(s.Control.State().SlotCount)
+	if err != nil {
+		return "", err
+	}
+	return ok, s.Control.UnassignSlots(ctx, rs)
 }
 
 type slotCheckArgs struct {

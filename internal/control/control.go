@@ -12,7 +12,7 @@ import (
 )
 
 // Migrator is what the control plane needs of whoever carries out jobs; migrator.Manager is
-// it. The methods are called by Run's goroutine, one at a time, but for CheckPrimary.
+// it. The methods are called by Run's goroutine, one at a time, but for CheckPrimary and Unserved.
 type Migrator interface {
 	// Begin is called once, before anything is followed. What it starts ends with ctx.
 	Begin(ctx context.Context)
@@ -26,8 +26,12 @@ type Migrator interface {
 	// flight that was sent without a lock to the sources of moves that are new; nil when
 	// the loops' table is the one before.
 	Routed(st topology.State, drained <-chan struct{})
-	// CheckPrimary asks a group's server whether it can be the group's primary.
-	CheckPrimary(ctx context.Context, g topology.Group) error
+	// CheckPrimary asks a group's server whether it can be the group's primary, and is none of
+	// the others'.
+	CheckPrimary(ctx context.Context, g topology.Group, others []topology.Group) error
+	// Unserved tells of keys that a group's server has in databases that are not served; "":
+	// there are none.
+	Unserved(ctx context.Context, g topology.Group) (string, error)
 	// Wait returns when all that Begin and Follow have started has ended.
 	Wait()
 }

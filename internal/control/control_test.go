@@ -53,7 +53,11 @@ func (f *fakeMigrator) Routed(st topology.State, drained <-chan struct{}) {
 	}
 }
 
-func (f *fakeMigrator) CheckPrimary(context.Context, topology.Group) error { return f.refuse }
+func (f *fakeMigrator) CheckPrimary(context.Context, topology.Group, []topology.Group) error {
+	return f.refuse
+}
+
+func (f *fakeMigrator) Unserved(context.Context, topology.Group) (string, error) { return "", f.refuse }
 
 func (f *fakeMigrator) Wait() {
 	<-f.ctx.Done() // whoever waits has ended it first
@@ -154,9 +158,9 @@ func (r *rig) step(t *testing.T, id string, p topology.JobProgress) {
 
 func groups(t *testing.T, r *rig) {
 	t.Helper()
-	must(t, r.AddGroup(t.Context(), topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: "h:1"}}))
-	must(t, r.AddGroup(t.Context(), topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: "h:2"}}))
-	must(t, r.AssignSlots(t.Context(), []topology.Range{{First: 0, Last: 99}, {First: 200, Last: 299}}, "a"))
+	must(t, r.AddGroup(t.Context(), topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: "h:1"}}, false))
+	must(t, r.AddGroup(t.Context(), topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: "h:2"}}, false))
+	must(t, r.AssignSlots(t.Context(), []topology.Range{{First: 0, Last: 99}, {First: 200, Last: 299}}, "a", false))
 }
 
 // TestOnlyRoutesArePublished: a change is over when the loops route by it, and what a job does
@@ -266,16 +270,16 @@ func TestSetGroup(t *testing.T) {
 	if g := r.Table().Groups[0]; g.Addr != addr {
 		t.Errorf("routed to %s", g.Addr)
 	}
-	if err := r.DelGroup(t.Context(), "a"); err == nil {
+	if err := r.DelGroup(t.Context(), "a", false); err == nil {
 		t.Error("a group with slots was removed")
 	}
-	if err := r.AssignSlots(t.Context(), []topology.Range{{First: 500, Last: 501}, {First: 0, Last: 1}}, "b"); err == nil {
+	if err := r.AssignSlots(t.Context(), []topology.Range{{First: 500, Last: 501}, {First: 0, Last: 1}}, "b", false); err == nil {
 		t.Error("slots of another group were assigned")
 	}
 	if st := r.State(); topology.CountSlots(st.SlotsOf("b")) != 0 {
 		t.Errorf("b has %v", st.SlotsOf("b"))
 	}
-	must(t, r.DelGroup(t.Context(), "b"))
+	must(t, r.DelGroup(t.Context(), "b", false))
 }
 
 // TestRunEndsWithPublish: a data plane that fails ends the control plane, and with it all that

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"keyferry/internal/topology"
 )
@@ -17,27 +18,84 @@ func (c *Control) change(ctx context.Context, change func(*topology.State) error
 	return c.AwaitEpoch(ctx, st.Epoch)
 }
 
+// What is wrong about a server is found out before it is stored: each of these mistakes would
+// otherwise show at the first command of a client, or as keys in the way of the first job. An
+// operator who knows better says so, with the word UNCHECKED: trust.
+
 // AddGroup adds a group without slots and waits until every loop knows it.
-func (c *Control) AddGroup(ctx context.Context, g topology.Group) error {
-	return c.change(ctx, func(st *topology.State) error { return st.AddGroup(g) })
+func (c *Control) AddGroup(ctx context.Context, g topology.Group, trust bool) error {
+	add := func(st *topology.State) error { return st.AddGroup(g) }
+	st := c.State()
+	if err := add(&st); err != nil { // to a copy; it is said before anybody is asked
+		return err
+	}
+	if !trust {
+		if err := c.check(ctx, st, g); err != nil {
+			return fmt.Errorf("group %s was not added: %w (UNCHECKED takes it as it is)", g.ID, err)
+		}
+		text, err := c.migrator.Unserved(ctx, g)
+		switch {
+		case err != nil:
+			return fmt.Errorf("group %s was not added: %s: %w (UNCHECKED takes it as it is)", g.ID, g.Addr, err)
+		case text != "":
+			return fmt.Errorf("group %s was not added: %s has %s (UNCHECKED takes it as it is)", g.ID, g.Addr, text)
+		}
+	}
+	return c.change(ctx, add)
 }
 
-// DelGroup removes a group that has no slots and no job, and waits until no loop uses it.
-func (c *Control) DelGroup(ctx context.Context, id string) error {
-	return c.change(ctx, func(st *topology.State) error { return st.DelGroup(id) })
+// check asks the server of a group whether it can be.
+func (c *Control) check(ctx context.Context, st topology.State, g topology.Group) error {
+	others := slices.DeleteFunc(slices.Clone(st.Groups), func(o topology.Group) bool { return o.ID == g.ID })
+	return c.migrator.CheckPrimary(ctx, g, others)
+}
+
+// DelGroup removes a group that has no slots and no job, and waits until no loop uses it. Keys
+// that no job would have moved are told of, as far as the server answers: one that has gone for
+// good can be removed too.
+func (c *Control) DelGroup(ctx context.Context, id string, trust bool) error {
+	del := func(st *topology.State) error { return st.DelGroup(id) }
+	st := c.State()
+	g, _ := st.Group(id)
+	if err := del(&st); err != nil {
+		return err
+	}
+	if !trust {
+		if text, err := c.migrator.Unserved(ctx, g); err == nil && text != "" {
+			return fmt.Errorf("group %s was not removed: %s has %s (UNCHECKED leaves them there)", id, g.Addr, text)
+		}
+	}
+	return c.change(ctx, del)
 }
 
 // AssignSlots gives slots that nobody owns to a group, all or none of them, and waits until
 // every loop routes by it.
-func (c *Control) AssignSlots(ctx context.Context, slots []topology.Range, group string) error {
-	return c.change(ctx, func(st *topology.State) error {
+func (c *Control) AssignSlots(ctx context.Context, slots []topology.Range, group string, trust bool) error {
+	assign := func(st *topology.State) error {
 		for _, r := range slots {
 			if err := st.AssignSlots(r, group); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}
+	st := c.State()
+	if err := assign(&st); err != nil {
+		return err
+	}
+	if !trust {
+		g, _ := st.Group(group)
+		if err := c.check(ctx, st, g); err != nil {
+			return fmt.Errorf("no slots were assigned to group %s: %w (UNCHECKED takes it as it is)", group, err)
+		}
+	}
+	return c.change(ctx, assign)
+}
+
+// UnassignSlots takes slots from their owners, all or none of them, and waits until no loop
+// routes by them. Keys stay where they are, and nobody serves them.
+func (c *Control) UnassignSlots(ctx context.Context, slots []topology.Range) error {
+	return c.change(ctx, func(st *topology.State) error { return st.UnassignSlots(slots) })
 }
 
 // SetGroup changes the address or the password of a group's server, nil: not, and waits until
@@ -48,7 +106,7 @@ func (c *Control) SetGroup(ctx context.Context, id string, addr, password *strin
 		return err
 	}
 	g, _ := st.Group(id)
-	if err := c.migrator.CheckPrimary(ctx, g); err != nil {
+	if err := c.check(ctx, st, g); err != nil {
 		return fmt.Errorf("group %s was not changed: %w", id, err)
 	}
 	return c.change(ctx, func(st *topology.State) error { return st.SetGroup(id, addr, password) })

@@ -45,8 +45,8 @@ func TestStopEndsWhateverIsConnected(t *testing.T) {
 			t.Fatalf("%q: %v", text, err)
 		}
 	}
-	ask(g.Admin.Addr(), fmt.Sprintf("PROXY GROUP ADD g1 %s\r\n", mute))
-	ask(g.Admin.Addr(), "PROXY SLOT ASSIGN 0-16383 g1\r\n")
+	ask(g.Admin.Addr(), fmt.Sprintf("PROXY GROUP ADD g1 %s UNCHECKED\r\n", mute))
+	ask(g.Admin.Addr(), "PROXY SLOT ASSIGN 0-16383 g1 UNCHECKED\r\n")
 	for range 3 {
 		ask(g.Admin.Addr(), "PING\r\n")
 		ask(g.Admin.Addr(), "SUBSCRIBE keyferry:migrations\r\n")

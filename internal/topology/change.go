@@ -159,6 +159,20 @@ func (s *State) AssignSlots(r Range, group string) error {
 	if err := checkRange(r, s.SlotCount); err != nil {
 		return err
 	}
+	if err := s.unmoving(r); err != nil {
+		return err
+	}
+	for _, a := range s.Slots {
+		if a.Group != group && a.First <= r.Last && r.First <= a.Last {
+			return fmt.Errorf("slot %d is owned by group %s: use PROXY MIGRATE to move it with its keys", max(a.First, r.First), a.Group)
+		}
+	}
+	s.setOwner([]Range{r}, group)
+	return nil
+}
+
+// unmoving refuses slots of a job, until it has ended and no loop routes by it.
+func (s *State) unmoving(r Range) error {
 	for _, j := range s.Jobs {
 		if j.Phase.Ended() && !j.Published {
 			continue
@@ -169,12 +183,27 @@ func (s *State) AssignSlots(r Range, group string) error {
 			}
 		}
 	}
-	for _, a := range s.Slots {
-		if a.Group != group && a.First <= r.Last && r.First <= a.Last {
-			return fmt.Errorf("slot %d is owned by group %s: use PROXY MIGRATE to move it with its keys", max(a.First, r.First), a.Group)
+	return nil
+}
+
+// UnassignSlots takes slots from whoever owns them: nobody serves them then. Slots that nobody
+// owns, and those of a job, are refused.
+func (s *State) UnassignSlots(rs []Range) error {
+	owner := s.owners()
+	for _, r := range rs {
+		if err := checkRange(r, s.SlotCount); err != nil {
+			return err
+		}
+		if err := s.unmoving(r); err != nil {
+			return err
+		}
+		for i := r.First; i <= r.Last; i++ {
+			if owner[i] == "" {
+				return fmt.Errorf("slot %d is owned by nobody", i)
+			}
 		}
 	}
-	s.setOwner([]Range{r}, group)
+	s.setOwner(rs, "")
 	return nil
 }
 

@@ -47,10 +47,22 @@ func Parse(words []string) (*Call, error) {
 		return Find("HELP").Bind([]Given{{"verb", strings.Fields(row.Name)}}, false)
 	}
 	asJSON := false
-	if n := len(rest); n > row.required() && strings.EqualFold(rest[n-1], "json") {
+	if n := len(rest); n > row.required() && strings.EqualFold(rest[n-1], "json") && !row.lacks(rest[:n-1]) {
 		rest, asJSON = rest[:n-1], true
 	}
 	return row.Bind(row.split(rest), asJSON)
+}
+
+// lacks reports that words end with an option that has yet to get its value: what comes then is
+// that, also where it is a group called json.
+func (r *Row) lacks(words []string) bool {
+	given := r.split(words)
+	if len(given) == 0 {
+		return false
+	}
+	last := given[len(given)-1]
+	o := r.option(last.Name)
+	return o != nil && r.arg(last.Name) == nil && o.Without == "" && len(last.Values) < len(o.Values)
 }
 
 // rowOf finds the verb that words begin with.

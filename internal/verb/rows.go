@@ -2,10 +2,11 @@ package verb
 
 // What verbs have in common.
 var (
-	slotsArg = Arg{Name: "slots", Meta: "<first>-<last>[,<first>-<last>...]", Kind: Ranges, Help: "the slots, as 0-1023,5000"}
-	jobArg   = Arg{Name: "id", Kind: Job, Help: "the job, as m1"}
-	countArg = Arg{Name: "count", Kind: Integer, Min: 1, Max: 1000, Optional: true, Default: "20", Want: "1 to 1000", Help: "how many, at most 1000; 20 unless you say otherwise"}
-	dryRun   = Option{Name: "DRYRUN", Role: View, Help: "show the plan and change nothing"}
+	slotsArg  = Arg{Name: "slots", Meta: "<first>-<last>[,<first>-<last>...]", Kind: Ranges, Help: "the slots, as 0-1023,5000"}
+	jobArg    = Arg{Name: "id", Kind: Job, Help: "the job, as m1"}
+	countArg  = Arg{Name: "count", Kind: Integer, Min: 1, Max: 1000, Optional: true, Default: "20", Want: "1 to 1000", Help: "how many, at most 1000; 20 unless you say otherwise"}
+	unchecked = Option{Name: "UNCHECKED", Help: "take the server as it is, and do not ask it anything, as while it is down"}
+	dryRun    = Option{Name: "DRYRUN", Role: View, Help: "show the plan and change nothing"}
 )
 
 // limits are the options of MIGRATE and MIGRATION LIMIT.
@@ -43,8 +44,8 @@ var Rows = []Row{
 	{Name: "GROUP ADD", Role: Administer, Short: "Add a group without slots",
 		Args: []Arg{{Name: "id", Kind: Text, Help: "a name for the group"}, {Name: "addr", Meta: "<host:port>", Kind: Address, Help: "its primary"}},
 		Options: []Option{{Name: "PASSWORD", Flag: "server-password", Values: []Arg{{Name: "password", Kind: Secret, Want: "the server's password"}},
-			Help: "the password of the server"}},
-		Help: "The group gets no slots: give it some with SLOT ASSIGN, MIGRATE or REBALANCE."},
+			Help: "the password of the server"}, unchecked},
+		Help: "The group gets no slots: give it some with SLOT ASSIGN, MIGRATE or REBALANCE. The server must answer, take the password, be a primary and no other group's, and have no keys in databases that the gateway does not serve."},
 	{Name: "GROUP SET", Role: Administer, AnyOf: true, Short: "Change the address or the password of a group's server",
 		Args: []Arg{{Name: "id", Kind: Group, Help: "the group"}},
 		Options: []Option{
@@ -54,8 +55,9 @@ var Rows = []Row{
 		},
 		Help: "For a group whose primary has another address, as after a failover, or another password. The server there must be a primary and must have the group's keys."},
 	{Name: "GROUP DEL", Role: Administer, Short: "Remove a group that owns no slots",
-		Args: []Arg{{Name: "id", Kind: Group, Help: "the group"}},
-		Help: "Refused while the group owns slots or a job uses it. The server itself is left as it is."},
+		Args:    []Arg{{Name: "id", Kind: Group, Help: "the group"}},
+		Options: []Option{{Name: "UNCHECKED", Help: "do not ask the server whether it has keys in databases that the gateway does not serve"}},
+		Help:    "Refused while the group owns slots or a job uses it, and where the server says that it has keys in databases that the gateway does not serve. The server itself is left as it is."},
 
 	{Name: "SLOT LIST", Role: View, Short: "Show which group serves which slot", Show: ShowTable,
 		Help:    "Runs of slots with their group and state: stable, moving, returning or unassigned.",
@@ -63,8 +65,12 @@ var Rows = []Row{
 	{Name: "SLOT OF", Role: View, Short: "Show the slot and the group of a key", Show: ShowFields,
 		Args: []Arg{{Name: "key", Kind: Key, Help: "the key"}}, Help: "Computed: no server is asked whether the key exists."},
 	{Name: "SLOT ASSIGN", Role: Administer, Short: "Give slots that nobody owns to a group",
-		Args: []Arg{slotsArg, {Name: "group", Kind: Group, Help: "the group that gets them"}},
-		Help: "Moves no keys: for slots that nobody owns. Slots that have an owner are moved with MIGRATE."},
+		Args:    []Arg{slotsArg, {Name: "group", Kind: Group, Help: "the group that gets them"}},
+		Options: []Option{unchecked},
+		Help:    "Moves no keys: for slots that nobody owns. Slots that have an owner are moved with MIGRATE. The group's server must answer, take the password and be a primary."},
+	{Name: "SLOT UNASSIGN", Role: Administer, Short: "Take slots from the groups that own them",
+		Args: []Arg{slotsArg},
+		Help: "Takes back a SLOT ASSIGN to a wrong group. Moves and removes no keys; until SLOT ASSIGN gives the slots to another group, commands on them are refused."},
 	{Name: "SLOT CHECK", Role: View, Long: true, Short: "Look through all keys for those in a group that does not own them", Show: ShowTable, Columns: orphanColumns,
 		Options: []Option{{Name: "FIX", Role: Operate, Without: "TWINS", Values: []Arg{{Name: "what", Meta: "TWINS|DROP|ADOPT", Kind: Choice, Choices: []string{"TWINS", "DROP", "ADOPT"}}},
 			Help: "remove what is found. TWINS (what FIX alone means): only keys that the owner has as well; DROP: the others too; ADOPT: move the others to the owner"}},

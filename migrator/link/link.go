@@ -7,6 +7,10 @@ package link
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,9 +40,11 @@ type Info struct {
 	Policy    string // maxmemory-policy
 	Replicas  int
 	Loading   bool
+	Gateway   bool // it is no server
 	AOF       bool
 	UsedBytes int64
 	MaxBytes  int64 // 0: no limit
+	Keyspace  map[int]upstream.Keyspace
 }
 
 // Life tells one course of a server's data from another. A process that was made a replica and
@@ -89,7 +95,7 @@ func ReadInfo(text string) Info {
 	return Info{
 		RunID: i.Get("run_id"), ReplID: i.Get("master_replid"), Version: i.Get("redis_version"), Role: i.Get("role"), Policy: i.Get("maxmemory_policy"),
 		Replicas: int(i.Int("connected_slaves")), Loading: i.Get("loading") == "1", AOF: i.Get("aof_enabled") == "1",
-		UsedBytes: i.Int("used_memory"), MaxBytes: i.Int("maxmemory"),
+		UsedBytes: i.Int("used_memory"), MaxBytes: i.Int("maxmemory"), Gateway: i.Get("keyferry_version") != "", Keyspace: i.Keyspace(),
 	}
 }
 
@@ -124,4 +130,26 @@ func PTTL(ctx context.Context, c *redis.Conn, key string) (int64, error) {
 // Fence kills the named connection at its server; nil is proof.
 func Fence(ctx context.Context, d *upstream.Dialer, g topology.Group, name string, timeout time.Duration) error {
 	return d.Fence(ctx, g.Endpoint, timeout, func(n string) bool { return n == name })
+}
+
+// Unserved tells of keys in databases from served on: which no gateway that serves so many
+// reaches or moves. "": there are none.
+func (i Info) Unserved(served int) string {
+	var where []string
+	var keys int64
+	for _, db := range slices.Sorted(maps.Keys(i.Keyspace)) {
+		if n := i.Keyspace[db].Keys; db >= served && n > 0 {
+			keys += n
+			where = append(where, fmt.Sprintf("%d in database %d", n, db))
+		}
+	}
+	if keys == 0 {
+		return ""
+	}
+	const most = 8
+	if len(where) > most {
+		where = append(where[:most], "…")
+	}
+	return fmt.Sprintf("%d keys in databases that are not served (%s): the gateway serves %d (cluster.databases), so nobody reaches those keys through it and no job moves them",
+		keys, strings.Join(where, ", "), served)
 }

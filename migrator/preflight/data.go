@@ -75,6 +75,11 @@ func (c *Check) trial(ctx context.Context) error {
 // databases checks that the target has those that the source uses. It is asked for the last
 // one only: a server has all up to the number that it is configured for.
 func (c *Check) databases(ctx context.Context) error {
+	for _, l := range []*link.Link{c.src, c.dst} {
+		if text := l.Info.Unserved(c.Databases); text != "" {
+			c.add(Warning, "databases", l, "raise cluster.databases of a new gateway, or move these keys yourself, before the server is given up", "it has %s", text)
+		}
+	}
 	last := c.Databases - 1
 	if err := c.dst.Use(ctx, last); err != nil {
 		if !joberr.Refused(err) {
@@ -259,6 +264,11 @@ func (c *Check) fence(ctx context.Context) error {
 	return c.Fence(ctx, c.dst.Group)
 }
 
+// purgeAdvice names what keeps keys first: those in the way may be live ones, as when slots
+// were assigned to a group that does not have their keys.
+const purgeAdvice = "look at them with PROXY SLOT CHECK: if anybody needs them, SLOT CHECK FIX ADOPT brings those to the owner that it lacks, " +
+	"or SLOT UNASSIGN and SLOT ASSIGN give the slots to the group that has the keys; only if nobody does, MIGRATE … PURGE removes them"
+
 // targetFree looks for keys of the slots at the target. There must be none: what the
 // target holds wins over the source. PURGE removes them, when the job begins and not before:
 // between the plan and the job somebody may think again.
@@ -283,7 +293,7 @@ func (c *Check) targetFree(ctx context.Context) error {
 			})
 			inWay += len(names)
 			if len(names) > 0 && !c.Job.Purge {
-				c.Fatal("target-free", joberr.Target, c.dst.Group, "remove them, or say PURGE", joberr.Hopeless("%s holds key %q of slot %d in database %d already: remove the keys of these slots there (MIGRATE … PURGE does), then RESUME",
+				c.Fatal("target-free", joberr.Target, c.dst.Group, purgeAdvice, joberr.Hopeless("%s holds key %q of slot %d in database %d already: see PROXY SLOT CHECK: keys that somebody needs are brought to their owner by SLOT CHECK FIX ADOPT; the rest are removed by MIGRATE … PURGE; then RESUME",
 					c.dst.Group.Addr, names[0], c.Scheme.Slot([]byte(names[0])), db))
 				return nil
 			}

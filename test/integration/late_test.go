@@ -190,7 +190,7 @@ func TestOrphansOfOneServer(t *testing.T) {
 			t.Fatalf("%d keys are left of %d", n, keys)
 		}
 	}
-	r.proxy("GROUP", "ADD", "alias", newFault(t, a.Addr).addr())
+	r.proxy("GROUP", "ADD", "alias", newFault(t, a.Addr).addr(), "UNCHECKED")
 	refused("are the same server")
 	r.proxy("GROUP", "DEL", "alias")
 	replica := testredis.StartT(t, "--replica-read-only", "no")
@@ -198,7 +198,7 @@ func TestOrphansOfOneServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.await("the replica", func() bool { return replica.Client().DBSize(ctx).Val() == keys })
-	r.proxy("GROUP", "ADD", "copy", replica.Addr)
+	r.proxy("GROUP", "ADD", "copy", replica.Addr, "UNCHECKED")
 	refused("must be its primary")
 	if n := replica.Client().DBSize(ctx).Val(); n != keys {
 		t.Errorf("%d keys are left of %d at the replica", n, keys)

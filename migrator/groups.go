@@ -1,0 +1,74 @@
+package migrator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"keyferry/internal/topology"
+	"keyferry/migrator/joberr"
+	"keyferry/migrator/link"
+	"keyferry/migrator/preflight"
+)
+
+// What is wrong about a server is found out before it is stored: each of these mistakes would
+// otherwise show at the first command of a client, or as keys in the way of the first job.
+
+// tryTimeout bounds the look at one server for an operator who waits.
+const tryTimeout = 3 * time.Second
+
+// look connects to a group's server as everybody here does, and reads what it says of itself.
+func (m *Manager) look(ctx context.Context, g topology.Group) (link.Info, error) {
+	bound := min(m.cfg.CallTimeout, tryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	l, err := link.Dial(ctx, m.dialer, g, bound)
+	if err != nil {
+		return link.Info{}, err
+	}
+	defer l.Close()
+	return l.Info, nil
+}
+
+// CheckPrimary implements control.Migrator. The server has to answer, to take the password, to be
+// a primary that serves, no gateway, and none of the other groups'.
+func (m *Manager) CheckPrimary(ctx context.Context, g topology.Group, others []topology.Group) error {
+	info, err := m.look(ctx, g)
+	switch {
+	case joberr.Refused(err) && !strings.Contains(err.Error(), "AUTH") && !strings.Contains(err.Error(), "WRONGPASS"):
+		return fmt.Errorf("%s is no server that a group can have: %w", g.Addr, err)
+	case joberr.Refused(err):
+		return fmt.Errorf("%s: it does not take the user and password that the group is to have: %w", g.Addr, err)
+	case err != nil:
+		return fmt.Errorf("%s: it does not answer: %w", g.Addr, err)
+	case info.Gateway:
+		return fmt.Errorf("%s is a gateway, not a server", g.Addr)
+	case info.Role != "master":
+		return fmt.Errorf("%s is a %s: a group's address must be its primary", g.Addr, info.Role)
+	case info.Loading:
+		return fmt.Errorf("%s still loads its data", g.Addr)
+	}
+	var wg sync.WaitGroup
+	same := make([]bool, len(others))
+	for i, other := range others {
+		wg.Go(func() {
+			there, err := m.look(ctx, other) // one that is down is no reason to refuse this one
+			same[i] = err == nil && there.RunID == info.RunID
+		})
+	}
+	wg.Wait()
+	if i := slices.Index(same, true); i >= 0 {
+		return fmt.Errorf("%s is the same server as that of group %s", g.Addr, preflight.Where(others[i]))
+	}
+	return nil
+}
+
+// Unserved implements control.Migrator. Keys in databases that the gateway does not serve are
+// reached by no client of it, and moved by no job.
+func (m *Manager) Unserved(ctx context.Context, g topology.Group) (string, error) {
+	info, err := m.look(ctx, g)
+	return info.Unserved(m.databases), err
+}
