@@ -119,18 +119,18 @@ func TestFailureThatIsTheServers(t *testing.T) {
 // TestFailureOfPartsThatWaited: TRYAGAIN promises that nothing was executed. Of a command of which
 // a part was it becomes ERR; of one that only reads it stays.
 func TestFailureOfPartsThatWaited(t *testing.T) {
-	waited := "-TRYAGAIN the key is being moved and could not be had in time (x); nothing was executed\r\n"
+	waited := "-TRYAGAIN timed out waiting for the key, which is being moved (x); nothing was executed\r\n"
 	for _, x := range []struct {
 		name, want string
 		ends       []request
 		order      []int32
 	}{
-		{"mset", "-ERR the key is being moved and could not be had in time (x); it was executed for key 2 of 2, not executed for key 1 of 2\r\n",
+		{"mset", "-ERR timed out waiting for the key, which is being moved (x); it was executed for key 2 of 2, not executed for key 1 of 2\r\n",
 			[]request{{reply: []byte(waited), fate: fateNothing}, {reply: []byte("+OK\r\n")}}, []int32{0, 1}},
 		{"mset", waited, []request{{reply: []byte(waited), fate: fateNothing}, {reply: []byte(waited), fate: fateNothing}}, []int32{0, 1}},
-		{"del", "-ERR the key is being moved and could not be had in time (x); it was executed for key 2,4 of 5, perhaps executed for key 5 of 5, not executed for key 1,3 of 5\r\n",
+		{"del", "-ERR timed out waiting for the key, which is being moved (x); it was executed for key 2,4 of 5, perhaps executed for key 5 of 5, not executed for key 1,3 of 5\r\n",
 			[]request{{reply: []byte(waited), fate: fateNothing}, {reply: []byte(":2\r\n")}, {reply: []byte("-ERR lost\r\n"), fate: fateUnknown}}, []int32{0, 1, 0, 1, 2}},
-		{"mget", "-TRYAGAIN the key is being moved and could not be had in time (x); nothing was changed\r\n",
+		{"mget", "-TRYAGAIN timed out waiting for the key, which is being moved (x); nothing was changed\r\n",
 			[]request{{reply: []byte("*1\r\n$-1\r\n")}, {reply: []byte(waited), fate: fateNothing}}, []int32{0, 1}},
 	} {
 		g := &gather{order: x.order}

@@ -313,8 +313,8 @@ func upstreamError(r *request, err error) []byte {
 
 // Errors of requests that could not be sent.
 var (
-	// errLockDeadline is given to a command whose key could not be had in time.
-	errLockDeadline = errors.New("the key is being moved and could not be had in time")
+	// errLockDeadline is given to a command whose key was not free in time.
+	errLockDeadline = errors.New("timed out waiting for the key, which is being moved")
 	// errParkedFull is given when as many commands are parked as may be.
 	errParkedFull = errors.New("too many commands wait for keys that are being moved")
 	// errGroupGone is given when the group that a command was meant for is no more.

@@ -31,7 +31,7 @@ func TestExecThatCouldNotRunLeavesNoWatch(t *testing.T) {
 		t.Fatal("k is in use")
 	}
 	first.send("EXEC\n")
-	first.expect("-TRYAGAIN the key is being moved and could not be had in time (exec); nothing was executed")
+	first.expect("-TRYAGAIN timed out waiting for the key, which is being moved (exec); nothing was executed")
 	locks.Abort(slotlock.Key{Name: "k"}, true)
 	second.send("WATCH j\n")
 	second.expect("+OK")

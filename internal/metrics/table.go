@@ -60,7 +60,7 @@ var (
 	CommandsParked  = series(Gauge, "commands_parked", "", "Commands that wait for a key that is being moved")
 	ParkedEver      = series(Counter, "commands_parked_total", "", "Commands that had to wait for a key that was being moved")
 	LockWaitSeconds = series(Durations, "lock_wait_duration_seconds", "seconds", "How long commands on moving slots waited for their keys before they were sent")
-	TryAgain        = series(Counter, "commands_tryagain_total", "", "Commands answered -TRYAGAIN since their key could not be had in time")
+	TryAgain        = series(Counter, "commands_tryagain_total", "", "Commands answered -TRYAGAIN: they timed out waiting for a key that is being moved")
 	MovingCommands  = series(Counter, "moving_slot_commands_total", "", "Commands on moving slots, by where they ran", "side")
 )
 

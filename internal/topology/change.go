@@ -41,7 +41,7 @@ func (t *Topology) AddGroup(g Group) error {
 }
 
 // SetGroup changes the address or the password of a group's server; nil leaves it as it is. A job of
-// the group stands against it: what is still under way at the one address must not count
+// the group prevents it: what is still under way at the one address must not count
 // for the other. Cursors of SCAN do not outlive an address, as they do not a server.
 func (s *State) SetGroup(id string, addr, password *string) error {
 	i := slices.IndexFunc(s.Groups, func(g Group) bool { return g.ID == id })
