@@ -175,6 +175,13 @@ func (c *Comparer) lacking(ctx context.Context, k string) (string, error) {
 			return "", fromTarget(err)
 		}
 	}
+	if kind, err := c.src.Conn.Type(ctx, k).Result(); err != nil {
+		return "", fromSource(err)
+	} else if kind == "none" || kind == "hash" {
+		if why, err := c.vanished(ctx, k, kind); err != nil || why == "" {
+			return why, err
+		}
+	}
 	if e.ms >= 0 && e.at() <= now.Add(e.tolerance()).UnixMilli() {
 		return "", nil
 	}
@@ -228,21 +235,71 @@ func (c *Comparer) values(ctx context.Context, k string) (string, error) {
 	if err != nil {
 		return "", fromTarget(err)
 	}
+	if kind == "none" || other == "none" && kind == "hash" {
+		return c.vanished(ctx, k, kind)
+	}
 	if kind != other {
 		return fmt.Sprintf("type %s at the source, %s at the target", kind, other), nil
 	}
-	a, err := content(ctx, c.src.Conn, kind, k)
-	if err != nil {
-		return "", fromSource(err)
+	a, b, err := c.contents(ctx, kind, k)
+	if kind == "hash" && err == nil && !slices.Equal(a, b) { // a field may have expired between the two
+		a, b, err = c.contents(ctx, kind, k)
 	}
-	b, err := content(ctx, c.dst.Conn, kind, k)
 	if err != nil {
-		return "", fromTarget(err)
+		return "", err
 	}
 	if !slices.Equal(a, b) {
 		return fmt.Sprintf("its elements, of type %s: %d at the source, %d at the target", kind, len(a), len(b)), nil
 	}
 	return "", nil
+}
+
+func (c *Comparer) contents(ctx context.Context, kind, k string) (a, b []string, err error) {
+	if a, err = content(ctx, c.src.Conn, kind, k); err != nil {
+		return nil, nil, fromSource(err)
+	}
+	if b, err = content(ctx, c.dst.Conn, kind, k); err != nil {
+		return nil, nil, fromTarget(err)
+	}
+	return a, b, nil
+}
+
+// vanished decides about a key that one end has no more: it has expired, or is a hash of which every
+// field has, which a server may keep empty for a while.
+func (c *Comparer) vanished(ctx context.Context, k, kind string) (string, error) {
+	if kind == "none" {
+		return "", nil
+	}
+	fields, err := content(ctx, c.src.Conn, kind, k)
+	if err != nil {
+		return "", fromSource(err)
+	}
+	if len(fields) == 0 {
+		return "", nil
+	}
+	return "the target does not have it", nil
+}
+
+// stored are the fields of XINFO GROUPS that the servers keep. Others, as lag and entries-read, each
+// version derives in its own way.
+var stored = []string{"name", "consumers", "pending", "last-delivered-id"}
+
+// groupFacts are those of a reply, which is of maps or of lists.
+func groupFacts(reply any) (list []string) {
+	groups, _ := reply.([]any)
+	for _, g := range groups {
+		facts, ok := g.(map[any]any)
+		if flat, isList := g.([]any); !ok && isList {
+			facts = make(map[any]any)
+			for i := 0; i+1 < len(flat); i += 2 {
+				facts[flat[i]] = flat[i+1]
+			}
+		}
+		for _, f := range stored {
+			list = append(list, fmt.Sprintf("%s %v", f, facts[f]))
+		}
+	}
+	return list
 }
 
 // content is all of a value in an order that does not depend on how it is laid out.
@@ -275,7 +332,7 @@ func content(ctx context.Context, conn *redis.Conn, kind, k string) (list []stri
 		list = []string{fmt.Sprint(s)}
 		if err == nil {
 			s, err = conn.Do(ctx, "XINFO", "GROUPS", k).Result()
-			list = append(list, fmt.Sprint(s))
+			list = append(list, groupFacts(s)...)
 		}
 	default: // of a module, which may lay out a value anew: RESTORE has checked its sum
 		return nil, nil
