@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
 	"github.com/tidwall/redcon"
 
 	"keyferry/internal/resp"
+	"keyferry/internal/upstream"
 	"keyferry/proxy/pubsub"
 )
 
@@ -245,8 +247,9 @@ func (l *loop) Deliver(list []pubsub.Message) {
 	}
 }
 
-// publish sends a message to one group, always the same for a channel. The servers count
-// the gateway as one receiver; the client is told how many clients that are.
+// publish sends a message to one group, always the same for a channel as long as that is there:
+// the hub listens to all. The servers count the gateway as one receiver; the client is told how
+// many clients that are.
 func (c *call) publish(kind pubsub.Kind, args [][]byte) {
 	s := c.s
 	l := s.l
@@ -255,9 +258,78 @@ func (c *call) publish(kind pubsub.Kind, args [][]byte) {
 		c.reject("CLUSTERDOWN there is no group")
 		return
 	}
+	frame, key := resp.AppendRequest(nil, args...), pubsub.Key{Kind: kind, Name: string(args[1])}
 	r := c.begin()
-	r.op = &publishing{key: pubsub.Key{Kind: kind, Name: string(args[1])}}
-	r.sendTo(l, group, resp.AppendRequest(nil, args...))
+	if l.pipe(group, s.db, s.proto).State() != upstream.Up {
+		s.hold = r // what the client publishes next comes behind this, wherever it goes
+		x := &republishing{r: r, key: key, frame: frame}
+		for i := range l.table.Groups {
+			x.groups = append(x.groups, l.table.Groups[(int(group)+i)%len(l.table.Groups)].Number)
+		}
+		x.next()
+		return
+	}
+	r.op = &publishing{key: key}
+	r.sendTo(l, group, frame)
+}
+
+// republishing is a PUBLISH whose group is perhaps away: it goes to the next one if certainly nothing
+// has been published. Each attempt is a request of its own in a gather of one.
+//
+// Who touches it: the loop of its session. It lives as long as r waits for one of the attempts.
+//
+// Invariant: at most one attempt is under way, and none follows one whose outcome is not known, so
+// that no subscriber gets the message twice.
+//
+// The gather frees each attempt, and r is finished once: by the gather, with what answered gives
+// it, or by next, when no group is left.
+type republishing struct {
+	r      *request
+	key    pubsub.Key
+	frame  []byte
+	groups []int // numbers of those to be tried, since the table may change meanwhile
+	bad    []byte
+}
+
+// next asks the next group that is still part of the cluster. An attempt can fail from within the
+// send, and then the one after it is made from here too: no deeper than there are groups.
+func (x *republishing) next() {
+	s := x.r.s
+	l := s.l
+	for len(x.groups) > 0 {
+		group := l.groupNumber(x.groups[0])
+		if x.groups = x.groups[1:]; group < 0 {
+			continue
+		}
+		part := l.newRequest(s, x.r.cmd)
+		part.g = &gather{r: x.r, tolerant: true, left: 1, parts: []*request{part}, join: func(parts [][]byte) []byte { return x.answered(part.fate, parts[0]) }}
+		part.transmit(l.pipe(group, s.db, s.proto), block{frame: x.frame})
+		return
+	}
+	x.r.finish(x.bad)
+}
+
+// answered: the first group's error is the one that is told, if none can be had.
+func (x *republishing) answered(f fate, b []byte) []byte {
+	if f == fateNothing {
+		if x.bad == nil {
+			x.bad = bytes.Clone(b)
+		}
+		x.next()
+		return nil
+	}
+	if n, ok := resp.ParseInt(b); ok {
+		return x.r.audience(x.key, n)
+	}
+	return bytes.Clone(b)
+}
+
+// audience is the reply to PUBLISH: the clients of the gateway, and those that the server has counted
+// besides the gateway. They are looked at when the server has answered, so that it is near to what
+// that has seen.
+func (r *request) audience(key pubsub.Key, counted int64) []byte {
+	clients, own := r.s.l.srv.hub.Audience(key)
+	return redcon.AppendInt(nil, max(counted-int64(own), 0)+int64(clients))
 }
 
 // publishing: the server counts the gateway as one receiver, whatever the number of its clients, and the
@@ -267,15 +339,12 @@ type publishing struct {
 	key pubsub.Key
 }
 
-// The audience is looked at when the reply has come, so that it is near to what the server has
-// seen.
 func (x *publishing) reply(r *request, b []byte, last bool) bool {
 	n, ok := resp.ParseInt(b)
 	if !last || !ok {
 		return true
 	}
-	clients, own := r.s.l.srv.hub.Audience(x.key)
-	r.finish(redcon.AppendInt(nil, max(n-int64(own), 0)+int64(clients)))
+	r.finish(r.audience(x.key, n))
 	return false
 }
 

@@ -46,11 +46,13 @@ func (c *call) clientSetName() {
 }
 
 func (c *call) clientGetName() {
-	if c.s.who.name == "" {
-		c.answer([]byte("$-1\r\n"))
-		return
+	out := c.s.reply()
+	if name := c.s.who.name; name == "" {
+		out.Null()
+	} else {
+		out.Text(name)
 	}
-	c.answer(redcon.AppendBulkString(nil, c.s.who.name))
+	c.answer(out.B)
 }
 
 // clientInfo is the client's own line of CLIENT LIST. Its loop has all of it, so no other loop is

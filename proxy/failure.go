@@ -59,6 +59,8 @@ const (
 	partEnds
 )
 
+// partEnd: an error of a server means that this part was not executed, as a command of Redis either
+// is or is refused. One of the gateway's own says by the fate whether it had been sent.
 func (r *request) partEnd() partEnd {
 	switch {
 	case r.fate == fateUnknown:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keyferry/internal/testredis"
+	"keyferry/internal/upstream"
 )
 
 // TestMessageToBothVersions: one message goes to clients of either protocol version on every
@@ -76,4 +77,55 @@ func TestSubscribeToVeryMany(t *testing.T) {
 	if many > 3*times*few+time.Second {
 		t.Errorf("%v of processor time for %d channels, %v for %d times as many", few, n, many, times)
 	}
+}
+
+// TestPublishWhileAGroupIsAway: any group can take a message; that of its channel is only the first
+// to be asked. Messages of one client stay in order.
+func TestPublishWhileAGroupIsAway(t *testing.T) {
+	away := testredis.StartT(t)
+	s, addr := startProxy(t, testredis.StartT(t), away, testredis.StartT(t))
+	sub, pub := dialLine(t, addr), dialLine(t, addr)
+	const channels = 20
+	for i := range channels {
+		sub.send(fmt.Sprintf("SUBSCRIBE ch%d\n", i))
+		sub.expect("*3", "$9", "subscribe")
+		sub.line()
+		sub.line()
+		sub.line()
+	}
+	pub.send("EXISTS k0 k1 k2 k3 k4 k5\n") // it has connections to all groups
+	pub.expect(":0")
+	if err := away.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the loops to know", func() bool {
+		up := false
+		s.each(t.Context(), func(l *loop) {
+			for k, p := range l.servers.pipes {
+				up = up || k.group == "g1" && p.State() == upstream.Up
+			}
+		})
+		return !up
+	})
+	for i := range channels {
+		ch := fmt.Sprint("ch", i)
+		pub.send(fmt.Sprintf("PUBLISH %s m1\nPUBLISH %s m2\n", ch, ch))
+		pub.expect(":1", ":1")
+		for _, m := range []string{"m1", "m2"} {
+			sub.expect("*3", "$7", "message", fmt.Sprintf("$%d", len(ch)), ch, "$2", m)
+		}
+	}
+}
+
+// TestNamelessInRESP3: no name is a null of the protocol that the client speaks.
+func TestNamelessInRESP3(t *testing.T) {
+	_, addr := startProxy(t, testredis.StartT(t))
+	c := dialLine(t, addr)
+	c.send("CLIENT GETNAME\nHELLO 3\n")
+	c.expect("$-1", "%7")
+	for c.line() != "modules" {
+	}
+	c.expect("*0")
+	c.send("CLIENT GETNAME\nCLIENT SETNAME me\nCLIENT GETNAME\n")
+	c.expect("_", "+OK", "$2", "me")
 }
