@@ -111,6 +111,11 @@ func (d *Dialer) Dial(ctx context.Context, t Target) (*Dialed, error) {
 	id, err := handshake(c, t)
 	if err != nil {
 		_ = c.Close()
+		// The connection has the deadline of ctx, and is closed by its end: which of the two a
+		// read hears of first is chance, and a time-out is not to be told as anything else.
+		if ended := ctx.Err(); ended != nil {
+			err = fmt.Errorf("%w: %w", ended, err)
+		}
 		return nil, err
 	}
 	_ = c.SetDeadline(time.Time{})

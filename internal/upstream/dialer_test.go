@@ -43,6 +43,32 @@ func TestDialGivenUp(t *testing.T) {
 	}
 }
 
+// TestDialTimesOut: a server that takes the connection and says nothing is a time-out, however
+// close the deadline of the read and the end of the context are.
+func TestDialTimesOut(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	d := NewDialer("test", 1)
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			defer cancel()
+			c, err := d.Dial(ctx, Target{Endpoint: Endpoint{Addr: l.Addr().String()}})
+			if err == nil {
+				_ = c.Close()
+			}
+			if timeout := net.Error(nil); !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &timeout) && timeout.Timeout()) {
+				t.Errorf("no time-out: %v", err)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // TestNameBeforeCommands: whichever way somebody comes to a server, the first thing that the
 // server executes on the connection is the naming.
 func TestNameBeforeCommands(t *testing.T) {
