@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/internal/faultproxy"
 	"keyferry/migrator/keymove"
 	"keyferry/slotlock"
 )
@@ -31,6 +32,19 @@ func (f *ferry) take(names ...string) {
 	}
 }
 
+// slowTarget makes what is sent to the target late, so that time passes between reading what is
+// left of a key's and RESTORE.
+func (f *ferry) slowTarget(late time.Duration) {
+	f.t.Helper()
+	p, err := faultproxy.New(f.dst.Addr, 1)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = p.Close() })
+	p.Set(faultproxy.ToServer, faultproxy.Fault{Delay: late})
+	f.target.Endpoint.Addr = p.Addr
+}
+
 // TestExpiryStays: a key expires when it was to, to the millisecond, however it was said and
 // however far away that is: 18 446 744 173 710 ms, in nanoseconds, are 2^64 and 100 s.
 func TestExpiryStays(t *testing.T) {
@@ -38,6 +52,7 @@ func TestExpiryStays(t *testing.T) {
 	for _, share := range []float64{0, 1} { // compared or not
 		f := newFerry(t, nil)
 		f.env.Comparer.Share = share
+		f.slowTarget(30 * time.Millisecond)
 		now := time.Now().UnixMilli()
 		src, dst := f.src.Client(), f.dst.Client()
 		var names []string
@@ -74,6 +89,7 @@ func TestExpiryStays(t *testing.T) {
 func TestExpiryOfOldSource(t *testing.T) {
 	ctx := context.Background()
 	f := newFerry(t, nil)
+	f.slowTarget(30 * time.Millisecond)
 	src, dst := f.src.Client(), f.dst.Client()
 	if err := src.Do(ctx, "ACL", "SETUSER", "default", "-pexpiretime").Err(); err != nil {
 		t.Fatal(err)
