@@ -23,7 +23,6 @@ import (
 //	  ▲            │ misplaced: CLIENT UNBLOCK
 //	  └── null ◄───┘
 type blocking struct {
-	plain
 	r        *request
 	args     [][]byte // own copy
 	timeout  int      // argument that is the time-out; 0: none that we know
