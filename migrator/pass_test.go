@@ -32,6 +32,13 @@ type ferry struct {
 
 func newFerry(t *testing.T, change func(*Config)) *ferry {
 	t.Helper()
+	return newFerryVia(t, change, func(target string) string { return target })
+}
+
+// newFerryVia has the mover reach its target where via says: the mover's goroutines read that
+// from the start.
+func newFerryVia(t *testing.T, change func(*Config), via func(target string) string) *ferry {
+	t.Helper()
 	src, dst := testredis.StartT(t), testredis.StartT(t)
 	cfg := &Config{BatchMaxKeys: 300, LockHoldTarget: 5 * time.Millisecond, MoverPatience: 5 * time.Millisecond, BigKeyBytes: 100_000,
 		ScanCount: 500, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond, CallTimeout: 30 * time.Second, MemoryLimit: 64 << 20}
@@ -44,7 +51,7 @@ func newFerry(t *testing.T, change func(*Config)) *ferry {
 	}
 	text := src.Client().Info(context.Background()).Val()
 	m := &mover{cfg: cfg, log: zap.NewNop(),
-		ends: ends{job: "j", source: topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: src.Addr}}, target: topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: dst.Addr}},
+		ends: ends{job: "j", source: topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: src.Addr}}, target: topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: via(dst.Addr)}},
 			sourceRunID: link.ReadInfo(text).Life(), dialer: upstream.NewDialer("ferry", 1)},
 		scope: scope{slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
 			locks: slotlock.New(slotlock.Options{MaxWaiting: 100})},

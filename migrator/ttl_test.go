@@ -32,17 +32,19 @@ func (f *ferry) take(names ...string) {
 	}
 }
 
-// slowTarget makes what is sent to the target late, so that time passes between reading what is
-// left of a key's and RESTORE.
-func (f *ferry) slowTarget(late time.Duration) {
-	f.t.Helper()
-	p, err := faultproxy.New(f.dst.Addr, 1)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() { _ = p.Close() })
-	p.Set(faultproxy.ToServer, faultproxy.Fault{Delay: late})
-	f.target.Endpoint.Addr = p.Addr
+// newSlowFerry makes what is sent to the target late, so that time passes between reading what
+// is left of a key's and RESTORE.
+func newSlowFerry(t *testing.T, late time.Duration) *ferry {
+	t.Helper()
+	return newFerryVia(t, nil, func(target string) string {
+		p, err := faultproxy.New(target, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close() })
+		p.Set(faultproxy.ToServer, faultproxy.Fault{Delay: late})
+		return p.Addr
+	})
 }
 
 // TestExpiryStays: a key expires when it was to, to the millisecond, however it was said and
@@ -50,9 +52,8 @@ func (f *ferry) slowTarget(late time.Duration) {
 func TestExpiryStays(t *testing.T) {
 	ctx := context.Background()
 	for _, share := range []float64{0, 1} { // compared or not
-		f := newFerry(t, nil)
+		f := newSlowFerry(t, 30*time.Millisecond)
 		f.env.Comparer.Share = share
-		f.slowTarget(30 * time.Millisecond)
 		now := time.Now().UnixMilli()
 		src, dst := f.src.Client(), f.dst.Client()
 		var names []string
@@ -88,8 +89,7 @@ func TestExpiryStays(t *testing.T) {
 // and none lives for ever.
 func TestExpiryOfOldSource(t *testing.T) {
 	ctx := context.Background()
-	f := newFerry(t, nil)
-	f.slowTarget(30 * time.Millisecond)
+	f := newSlowFerry(t, 30*time.Millisecond)
 	src, dst := f.src.Client(), f.dst.Client()
 	if err := src.Do(ctx, "ACL", "SETUSER", "default", "-pexpiretime").Err(); err != nil {
 		t.Fatal(err)

@@ -129,6 +129,9 @@ var after70 = map[string]string{
 // too much for an older server it says itself.
 var arities72 = map[string]int64{"zrank": -3, "zrevrank": -3, "command|getkeys": -3, "command|getkeysandflags": -3}
 
+// arities70 are the arities of these rows in 7.0.
+var arities70 = map[string]int{"zrank": 3, "zrevrank": 3, "command|getkeys": -4, "command|getkeysandflags": -4}
+
 // arity72 puts the arity of 7.2 into a row of COMMAND.
 func arity72(row []any) {
 	if n, other := arities72[row[0].(string)]; other {

@@ -137,6 +137,9 @@ func genRequest(t *rapid.T, names []string) []string {
 		}
 	}
 	n := c.Arity
+	if of70, other := arities70[c.Name]; other {
+		n = of70
+	}
 	if n < 0 {
 		n = -n + rapid.IntRange(0, 8).Draw(t, "more")
 	}
