@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.uber.org/zap"
+
 	"keyferry/internal/resp"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -34,6 +36,7 @@ type blocking struct {
 
 	on        *dedicated
 	askedAt   time.Time // when it was last told to unblock; zero: it was not
+	calledAt  time.Time // when it was first told to
 	grudging  bool      // blocked at the source although the slot moves: the target is full
 	sentAt    time.Time
 	unblocked unblocked
@@ -359,6 +362,10 @@ func (l *loop) unblockMisplaced() {
 // There is no order between the two connections, so a CLIENT UNBLOCK can come before the
 // command that it is meant for, and does nothing then. It is sent again until the wait is
 // over; one too many hits nobody, because such a connection is thrown away (handBack).
+//
+// A server answers at once when a wait is ended. One that does not, for as long as any other
+// command may take, has a connection that is dead in one direction: it would hold up the job
+// that moves the key, for good.
 func (l *loop) unblockAgain() (again bool) {
 	for x := range l.waiters.blocked {
 		if x.on == nil {
@@ -367,7 +374,11 @@ func (l *loop) unblockAgain() (again bool) {
 		switch {
 		case !x.askedAt.IsZero():
 			again = true
-			if l.now.Sub(x.askedAt) > 15*time.Millisecond {
+			if limit := l.opt.RequestTimeout; limit > 0 && l.now.Sub(x.calledAt) > limit {
+				l.srv.log.Warn("server does not end a client's wait, connection dropped", zap.String("group", x.on.pipe.Group),
+					zap.String("addr", x.on.pipe.Addr), zap.Duration("told_for", limit))
+				x.on.pipe.Close()
+			} else if l.now.Sub(x.askedAt) > 15*time.Millisecond {
 				l.unblock(x)
 			}
 		case x.grudging:
@@ -391,6 +402,9 @@ func (l *loop) unblockAgain() (again bool) {
 // It goes by the shared connection in RESP2 of database 0, which any other command would use
 // too. The reply says nothing that the blocked command's own does not.
 func (l *loop) unblock(x *blocking) {
+	if x.askedAt.IsZero() {
+		x.calledAt = l.now
+	}
 	x.askedAt = l.now
 	l.turns.wantTick.Store(true)
 	id := x.on.pipe.ClientID()
@@ -427,65 +441,4 @@ func (l *loop) waitForReplicas(r *request, x *blocking) {
 		return
 	}
 	x.send(l, r, group, frame)
-}
-
-// clientUnblock is CLIENT UNBLOCK id [TIMEOUT|ERROR], of a client of any loop.
-func (c *call) clientUnblock() {
-	s, args := c.s, c.args[2:]
-	if len(args) > 2 {
-		c.badSubcommand()
-		return
-	}
-	how := unblockedAsTimeout
-	if len(args) == 2 {
-		switch {
-		case bytes.EqualFold(args[1], []byte("error")):
-			how = unblockedAsError
-		case bytes.EqualFold(args[1], []byte("timeout")):
-		default:
-			c.reject("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-			return
-		}
-	}
-	id, ok := resp.Integer(args[0])
-	if !ok {
-		c.reject(notAnInteger)
-		return
-	}
-	srv := s.l.srv
-	c.async(func() []byte {
-		done := false
-		for _, l := range srv.allLoops() {
-			_ = l.call(srv.life.ctx, func() { done = done || l.unblockClient(id, how) })
-		}
-		if done {
-			return []byte(":1\r\n")
-		}
-		return []byte(":0\r\n")
-	})
-}
-
-// unblockClient: a client of another loop is asked for there, one loop after the other, by the goroutine that
-// answers.
-func (l *loop) unblockClient(id int64, how unblocked) bool {
-	for x := range l.waiters.blocked {
-		if x.r.s.who.id == id && x.r.s.life < lifeGone {
-			x.unblocked = how
-			if x.on != nil {
-				l.unblock(x)
-			} else if x.r.isParked() { // it waits for keys that are being moved, at no server
-				// Out of the queues first: who stands behind it may run.
-				l.unpark(x.r)
-				x.expire(x.r)
-			}
-			return true
-		}
-	}
-	for x := range l.waiters.pops {
-		if x.r.s.who.id == id && x.blocks() {
-			x.unblock(how)
-			return true
-		}
-	}
-	return false
 }
