@@ -20,8 +20,10 @@ import (
 //
 // If that breaks off, scripts run there as everything else does, and may miss keys.
 
-// scriptPatience bounds how long a closed slot may take.
-const scriptPatience = 2 * time.Second
+// scriptPatience bounds how long a closed slot may take. Commands wait for that ten times as long as
+// for a key; so they can bear more than a machine needs that is quiet. To break off is worse than
+// to let them wait: scripts there miss keys then.
+const scriptPatience = 8 * time.Second
 
 // scriptServer is the goroutine that moves slots for scripts. The runner starts and stops it,
 // one call at a time.
