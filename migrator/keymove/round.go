@@ -53,7 +53,8 @@ func (w *Worker) askTarget(ctx context.Context, db int) error {
 // sortOut takes those out of the restores that the target would cut the connection for. They are
 // as good as refused. The limit may have been raised since it was asked for.
 func (w *Worker) sortOut(ctx context.Context) error {
-	large := func(mv *Key) bool { return !w.dst.Limit().Takes(mv.Bytes()) }
+	limit := w.dst.Limit() // once a batch, and not for each key
+	large := func(mv *Key) bool { return !limit.Takes(mv.Bytes()) }
 	if !slices.ContainsFunc(w.restores, large) {
 		return nil
 	}
@@ -64,11 +65,12 @@ func (w *Worker) sortOut(ctx context.Context) error {
 		w.restores = w.restores[:0]
 		return err
 	}
+	limit = w.dst.Limit()
 	w.restores = slices.DeleteFunc(w.restores, func(mv *Key) bool {
 		if !large(mv) {
 			return false
 		}
-		w.env.Listener.TooLarge(mv, w.dst.Limit())
+		w.env.Listener.TooLarge(mv, limit)
 		mv.Step = mv.Step.Next(Refused)
 		mv.Drop()
 		return true
