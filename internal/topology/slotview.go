@@ -1,5 +1,7 @@
 package topology
 
+import "slices"
+
 // SlotState says whether slots stay where they are.
 type SlotState string
 
@@ -40,14 +42,39 @@ func (v SlotView) Other() string {
 // Count is how many slots the run has.
 func (v SlotView) Count() int { return v.Last - v.First + 1 }
 
-// SlotViews describes every slot, in order, in runs that are as long as can be.
+// SlotViews describes every slot, in order, in runs that are as long as can be. It costs by the
+// number of runs and not of slots: dashboards and scrapes ask for it all the time.
 func (t *Topology) SlotViews() []SlotView {
-	return mergeViews(t.eachView())
+	moving := t.movingRuns()
+	views := make([]SlotView, 0, len(t.Slots)+2*len(moving)+1)
+	owned := t.Slots
+	for first := 0; first < t.SlotCount; first = views[len(views)-1].Last + 1 {
+		v := SlotView{Range: Range{first, t.SlotCount - 1}, State: Unassigned}
+		for len(owned) > 0 && owned[0].Last < first {
+			owned = owned[1:]
+		}
+		if len(owned) > 0 && v.cut(owned[0].Range) {
+			v.State, v.Owner = Stable, owned[0].Group
+		}
+		for len(moving) > 0 && moving[0].Last < first {
+			moving = moving[1:]
+		}
+		if len(moving) > 0 && v.cut(moving[0].Range) {
+			m := moving[0]
+			v.State, v.From, v.To, v.Job = m.State, m.From, m.To, m.Job
+		}
+		views = appendRun(views, v)
+	}
+	return views
 }
 
 // SlotView describes one slot.
 func (t *Topology) SlotView(slot int) SlotView {
-	return t.eachView()[slot]
+	views := t.SlotViews()
+	i, _ := slices.BinarySearchFunc(views, slot, func(v SlotView, slot int) int { return v.Last - slot })
+	v := views[i]
+	v.Range = Range{slot, slot}
+	return v
 }
 
 // SlotsMoving is how many slots move, either way.
@@ -60,50 +87,46 @@ func (t *Topology) SlotsMoving() (n int) {
 	return n
 }
 
-// eachView has one view for each slot.
-func (t *Topology) eachView() []SlotView {
-	views := make([]SlotView, t.SlotCount)
-	for i := range views {
-		views[i] = SlotView{Range: Range{i, i}, State: Unassigned}
-	}
-	for _, a := range t.Slots {
-		for i := a.First; i <= a.Last; i++ {
-			views[i].State, views[i].Owner = Stable, a.Group
-		}
-	}
+// movingRuns are the slots that move, in order, without their owner. No slot is part of two moves.
+func (t *Topology) movingRuns() (runs []SlotView) {
 	for _, m := range t.Moves {
 		if m.To > 0 {
 			continue
 		}
-		state, from, to := Moving, m.Source, m.Target
+		run := SlotView{State: Moving, From: m.Source, To: m.Target, Job: m.Job}
 		if m.Back {
-			state, from, to = Returning, to, from
+			run.State, run.From, run.To = Returning, m.Target, m.Source
 		}
-		for _, r := range m.Slots {
-			for i := r.First; i <= r.Last; i++ {
-				v := &views[i]
-				v.State, v.From, v.To, v.Job = state, from, to, m.Job
-			}
+		for _, run.Range = range m.Slots {
+			runs = append(runs, run)
 		}
 	}
-	return views
+	slices.SortFunc(runs, func(a, b SlotView) int { return a.First - b.First })
+	return runs
 }
 
-// mergeViews joins neighbours that differ in nothing but their slots.
-func mergeViews(views []SlotView) []SlotView {
-	out := views[:0:0]
-	for _, v := range views {
-		if n := len(out); n > 0 {
-			last := &out[n-1]
-			if same := *last; last.Last+1 == v.First {
-				same.Range = v.Range
-				if same == v {
-					last.Last = v.Last
-					continue
-				}
-			}
-		}
-		out = append(out, v)
+// cut makes the view, of slots up to anywhere, end where next does, or before next begins. It
+// reports whether the view's slots are in next, which ends at or behind their first.
+func (v *SlotView) cut(next Range) bool {
+	if next.First > v.First {
+		v.Last = min(v.Last, next.First-1)
+		return false
 	}
-	return out
+	v.Last = min(v.Last, next.Last)
+	return true
+}
+
+// appendRun adds a view, which becomes part of the last one where the two differ in nothing but
+// their slots.
+func appendRun(views []SlotView, v SlotView) []SlotView {
+	if n := len(views); n > 0 {
+		last := &views[n-1]
+		same := *last
+		same.Range = v.Range
+		if same == v {
+			last.Last = v.Last
+			return views
+		}
+	}
+	return append(views, v)
 }
