@@ -79,7 +79,11 @@ func (r *runner) advice(s *Stall) string {
 	j := &r.job
 	waits := j.Phase == topology.Backoff || j.Phase == topology.Failed || job.WaitsForRoom(j)
 	if waits && j.FirstError != nil {
-		return advise(j.FirstError)
+		text := advise(j.FirstError)
+		if j.ResumeTo == topology.Reverting && !j.Onward {
+			text += fmt.Sprintf("; MIGRATION RESUME %s FORWARD moves on to %s instead", j.ID, j.Target)
+		}
+		return text
 	}
 	if j.Phase.Ended() {
 		return ""

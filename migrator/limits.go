@@ -31,7 +31,7 @@ func (m *Manager) SetClientLatency(f ClientLatency) { m.plane.clients = f }
 
 // Limit changes the ceilings of a job that has not ended, at once and for good.
 func (m *Manager) Limit(ctx context.Context, id string, l job.Limits) error {
-	return m.tell(ctx, id, job.Event{Kind: job.LimitBy, Limits: &l})
+	return m.tell(ctx, id, job.Event{Kind: job.LimitBy, Limits: &l}, nil)
 }
 
 // copyJob is the whole job for an action, beside which its ceilings may be changed.

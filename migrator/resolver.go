@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -113,10 +114,20 @@ func (m *mover) resolveOnce(ctx context.Context, w *keymove.Worker) error {
 		}
 		m.stats.touched.Add(int64(len(keys)))
 		if err := m.drive(ctx, w, moves); err != nil && !joberr.IsOOM(err) {
-			return err
+			if !decided(err, moves) {
+				return err
+			}
+			m.note(err)
 		}
 	}
 	return nil
+}
+
+// decided reports that an error is an answer after which it is known of each key where it lives:
+// its clients go on there. To pause for that would have them all wait, and the next ones too, for as
+// long as the target refuses what the source has.
+func decided(err error, moves []*keymove.Key) bool {
+	return joberr.Refused(err) && !slices.ContainsFunc(moves, func(mv *keymove.Key) bool { return mv.Step != keymove.Committed && mv.Step != keymove.Stays })
 }
 
 // drive runs moves of any databases and hands over what could not be decided.

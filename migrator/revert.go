@@ -25,6 +25,10 @@ import (
 //
 // The rule holds in both directions: what is found where the keys go to is the key. It needs
 // the sweep, since a source that was restarted from an old dump may hold garbage.
+//
+// The way back is tried before any of this (wayback.go). Where it turns out later to be one that a
+// key can't go, the job can be sent forward: at once before it has turned round, else by turning
+// round once more, with its ends exchanged in all that is said above.
 
 // reversalPatience bounds how long the slots may be frozen before the reversal is given up for this
 // time: commands that take longer than that are not waited for.
@@ -36,10 +40,13 @@ func (m *Manager) SetSettled(f func(ctx context.Context, group string) error) { 
 
 // revert is the action of the phase.
 func (r *runner) revert(ctx context.Context) (*job.Event, error) {
-	if r.job.Back {
+	if r.job.Back && !r.job.Onward {
 		return r.home(ctx)
 	}
 	if _, err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.tryTurn(ctx); err != nil {
 		return nil, err
 	}
 	r.mover.stopServingScripts()
@@ -147,7 +154,7 @@ func (r *runner) reverse(ctx context.Context) (ev *job.Event, err error) {
 		}
 	}
 	if err == nil { // all who are let in have heard of it, and nobody is from here on
-		err = r.m.plane.settled(c, r.job.Target)
+		err = r.m.plane.settled(c, r.mover.target.ID)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -188,7 +195,7 @@ func (r *runner) unfreeze(ctx context.Context) {
 	if !r.frozen {
 		return
 	}
-	if !r.job.Back {
+	if !r.turned() {
 		r.thaw()
 	} else {
 		failpoint.Hit("job.turn.stored")
@@ -197,6 +204,7 @@ func (r *runner) unfreeze(ctx context.Context) {
 		}
 		r.locks.Reverse(r.m.lockOptions())
 		r.complete = false
+		_ = r.m.store.DropCheckpoint(ctx, r.job.ID) // of a pass over what was the source then
 		r.release(slotlock.Moved) // of which no key had left: they are where the others go
 	}
 	if r.mover != nil { // its resolvers were stopped for the reversal
@@ -205,6 +213,9 @@ func (r *runner) unfreeze(ctx context.Context) {
 		r.m.mu.Unlock()
 	}
 }
+
+// turned reports that the job goes the other way from now on, and the mover does not yet.
+func (r *runner) turned() bool { return (r.mover.source.ID == r.job.Source) == r.job.Back }
 
 func (r *runner) thaw() { r.release(slotlock.Open) }
 

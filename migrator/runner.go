@@ -45,8 +45,9 @@ type runner struct {
 
 // command is an operator's event on its way to the runner, who answers when it is stored.
 type command struct {
-	ev    job.Event
-	reply chan error
+	ev      job.Event
+	refusal error // of a revert, unless nothing has moved: see Manager.wayBack
+	reply   chan error
 }
 
 // run ends when the job has ended or ctx does.
@@ -106,7 +107,10 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 			if c.ev.Kind == job.CancelBy {
 				c.ev.Clean = r.holdUntouched()
 			}
-			err := r.step(ctx, c.ev)
+			err := c.refusal
+			if err == nil || c.ev.Clean {
+				err = r.step(ctx, c.ev)
+			}
 			r.letGo()
 			c.reply <- err
 			return
@@ -276,6 +280,7 @@ func (r *runner) serveAsFound() {
 // costs a pass from the start, and never a key: a key that is met twice is seen to be gone.
 func (r *runner) bulk(ctx context.Context) (*job.Event, error) {
 	r.serveAsFound()
+	r.mover.resumeServingScripts() // a job that was about to turn round had stopped
 	cp, ok, err := r.m.store.LoadCheckpoint(ctx, r.job.ID)
 	if err != nil {
 		return nil, joberr.At(joberr.Store, err)
@@ -461,8 +466,8 @@ func (r *runner) shut() {
 }
 
 // do sends an operator's event to the runner.
-func (r *runner) do(ctx context.Context, ev job.Event) error {
-	c := command{ev, make(chan error, 1)}
+func (r *runner) do(ctx context.Context, ev job.Event, refusal error) error {
+	c := command{ev, refusal, make(chan error, 1)}
 	r.m.mu.Lock()
 	id, phase := r.job.ID, r.job.Phase
 	r.m.mu.Unlock()

@@ -53,10 +53,14 @@ func (m *mover) stopServingScripts() {
 	m.whole.Deafen()
 }
 
-// resumeServingScripts undoes stopServingScripts.
+// resumeServingScripts undoes stopServingScripts, if that was called.
 func (m *mover) resumeServingScripts() {
 	m.whole.Listen()
-	m.serveScripts()
+	select {
+	case <-m.scripts.done:
+		m.serveScripts()
+	default:
+	}
 }
 
 // awaitScripts begins only when no command is at the source without a lock, and no connection of a

@@ -114,34 +114,43 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 // Pause, Resume and Cancel change a job; they return when the change is stored. Cancel
 // ends a job that has moved nothing; another is left as it is, paused.
 func (m *Manager) Pause(ctx context.Context, id string) error {
-	return m.tell(ctx, id, job.Event{Kind: job.PauseBy})
+	return m.tell(ctx, id, job.Event{Kind: job.PauseBy}, nil)
 }
 
 func (m *Manager) Resume(ctx context.Context, id string) error {
-	return m.tell(ctx, id, job.Event{Kind: job.ResumeBy})
+	return m.tell(ctx, id, job.Event{Kind: job.ResumeBy}, nil)
+}
+
+// Forward is Resume to the target: also of a job on its way back, whether it waits or not.
+func (m *Manager) Forward(ctx context.Context, id string) error {
+	return m.tell(ctx, id, job.Event{Kind: job.ResumeBy, Forward: true}, nil)
 }
 
 func (m *Manager) Cancel(ctx context.Context, id string) error {
-	return m.tell(ctx, id, job.Event{Kind: job.CancelBy})
+	return m.tell(ctx, id, job.Event{Kind: job.CancelBy}, nil)
 }
 
 // Revert ends a job by bringing back what has moved; it returns when that is stored as the
-// job's intent. Of a job that has moved nothing it is Cancel.
+// job's intent. Of a job that has moved nothing it is Cancel. It is refused, and the job goes on
+// as it was, if the source would not take the keys back.
 func (m *Manager) Revert(ctx context.Context, id string) error {
-	return m.tell(ctx, id, job.Event{Kind: job.CancelBy, Revert: true})
+	return m.tell(ctx, id, job.Event{Kind: job.CancelBy, Revert: true}, m.refuseRevert(ctx, id))
 }
 
 // tell hands an operator's event to who runs the job. Without a runner the job has ended, or this
 // process has not come to it yet. Saying CANCEL or REVERT again is no error: whoever got no answer
 // the first time, because the gateway was restarted say, has to be able to ask again.
-func (m *Manager) tell(ctx context.Context, id string, ev job.Event) error {
+//
+// refusal is what an event that makes sense is answered with, and not stored; but a job of which
+// nothing has moved is cancelled all the same.
+func (m *Manager) tell(ctx context.Context, id string, ev job.Event, refusal error) error {
 	m.mu.Lock()
 	r := m.runner(id)
 	m.mu.Unlock()
 	j, known := m.control.Job(id)
 	switch {
 	case r != nil:
-		if err := r.do(ctx, ev); err != nil {
+		if err := r.do(ctx, ev, refusal); err != nil {
 			return err
 		}
 		// Of an end the runner knows before the State has come round: who asks next, as CANCEL
@@ -159,7 +168,7 @@ func (m *Manager) tell(ctx context.Context, id string, ev job.Event) error {
 		if err := m.control.Await(ctx, func() bool { return m.followed(id) }); err != nil {
 			return fmt.Errorf("the gateway is starting and does not run job %s yet: %w", id, err)
 		}
-		return m.tell(ctx, id, ev)
+		return m.tell(ctx, id, ev, refusal)
 	}
 	return fmt.Errorf("no such job %q", id)
 }

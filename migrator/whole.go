@@ -41,7 +41,7 @@ func (m *Manager) wholeSlots(mv topology.Move, old bool) *slotlock.Whole {
 	}
 	w := slotlock.NewWhole(slots, func(slot int) bool { return !old && m.plane.scripted(slot) })
 	if mv.Back {
-		w.Deafen()
+		w.Deafen() // until it goes forward again: see runner.bulk
 	}
 	return w
 }

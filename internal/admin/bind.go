@@ -80,7 +80,7 @@ var runners = map[string]runner{
 	"MIGRATION LIST":   on((*Server).jobList, each[noArgs](jobFields)),
 	"MIGRATION STATUS": on((*Server).jobStatus, jobStatusShape),
 	"MIGRATION PAUSE":  on((*Server).jobPause, as[jobArgs, status]),
-	"MIGRATION RESUME": on((*Server).jobResume, as[jobArgs, status]),
+	"MIGRATION RESUME": on((*Server).jobResume, as[resumeArgs, status]),
 	"MIGRATION CANCEL": on((*Server).jobCancel, as[cancelArgs, status]),
 	"MIGRATION LIMIT":  on((*Server).jobLimit, as[limitArgs, status]),
 	"MIGRATION LOG":    on((*Server).jobLog, jobLogShape),

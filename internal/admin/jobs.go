@@ -68,7 +68,15 @@ func (s *Server) jobPause(ctx context.Context, a jobArgs) (status, error) {
 	return ok, s.Manager.Pause(ctx, a.ID)
 }
 
-func (s *Server) jobResume(ctx context.Context, a jobArgs) (status, error) {
+type resumeArgs struct {
+	ID      string `verb:"id"`
+	Forward bool   `verb:"FORWARD"`
+}
+
+func (s *Server) jobResume(ctx context.Context, a resumeArgs) (status, error) {
+	if a.Forward {
+		return ok, s.Manager.Forward(ctx, a.ID)
+	}
 	return ok, s.Manager.Resume(ctx, a.ID)
 }
 

@@ -287,8 +287,11 @@ func (s *State) PutJob(j Job) error {
 	if j.Published && !p.Published {
 		s.beginMove(j)
 	}
-	if j.Back && !p.Back {
+	switch {
+	case j.Back && !p.Back:
 		s.turnMove(j.ID)
+	case !j.Back && p.Back:
+		s.moveOn(j)
 	}
 	if !j.Published {
 		s.endMove(j.ID)

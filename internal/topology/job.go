@@ -95,6 +95,9 @@ type JobProgress struct {
 	// Back is true from the moment that a reverting job has turned round: its keys move
 	// from Target to Source, which owns the slots as ever.
 	Back bool `json:"back,omitempty"`
+	// Onward asks a job that has turned round to do so once more, and to move on to Target.
+	// Invariant: Onward => Back.
+	Onward bool `json:"onward,omitempty"`
 	// MovedForth is KeysMoved when it turned round.
 	MovedForth  int64  `json:"moved_forth,omitempty"`
 	SourceRunID string `json:"source_run_id,omitempty"`  // the source's process and replication id when the job began to move

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -12,6 +13,8 @@ import (
 //	            From            TurnedAt           To
 //	epochs ──────┼──────────────────┼───────────────┼──────►
 //	keys go      Source to Target   back to Source  nowhere
+//
+// A job that turns round a second time, to move on, ends its move and begins another.
 //
 // Invariant: no slot is in two moves that go on, and the Source of those owns their slots.
 type Move struct {
@@ -33,9 +36,9 @@ const (
 	MaxEndedRanges = 4096
 )
 
-// MoveOf is the move of a job; the zero Move if none is remembered. Its Slots are shared.
+// MoveOf is the newest move of a job; the zero Move if none is remembered. Its Slots are shared.
 func (t *Topology) MoveOf(job string) Move {
-	for i := range t.Moves {
+	for i := len(t.Moves) - 1; i >= 0; i-- {
 		if t.Moves[i].Job == job {
 			return t.Moves[i]
 		}
@@ -53,7 +56,7 @@ func (t *Topology) moving(job string) *Move {
 	return nil
 }
 
-// beginMove, turnMove and endMove are all that happens to a Move. Each is called on the
+// beginMove, turnMove, moveOn and endMove are all that happens to a Move. Each is called on the
 // Topology that is being changed, whose Epoch is still the one before.
 func (t *Topology) beginMove(j Job) {
 	t.Moves = append(t.Moves, Move{Job: j.ID, Slots: slices.Clone(j.Slots), Source: j.Source, Target: j.Target, From: max(t.Epoch, 1)})
@@ -63,6 +66,12 @@ func (t *Topology) turnMove(job string) {
 	if m := t.moving(job); m != nil {
 		m.Back, m.TurnedAt = true, t.Epoch+1
 	}
+}
+
+// moveOn turns a move that goes back. SCAN has to see each direction apart, and a Move has two.
+func (t *Topology) moveOn(j Job) {
+	t.endMove(j.ID)
+	t.beginMove(j)
 }
 
 func (t *Topology) endMove(job string) {
@@ -101,12 +110,15 @@ func (t *Topology) validateMoves() error {
 	}
 	owner := t.owners()
 	taken := make([]string, t.SlotCount) // slot → the job that moves it
-	seen := make(map[string]bool)
+	going := make(map[string]bool)
 	for _, m := range t.Moves {
-		if seen[m.Job] || m.Job == "" {
-			return fmt.Errorf("move of job %q is there twice or has no job", m.Job)
+		if m.Job == "" {
+			return errors.New("a move has no job")
 		}
-		seen[m.Job] = true
+		if going[m.Job] {
+			return fmt.Errorf("move of job %q goes on and is there once more", m.Job)
+		}
+		going[m.Job] = m.To == 0
 		if m.From == 0 || m.Back != (m.TurnedAt > 0) {
 			return fmt.Errorf("move of job %s: from epoch %d, turned %v at %d", m.Job, m.From, m.Back, m.TurnedAt)
 		}

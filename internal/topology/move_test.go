@@ -152,6 +152,43 @@ func TestTopologySize(t *testing.T) {
 	}
 }
 
+// TestMoveOn: a job that turns round twice has two moves, since SCAN has to see each direction
+// apart, and the newer is the one that counts.
+func TestMoveOn(t *testing.T) {
+	st := sample(t)
+	id := addJob(t, &st, "a", "b", Range{0, 9})
+	step(t, &st, id, func(j *Job) { j.Phase, j.Published = Preparing, true })
+	began := st.Epoch
+	step(t, &st, id, func(j *Job) { j.Phase, j.Back = Reverting, true })
+	step(t, &st, id, func(j *Job) { j.Onward = true })
+	if st.Epoch != began+1 {
+		t.Errorf("epoch %d, want %d: nothing has turned yet", st.Epoch, began+1)
+	}
+	step(t, &st, id, func(j *Job) { j.Phase, j.Back, j.Onward = Bulk, false, false })
+	must(t, st.Validate())
+	slots := []Range{{0, 9}}
+	want := []Move{
+		{Job: id, Slots: slots, Source: "a", Target: "b", From: max(began-1, 1), Back: true, TurnedAt: began + 1, To: began + 2},
+		{Job: id, Slots: slots, Source: "a", Target: "b", From: began + 1},
+	}
+	if d := cmp.Diff(want, st.Moves); d != "" {
+		t.Errorf("moves:\n%s", d)
+	}
+	if m := st.MoveOf(id); m.Back || m.From != began+1 {
+		t.Errorf("the move of the job is %+v", m)
+	}
+	for _, v := range st.SlotViews() {
+		if v.First == 0 && (v.State != Moving || v.From != "a" || v.To != "b") {
+			t.Errorf("slot 0 is %+v", v)
+		}
+	}
+	step(t, &st, id, func(j *Job) { j.Phase, j.Published = Done, false })
+	must(t, st.Validate())
+	if owner, _ := st.OwnerOf(0); owner != "b" || st.MoveOf(id).To != began+3 {
+		t.Errorf("slot 0 is owned by %s, the move %+v", owner, st.MoveOf(id))
+	}
+}
+
 func TestValidateMoves(t *testing.T) {
 	good := sample(t)
 	one := addJob(t, &good, "a", "b", Range{0, 9})
@@ -165,8 +202,8 @@ func TestValidateMoves(t *testing.T) {
 		`job m1: its slots, its groups or its direction`:    func(s *State) { s.Moves[0].Slots = []Range{{0, 8}} },
 		`move of job m1: from epoch 0, turned false at 0`:   func(s *State) { s.Moves[0].From = 0 },
 		`move of job m1: from epoch 1, turned true at 0`:    func(s *State) { s.Moves[0].Back = true },
-		`move of job "m1" is there twice`:                   func(s *State) { s.Moves = append(s.Moves, s.Moves[0]) },
-		`move of job "" is there twice or has no job`:       func(s *State) { s.Moves[0].Job = "" },
+		`move of job "m1" goes on and is there once more`:    func(s *State) { s.Moves = append(s.Moves, s.Moves[0]) },
+		`a move has no job`:                                 func(s *State) { s.Moves[0].Job = "" },
 		`move of job m1: moves from group "a" to itself`:    func(s *State) { s.Moves[0].Target = "a" },
 		`move of job m1: no such group "x"`:                 func(s *State) { s.Moves[0].Target = "x" },
 		`move of job m1: has no slots`:                      func(s *State) { s.Moves[0].Slots = nil },

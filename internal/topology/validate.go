@@ -185,6 +185,9 @@ func checkPhase(j Job) error {
 	if j.Back && at != Reverting && at != Reverted {
 		return fmt.Errorf("is %s and yet on its way back", at)
 	}
+	if j.Onward && (!j.Back || at != Reverting) {
+		return fmt.Errorf("is %s and about to move on, and is not on its way back", at)
+	}
 	switch at {
 	case Queued, Preflight, Done, Cancelled, Reverted:
 		if j.Published {

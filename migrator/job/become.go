@@ -9,8 +9,9 @@ import "keyferry/internal/topology"
 //	NextTryAtMs         Backoff, and Paused between two slices
 //	EndedAtMs           Failed and the ends: Done, Reverted, Cancelled
 //	Published           false until Preparing and from the ends on, true between them
-//	Back, MovedForth    set for good when a reverting job turns round
-//	SourceRunID         of Preparing, and again of the reversal
+//	Back, MovedForth    set when a reverting job turns round, until it turns round once more
+//	Onward              of a reverting job that has turned round and is to do so once more
+//	SourceRunID         of Preparing, and again of each reversal
 //
 // Attempt counts failures in a row and is no phase's: it goes back to 0 with progress, that
 // is, when a pass has been brought to its end, a slice is over, or an operator steps in.
@@ -62,6 +63,27 @@ func becomeDone(j *topology.Job, atMs int64) { end(j, topology.Done, atMs) }
 // turns round.
 func becomeReverting(j *topology.Job) {
 	enter(j, topology.Reverting)
+	j.Attempt, j.Onward = 0, false
+}
+
+// becomeForward undoes becomeReverting of a job that has not turned round: its keys go where they
+// went. It may have been called back before every loop had heard of its slots.
+func becomeForward(j *topology.Job) {
+	enter(j, topology.Preparing)
+	j.Attempt = 0
+}
+
+// becomeOnward has a job that has turned round do so once more.
+func becomeOnward(j *topology.Job) {
+	enter(j, topology.Reverting)
+	j.Attempt, j.Onward = 0, true
+}
+
+// becomeReversedAgain lets the keys go to the target again. life is the source's.
+func becomeReversedAgain(j *topology.Job, life string) {
+	enter(j, topology.Bulk)
+	j.Back, j.Onward, j.MovedForth = false, false, 0
+	j.SourceRunID = life
 	j.Attempt = 0
 }
 

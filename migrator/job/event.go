@@ -44,6 +44,7 @@ type Event struct {
 	RunID    string             // Checked, Reversed: the life of the server from which keys move
 	Clean    bool               // CancelBy
 	Revert   bool               // CancelBy
+	Forward  bool               // ResumeBy: to the target, also from the way back
 	Limits   *Limits            // LimitBy
 	Moved    int64              // keys and bytes moved so far
 	Bytes    int64

@@ -30,7 +30,7 @@ func possible(j topology.Job) []Event {
 		}
 		return events
 	case topology.Reverting:
-		if j.Back {
+		if j.Back && !j.Onward {
 			return append(fail, Event{Kind: TargetFull, Err: err}, Event{Kind: SliceEnd}, Event{Kind: Home})
 		}
 		return append(fail, Event{Kind: Reversed, RunID: "b"})
@@ -58,7 +58,7 @@ func TestRandomSequences(t *testing.T) {
 		var said []string
 		for range steps {
 			events := possible(j)
-			operator := []Event{{Kind: PauseBy}, {Kind: ResumeBy}, {Kind: CancelBy, Clean: rnd.IntN(20) == 0}, {Kind: CancelBy, Revert: rnd.IntN(3) == 0}, {Kind: LimitBy, Limits: &Limits{}},
+			operator := []Event{{Kind: PauseBy}, {Kind: ResumeBy}, {Kind: ResumeBy, Forward: true}, {Kind: CancelBy, Clean: rnd.IntN(20) == 0}, {Kind: CancelBy, Revert: rnd.IntN(3) == 0}, {Kind: LimitBy, Limits: &Limits{}},
 				{Kind: LimitBy, Limits: &Limits{Slice: &topology.Slice{Work: time.Second, Rest: time.Duration(rnd.IntN(3)) * time.Second}}}, {Kind: LimitBy, Limits: &Limits{Slice: &topology.Slice{}}}}
 			var ev Event
 			if len(events) == 0 || rnd.IntN(5) == 0 {

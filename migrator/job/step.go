@@ -35,7 +35,7 @@ func Step(j topology.Job, e Event) (topology.Job, error) {
 	case PauseBy:
 		return pause(j)
 	case ResumeBy:
-		return resume(j)
+		return resume(j, e)
 	case CancelBy:
 		return cancel(j, e)
 	case LimitBy:
@@ -74,6 +74,8 @@ func planned(j *topology.Job, e Event) {
 		becomeDone(j, e.AtMs)
 	case j.Phase == topology.Reverting && !j.Back && e.Kind == Reversed:
 		becomeReversed(j, e.RunID)
+	case j.Phase == topology.Reverting && j.Onward && e.Kind == Reversed:
+		becomeReversedAgain(j, e.RunID)
 	case j.Phase == topology.Reverting && j.Back && e.Kind == Home:
 		becomeReverted(j, e.AtMs)
 	case j.Phase == topology.Backoff && e.Kind == Due,
@@ -115,7 +117,18 @@ func pause(j topology.Job) (topology.Job, error) {
 	return j, nil
 }
 
-func resume(j topology.Job) (topology.Job, error) {
+// resume goes on where the job was. Forward, it goes on to the target, also from the way back:
+// that may have turned out to be one that no key can go.
+func resume(j topology.Job, e Event) (topology.Job, error) {
+	switch {
+	case !e.Forward || j.Phase.Ended() || goOnAt(&j) != topology.Reverting:
+	case j.Back:
+		becomeOnward(&j)
+		return j, nil
+	default:
+		becomeForward(&j)
+		return j, nil
+	}
 	switch j.Phase {
 	case topology.Paused, topology.Failed, topology.Backoff:
 		becomeResumed(&j)
@@ -133,11 +146,13 @@ func cancel(j topology.Job, e Event) (topology.Job, error) {
 		return j, ended(&j)
 	case !j.Published || e.Clean && !j.Back:
 		becomeCancelled(&j, e.AtMs)
-	case e.Revert && j.Phase == topology.Reverting: // it is at it
+	case e.Revert && j.Phase == topology.Reverting && !j.Onward: // it is at it
 	case e.Revert:
 		becomeReverting(&j)
+	case j.Onward:
+		becomePaused(&j, "cancelled by operator before it turned round to move on: the slots are served from both groups; RESUME moves on to the target, CANCEL REVERT brings the rest back")
 	case goOnAt(&j) == topology.Reverting:
-		becomePaused(&j, "cancelled by operator on the way back: the slots are served from both groups; RESUME brings the rest back")
+		becomePaused(&j, "cancelled by operator on the way back: the slots are served from both groups; RESUME brings the rest back, RESUME FORWARD moves on to the target")
 	default:
 		becomePaused(&j, fmt.Sprintf("cancelled by operator after %d keys had moved: the slots are served from both groups; RESUME finishes the move", j.KeysMoved))
 	}

@@ -89,6 +89,8 @@ func parseEvent(t *testing.T, text string) Event {
 			ev.Clean = true
 		case "revert":
 			ev.Revert = true
+		case "forward":
+			ev.Forward = true
 		case "slice":
 			s, err := topology.ParseSlice(v)
 			if err != nil {
@@ -120,6 +122,9 @@ func describe(j topology.Job) string {
 	}
 	if j.Back {
 		s += " back"
+	}
+	if j.Onward {
+		s += " onward"
 	}
 	if j.Slices > 0 {
 		s += fmt.Sprintf(" slices %d", j.Slices)

@@ -36,7 +36,7 @@ type Finding struct {
 // Check looks at both ends of a job before anything changes:
 //
 //	reachable, role, same server ─► databases ─► rights ─► trial with a key of our own
-//	─► a payload of each type ─► memory, eviction, persistence, clocks ─► clients that come
+//	and back ─► a payload of each type ─► memory, eviction, persistence, clocks ─► clients that come
 //	past the gateway ─► nothing on its way to the target from before ─► target free of the
 //	slots ─► functions ─► events
 //
@@ -101,7 +101,7 @@ func Where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
 // looked for, since an UNLINK that is still on its way could remove one that the job brings.
 func (c *Check) Run(ctx context.Context, source, target topology.Group) error {
 	defer func() { c.HangUp(c.src); c.HangUp(c.dst) }()
-	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.databases, c.types, c.memory, c.policies, c.limits, c.clocks, c.durable, c.directClients, c.fence, c.targetFree, c.functions, c.events}
+	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.wayBack, c.databases, c.types, c.memory, c.policies, c.limits, c.clocks, c.durable, c.directClients, c.fence, c.targetFree, c.functions, c.events}
 	if !c.dial(ctx, source, target) {
 		return ctx.Err()
 	}

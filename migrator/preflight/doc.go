@@ -4,6 +4,7 @@
 //
 //	check.go     the list of checks; reachable, roles, rights
 //	data.go      a trial from end to end, payloads, memory, policies, clients, keys in the way
+//	wayback.go   whether keys could come back
 //	events.go    keyspace events
 //	estimate.go  how much a plan moves, and how long that takes
 //

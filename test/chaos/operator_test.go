@@ -42,6 +42,8 @@ func (w *world) runOperator(ctx context.Context, round int) {
 			w.order("MIGRATION", "CANCEL", id, "REVERT")
 		case 3, 4, 5:
 			w.order("MIGRATION", "RESUME", id)
+		case 6:
+			w.order("MIGRATION", "RESUME", id, "FORWARD")
 		}
 	}
 }

@@ -48,7 +48,7 @@ class Card {
     this.meter.setAttribute("aria-valuenow", p);
     this.meter.className = "meter" + ({ done: " good", paused: " warn", backoff: " warn", failed: " bad" }[rests(j) ? "" : j.phase] || "");
     text(this.percent, p + "%");
-    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.advice, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.slice, j.back, j.published, j.findings]);
+    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.advice, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.slice, j.back, j.onward, j.published, j.findings]);
     if (key !== this.key) {
       this.key = key;
       this.heading(j);
@@ -74,6 +74,7 @@ class Card {
     const out = [];
     const held = ["paused", "failed", "backoff"].includes(j.phase);
     if (held) out.push(b("Resume", "Resume " + j.id + "?", "Resume", "It goes on where it was.", false, "resume"));
+    if (!j.onward && (j.phase === "reverting" || j.resume_to === "reverting")) out.push(b("Forward", "Send " + j.id + " forward again?", "Move on", "It moves on to " + j.target + ", with what has been moved back already.", false, "resume", { forward: true }));
     if ((j.phase !== "paused" || rests(j)) && j.phase !== "failed") out.push(b("Pause", "Pause " + j.id + "?", "Pause", "Keys that have moved stay at the target, the others at the source; clients are served from both.", false, "pause"));
     out.push(this.limit(j));
     if (j.published && !j.back && j.phase !== "reverting") out.push(b("Revert", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, "cancel", { revert: true }));
