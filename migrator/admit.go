@@ -109,19 +109,15 @@ func limitOf(perSecond float64) rate.Limit {
 }
 
 // admit waits until n keys may be under way: for the operator's ceilings, the governor and
-// the target's memory. release must be called with what it returns.
+// the target's memory. release must be called with what it returns. A sweep moves nothing, and
+// neither the ceilings nor the memory are about it.
 func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
 	stay := m.sweeping.on.Load()
 	if !stay {
 		if err := m.awaitRoom(ctx, n); err != nil {
 			return nil, err
 		}
-	}
-	if err := within(ctx, m.limit, min(n, m.limit.Burst())); err != nil {
-		return nil, err
-	}
-	for debt := m.unpaid.Swap(0); debt > 0; debt -= byteBurst {
-		if err := within(ctx, m.byteLimit, int(min(debt, byteBurst))); err != nil {
+		if err := m.awaitCeilings(ctx, n); err != nil {
 			return nil, err
 		}
 	}
@@ -147,6 +143,19 @@ func (m *mover) admit(ctx context.Context, n int) (release func(), err error) {
 	}
 }
 
+// awaitCeilings waits until the operator's let n keys pass, and the bytes of those before are paid for.
+func (m *mover) awaitCeilings(ctx context.Context, n int) error {
+	if err := within(ctx, m.limit, min(n, m.limit.Burst())); err != nil {
+		return err
+	}
+	for debt := m.unpaid.Swap(0); debt > 0; debt -= byteBurst {
+		if err := within(ctx, m.byteLimit, int(min(debt, byteBurst))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // limitEvery is how soon a ceiling that has been changed is heeded by who waits for it.
 const limitEvery = 100 * time.Millisecond
 
@@ -165,18 +174,27 @@ func within(ctx context.Context, l *rate.Limiter, n int) error {
 
 // tryAdmit is admit where waiting is out of the question. What is refused costs nothing.
 func (m *mover) tryAdmit(n int) (release func(), ok bool) {
+	now := time.Now()
+	if m.sweeping.on.Load() {
+		return m.tryGrant(now, n, true)
+	}
 	if m.byteLimit.Limit() != rate.Inf {
 		return nil, false
 	}
-	now := time.Now()
 	tokens := m.limit.ReserveN(now, min(n, m.limit.Burst()))
 	if tokens.OK() && tokens.DelayFrom(now) == 0 {
-		if g := m.gov.TryGrant(now, n, m.sweeping.on.Load()); g.OK {
-			return func() { m.gov.Release(n, g.Bytes) }, true
+		if release, ok = m.tryGrant(now, n, false); ok {
+			return release, true
 		}
 	}
 	tokens.CancelAt(now)
 	return nil, false
+}
+
+// tryGrant is the governor's part of tryAdmit.
+func (m *mover) tryGrant(now time.Time, n int, stay bool) (release func(), ok bool) {
+	g := m.gov.TryGrant(now, n, stay)
+	return func() { m.gov.Release(n, g.Bytes) }, g.OK
 }
 
 // takePlaces waits until a batch may be under way at both ends, as far as other jobs go.

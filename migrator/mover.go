@@ -93,6 +93,20 @@ type fencing struct {
 type sweeping struct {
 	on     atomic.Bool
 	missed atomic.Bool // it has come by a key that was being moved
+
+	// How far it is, for the status: both count keys of any slot.
+	of   atomic.Int64 // that the server had when it began
+	from atomic.Int64 // moverStats.scanned when it began
+}
+
+// begin is called by a pass.
+func (s *sweeping) begin(at link.Info, scanned int64) {
+	keys := int64(0)
+	for _, db := range at.Keyspace {
+		keys += db.Keys
+	}
+	s.of.Store(keys)
+	s.from.Store(scanned)
 }
 
 // dialSource connects to where keys come from, dialTarget to where they go: on the way back of a

@@ -79,7 +79,9 @@ func (m *mover) pass(ctx context.Context, from position, checkpoint func(positio
 	if from.runID != src.Info.Life() {
 		from = position{}
 	}
-	if !m.sweeping.on.Load() {
+	if m.sweeping.on.Load() {
+		m.sweeping.begin(src.Info, m.stats.scanned.Load())
+	} else {
 		m.slice.begin(s.sliceOver)
 		defer m.slice.end()
 	}
@@ -274,8 +276,12 @@ func (s *scanPass) reached() (at position) {
 	return at
 }
 
-// batchKeys is how many keys the next batch should have.
+// batchKeys is how many keys the next batch should have. A sweep moves nothing: it may have more
+// than a ceiling lets be moved at once.
 func (m *mover) batchKeys() int {
+	if m.sweeping.on.Load() {
+		return min(int(m.batch.Keys()), m.gov.Batch(flowDepth*int(m.parallel.Load())))
+	}
 	return min(int(m.batch.Keys()), m.limit.Burst(), m.gov.Batch(flowDepth*int(m.parallel.Load())))
 }
 

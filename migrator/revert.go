@@ -91,6 +91,15 @@ func (m *mover) sweep(ctx context.Context) error {
 	}
 }
 
+// doing says how far a sweep is; "": there is none.
+func (m *mover) doing() string {
+	if !m.sweeping.on.Load() {
+		return ""
+	}
+	return fmt.Sprintf("before it turns round it looks for keys that are at both groups: %d of about %d keys of %s looked at",
+		m.stats.scanned.Load()-m.sweeping.from.Load(), m.sweeping.of.Load(), m.source.ID)
+}
+
 const sweepAgain = 5 * time.Millisecond
 
 // sweepStep is where the sweep enters the key machine. Of a key that has moved the source
@@ -205,7 +214,7 @@ func (r *runner) unfreeze(ctx context.Context) {
 		r.locks.Reverse(r.m.lockOptions())
 		r.complete = false
 		_ = r.m.store.DropCheckpoint(ctx, r.job.ID) // of a pass over what was the source then
-		r.release(slotlock.Moved) // of which no key had left: they are where the others go
+		r.release(slotlock.Moved)                   // of which no key had left: they are where the others go
 	}
 	if r.mover != nil { // its resolvers were stopped for the reversal
 		r.m.mu.Lock()

@@ -2,9 +2,12 @@ package migrator
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"keyferry/internal/topology"
 	"keyferry/slotlock"
 )
 
@@ -55,6 +58,41 @@ func TestSweepLooksAgain(t *testing.T) {
 	}
 	if src.Exists(ctx, "k").Val() != 0 || dst.Get(ctx, "k").Val() != "new" {
 		t.Error("the source's copy is still there when the sweep has ended")
+	}
+}
+
+// TestSweepIsNotPaced: the sweep moves nothing, and the operator's ceilings are about what moves. It
+// says how far it is.
+func TestSweepIsNotPaced(t *testing.T) {
+	ctx := context.Background()
+	f := newFerry(t, nil)
+	const keys = 3000
+	for i := range keys {
+		f.src.Client().Set(ctx, fmt.Sprint("k", i), "x", 0)
+	}
+	f.bound(topology.Job{JobLimits: topology.JobLimits{Parallel: 3, RateKeysPerS: 0.001, RateBytesPerS: 1}})
+	f.unpaid.Store(1 << 40)
+	if text := f.doing(); text != "" {
+		t.Errorf("before the sweep: %q", text)
+	}
+	k := slotlock.Key{Name: "k7"}
+	if !f.locks.TryLock(k) { // the sweep comes by again until this one is decided
+		t.Fatal("not locked")
+	}
+	done := make(chan error, 1)
+	go func() { done <- f.sweep(ctx) }()
+	told := fmt.Sprintf("%d of about %d keys of a looked at", keys, keys)
+	for end := time.Now().Add(time.Minute); !strings.Contains(f.doing(), told); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it says %q, and never %q", f.doing(), told)
+		}
+	}
+	f.locks.Abort(k, false)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if text := f.doing(); text != "" || f.unpaid.Load() != 1<<40 {
+		t.Errorf("after the sweep: %q; %d bytes are to be paid for", text, f.unpaid.Load())
 	}
 }
 

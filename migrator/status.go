@@ -30,10 +30,11 @@ type Seen struct {
 
 // Speed is how fast the job is, and how far from its end.
 type Speed struct {
-	RateNow   int64 `json:"keys_per_s"`
-	KeysLeft  int64 `json:"estimated_keys_left"` // -1: not known
-	EtaS      int64 `json:"eta_s"`               // -1: not known
-	BatchKeys int64 `json:"batch_keys"`
+	Doing     string `json:"doing,omitempty"` // what it does while it moves nothing, and how far it is
+	RateNow   int64  `json:"keys_per_s"`
+	KeysLeft  int64  `json:"estimated_keys_left"` // -1: not known
+	EtaS      int64  `json:"eta_s"`               // -1: not known
+	BatchKeys int64  `json:"batch_keys"`
 }
 
 // Holding is which keys the mover has locked, for how long, and who waits for them.

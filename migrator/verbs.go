@@ -272,6 +272,7 @@ func (m *Manager) status(j topology.Job) Status {
 	}
 	if s.Flow = mv.gov.Status(); s.Live {
 		s.Throttle = mv.throttle(s.Flow)
+		s.Doing = mv.doing()
 	}
 	if job.Resting(&s.Job) {
 		s.Throttle = job.RestText(s.Job)

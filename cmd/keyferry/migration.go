@@ -120,6 +120,8 @@ func progressLine(j migrator.Status) string {
 		line += "  " + j.Throttle
 	case j.Reason != "":
 		line += "  " + j.Reason
+	case j.Doing != "":
+		line += "  " + j.Doing
 	}
 	if e := j.LastError; e != nil && !j.Phase.Ended() && j.Attempt > 0 {
 		line += fmt.Sprintf("  attempt %d/%d: %s %s", j.Attempt, j.MaxAttempts, e.Origin, e.Text)

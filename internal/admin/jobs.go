@@ -102,6 +102,9 @@ func statusFields(j migrator.Status) []any {
 		"keys_waited_for", j.Waiting, "stale_copies_dropped", j.StaleDropped,
 		"lock_hold_p50_us", j.HoldP50us, "lock_hold_p99_us", j.HoldP99us, "lock_hold_max_us", j.HoldMaxUs,
 		"batch_keys", j.BatchKeys, "big_keys", j.BigKeys}
+	if j.Doing != "" {
+		f = append(f, "doing", j.Doing)
+	}
 	f = append(f, flowFields(j)...)
 	f = append(f, "durability", cmp.Or(j.Durability, "auto"), "durability_now", j.DurableNow,
 		"verify_share", fmt.Sprintf("%g", j.VerifyShare), "keys_verified", j.Verified, "keys_differing", j.Differing)

@@ -48,7 +48,7 @@ class Card {
     this.meter.setAttribute("aria-valuenow", p);
     this.meter.className = "meter" + ({ done: " good", paused: " warn", backoff: " warn", failed: " bad" }[rests(j) ? "" : j.phase] || "");
     text(this.percent, p + "%");
-    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.advice, j.throttle, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.slice, j.back, j.onward, j.published, j.findings]);
+    const key = JSON.stringify([j.phase, j.reason, j.resume_to, j.first_error, j.last_error, j.attempt_first_error, j.resolver_error, j.advice, j.throttle, j.doing, j.stalled && Math.round(j.stalled.for_ms / 5000), (j.keys_in_doubt || []).length, j.rate_keys_per_s, j.slice, j.back, j.onward, j.published, j.findings]);
     if (key !== this.key) {
       this.key = key;
       this.heading(j);
@@ -103,6 +103,7 @@ class Card {
     const first = j.first_error, last = j.last_error, notes = [];
     if (j.stalled) notes.push(h("div", { class: "note bad" }, h("b", {}, "Stalled: "), "no key has moved for " + span(j.stalled.for_ms / 1000) +
       (j.stalled.silent ? "; the " + j.stalled.silent + " does not answer" : "") + (j.stalled.oldest_lock ? "; key " + j.stalled.oldest_lock + " is locked longest" : "")));
+    if (j.doing) notes.push(h("div", { class: "note" }, j.doing));
     if (j.throttle && !ended(j)) notes.push(h("div", { class: "note" }, h("b", {}, "Held back: "), j.throttle));
     if (j.reason && !rests(j)) notes.push(h("div", { class: "note " + (j.phase === "failed" ? "bad" : j.phase === "done" ? "" : "warn") }, h("b", {}, j.phase + ": "), j.reason));
     if (j.phase !== "done") {
