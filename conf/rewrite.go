@@ -164,7 +164,7 @@ func find(text []byte, key, section string) (place, error) {
 		}
 		if full == key {
 			if p.value = e.Value().Raw; p.value.Length == 0 {
-				return p, errors.New("its value has a form that is not rewritten")
+				return p, errors.New("its value is written in a form that the gateway does not rewrite")
 			}
 			return p, nil
 		}

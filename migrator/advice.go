@@ -12,32 +12,32 @@ import (
 // advices say what to do about an error, by its code; %s is where it came from, which is a
 // group's server. What passes by itself is said to.
 var advices = map[string]string{
-	"TIMEOUT":    "see whether the %s's server answers, and the way to it; the job goes on by itself when it does",
-	"IO":         "see whether the %s's server runs, and the way to it; the job goes on by itself when it does",
+	"TIMEOUT":    "check that the %s's server answers and can be reached; the job goes on by itself when it does",
+	"IO":         "check that the %s's server runs and can be reached; the job goes on by itself when it does",
 	"OOM":        "raise the %s's maxmemory, or free some; the job goes on by itself when there is room",
 	"READONLY":   "the %s has become a replica: make it a primary again; the job goes on by itself",
 	"LOADING":    "wait until the %s has loaded its data; the job goes on by itself",
-	"BUSY":       "a script holds up the %s: wait, or SCRIPT KILL; the job goes on by itself",
-	"MASTERDOWN": "mend the link of the %s to its primary, or make it one; the job goes on by itself",
-	"MISCONF":    "the %s can't write its snapshot: see its disk and its log; the job goes on by itself",
-	"NOREPLICAS": "the %s has too few replicas: see min-replicas-to-write; the job goes on by itself",
+	"BUSY":       "a script keeps the %s busy: wait, or use SCRIPT KILL; the job goes on by itself",
+	"MASTERDOWN": "restore the link of the %s to its primary, or make it a primary; the job goes on by itself",
+	"MISCONF":    "the %s can't write its snapshot: check its disk and its log; the job goes on by itself",
+	"NOREPLICAS": "the %s has too few replicas: check them and min-replicas-to-write; the job goes on by itself",
 	"TOOLARGE":   "raise that setting of the %s (CONFIG SET), or make the keys smaller, then MIGRATION RESUME; all others have been moved, or will be",
-	"NOPERM":     "let the user of the %s's group use the command (ACL SETUSER), then MIGRATION RESUME",
-	"NOAUTH":     "let the %s's server take the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",
-	"WRONGPASS":  "let the %s's server take the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",
-	"PREFLIGHT":  "mend what it says of the %s, then MIGRATION RESUME; MIGRATE … DRYRUN looks without a job",
+	"NOPERM":     "allow the command to the user of the %s's group (ACL SETUSER), then MIGRATION RESUME",
+	"NOAUTH":     "make the %s's server accept the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",
+	"WRONGPASS":  "make the %s's server accept the password that its group has (ACL SETUSER default >…), then MIGRATION RESUME",
+	"PREFLIGHT":  "correct what it says about the %s, then MIGRATION RESUME; MIGRATE … DRYRUN looks without a job",
 }
 
 // answerAdvices are for errors with no code of their own, by what their text says.
 var answerAdvices = map[string]string{
-	"unknown command":      "the %s lacks or has renamed a command that a move needs: give it back, then MIGRATION RESUME",
+	"unknown command":      "the %s lacks or has renamed a command that a move needs: make it available under its own name, then MIGRATION RESUME",
 	"DUMP payload version": dumpAdvice,
 	"Bad data format":      dumpAdvice,
 }
 
 const (
 	dumpAdvice    = "the %s can't read the other server's dumps: it must be of the same version or a newer one; then MIGRATION RESUME"
-	storeAdvice   = "see whether the disk under data-dir has room and answers; stable slots are served meanwhile"
+	storeAdvice   = "check that the disk under data-dir has room and works; stable slots are served meanwhile"
 	gatewayAdvice = "see the gateway's log"
 )
 

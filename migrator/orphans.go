@@ -110,7 +110,7 @@ func differentPrimaries(links map[string]*link.Link) error {
 			return fmt.Errorf("group %s is a %s: a group's address must be its primary", preflight.Where(l.Group), l.Info.Role)
 		}
 		if other := by[l.Info.RunID]; other != nil {
-			return fmt.Errorf("groups %s and %s are the same server: mend the address of one (PROXY GROUP SET), or remove it", preflight.Where(other.Group), preflight.Where(l.Group))
+			return fmt.Errorf("groups %s and %s are the same server: correct the address of one (PROXY GROUP SET), or remove it", preflight.Where(other.Group), preflight.Where(l.Group))
 		}
 		by[l.Info.RunID] = l
 	}

@@ -172,7 +172,7 @@ func (r *runner) reverse(ctx context.Context) (ev *job.Event, err error) {
 		return nil, joberr.At(joberr.Target, fmt.Errorf("the job can't turn round yet: commands in its slots take longer than %v", reversalPatience))
 	}
 	r.mover.close() // its resolvers have nothing to do, and nothing comes before the thaw
-	r.m.log.Info("the slots are held for the turn", zap.String("job", r.job.ID), zap.Duration("after", time.Since(frozenAt)))
+	r.m.log.Info("the slots are held while the job turns round", zap.String("job", r.job.ID), zap.Duration("after", time.Since(frozenAt)))
 	return &job.Event{Kind: job.Reversed, RunID: life}, nil
 }
 

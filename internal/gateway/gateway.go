@@ -156,7 +156,7 @@ func (g *Gateway) warnOfStored(c conf.Config) {
 		stored, wanted any
 	}{{"cluster.scheme", st.Scheme, c.Cluster.Scheme}, {"cluster.databases", st.Databases, c.Cluster.Databases}} {
 		if x.stored != x.wanted {
-			g.log.Warn("a setting is not heeded: it is that of the first start", zap.String("setting", x.key),
+			g.log.Warn("a setting is ignored: the value of the first start stays in force", zap.String("setting", x.key),
 				zap.Any("in_force", x.stored), zap.Any("configured", x.wanted), zap.String("data_dir", c.DataDir))
 		}
 	}
@@ -239,7 +239,7 @@ func (g *Gateway) within(what string, limit time.Duration, stop func(context.Con
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		g.log.Error("a part of the gateway did not stop in time: it is left behind", zap.String("part", what), zap.Duration("waited", limit))
+		g.log.Error("a part of the gateway did not stop in time; the gateway stops without waiting for it", zap.String("part", what), zap.Duration("waited", limit))
 		return fmt.Errorf("%s: did not stop within %v", what, limit)
 	}
 }

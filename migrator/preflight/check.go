@@ -137,9 +137,9 @@ func (c *Check) dial(ctx context.Context, source, target topology.Group) bool {
 			*end.to = l
 			continue
 		}
-		what, advice := "reachable", "start the server, or mend the address with PROXY GROUP SET while no job is about the group"
+		what, advice := "reachable", "start the server, or correct the address with PROXY GROUP SET while no job uses the group"
 		if joberr.Refused(err) {
-			what, advice = "auth", "let the server take the password that the group has (ACL SETUSER default >…), or, while no job is about the group, PROXY GROUP SET … PASSWORD"
+			what, advice = "auth", "make the server accept the password that the group has (ACL SETUSER default >…), or, while no job uses the group, PROXY GROUP SET … PASSWORD"
 			if strings.Contains(err.Error(), "LOADING") {
 				what, advice = "loading", "wait until it has loaded its data"
 			}

@@ -148,7 +148,7 @@ func TestRefusalIsExplained(t *testing.T) {
 		return n?.textContent.includes("key:5") && n.querySelector(".advice") && document.getElementById("start").disabled;
 	})()`)
 	r.Proxy("MIGRATE", "0-16383", "TO", "g2") // asked for all the same, elsewhere
-	b.await("the failure", `document.querySelector("#job-m1 .badge")?.textContent === "failed" && document.getElementById("job-m1").innerText.includes("What to do: mend what it says of the target")`)
+	b.await("the failure", `document.querySelector("#job-m1 .badge")?.textContent === "failed" && document.getElementById("job-m1").innerText.includes("What to do: correct what it says about the target")`)
 }
 
 // TestFullTarget: a target that is out of memory is shown with what to do, and when it has
