@@ -32,7 +32,7 @@ const checkTimeout = 8 * time.Second
 func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Report, error) {
 	m.Estimate(ctx, plans)
 	st := m.control.State()
-	var out []Report
+	out := []Report{}
 	for i, p := range plans {
 		source, _ := st.Group(p.Source)
 		target, _ := st.Group(p.Target)

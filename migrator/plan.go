@@ -1,10 +1,12 @@
 package migrator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
@@ -64,7 +66,9 @@ func (l *Load) perSlot(st topology.State) []float64 {
 //
 // A rebalance is greedy, group by group: it moves from whoever has too much to whoever has too
 // little, until nobody has both. That moves no more than has to be moved, and as few pairs of
-// groups as the order allows; it need not find the fewest jobs there could be.
+// groups as the order allows; it need not find the fewest jobs there could be. A group of weight 0
+// gives every slot: what is left of it, since shares seldom end where slots do, goes to whoever
+// lacks most.
 func Rebalance(st topology.State, load Load) []Plan {
 	total, weights := 0.0, 0.0
 	have := make(map[string]float64)
@@ -98,6 +102,42 @@ func Rebalance(st topology.State, load Load) []Plan {
 			plans = append(plans, Plan{Source: from.ID, Target: to.ID, Slots: slots, Keys: -1, Bytes: -1, Seconds: -1})
 		}
 	}
+	for _, from := range st.Groups {
+		if load.weight(from.ID) > 0 {
+			continue
+		}
+		for _, r := range st.SlotsOf(from.ID) { // that fitted nowhere as a whole
+			for s := r.First; s <= r.Last; s++ {
+				to := slices.MaxFunc(st.Groups, func(a, b topology.Group) int {
+					return cmp.Or(cmp.Compare(sign(load.weight(a.ID)), sign(load.weight(b.ID))), cmp.Compare(share(a)-have[a.ID], share(b)-have[b.ID]))
+				})
+				have[to.ID] += each[s]
+				plans = planSlot(plans, from.ID, to.ID, s)
+			}
+		}
+	}
+	return plans
+}
+
+func sign(x float64) int { return cmp.Compare(x, 0) }
+
+// planSlot adds a slot to the plan of two groups, which may be new.
+func planSlot(plans []Plan, from, to string, slot int) []Plan {
+	i := slices.IndexFunc(plans, func(p Plan) bool { return p.Source == from && p.Target == to })
+	if i < 0 {
+		return append(plans, Plan{Source: from, Target: to, Slots: []topology.Range{{First: slot, Last: slot}}, Keys: -1, Bytes: -1, Seconds: -1})
+	}
+	all := append(plans[i].Slots, topology.Range{First: slot, Last: slot})
+	slices.SortFunc(all, func(a, b topology.Range) int { return cmp.Compare(a.First, b.First) })
+	merged := all[:1]
+	for _, r := range all[1:] {
+		if last := &merged[len(merged)-1]; last.Last+1 == r.First {
+			last.Last = r.Last
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	plans[i].Slots = merged
 	return plans
 }
 
@@ -150,6 +190,9 @@ func (m *Manager) PlanRebalance(ctx context.Context, by Measure, weights map[str
 		}
 	}
 	load := Load{Group: make(map[string]int64), Weights: weights}
+	if !slices.ContainsFunc(st.Groups, func(g topology.Group) bool { return load.weight(g.ID) > 0 }) {
+		return nil, errors.New("every group would be emptied: give at least one a weight above 0")
+	}
 	switch by {
 	case BySlots:
 		for _, g := range st.Groups {
@@ -167,9 +210,7 @@ func (m *Manager) PlanRebalance(ctx context.Context, by Measure, weights map[str
 			}
 		}
 	}
-	plans := Rebalance(st, load)
-	m.Estimate(ctx, plans)
-	return plans, nil
+	return Rebalance(st, load), nil
 }
 
 // SetSlotOps gives the manager a way to know how much each slot is used: commands a second,

@@ -26,6 +26,42 @@ func threeGroups(t interface{ Fatal(...any) }) topology.State {
 	return st
 }
 
+// TestRebalanceEmpties: a group of weight 0 gives every slot, by whatever measure, also where the
+// shares of the others end in the middle of one.
+func TestRebalanceEmpties(t *testing.T) {
+	even := topology.NewState("redis", 16384, 1)
+	for _, id := range []string{"old", "x", "y", "z"} {
+		if err := even.AddGroup(topology.Group{ID: id, Endpoint: topology.Endpoint{Addr: id + ":1"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := even.AssignSlots(topology.Range{First: 0, Last: 16383}, "old"); err != nil {
+		t.Fatal(err)
+	}
+	ops := make([]float64, 16384)
+	ops[5], ops[16000] = 700, 3.3
+	for name, load := range map[string]Load{
+		"SLOTS":         {Group: map[string]int64{"old": 16384}},
+		"KEYS":          {Group: map[string]int64{"old": 100_003}},
+		"no keys":       {Group: map[string]int64{}},
+		"OPS":           {Slot: ops},
+		"OPS, nobody":   {Slot: make([]float64, 16384)},
+		"odd weights":   {Group: map[string]int64{"old": 16384}, Weights: map[string]float64{"x": 0.3, "y": 7.7, "z": 1e-6}},
+		"only one left": {Group: map[string]int64{"old": 16384}, Weights: map[string]float64{"x": 0, "y": 0}},
+	} {
+		if load.Weights == nil {
+			load.Weights = map[string]float64{}
+		}
+		load.Weights["old"] = 0
+		after := apply(t, even, Rebalance(even, load))
+		for id, w := range load.Weights {
+			if left := after.SlotsOf(id); w == 0 && len(left) > 0 {
+				t.Errorf("%s: %s keeps %v", name, id, left)
+			}
+		}
+	}
+}
+
 func TestRebalanceWeights(t *testing.T) {
 	st := threeGroups(t)
 	load := Load{Group: map[string]int64{"a": 424, "b": 600}, Weights: map[string]float64{"a": 0, "c": 3}}
@@ -98,7 +134,22 @@ func TestRebalanceBySlotLoads(t *testing.T) {
 			return
 		}
 		after := apply(t, st, plans)
+		pairs := map[[2]string]bool{}
+		for _, p := range plans {
+			if pairs[[2]string{p.Source, p.Target}] {
+				t.Fatalf("two plans from %s to %s: %v", p.Source, p.Target, plans)
+			}
+			pairs[[2]string{p.Source, p.Target}] = true
+			for i, r := range p.Slots {
+				if i > 0 && r.First <= p.Slots[i-1].Last+1 {
+					t.Fatalf("ranges that overlap, touch or are not in order: %v", p.Slots)
+				}
+			}
+		}
 		for _, g := range after.Groups {
+			if left := after.SlotsOf(g.ID); load.Weights[g.ID] == 0 && len(left) > 0 {
+				t.Fatalf("%s is to have nothing, and keeps %v", g.ID, left)
+			}
 			have := 0.0
 			for _, r := range after.SlotsOf(g.ID) {
 				for s := r.First; s <= r.Last; s++ {

@@ -173,7 +173,7 @@ func (r *remote) do(c *cobra.Command, call *verb.Call, words []string) error {
 	if err := r.print(c, call, v); err != nil {
 		return err
 	}
-	if text, ok := v.(string); ok && row.Name == "MIGRATE" && call.Role() == verb.View && refuses(text) {
+	if text, ok := v.(string); ok && (row.Name == "MIGRATE" || row.Name == "REBALANCE") && call.Role() == verb.View && refuses(text) {
 		return errRefused
 	}
 	return nil

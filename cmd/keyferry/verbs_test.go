@@ -214,8 +214,8 @@ func TestAnswersAsText(t *testing.T) {
 		{"slot list", `[{"first":0,"last":16383,"group":"g1","state":"stable"}]`, "SLOTS    GROUP  STATE   TARGET  JOB\n0-16383  g1     stable          \n"},
 		{"migrate 0 --to g2", `["m1","m2"]`, "m1\nm2\n"},
 		{"rebalance", `[]`, ""},
-		{"rebalance --dryrun", `[{"source":"g1","target":"g2","slots":[{"first":0,"last":9},{"first":20,"last":20}],"estimated_keys":7,"estimated_bytes":-1,"estimated_seconds":0}]`,
-			"FROM  TO  SLOTS  KEYS (ESTIMATE)  BYTES  SECONDS  RANGES\ng1    g2  11     7                ?      0        0-9,20-20\n"},
+		{"rebalance --dryrun", `[{"source":"g1","target":"g2","slots":[{"first":0,"last":9},{"first":20,"last":20}],"estimated_keys":7,"estimated_bytes":-1,"estimated_seconds":0,"ok":true,"findings":[]}]`,
+			"g1 → g2: 11 slots (0-9,20-20), about 7 keys, ? bytes, 0 s\n  no findings\n"},
 		{"check 0 --to g2", `[{"source":"g1","target":"g2","estimated_keys":7,"estimated_bytes":9,"estimated_seconds":-1,"ok":true,"findings":[]}]`,
 			"g1 → g2: about 7 keys, 9 bytes, ? s\n  no findings\n"},
 		{"hotkeys", `[{"key":"k","db":0,"slot":5,"per_s":10.6,"writes":0.25}]`, "KEY  DB  SLOT  COMMANDS/S  WRITES\nk    0   5     11          25%\n"},
@@ -232,7 +232,7 @@ func TestAnswersAsText(t *testing.T) {
 		}
 	}
 	gw.answer = `[{"source":"g1","target":"g2","ok":false,"findings":[{"severity":"error","what":"role","where":"g2","text":"is a replica","advice":"name its primary"}]}]`
-	for _, line := range []string{"check 0 --to g2", "migrate 0 --to g2 --dryrun", "check 0 --to g2 --json"} {
+	for _, line := range []string{"check 0 --to g2", "migrate 0 --to g2 --dryrun", "check 0 --to g2 --json", "rebalance --dryrun"} {
 		got, err := keyferry(append(strings.Fields(line), "--admin", gw.addr)...)
 		if !errors.Is(err, errRefused) || !strings.Contains(got, "is a replica") || !strings.Contains(got, "name its primary") {
 			t.Errorf("keyferry %s: %v %s", line, err, fmt.Sprint(got))

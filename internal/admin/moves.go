@@ -47,10 +47,9 @@ type migrateArgs struct {
 }
 
 // moves is what MIGRATE and REBALANCE answer: the ids of jobs, or before there are any
-// their plans, or those with what was found at both ends.
+// their plans with what was found at both ends.
 type moves struct {
 	ids     []string
-	plans   []migrator.Plan
 	reports []migrator.Report
 	kind    moveKind
 }
@@ -59,15 +58,11 @@ type moveKind int
 
 const (
 	started moveKind = iota
-	planned
 	checked
 )
 
 func (m moves) MarshalJSON() ([]byte, error) {
-	switch m.kind {
-	case planned:
-		return json.Marshal(m.plans)
-	case checked:
+	if m.kind == checked {
 		return json.Marshal(m.reports)
 	}
 	return json.Marshal(m.ids)
@@ -78,9 +73,6 @@ func (m moves) all() any {
 	out := []any{}
 	for _, id := range m.ids {
 		out = append(out, id)
-	}
-	for _, p := range m.plans {
-		out = append(out, planFields(p))
 	}
 	for _, r := range m.reports {
 		out = append(out, reportFields(r))
@@ -131,8 +123,9 @@ func (s *Server) rebalance(ctx context.Context, a rebalanceArgs) (m moves, err e
 		return m, err
 	}
 	if a.DryRun {
-		s.Manager.Estimate(ctx, plans)
-		return moves{plans: plans, kind: planned}, nil
+		m.kind = checked
+		m.reports, err = s.Manager.Check(ctx, plans, migrator.MoveRequest{})
+		return m, err
 	}
 	m.ids, err = s.Manager.Submit(ctx, plans, migrator.MoveRequest{})
 	return m, err

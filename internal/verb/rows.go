@@ -6,7 +6,6 @@ var (
 	jobArg    = Arg{Name: "id", Kind: Job, Help: "the job, as m1"}
 	countArg  = Arg{Name: "count", Kind: Integer, Min: 1, Max: 1000, Optional: true, Default: "20", Want: "1 to 1000", Help: "how many, at most 1000; 20 unless you say otherwise"}
 	unchecked = Option{Name: "UNCHECKED", Help: "take the server as it is, and do not ask it anything, as while it is down"}
-	dryRun    = Option{Name: "DRYRUN", Role: View, Help: "show the plan and change nothing"}
 )
 
 // limits are the options of MIGRATE and MIGRATION LIMIT.
@@ -95,7 +94,7 @@ var Rows = []Row{
 			{Name: "WEIGHT", Repeats: true, Values: []Arg{{Name: "group", Kind: Group, Want: "a group"},
 				{Name: "weight", Kind: Number, Max: 1e6, Want: "a number from 0, which empties the group, to 1000000"}},
 				Help: "the part that a group is to have; 1 where none is given; 0 empties it"},
-			dryRun},
+			{Name: "DRYRUN", Role: View, Help: "check both ends of each job, list findings and change nothing"}},
 		Help: "Answers the ids of the jobs, one for each pair of groups."},
 
 	{Name: "MIGRATION LIST", Role: View, Short: "List every job that is remembered", Show: ShowTable,

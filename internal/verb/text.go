@@ -154,7 +154,11 @@ func (c *Call) writeJSON(w io.Writer, text string) error {
 
 // writeReport prints the plan of a job and what was found at both ends.
 func writeReport(w io.Writer, plan map[string]any, findings any) {
-	fmt.Fprintf(w, "%v → %v: about %s keys, %s bytes, %s s\n", plan["source"], plan["target"],
+	slots := ""
+	if _, ok := plan["slots"]; ok {
+		slots = fmt.Sprintf("%s slots (%s), ", cell(plan["slots"], "count"), cell(plan["slots"], "ranges"))
+	}
+	fmt.Fprintf(w, "%v → %v: %sabout %s keys, %s bytes, %s s\n", plan["source"], plan["target"], slots,
 		cell(plan["estimated_keys"], "known"), cell(plan["estimated_bytes"], "known"), cell(plan["estimated_seconds"], "known"))
 	list, _ := findings.([]any)
 	for _, x := range list {

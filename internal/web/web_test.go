@@ -407,6 +407,7 @@ func TestVerbsOverRESP(t *testing.T) {
 		{[]any{"LOCKS", "x"}, "usage: PROXY LOCKS"},
 		{[]any{"BIGKEYS", 1, 2}, "usage: PROXY BIGKEYS"},
 		{[]any{"REBALANCE", "BY", "KEYS", "WEIGHT", "g1", "0", "DRYRUN"}, "source g1 target g2 slots 0-16383"},
+		{[]any{"REBALANCE", "WEIGHT", "g1", "0", "WEIGHT", "g2", "0"}, "every group would be emptied"},
 		{[]any{"REBALANCE", "WEIGHT", "g1", "-1"}, "want a number from 0"},
 		{[]any{"REBALANCE", "WEIGHT", "g1", "nan"}, "want a number from 0"},
 		{[]any{"REBALANCE", "WEIGHT", "nobody", "1"}, "no such group"},

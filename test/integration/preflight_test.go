@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,6 +97,45 @@ func lessonBrokenTargets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRebalanceChecks: the dry run of a rebalance looks at both ends as a migration's does, for each
+// of its jobs; and a group of weight 0 is empty in the end, and can be removed.
+func TestRebalanceChecks(t *testing.T) {
+	r := newRig(t, 3)
+	r.fill(200, 10)
+	foreign := keyInSlots(0, 8191) // which g3 is to get
+	r.servers[2].Client().Set(context.Background(), foreign, "1", 0)
+	dry := func() (reports []migrator.Report) {
+		v := r.proxy("REBALANCE", "WEIGHT", "g1", "0", "DRYRUN", "JSON")
+		if err := json.Unmarshal([]byte(v.(string)), &reports); err != nil {
+			t.Fatal(err)
+		}
+		return reports
+	}
+	reports := dry()
+	if len(reports) != 2 {
+		t.Fatalf("the dry run says %+v", reports)
+	}
+	for _, report := range reports {
+		inWay := slices.ContainsFunc(report.Findings, func(f preflight.Finding) bool { return f.What == "target-free" && f.Severity == preflight.Fatal })
+		if has := report.Target == "g3"; report.OK == has || inWay != has || report.Keys <= 0 {
+			t.Errorf("the dry run says %+v", report)
+		}
+	}
+	r.servers[2].Client().Del(context.Background(), foreign)
+	for _, report := range dry() {
+		if !report.OK {
+			t.Errorf("after it was mended: %+v", report)
+		}
+	}
+	r.proxy("REBALANCE", "WEIGHT", "g1", "0")
+	r.await("both jobs to be done", func() bool {
+		jobs := r.jobs()
+		return len(jobs) == 2 && jobs[0].Phase == topology.Done && jobs[1].Phase == topology.Done
+	})
+	r.placesRight()
+	r.proxy("GROUP", "DEL", "g1")
 }
 
 // TestCheckFindings: what is no obstacle but worth to know is said, with advice; a library
