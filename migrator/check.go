@@ -30,7 +30,7 @@ const checkTimeout = 8 * time.Second
 
 // Check looks at both ends of each plan and says what it finds. It changes nothing.
 func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Report, error) {
-	m.Estimate(ctx, plans)
+	m.Estimate(ctx, plans, q.Limits)
 	st := m.control.State()
 	out := []Report{}
 	for i, p := range plans {

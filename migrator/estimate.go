@@ -4,15 +4,17 @@ import (
 	"context"
 
 	"keyferry/internal/topology"
+	"keyferry/migrator/job"
 	"keyferry/migrator/link"
 	"keyferry/migrator/preflight"
 )
 
 // Estimate fills in how many keys and bytes the plans move, and how long that takes.
-func (m *Manager) Estimate(ctx context.Context, plans []Plan) {
+func (m *Manager) Estimate(ctx context.Context, plans []Plan, limits job.Limits) {
 	m.estimateKeys(ctx, plans)
 	st := m.control.State()
 	each := make(map[string]float64)
+	own := m.limited(limits)
 	for i := range plans {
 		p := &plans[i]
 		if p.Keys < 0 {
@@ -24,7 +26,7 @@ func (m *Manager) Estimate(ctx context.Context, plans []Plan) {
 		if each[p.Source] >= 0 {
 			p.Bytes = int64(each[p.Source] * float64(p.Keys))
 		}
-		p.Seconds = preflight.Expected(st, p.Keys, p.Bytes)
+		p.Seconds = preflight.Expected(st, p.Keys, p.Bytes, own)
 	}
 }
 

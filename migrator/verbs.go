@@ -84,8 +84,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 			var j topology.Job
 			j.JobRequest = topology.JobRequest{Slots: p.Slots, Source: p.Source, Target: p.Target, Durability: q.Durability, VerifyShare: q.VerifyShare,
 				Purge: q.Purge, MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
-			j.Phase, j.Slice = topology.Queued, m.cfg.Slice
-			q.Limits.Apply(&j)
+			j.JobLimits, j.Phase = m.limited(q.Limits), topology.Queued
 			id, err := s.AddJob(j)
 			if err != nil {
 				return err
@@ -109,6 +108,13 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 		m.record(ctx, topology.JobEvent{Job: id, AtMs: at, Event: "submitted", To: topology.Queued})
 	}
 	return ids, nil
+}
+
+// limited are the limits that a new job has.
+func (m *Manager) limited(by job.Limits) topology.JobLimits {
+	j := topology.Job{JobLimits: topology.JobLimits{Slice: m.cfg.Slice}}
+	by.Apply(&j)
+	return j.JobLimits
 }
 
 // Pause, Resume and Cancel change a job; they return when the change is stored. Cancel
@@ -284,9 +290,7 @@ func (m *Manager) status(j topology.Job) Status {
 	s.RateNow = st.rate.of(st.keys.Load(), time.Now())
 	if est := st.estimate.Load(); est > 0 && s.Live {
 		s.KeysLeft = max(0, est-st.keys.Load())
-		if s.RateNow > 0 {
-			s.EtaS = s.KeysLeft / s.RateNow
-		}
+		s.EtaS = eta(s.KeysLeft, s.RateNow, s.JobLimits, float64(st.bytes.Load())/float64(max(st.keys.Load(), 1)))
 		if d, ok := mv.slice.Eta(time.Now(), s.Slice.Rest, s.KeysLeft, st.keys.Load()); ok {
 			s.EtaS = int64(d.Seconds())
 		}
@@ -297,6 +301,22 @@ func (m *Manager) status(j topology.Job) Status {
 		s.ResolverErr = st.resolver.get()
 	}
 	return s
+}
+
+// eta is how many seconds so many keys take at the present rate, or at what the job's limits have
+// allowed since, if that is less; -1: not known.
+func eta(keys, rate int64, limits topology.JobLimits, keyBytes float64) int64 {
+	perS := float64(rate)
+	if r := limits.RateKeysPerS; r > 0 {
+		perS = min(perS, r)
+	}
+	if r := limits.RateBytesPerS; r > 0 && keyBytes > 0 {
+		perS = min(perS, r/keyBytes)
+	}
+	if perS <= 0 {
+		return -1
+	}
+	return int64(float64(keys) / perS)
 }
 
 // Lock is a key that somebody has or wants in the lock table of a job.

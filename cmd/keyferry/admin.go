@@ -48,10 +48,15 @@ func (r *remote) ask(ctx context.Context, patience time.Duration, args ...string
 	}
 	v, err := c.Do(ctx, cmd...).Result()
 	if err != nil && !isServerError(err) {
-		return nil, fmt.Errorf("gateway at %s: %w", r.addr, err)
+		return nil, errGone{fmt.Errorf("gateway at %s: %w", r.addr, err)}
 	}
 	return v, err
 }
+
+// errGone is of a gateway that has not answered.
+type errGone struct{ error }
+
+func (e errGone) Unwrap() error { return e.error }
 
 func isServerError(err error) bool {
 	var e redis.Error

@@ -12,19 +12,27 @@ import (
 )
 
 // Exit codes: 0 it was done; 1 it failed; 2 it was asked for in a way that can't be
-// understood.
+// understood; 3 a job that is waited for is paused.
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	exitPaused = 3
 )
 
 // errUsage marks errors in the words of a command line.
 type errUsage struct{ error }
 
+// errPaused is of jobs that need an operator to go on.
+type errPaused struct{ error }
+
 func exitCode(err error) int {
-	var u errUsage
-	if errors.As(err, &u) {
+	var usage errUsage
+	var paused errPaused
+	switch {
+	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &paused):
+		return exitPaused
 	}
 	return exitFailed
 }

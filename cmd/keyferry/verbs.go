@@ -4,13 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"keyferry/internal/topology"
 	"keyferry/internal/verb"
+	"keyferry/migrator"
 )
 
 // verbCommands are the verbs of the table as commands: one for each row, below its
@@ -101,9 +104,14 @@ func (r *remote) command(row *verb.Row, alias *verb.Alias) *cobra.Command {
 	}
 	c := &cobra.Command{Use: use, Short: short, Long: row.LongHelp(alias), Args: cobra.ArbitraryArgs}
 	flags := optionFlags(c.Flags(), row, fixed)
+	follow := false
+	if row.Waits && alias == nil {
+		c.Flags().BoolVar(&follow, "wait", false, verb.WaitHelp)
+	}
 	if n := len(row.Args); n > 0 && row.Args[n-1].Kind == verb.Words {
 		c.Flags().SetInterspersed(row.Args[n-1].Optional) // a command may have words that look like flags
 	}
+	r.complete(c, row, fixed)
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, flagError(row, err)) })
 	c.RunE = func(c *cobra.Command, words []string) error {
 		given, err := row.Positional(words)
@@ -120,7 +128,10 @@ func (r *remote) command(row *verb.Row, alias *verb.Alias) *cobra.Command {
 		if err != nil {
 			return usageError(c, err)
 		}
-		return r.do(c, call, words)
+		if follow && call.Role() == verb.View {
+			return usageError(c, &verb.Error{Row: row, Text: "WAIT and DRYRUN exclude each other"})
+		}
+		return r.do(c, call, words, follow)
 	}
 	return c
 }
@@ -156,11 +167,15 @@ func usageError(c *cobra.Command, err error) error {
 
 var errRefused = errors.New("the migration would be refused")
 
-// do says a call to the gateway and prints what it answers.
-func (r *remote) do(c *cobra.Command, call *verb.Call, words []string) error {
+// errFound is of a look for keys in the wrong place.
+var errFound = errors.New("there are keys in groups that do not own their slots")
+
+// do says a call to the gateway, prints what it answers, and judges it: the exit code says
+// whether what was asked for came about.
+func (r *remote) do(c *cobra.Command, call *verb.Call, words []string, follow bool) error {
 	row := call.Row
 	if row.Name == "MIGRATION WATCH" {
-		return r.watch(c, words)
+		return r.watch(c, words, toTheEnd())
 	}
 	wait := patience
 	if row.Long {
@@ -173,10 +188,54 @@ func (r *remote) do(c *cobra.Command, call *verb.Call, words []string) error {
 	if err := r.print(c, call, v); err != nil {
 		return err
 	}
-	if text, ok := v.(string); ok && (row.Name == "MIGRATE" || row.Name == "REBALANCE") && call.Role() == verb.View && refuses(text) {
-		return errRefused
+	text, _ := v.(string)
+	switch row.Name {
+	case "MIGRATE", "REBALANCE":
+		if call.Role() == verb.View {
+			if refuses(text) {
+				return errRefused
+			}
+			return nil
+		}
+		var ids []string
+		_ = json.Unmarshal([]byte(text), &ids)
+		return r.started(c, ids, follow)
+	case "MIGRATION RESUME":
+		if slices.Contains(call.Words(false), "FORWARD") && follow {
+			return r.watch(c, words, toTheEnd(topology.Done))
+		}
+		return r.started(c, words, follow)
+	case "MIGRATION CANCEL":
+		if follow {
+			return r.watch(c, words, toTheEnd(topology.Cancelled, topology.Reverted))
+		}
+	case "SLOT CHECK", "MIGRATION VERIFY":
+		if orphansLeft(text) > 0 {
+			return errFound
+		}
 	}
 	return nil
+}
+
+// started waits for jobs that have been told to begin: until they do, or until they end.
+func (r *remote) started(c *cobra.Command, ids []string, follow bool) error {
+	switch {
+	case len(ids) == 0:
+		return nil
+	case follow:
+		return r.watch(c, ids, toTheEnd())
+	}
+	return r.begun(c, ids)
+}
+
+// orphansLeft is how many keys a look has found and not mended.
+func orphansLeft(text string) (n int64) {
+	var found []migrator.Orphans
+	_ = json.Unmarshal([]byte(text), &found)
+	for _, o := range found {
+		n += o.Twins + o.Alone - o.Removed - o.Adopted
+	}
+	return n
 }
 
 func (r *remote) print(c *cobra.Command, call *verb.Call, v any) error {

@@ -1,9 +1,13 @@
 package testrig
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +37,26 @@ func (r *Rig) Proxy(args ...any) any {
 		r.T.Fatalf("PROXY %v: %v", args, err)
 	}
 	return v
+}
+
+// Command is the keyferry command with these arguments, for this gateway.
+func (r *Rig) Command(args ...string) *exec.Cmd {
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), "KEYFERRY_ADMIN="+r.Admin)
+	return cmd
+}
+
+// Keyferry runs it, and returns what it printed, and its exit code.
+func (r *Rig) Keyferry(args ...string) (out, errs string, code int) {
+	r.T.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := r.Command(args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		r.T.Fatal(err)
+	}
+	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
 }
 
 // Jobs lists the migrations; none when the gateway does not answer.

@@ -13,7 +13,8 @@ fails when it is out of date. The same verbs, with the same options, are offered
 - **RESP**: ` + "`PROXY <verb> …`" + ` on the admin address (` + "`admin.listen`" + `, 127.0.0.1:7381), from redis-cli or any client.
   JSON as the last word answers as JSON. ` + "`PROXY HELP [<verb>]`" + ` prints this page's texts.
 - **the keyferry command**: ` + "`keyferry <verb> … [--flags]`" + `; ` + "`--json`" + ` prints JSON. Exit code 1: it failed;
-  2: the command line is wrong.
+  2: the command line is wrong; 3: a job that is followed is paused. ` + "`keyferry completion <shell>`" + ` completes verbs,
+  flags and the names of groups, jobs and slots.
 - **HTTP**: ` + "`POST /api/v1/verbs/<verb>`" + ` with a JSON object whose fields are the arguments and options in
   small letters. It always answers JSON. See [api.md](api.md).
 - **the dashboard**, whose forms are made of ` + "`GET /api/v1/verbs`" + `.
@@ -67,6 +68,9 @@ func (r *Row) markdown(b *strings.Builder) {
 			o := &r.Options[i]
 			fmt.Fprintf(b, "| `%s` | `--%s` | `%s` | %s |\n", cellText(o.usage()), o.FlagName(), o.Field(), cellText(r.notes(o)))
 		}
+	}
+	if r.Waits {
+		fmt.Fprintf(b, "\n`keyferry %s --wait`: %s.\n", r.CLI(), WaitHelp)
 	}
 }
 

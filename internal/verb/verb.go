@@ -54,10 +54,14 @@ type Row struct {
 	Only    Where    `json:"only,omitempty"`
 
 	Long    bool     `json:"long,omitempty"` // looks at every key: may take up to an hour
+	Waits   bool     `json:"-"`              // keyferry has --wait for it: see WaitHelp
 	Show    Show     `json:"-"`
 	Columns []Column `json:"-"` // of ShowTable
 	Alias   *Alias   `json:"-"`
 }
+
+// WaitHelp is what keyferry's --wait does, for verbs that set jobs going.
+const WaitHelp = "follow the jobs until they end, as migration watch does, with its exit codes"
 
 // Alias is a command of keyferry that is a verb with an option given already.
 type Alias struct {
@@ -99,6 +103,8 @@ type Arg struct {
 	Optional bool     `json:"optional,omitempty"`
 	Default  string   `json:"default,omitempty"` // of an optional argument
 	Help     string   `json:"help,omitempty"`
+
+	Of Kind `json:"-"` // of Words: what each of them is, where that is not a Text
 }
 
 // Option is a word that may follow the arguments, in any order.

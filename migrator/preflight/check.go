@@ -33,6 +33,9 @@ type Finding struct {
 	err error // Fatal: what the job says; its origin and whether waiting mends it
 }
 
+// Notable reports that somebody should know of it.
+func (f Finding) Notable() bool { return f.Severity != Info }
+
 // Check looks at both ends of a job before anything changes:
 //
 //	reachable, role, same server ─► databases ─► rights ─► trial with a key of our own

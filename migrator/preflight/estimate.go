@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"math"
 
 	"github.com/redis/go-redis/v9"
 
@@ -54,12 +55,27 @@ func KeyBytes(ctx context.Context, l *link.Link, databases int) float64 {
 	return sum / float64(n)
 }
 
-// Expected is how long a job takes, by the newest that has moved enough to tell.
-func Expected(st topology.State, keys, bytes int64) int64 {
+// Expected is how long a job takes in seconds: by the newest that has moved enough to tell and was
+// not held back by an operator, and never less than the job's own limits allow.
+func Expected(st topology.State, keys, bytes int64, limits topology.JobLimits) int64 {
+	s := float64(unlimited(st, keys, bytes))
+	if r := limits.RateKeysPerS; r > 0 {
+		s = max(s, float64(keys)/r)
+	}
+	if r := limits.RateBytesPerS; r > 0 {
+		s = max(s, float64(bytes)/r)
+	}
+	if work := limits.Slice.Work; work > 0 {
+		s *= float64(work+limits.Slice.Rest) / float64(work)
+	}
+	return int64(min(math.Ceil(s), 1<<62))
+}
+
+func unlimited(st topology.State, keys, bytes int64) int64 {
 	for i := len(st.Jobs) - 1; i >= 0; i-- {
 		j := &st.Jobs[i]
 		ms := j.EndedAtMs - j.StartedAtMs
-		if j.Phase == topology.Done && j.KeysMoved >= 1000 && ms > 0 && j.StartedAtMs > 0 && j.RateKeysPerS == 0 && j.RateBytesPerS == 0 {
+		if j.Phase == topology.Done && j.KeysMoved >= 1000 && ms > 0 && j.StartedAtMs > 0 && j.RateKeysPerS == 0 && j.RateBytesPerS == 0 && j.Slices == 0 {
 			return max(1, keys*ms/j.KeysMoved/1000)
 		}
 	}
