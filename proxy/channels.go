@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tidwall/redcon"
@@ -20,10 +22,12 @@ import (
 //	pubsub.Hub         which loops have any client of a channel
 //	servers            which channels the gateway has, at every group
 //
-// The servers have confirmed before a client is told that it has a channel, and the client has
-// left it before they hear of that. So who has been told gets every message from then on.
+// The servers have confirmed before a client is told that it has a channel. The Hub counts it from when
+// it asks, and until it asks for the end; it listens for as long and a little longer, until what it was
+// counted for has come. So it gets what it was counted for, between its two answers.
 type subscriptions struct {
-	of [3]map[string]struct{} // by kindIndex
+	of      [3]map[string]struct{} // by kindIndex
+	joining []pubsub.Key           // of a SUBSCRIBE that is not answered: messages come behind the answer
 }
 
 // kinds are the kinds of channels, by their index in subscriptions.
@@ -42,8 +46,8 @@ func unsubscribes(kind pubsub.Kind) func(*call) {
 	return func(c *call) { c.unsubscribe(kind, c.args[1:]) }
 }
 
-func publishes(kind pubsub.Kind) func(*call) {
-	return func(c *call) { c.publish(kind, c.args) }
+func publishes(kind pubsub.Kind) handler {
+	return func(c *call) bool { return c.publish(kind, c.args) }
 }
 
 // counts answers PUBSUB NUMSUB: what the servers say, with the gateway's clients in the
@@ -91,33 +95,30 @@ func (c *call) subscribe(kind pubsub.Kind, names [][]byte) {
 	r := c.begin()
 	// What the client sends next may be a PUBLISH to itself.
 	s.hold = r
-	// The hub calls back on this loop, later: the client may have gone by then, and nobody
-	// else would tell the hub that the channels are not wanted any more.
+	s.subs.joining = fresh
+	for _, k := range fresh {
+		l.readers.channels.Add(k, s)
+	}
+	// The hub calls back on this loop, later: the client may have gone by then.
 	l.srv.hub.Want(l, fresh, func() {
 		if s.life == lifeGone {
-			l.srv.hub.Drop(l, fresh)
 			r.finish(nil)
 			return
 		}
+		s.subs.joining = nil
 		r.finish(s.subscribed(kind, asked))
 	})
 }
 
 // subscribed enters channels that the hub has and gives the replies.
 func (s *session) subscribed(kind pubsub.Kind, names []string) []byte {
-	l := s.l
 	at := kindIndex(kind)
-	if s.subs == nil { // unsubscribed from all meanwhile
-		s.subs = &subscriptions{}
-	}
 	if s.subs.of[at] == nil {
 		s.subs.of[at] = make(map[string]struct{})
 	}
 	out := s.reply()
 	for _, n := range names {
-		k := pubsub.Key{Kind: kind, Name: n}
 		s.subs.of[at][n] = struct{}{}
-		l.readers.channels.Add(k, s)
 		s.confirm(out, strings.ToLower(kind.Verb(true)), kind, &n)
 	}
 	s.countSubs()
@@ -156,10 +157,12 @@ func (s *session) countSubs() {
 	}
 }
 
-// unsubscribe needs no answer from servers: from here on nothing is delivered. The hub is told when the
-// last client of a channel has gone, and ends the subscription at the servers in its own time.
+// unsubscribe needs no answer from servers: the hub is told at once, counts the client no more, and ends
+// the subscription at the servers in its own time. What the client has been counted for is on its way
+// to this loop, and the answer comes behind it.
 func (c *call) unsubscribe(kind pubsub.Kind, names [][]byte) {
 	s := c.s
+	l := s.l
 	var list []string
 	for _, n := range names {
 		list = append(list, string(n))
@@ -183,11 +186,19 @@ func (c *call) unsubscribe(kind pubsub.Kind, names [][]byte) {
 	if len(list) == 0 {
 		s.confirm(out, verb, kind, nil)
 	}
-	s.l.srv.hub.Drop(s.l, left)
-	c.answer(out.B)
+	if len(left) == 0 {
+		c.answer(out.B)
+		return
+	}
+	r := c.begin()
+	s.hold = r // a SUBSCRIBE that came now would be undone by the end of this
+	l.srv.hub.Drop(l, left, func() {
+		l.unlisten(s, left)
+		r.finish(out.B)
+	})
 }
 
-// leaveChannel ends a subscription on the loop; true: there was one, and the hub has to be
+// leaveChannel ends a subscription on the session; true: there was one, and the hub has to be
 // told.
 func (s *session) leaveChannel(k pubsub.Key) bool {
 	if s.subs == nil {
@@ -199,8 +210,14 @@ func (s *session) leaveChannel(k pubsub.Key) bool {
 		return false
 	}
 	delete(set, k.Name)
-	s.l.readers.channels.Remove(k, s)
 	return true
+}
+
+// unlisten: the last thing of a subscription. The session may have gone by then.
+func (l *loop) unlisten(s *session, keys []pubsub.Key) {
+	for _, k := range keys {
+		l.readers.channels.Remove(k, s)
+	}
 }
 
 // unsubscribeAll: for RESET and teardown. One word to the hub for all channels: a client can have very many.
@@ -208,15 +225,14 @@ func (s *session) unsubscribeAll() {
 	if s.subs == nil {
 		return
 	}
-	var left []pubsub.Key
+	left := s.subs.joining
 	for i, set := range s.subs.of {
 		for n := range set {
-			k := pubsub.Key{Kind: kinds[i], Name: n}
-			s.leaveChannel(k)
-			left = append(left, k)
+			left = append(left, pubsub.Key{Kind: kinds[i], Name: n})
 		}
 	}
-	s.l.srv.hub.Drop(s.l, left)
+	s.l.unlisten(s, left)
+	s.l.srv.hub.Drop(s.l, left, nil)
 	s.subs, s.nsubs = nil, 0
 }
 
@@ -236,116 +252,59 @@ func (l *loop) Deliver(list []pubsub.Message) {
 		var array []byte // of RESP2; the frame itself is read by other loops too
 		for s := range l.readers.channels.Of(m.Key) {
 			if s.proto == 3 {
-				s.push(m.Frame)
+				s.hear(m.Frame)
 				continue
 			}
 			if array == nil {
 				array = append([]byte{'*'}, m.Frame[1:]...)
 			}
-			s.push(array)
+			s.hear(array)
 		}
 	}
 }
 
-// publish sends a message to one group, always the same for a channel as long as that is there:
-// the hub listens to all. The servers count the gateway as one receiver; the client is told how
-// many clients that are.
-func (c *call) publish(kind pubsub.Kind, args [][]byte) {
+// hear: while it subscribes to something, its messages come behind the answer to that.
+func (s *session) hear(msg []byte) {
+	if s.subs != nil && s.subs.joining != nil {
+		s.pushBehind(msg)
+		return
+	}
+	s.push(msg)
+}
+
+// publish sends a message by the hub, when all that its client has sent before has been answered, but
+// for other messages, which are in order there. What the client sends behind it waits (call.serve).
+func (c *call) publish(kind pubsub.Kind, args [][]byte) bool {
 	s := c.s
 	l := s.l
-	group := pubsub.GroupOf(l.table.Groups, args[1])
-	if group < 0 {
-		c.reject("CLUSTERDOWN there is no group")
-		return
+	if s.queue.n > s.saying || l.srv.hub.Pending() > l.opt.PipeBytes {
+		return false
 	}
-	frame, key := resp.AppendRequest(nil, args...), pubsub.Key{Kind: kind, Name: string(args[1])}
 	r := c.begin()
-	if l.pipe(group, s.db, s.proto).State() != upstream.Up {
-		s.hold = r // what the client publishes next comes behind this, wherever it goes
-		x := &republishing{r: r, key: key, frame: frame}
-		for i := range l.table.Groups {
-			x.groups = append(x.groups, l.table.Groups[(int(group)+i)%len(l.table.Groups)].Number)
-		}
-		x.next()
-		return
+	s.saying++
+	p := &pubsub.Publication{Key: pubsub.Key{Kind: kind, Name: string(args[1])}, Frame: resp.AppendRequest(nil, args...), From: strconv.AppendInt(nil, s.who.id, 10)}
+	p.Done = func(reply []byte, err error) {
+		l.post(func() {
+			s.saying--
+			r.published(reply, err)
+		})
 	}
-	r.op = &publishing{key: key}
-	r.sendTo(l, group, frame)
+	payload := bytes.Clone(args[2])
+	l.say(func() { l.srv.hub.Publish(p, payload) })
+	return true
 }
 
-// republishing is a PUBLISH whose group is perhaps away: it goes to the next one if certainly nothing
-// has been published. Each attempt is a request of its own in a gather of one.
-//
-// Who touches it: the loop of its session. It lives as long as r waits for one of the attempts.
-//
-// Invariant: at most one attempt is under way, and none follows one whose outcome is not known, so
-// that no subscriber gets the message twice.
-//
-// The gather frees each attempt, and r is finished once: by the gather, with what answered gives
-// it, or by next, when no group is left.
-type republishing struct {
-	r      *request
-	key    pubsub.Key
-	frame  []byte
-	groups []int // numbers of those to be tried, since the table may change meanwhile
-	bad    []byte
-}
-
-// next asks the next group that is still part of the cluster. An attempt can fail from within the
-// send, and then the one after it is made from here too: no deeper than there are groups.
-func (x *republishing) next() {
-	s := x.r.s
-	l := s.l
-	for len(x.groups) > 0 {
-		group := l.groupNumber(x.groups[0])
-		if x.groups = x.groups[1:]; group < 0 {
-			continue
-		}
-		part := l.newRequest(s, x.r.cmd)
-		part.g = &gather{r: x.r, tolerant: true, left: 1, parts: []*request{part}, join: func(parts [][]byte) []byte { return x.answered(part.fate, parts[0]) }}
-		part.transmit(l.pipe(group, s.db, s.proto), block{frame: x.frame})
-		return
+// published ends a PUBLISH. By now its messages are in the mail of the loops that have listeners, this
+// one's among them; and mail is read in order, so its client hears its own message first.
+func (r *request) published(reply []byte, err error) {
+	switch {
+	case err == nil:
+		r.finish(reply)
+	case errors.Is(err, pubsub.ErrUnknown):
+		r.Fail(upstream.ErrLost, true)
+	default:
+		r.Fail(upstream.ErrDown, false)
 	}
-	x.r.finish(x.bad)
-}
-
-// answered: the first group's error is the one that is told, if none can be had.
-func (x *republishing) answered(f fate, b []byte) []byte {
-	if f == fateNothing {
-		if x.bad == nil {
-			x.bad = bytes.Clone(b)
-		}
-		x.next()
-		return nil
-	}
-	if n, ok := resp.ParseInt(b); ok {
-		return x.r.audience(x.key, n)
-	}
-	return bytes.Clone(b)
-}
-
-// audience is the reply to PUBLISH: the clients of the gateway, and those that the server has counted
-// besides the gateway. They are looked at when the server has answered, so that it is near to what
-// that has seen.
-func (r *request) audience(key pubsub.Key, counted int64) []byte {
-	clients, own := r.s.l.srv.hub.Audience(key)
-	return redcon.AppendInt(nil, max(counted-int64(own), 0)+int64(clients))
-}
-
-// publishing: the server counts the gateway as one receiver, whatever the number of its clients, and the
-// client is told how many of the gateway's clients there are instead.
-type publishing struct {
-	plain
-	key pubsub.Key
-}
-
-func (x *publishing) reply(r *request, b []byte, last bool) bool {
-	n, ok := resp.ParseInt(b)
-	if !last || !ok {
-		return true
-	}
-	r.finish(r.audience(x.key, n))
-	return false
 }
 
 // numSub is the reply to PUBSUB NUMSUB: for each channel the sum over all groups, in which the

@@ -26,6 +26,10 @@ func (c *call) serve() (taken bool) {
 		s.endCrossProtocol()
 		return true
 	}
+	// What it does must not be seen before the messages in front of it are heard.
+	if s.saying > 0 && (cmd == nil || cmd.Traits&resp.Says == 0) {
+		return false
+	}
 	c.muted = s.modes.quiet != quietNot && s.mutes(cmd)
 	switch c.admit(bad) {
 	case postponed:

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
-	"keyferry/proxy/pubsub"
 	"keyferry/proxy/stats"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -108,7 +106,7 @@ func TestSwapUnderWayHoldsUpTheJob(t *testing.T) {
 }
 
 // TestRemovedGroupAnswersWhatItWasSent: a group that is removed has no slots, but it may have
-// messages under way.
+// scripts under way.
 func TestRemovedGroupAnswersWhatItWasSent(t *testing.T) {
 	stays, goes := testredis.StartT(t), testredis.StartT(t)
 	s, addr := startProxyWith(t, func(o *Options) { o.Loops = 1 }, stays)
@@ -121,21 +119,14 @@ func TestRemovedGroupAnswersWhatItWasSent(t *testing.T) {
 	c := dialLine(t, addr)
 	c.send("PING\n")
 	c.expect("+PONG")
-	var channel string // of those that are published at g1
-	s.each(ctx, func(l *loop) {
-		for i := 0; channel == ""; i++ {
-			if name := fmt.Sprint("ch", i); pubsub.GroupOf(l.table.Groups, []byte(name)) == 1 {
-				channel = name
-			}
-		}
-	})
-	c.send("PUBLISH " + channel + " first\n") // connects
-	c.expect(":0")
+	c.send("SCRIPT LOAD return(1)\n") // connects
+	c.expect("$40")
+	loaded := c.line()
 	if err := goes.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	c.send("PUBLISH " + channel + " second\n")
-	for s.Stats()[stats.InFlight] < 1 {
+	c.send("SCRIPT LOAD return(1)\n")
+	for s.Stats()[stats.InFlight] != 1 { // the other has answered
 		time.Sleep(time.Millisecond)
 	}
 	without := *table
@@ -146,7 +137,7 @@ func TestRemovedGroupAnswersWhatItWasSent(t *testing.T) {
 	if err := goes.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	c.expect(":0")
+	c.expect("$40", loaded)
 	for n := 1; n > 0; { // and then lets go of it
 		list, err := goes.Client().ClientList(ctx).Result()
 		if err != nil {

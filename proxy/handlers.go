@@ -55,7 +55,6 @@ var atOnce = map[string]func(*call){
 	// Channels.
 	"subscribe": subscribes(pubsub.Exact), "psubscribe": subscribes(pubsub.Pattern), "ssubscribe": subscribes(pubsub.Sharded),
 	"unsubscribe": unsubscribes(pubsub.Exact), "punsubscribe": unsubscribes(pubsub.Pattern), "sunsubscribe": unsubscribes(pubsub.Sharded),
-	"publish": publishes(pubsub.Exact), "spublish": publishes(pubsub.Sharded),
 	"pubsub|channels": toEvery(unionOf), "pubsub|shardchannels": toEvery(unionOf), "pubsub|numpat": toEvery(maxOf),
 	"pubsub|numsub": counts(pubsub.Exact), "pubsub|shardnumsub": counts(pubsub.Sharded), "pubsub|help": help("PUBSUB", pubsubHelp),
 
@@ -66,19 +65,21 @@ var atOnce = map[string]func(*call){
 	"script|kill": toAny(oneOf), "function|kill": toAny(oneOf),
 	"function|load": toEvery(firstOf), "function|delete": toEvery(firstOf), "function|flush": toEvery(firstOf), "function|restore": toEvery(firstOf),
 
-	// Transactions and scripts.
+	// Transactions.
 	"multi": (*call).multi, "discard": (*call).discard, "unwatch": (*call).unwatch,
-	"eval": (*call).eval, "eval_ro": (*call).eval, "evalsha": (*call).evalSHA, "evalsha_ro": (*call).evalSHA,
 }
 
 // inTurn are the commands that may have to be alone in their session's queue, by name.
 //
 // They change what the commands in flight go by (the protocol version, the database of keys, a
-// watch), or must find done what was sent before them, at all servers and not only at one.
+// watch), must find done what was sent before them, at all servers and not only at one, or tell others
+// something, who then look.
 var inTurn = map[string]handler{
 	"hello": (*call).hello, "reset": (*call).reset, "watch": (*call).watch, "exec": (*call).exec,
 	"keys": (*call).listKeys, "flushdb": (*call).flushData, "flushall": (*call).flushData, "swapdb": (*call).swapDB,
 	"select": (*call).selectDB, "info": alone((*call).info),
+	"publish": publishes(pubsub.Exact), "spublish": publishes(pubsub.Sharded),
+	"eval": (*call).eval, "eval_ro": (*call).eval, "evalsha": (*call).evalSHA, "evalsha_ro": (*call).evalSHA,
 	"cluster|countkeysinslot": alone(facade((*call).countKeysInSlot)), "cluster|getkeysinslot": alone(facade((*call).getKeysInSlot)),
 }
 
@@ -105,7 +106,7 @@ var byServe = map[resp.Serve]handler{
 	resp.Refused: atAnyTime((*call).notServed),
 	resp.Keyed:   (*call).keyed, resp.SplitMGet: (*call).keyed, resp.SplitMSet: (*call).keyed, resp.SplitSum: (*call).keyed,
 	resp.Any: atAnyTime((*call).plainly), resp.All: atAnyTime((*call).askAll),
-	resp.Blocks: (*call).mayBlock, resp.Script: atAnyTime((*call).script), resp.Sort: atAnyTime((*call).sort),
+	resp.Blocks: (*call).mayBlock, resp.Script: (*call).script, resp.Sort: atAnyTime((*call).sort),
 }
 
 // allCommands are the rows of the command table.

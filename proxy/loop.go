@@ -39,6 +39,7 @@ type loop struct {
 	waiters    waiters
 	clients    clients
 	readers    readers
+	speech     speech
 	monitoring monitoring
 	spares     spares
 	mailbox    mailbox
@@ -51,8 +52,12 @@ type loop struct {
 //
 // Invariant: whoever puts the first function into an empty mailbox wakes the loop, so that
 // none waits for an event of a client.
+//
+// Functions run in a turn, or before the next bytes of a connection are looked at: what they tell
+// clients was there first.
 type mailbox struct {
-	mu   sync.Mutex // protects mail; never held while a function runs
+	some atomic.Bool // there is mail
+	mu   sync.Mutex  // protects mail; never held while a function runs
 	mail []func()
 }
 
@@ -97,6 +102,7 @@ func newLoop(s *Server, el transport.Loop, id int) *loop {
 		dedicated:  dedicatedPool{all: make(map[*dedicated]struct{}), spare: make(map[dedicatedKey][]*dedicated)},
 		waiters:    newWaiters(),
 		clients:    clients{all: make(map[*session]struct{}), pause: pauseMode(s.pauses.mode.Load())},
+		speech:     speech{unheard: make(map[string][]unheard)},
 		readers:    readers{keys: pubsub.NewReaders[*session](trackedMax)},
 		monitoring: monitoring{here: make(map[*session]struct{})},
 	}
@@ -128,9 +134,25 @@ func (l *loop) post(f func()) {
 	l.mailbox.mu.Lock()
 	l.mailbox.mail = append(l.mailbox.mail, f)
 	first := len(l.mailbox.mail) == 1
+	l.mailbox.some.Store(true)
 	l.mailbox.mu.Unlock()
 	if first {
 		l.el.Wake()
+	}
+}
+
+// readMail runs what has been posted. An idle mailbox costs a look.
+func (l *loop) readMail() {
+	if !l.mailbox.some.Load() {
+		return
+	}
+	l.mailbox.mu.Lock()
+	mail := l.mailbox.mail
+	l.mailbox.mail = nil
+	l.mailbox.some.Store(false)
+	l.mailbox.mu.Unlock()
+	for _, f := range mail {
+		f()
 	}
 }
 
@@ -178,16 +200,11 @@ func (l *loop) arm() {
 func (l *loop) turn() {
 	l.turns.armed = true // what follows need not ask for another turn
 	l.clock()
-	l.mailbox.mu.Lock()
-	mail := l.mailbox.mail
-	l.mailbox.mail = nil
-	l.mailbox.mu.Unlock()
-	for _, f := range mail {
-		f()
-	}
+	l.readMail()
 	l.deliverShown()
-	for len(l.clients.resumable)+len(l.servers.dirty)+len(l.clients.dirty) > 0 {
+	for len(l.clients.resumable)+len(l.servers.dirty)+len(l.clients.dirty) > 0 || l.speech.isDue() {
 		l.resume()
+		l.speak()
 		l.flush()
 	}
 	l.parking.Settle()

@@ -142,8 +142,8 @@ func (r *request) put(p *upstream.Pipe, b block) {
 // Reply implements upstream.Call.
 //
 // The order: the operation first, since it decides whether this is a reply for the client at
-// all; then observers; then the holds go, for the server is done with the keys; then the
-// client gets it, and may act on it.
+// all; then observers; then the holds go, for the server is done with the keys; then those who
+// listen hear of it; then the client gets it, and may act on it.
 func (r *request) Reply(b []byte, last bool) {
 	if r.op != nil && !r.op.reply(r, b, last) {
 		return
@@ -160,6 +160,10 @@ func (r *request) Reply(b []byte, last bool) {
 			o.answered(r, b)
 		}
 		l.releaseHolds(r)
+		if r.mayBeHeard() {
+			r.waitUntilHeard(b)
+			return
+		}
 	}
 	r.take(b, last)
 }

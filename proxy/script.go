@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"encoding/hex"
+	"regexp"
 	"strings"
 	"sync/atomic"
 
@@ -12,6 +13,7 @@ import (
 
 	"keyferry/internal/resp"
 	"keyferry/internal/upstream"
+	"keyferry/proxy/pubsub"
 )
 
 // scripts remembers the bodies of the scripts that went through the gateway, so that it
@@ -21,9 +23,15 @@ import (
 // Bounded by number and by bytes. What falls out is no loss of function: its client gets
 // NOSCRIPT, and sends the body, as clients do.
 type scripts struct {
-	bodies  *lru.Cache[string, []byte] // by hex SHA-1
+	bodies  *lru.Cache[string, script] // by hex SHA-1
 	bytes   atomic.Int64               // of the bodies
 	flushes atomic.Int64               // SCRIPT FLUSH so far: what had been loaded before is gone
+}
+
+// script is a body, and whether it may publish.
+type script struct {
+	body []byte
+	says bool
 }
 
 // Bounds of what is remembered of scripts.
@@ -38,7 +46,7 @@ const (
 // them, and follows every eviction.
 func newScripts() *scripts {
 	c := &scripts{}
-	bodies, err := lru.NewWithEvict(scriptsMax, func(_ string, body []byte) { c.bytes.Add(-int64(len(body))) })
+	bodies, err := lru.NewWithEvict(scriptsMax, func(_ string, x script) { c.bytes.Add(-int64(len(x.body))) })
 	if err != nil {
 		panic(err) // the size is positive
 	}
@@ -46,28 +54,40 @@ func newScripts() *scripts {
 	return c
 }
 
-// remember: a name is the SHA-1 of a body, so that two loops that remember the same script at once do no
-// harm.
-func (c *scripts) remember(body []byte) {
+// remember also says whether the script may publish. A name is the SHA-1 of a body, so that two loops
+// that remember the same script at once do no harm.
+func (c *scripts) remember(body []byte) (says bool) {
 	if len(body) > scriptBytesMax {
-		return
+		return maySay(body)
 	}
 	sum := sha1.Sum(body)
 	name := hex.EncodeToString(sum[:])
-	if c.bodies.Contains(name) {
-		return
+	if x, have := c.bodies.Get(name); have {
+		return x.says
 	}
-	if had, _ := c.bodies.ContainsOrAdd(name, bytes.Clone(body)); !had {
+	says = maySay(body)
+	if had, _ := c.bodies.ContainsOrAdd(name, script{bytes.Clone(body), says}); !had {
 		for c.bytes.Add(int64(len(body))); c.bytes.Load() > scriptsBytesMax; {
 			c.bodies.RemoveOldest()
 		}
 	}
+	return says
 }
+
+// maySay reports that a script names PUBLISH or SPUBLISH, or calls what it does not name.
+func maySay(body []byte) bool { return saying.Match(body) }
+
+var saying = regexp.MustCompile(`(?i)publish|call\s*\(\s*[^\s'"\[]|call\s*\(\s*\[[^\[=]`)
 
 // body: names come in any case.
 func (c *scripts) body(sha []byte) ([]byte, bool) {
+	x, ok := c.get(sha)
+	return x.body, ok
+}
+
+func (c *scripts) get(sha []byte) (script, bool) {
 	if len(sha) != 2*sha1.Size {
-		return nil, false
+		return script{}, false
 	}
 	return c.bodies.Get(strings.ToLower(string(sha)))
 }
@@ -132,37 +152,65 @@ func (s *Server) Scripted(slot int) bool {
 }
 
 // eval runs EVAL and EVAL_RO.
-func (c *call) eval() {
-	c.s.l.srv.scripts.remember(c.args[1])
-	c.script()
-}
+func (c *call) eval() bool { return c.script() }
 
 // evalSHA runs EVALSHA and EVALSHA_RO.
-func (c *call) evalSHA() {
+func (c *call) evalSHA() bool {
 	x := &bySHA{plain: plain{unnamed: true}, sha: strings.ToLower(string(c.args[1])), frame: resp.AppendRequest(nil, c.args...)}
-	c.runScript(x, x.frame)
+	return c.runScript(x, x.frame)
 }
 
-// script runs the scripts that are no business of the gateway's cache: FCALL and FCALL_RO.
-func (c *call) script() { c.runScript(plain{unnamed: true}, resp.AppendRequest(nil, c.args...)) }
+// script runs the scripts that are sent as they came: those with a body, FCALL and FCALL_RO.
+func (c *call) script() bool {
+	return c.runScript(plain{unnamed: true}, resp.AppendRequest(nil, c.args...))
+}
+
+// maySay reports that a script may publish. What a function does, or a script that the gateway has
+// not seen, nobody knows: it is taken for one that does, if somebody listens.
+func (l *loop) maySay(cmd *resp.Command, args [][]byte) bool {
+	switch {
+	case cmd.Traits&resp.Says != 0:
+		return true
+	case cmd.Serve != resp.Script:
+		return false
+	case cmd.Traits&resp.HasBody != 0:
+		return l.srv.scripts.remember(args[1])
+	case cmd.Traits&resp.HasSHA != 0:
+		if x, known := l.srv.scripts.get(args[1]); known {
+			return x.says
+		}
+	}
+	return l.srv.hub.Listens()&pubsub.ListensToMessages != 0
+}
 
 // runScript sends a script to where its keys are. Those that it uses without naming them
 // are its own risk: they are looked for on the server of those that it names.
-func (c *call) runScript(op operation, frame []byte) {
+func (c *call) runScript(op operation, frame []byte) bool {
 	s := c.s
 	l := s.l
+	says := l.maySay(c.cmd, c.args)
+	if says && s.queue.n > 0 {
+		return false
+	}
 	slot, ok := c.oneSlot()
 	if !ok {
-		return
+		return true
 	}
 	r := c.begin()
 	r.op = op
-	if slot < 0 {
-		l.anywhere(r, frame)
-		return
+	send := func() { l.anywhere(r, frame) }
+	if slot >= 0 {
+		l.srv.scripted.note(slot)
+		db, keys := s.db, appendKeys(nil, s.db, c.cmd, c.args, c.keys)
+		send = func() { l.place(r, db, slot, keys, frame) }
 	}
-	l.srv.scripted.note(slot)
-	l.place(r, s.db, slot, appendKeys(nil, s.db, c.cmd, c.args, c.keys), frame)
+	if !says {
+		send()
+		return true
+	}
+	s.hold = r // what it says comes before whatever its client does next
+	l.sayByScript(r, send)
+	return true
 }
 
 // bySHA is an EVALSHA. The first of a script on each connection goes out behind a SCRIPT

@@ -122,11 +122,14 @@ func New(opt Options, t *router.Table) *Server {
 	s.life.ctx, s.life.cancel = ctx, cancel
 	s.handlers = handlersOf(allCommands())
 	s.moves = pubsub.NewMoves(t)
-	s.hub = pubsub.NewHub(ctx, pubsub.Config{Dial: s.dialHub, ReconnectMin: opt.ReconnectMin, ReconnectMax: opt.ReconnectMax, OfMove: s.moves.Of, Log: s.log}, t.Groups)
+	s.hub = pubsub.NewHub(ctx, pubsub.Config{Dial: s.dialHub, ReconnectMin: opt.ReconnectMin, ReconnectMax: opt.ReconnectMax, OfMove: s.moves.Of, Linger: feedsLinger, Log: s.log}, t.Groups)
 	s.settings.live.Store(&opt)
 	s.stats.since.Store(&stats.Counts{})
 	return s
 }
+
+// feedsLinger is for how long the hub's connections stay when nobody listens or publishes.
+const feedsLinger = time.Minute
 
 // Start listens and returns when connections are accepted. Errors: the address is taken
 // or malformed.
@@ -313,14 +316,19 @@ func (s *Server) Opened(c transport.Conn) bool {
 }
 
 // Data implements transport.Handler.
+//
+// Mail comes first: a client that has heard by another one that something is so, and asks, was told
+// of it before, and a reply is behind the news of what came before it.
 func (s *Server) Data(c transport.Conn, b []byte) bool {
 	switch x := c.Owner().(type) {
 	case *session:
 		x.l.clock()
+		x.l.readMail()
 		x.data(b)
 		return true
 	case *dialed:
 		x.l.clock()
+		x.l.readMail()
 		p := x.pipe
 		if p == nil {
 			return false

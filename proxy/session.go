@@ -50,6 +50,7 @@ type session struct {
 	watch    *watch
 	subs     *subscriptions
 	nsubs    int // channels and patterns
+	saying   int // PUBLISHes in queue; then there is nothing else in it
 	tracking *tracking
 }
 

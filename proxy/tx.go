@@ -28,6 +28,7 @@ type transaction struct {
 	db      int // in effect behind what is queued
 	broken  bool
 	writes  bool
+	says    bool     // others may hear of it, who then look
 	unnamed bool     // it uses keys of its slot that it does not name
 	reads   []string // keys to remember for CLIENT TRACKING when they are read
 }
@@ -83,6 +84,7 @@ func (c *call) enqueue() {
 	tx.frames = append(tx.frames, frame...)
 	tx.n++
 	tx.writes = tx.writes || mayWrite(cmd)
+	tx.says = tx.says || s.l.maySay(cmd, args)
 	if len(tx.frames) > s.l.opt.QueryLimit {
 		s.closeFor(fmt.Sprintf("%d bytes queued since MULTI, over client-query-buffer-limit", len(tx.frames)))
 		return
@@ -191,6 +193,8 @@ func (c *call) exec() bool {
 	// What is in front may still fail or change a watched key itself.
 	case w != nil && s.queue.n > 0:
 		return false // its own writes count as changes of what it watches
+	case tx.says && s.queue.n > 0:
+		return false
 	}
 	s.tx, c.executed = nil, tx
 	l := s.l
@@ -212,7 +216,7 @@ func (c *call) exec() bool {
 	}
 	// The watching connection is another one than that by which the next commands go; and in which
 	// database the client is from then on depends on the outcome.
-	if w != nil || tx.db != s.db {
+	if w != nil || tx.db != s.db || tx.says {
 		s.hold = r
 	}
 	if s.tracking != nil {
@@ -222,11 +226,15 @@ func (c *call) exec() bool {
 	}
 	frame := append([]byte("*1\r\n$5\r\nMULTI\r\n"), tx.frames...)
 	frame = append(frame, "*1\r\n$4\r\nEXEC\r\n"...)
-	if slot < 0 {
-		l.anywhere(r, frame)
-		return true
+	send := func() { l.anywhere(r, frame) }
+	if slot >= 0 {
+		send = func() { l.place(r, op.db, slot, keys, frame) }
 	}
-	l.place(r, s.db, slot, keys, frame)
+	if tx.says {
+		l.sayByScript(r, send)
+	} else {
+		send()
+	}
 	return true
 }
 

@@ -16,6 +16,8 @@ const (
 	Anywhere
 	// Heard: it is no write, and yet what replicas or subscribers hear changes by it.
 	Heard
+	// Says: it is a message to whoever listens, and nothing else.
+	Says
 	// EndsPause: no CLIENT PAUSE holds it up.
 	EndsPause
 	// HasBody: a script, whose body is argument 1.
@@ -38,6 +40,7 @@ var traits = []struct {
 	{WhileSubscribed, "subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe ping quit reset"},
 	{Anywhere, "ping echo time select publish spublish lolwut"},
 	{Heard, "publish spublish pfcount"},
+	{Says, "publish spublish"},
 	{EndsPause, "client|unpause"},
 	{HasBody, "eval eval_ro"},
 	{HasSHA, "evalsha evalsha_ro"},

@@ -124,7 +124,9 @@ type epollLoop struct {
 	owner   any
 	closing []*epollConn
 	ending  bool
+	full    bool         // the last wait told of as many events as it may: there can be more
 	load    atomic.Int64 // accepted connections
+	busy    atomic.Bool  // it does not wait: it handles what a wait has told
 
 	signalled atomic.Bool // the eventfd has been written to since the last look at it
 	mu        sync.Mutex  // protects tasks and ended
@@ -155,7 +157,10 @@ const eventsMax = 512
 func (l *epollLoop) run() {
 	events := make([]unix.EpollEvent, eventsMax)
 	for !l.ending {
+		l.busy.Store(false)
 		n, err := unix.EpollWait(l.epfd, events, -1)
+		l.busy.Store(true)
+		l.full = n == len(events)
 		if err != nil {
 			if errors.Is(err, unix.EINTR) {
 				continue

@@ -9,8 +9,23 @@
 //	group ── feed ──┘             └─ Post ─► loop ─ Deliver ─► its subscribers
 //
 // It subscribes everywhere because messages come from everywhere: from PUBLISH, which goes to one
-// group by the channel's name, from scripts, from keyspace notifications. Channels so have
+// group by who publishes, from scripts, from keyspace notifications. Channels so have
 // nothing to do with slots, and no move concerns them.
+//
+// A feed is also the way out of PUBLISH, and of the question whether all has been heard. The server
+// answers what comes by one connection in its order, so
+//
+//   - a message is behind the subscriptions that were asked for before it;
+//
+//   - messages of one client are in order, whatever their channels: they go out at one group;
+//
+//   - how many of the receivers that the server counts are the gateway itself is known exactly: by
+//     how many channels and patterns it listened at that place in the connection's order;
+//
+//   - when a PING that was sent behind the reply to a command has been answered, all that the command
+//     has led that server to say has been read.
+//
+// Between groups there is no such order. It is made by waiting: see package proxy, speech.go.
 //
 // There are three kinds of state here, by who touches it:
 //

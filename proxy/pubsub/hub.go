@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,6 +33,7 @@ type Config struct {
 	// OfMove says whether a message from a group is not for clients, since a move has caused it.
 	// Feeds call it, with no lock held.
 	OfMove func(group string, channel, payload []byte) bool
+	Linger time.Duration // feeds stay connected so long after they were of use
 	Log    *zap.Logger
 }
 
@@ -39,19 +41,25 @@ type Config struct {
 // Any goroutine may call its methods; none blocks on a server but SetGroups.
 //
 // Invariants, while mu is free: a channel is in channels exactly if its total is above 0, which is
-// the sum over its loops; it is in patterns too exactly if it is one; and there is a feed for each
-// of groups if channels or tracking has an entry, and none otherwise.
+// the sum over its loops; it is in patterns too exactly if it is one; there is a feed for each
+// of groups if channels or tracking has an entry or linger is set, and none otherwise; and listens
+// says what channels and tracking have.
 type Hub struct {
 	c    Config
 	ctx  context.Context // ends with the server: no feed starts then, and those that run end
 	wait sync.WaitGroup  // feeds, and those who wait for them on behalf of a loop
 
+	listens atomic.Uint32 // what is listened to; loops look at it without a lock
+	pending atomic.Int64  // bytes that wait to be sent by feeds
+
 	mu       sync.Mutex // protects all below; never held across I/O
 	feeds    map[router.Group]*feed
 	channels map[Key]*channel
-	patterns map[string]*channel // those of channels that are patterns
-	tracking map[Loop]int        // sessions that track, by loop
-	groups   []router.Group      // of the newest table
+	patterns map[string]*channel            // those of channels that are patterns
+	tracking map[Loop]int                   // sessions that track, by loop
+	of       struct{ events, messages int } // how many of channels may hear keyspace events, and others
+	linger   *time.Timer                    // that ends feeds which are of no more use; nil: there are none
+	groups   []router.Group                 // of the newest table
 }
 
 // Kind tells the three name spaces of channels apart.
@@ -122,7 +130,10 @@ const syncedBound = time.Second
 // wanted. mu is held. It returns those that are new.
 func (h *Hub) adjust() (started []*feed) {
 	wanted := make(map[router.Group]bool)
-	if len(h.channels) > 0 || len(h.tracking) > 0 {
+	if h.isWanted() {
+		h.used()
+	}
+	if h.linger != nil {
 		for _, g := range h.groups {
 			wanted[g] = true
 			if h.feeds[g] == nil && h.ctx.Err() == nil {
@@ -136,14 +147,37 @@ func (h *Hub) adjust() (started []*feed) {
 	for k, f := range h.feeds {
 		if !wanted[k] {
 			delete(h.feeds, k)
-			f.stop()
+			f.retire()
 		}
 	}
 	return started
 }
 
+func (h *Hub) isWanted() bool { return len(h.channels)+len(h.tracking) > 0 }
+
+// used keeps the feeds for some time, or makes them. It is not before the servers have heard that
+// nobody listens any more that they may end: a server counts a connection until it has. mu is held.
+func (h *Hub) used() {
+	if h.linger != nil {
+		h.linger.Reset(h.c.Linger)
+		return
+	}
+	h.linger = time.AfterFunc(h.c.Linger, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.isWanted() {
+			h.linger.Reset(h.c.Linger)
+			return
+		}
+		h.linger = nil
+		h.adjust()
+	})
+	h.adjust()
+}
+
 // Want adds one session of a loop to channels, and calls ready on the loop when every
-// server that can be reached has confirmed. Messages may come before ready is called.
+// server that can be reached has confirmed. From now on it is counted, so messages may come before
+// ready is called, and are for it.
 func (h *Hub) Want(l Loop, keys []Key, ready func()) {
 	h.mu.Lock()
 	for _, k := range keys {
@@ -154,6 +188,7 @@ func (h *Hub) Want(l Loop, keys []Key, ready func()) {
 			if k.Kind == Pattern {
 				h.patterns[k.Name] = c
 			}
+			h.note(k, 1)
 			for _, f := range h.feeds {
 				f.subscribe(k, true)
 			}
@@ -186,31 +221,38 @@ func (h *Hub) whenSynced(l Loop, ready func()) {
 	})
 }
 
-// Drop takes one session of a loop from channels. Messages that are on their way to the loop
-// come all the same; it has no listener for them any more.
-func (h *Hub) Drop(l Loop, keys []Key) {
+// Drop takes one session of a loop from channels, and calls left, if it is not nil, on the loop behind
+// all messages for which it was counted.
+func (h *Hub) Drop(l Loop, keys []Key, left func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, k := range keys {
-		c := h.channels[k]
-		if c == nil {
-			continue
-		}
-		c.total--
-		if c.loops[l]--; c.loops[l] == 0 {
-			delete(c.loops, l)
-		}
-		if c.total == 0 {
-			delete(h.channels, k)
-			if k.Kind == Pattern {
-				delete(h.patterns, k.Name)
-			}
-			for _, f := range h.feeds {
-				f.subscribe(k, false)
-			}
+		if c := h.channels[k]; c != nil {
+			h.dropOne(l, k, c)
 		}
 	}
 	h.adjust()
+	if left != nil {
+		l.Post(left)
+	}
+}
+
+func (h *Hub) dropOne(l Loop, k Key, c *channel) {
+	c.total--
+	if c.loops[l]--; c.loops[l] == 0 {
+		delete(c.loops, l)
+	}
+	if c.total > 0 {
+		return
+	}
+	delete(h.channels, k)
+	if k.Kind == Pattern {
+		delete(h.patterns, k.Name)
+	}
+	h.note(k, -1)
+	for _, f := range h.feeds {
+		f.subscribe(k, false)
+	}
 }
 
 // Track tells how many more sessions of a loop want invalidations; ready as in Want, or nil.
@@ -225,30 +267,12 @@ func (h *Hub) Track(l Loop, more int, ready func()) {
 		for _, f := range h.feeds {
 			f.track(after)
 		}
+		h.publishListens()
 	}
 	h.adjust()
 	if ready != nil {
 		h.whenSynced(l, ready)
 	}
-}
-
-// Audience is how many clients of this gateway a message on a channel reaches, and how
-// many of the receivers that a server counts are the gateway itself.
-func (h *Hub) Audience(k Key) (clients, own int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if c := h.channels[k]; c != nil {
-		clients, own = c.total, 1
-	}
-	if k.Kind == Exact {
-		for p, c := range h.patterns {
-			if Match(p, k.Name) {
-				clients += c.total
-				own++
-			}
-		}
-	}
-	return clients, own
 }
 
 // Message is one thing that a server has told the hub. It is never changed: several loops read it.
@@ -258,6 +282,8 @@ type Message struct {
 	// Keys are set instead for an invalidation; nil with All: everything.
 	Keys [][]byte
 	All  bool
+
+	of *Publication // of one of this gateway's clients, or nil
 }
 
 // Invalidates reports that the message is news of changed keys, and not one of a channel.
@@ -265,10 +291,13 @@ func (m *Message) Invalidates() bool { return m.Keys != nil || m.All }
 
 // receive hands what one read of a feed brought to the loops, one post each. A loop so gets what
 // one group sends in the order in which it was sent: feeds read one after the other, and posts
-// keep their order. Between groups there is no order, as there is none between servers.
+// keep their order. Between groups the order is that in which feeds have read, the same for all loops:
+// so posts are made under the lock, since they wait for nothing. What one client has caused is in its
+// order by that, as long as it waits for each to be heard (Heard, Publish).
 func (h *Hub) receive(list []Message) {
 	byLoop := make(map[Loop][]Message)
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	for _, m := range list {
 		if m.Invalidates() {
 			for l := range h.tracking {
@@ -280,18 +309,18 @@ func (h *Hub) receive(list []Message) {
 			for l := range c.loops {
 				byLoop[l] = append(byLoop[l], m)
 			}
+			if m.of != nil {
+				m.of.clients += c.total
+			}
 		}
 	}
-	h.mu.Unlock()
 	for l, list := range byLoop {
 		l.Post(func() { l.Deliver(list) })
 	}
 }
 
-// wantedNow is everything that a feed which connects has to ask for.
+// wantedNow is everything that a feed which connects has to ask for. mu is held.
 func (h *Hub) wantedNow() (keys []Key, track bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for k := range h.channels {
 		keys = append(keys, k)
 	}
@@ -344,9 +373,9 @@ func (h *Hub) Subscribers(kind Kind, names [][]byte, parts [][]byte) ([]int64, b
 	return totals, true
 }
 
-// GroupOf is the index of the group where messages on a channel are published, always the same
-// for a channel; -1 if there is no group. It is found by rendezvous hashing, so that a group
-// which comes or goes changes it for few channels.
+// GroupOf is the index of the group where who has a name publishes, always the same for a name; -1 if
+// there is no group. It is found by rendezvous hashing, so that a group which comes or goes changes it
+// for few names.
 func GroupOf(groups []router.Group, name []byte) int16 {
 	best, most := int16(-1), uint64(0)
 	for i := range groups {

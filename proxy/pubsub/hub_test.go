@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"keyferry/internal/resp"
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
@@ -85,7 +86,7 @@ func startHub(t *testing.T, servers ...*testredis.Server) *Hub {
 			}
 			return c, nil
 		},
-		ReconnectMin: 10 * time.Millisecond, ReconnectMax: 100 * time.Millisecond,
+		Linger: time.Minute, ReconnectMin: 10 * time.Millisecond, ReconnectMax: 100 * time.Millisecond,
 		OfMove: func(_ string, channel, _ []byte) bool { return string(channel) == "of-a-move" },
 		Log:    zap.NewNop(),
 	}, groups)
@@ -121,9 +122,6 @@ func TestHub(t *testing.T) {
 			t.Errorf("%v %q", m.Key, m.Frame)
 		}
 	}
-	if clients, own := h.Audience(Key{Exact, "news"}); clients != 2 || own != 1 {
-		t.Errorf("%d clients by %d subscriptions", clients, own)
-	}
 	if c, p, s := h.Counts(); c != 1 || p != 1 || s != 0 {
 		t.Errorf("%d channels, %d patterns, %d sharded", c, p, s)
 	}
@@ -134,20 +132,19 @@ func TestHub(t *testing.T) {
 	if _, ok := h.Subscribers(Exact, [][]byte{[]byte("ch")}, [][]byte{[]byte("+OK\r\n")}); ok {
 		t.Error("+OK says how many subscribers there are")
 	}
-	h.Drop(one, []Key{ch}) // the first of two
-	if clients, _ := h.Audience(ch); clients != 1 {
-		t.Errorf("%d clients", clients)
-	}
-	h.Drop(one, []Key{ch, news, {Sharded, "none"}})
+	h.Drop(one, []Key{ch}, nil) // the first of two
+	h.Drop(one, []Key{ch, news, {Sharded, "none"}}, nil)
 	two.sync(t, func(ready func()) { h.Want(two, []Key{{Exact, "last"}}, ready) }) // so the servers have heard of the end
 	publish(a, "ch", "3", 0)
 	publish(a, "news", "4", 1)
 	if m := two.next(t); m.Key != news || len(one.got) > 0 {
 		t.Errorf("%v; %d for the loop that wants none", m.Key, len(one.got))
 	}
-	h.Drop(two, []Key{news, {Exact, "last"}})
-	if len(h.channels)+len(h.patterns)+len(h.feeds) > 0 {
-		t.Errorf("left: %v, %v, %v", h.channels, h.patterns, h.feeds)
+	h.Drop(two, []Key{news, {Exact, "last"}}, nil)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.channels)+len(h.patterns) > 0 || h.Listens() != 0 {
+		t.Errorf("left: %v, %v, %b", h.channels, h.patterns, h.Listens())
 	}
 }
 
@@ -179,7 +176,7 @@ func TestInterruptedFeed(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	h.Track(l, -1, nil)
-	h.Drop(l, []Key{{Exact, "ch"}})
+	h.Drop(l, []Key{{Exact, "ch"}}, nil)
 }
 
 // TestServerAway: a server that is not there holds nobody up.
@@ -201,5 +198,100 @@ func TestServerAway(t *testing.T) {
 	h.SetGroups(nil)
 	if len(h.feeds) != 0 {
 		t.Errorf("feeds of no group: %v", h.feeds)
+	}
+}
+
+// TestPublish: a message is counted by who gets it, whatever the server counts, goes to the next group
+// when its own is away, and is answered by a group that is removed meanwhile.
+func TestPublish(t *testing.T) {
+	ctx := context.Background()
+	a, b := testredis.StartT(t), testredis.StartT(t)
+	l := newFakeLoop(t) // which ends after the hub
+	h := startHub(t, a, b)
+	type outcome struct {
+		reply string
+		err   error
+	}
+	publish := func(text string) chan outcome {
+		done := make(chan outcome, 1)
+		h.Publish(&Publication{Key: Key{Exact, "ch"}, From: []byte("me"), Frame: resp.AppendRequest(nil, []byte("PUBLISH"), []byte("ch"), []byte(text)),
+			Done: func(reply []byte, err error) { done <- outcome{string(reply), err} }}, []byte(text))
+		return done
+	}
+	expect := func(done chan outcome, want string) {
+		t.Helper()
+		select {
+		case got := <-done:
+			if got.reply != want || got.err != nil {
+				t.Errorf("%+v, want %s", got, want)
+			}
+		case <-time.After(hangBound):
+			t.Fatal("no reply")
+		}
+	}
+	expect(publish("0"), ":0\r\n")
+	for _, s := range []*testredis.Server{a, b} { // a client of the servers' own
+		direct := s.Client().Subscribe(ctx, "ch")
+		defer direct.Close()
+		if _, err := direct.Receive(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(n int) string { return fmt.Sprintf(":%d\r\n", n) }
+	expect(publish("1"), want(1))
+	ch, all := Key{Exact, "ch"}, Key{Pattern, "c*"}
+	h.Want(l, []Key{ch, all}, func() {}) // nobody waits for the servers: the order is that of the calls
+	expect(publish("2"), want(3))
+	h.Want(l, []Key{ch}, func() {})
+	expect(publish("3"), want(4))
+	h.Drop(l, []Key{ch, all}, nil)
+	expect(publish("3"), want(2))
+	h.Drop(l, []Key{ch}, nil)
+	expect(publish("4"), want(1))
+	first := []*testredis.Server{a, b}[GroupOf(h.groups, []byte("me"))]
+	if err := first.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	late := publish("5")
+	h.mu.Lock()
+	var groups []router.Group
+	for _, g := range h.groups {
+		if g.Addr != first.Addr {
+			groups = append(groups, g)
+		} else {
+			for f := h.feeds[g]; ; { // it has gone out
+				f.mu.Lock()
+				taken := f.taken
+				f.mu.Unlock()
+				if taken > 0 {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	h.mu.Unlock()
+	h.SetGroups(groups)
+	if err := first.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	expect(late, want(1))
+	expect(publish("6"), want(1))
+	h.SetGroups(nil)
+	if got := <-publish("7"); got.err != ErrAway {
+		t.Errorf("%+v without a group", got)
+	}
+}
+
+// TestListens: what may come by a channel or a pattern.
+func TestListens(t *testing.T) {
+	for k, want := range map[Key]Listens{
+		{Exact, "ch"}: ListensToMessages, {Sharded, "__keyevent@0__:x"}: ListensToMessages, {Pattern, "ch*"}: ListensToMessages,
+		{Exact, "__keyevent@0__:expired"}: ListensToEvents, {Pattern, "__key*"}: ListensToEvents,
+		{Pattern, "*"}: ListensToMessages | ListensToEvents, {Pattern, "__?ey*"}: ListensToMessages | ListensToEvents, {Pattern, ""}: ListensToMessages | ListensToEvents,
+	} {
+		if got := k.hears(); got != want {
+			t.Errorf("%v: %b, want %b", k, got, want)
+		}
 	}
 }
