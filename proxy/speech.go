@@ -21,7 +21,8 @@ import (
 //	EVAL    ─► say ─► CatchUp ─► hub.Synced ─► server ─► unheard ─► hub.Heard ─► reply
 //	SET     ─────────────────────────────────► server ─► unheard ─► hub.Heard ─► reply
 //
-// Nobody who does not speak waits, and a write only while somebody listens to keyspace events.
+// Nobody who does not speak waits, and a write only while somebody listens to keyspace events or
+// tracks.
 //
 // Who touches it: the loop's goroutine.
 //
@@ -115,7 +116,7 @@ func (r *request) mayBeHeard() bool {
 	if x == 0 || r.cmd == nil || r.pipe == nil {
 		return false
 	}
-	return r.cmd.Serve == resp.Script || r.cmd == execCommand || r.cmd.Flags&resp.Write != 0 && x&pubsub.ListensToEvents != 0
+	return r.cmd.Serve == resp.Script || r.cmd == execCommand || r.cmd.Flags&resp.Write != 0 && x&(pubsub.ListensToEvents|pubsub.ListensToChanges) != 0
 }
 
 // waitUntilHeard keeps the end of a reply until what was said of the command is with the loops. The

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/resp"
 )
@@ -304,5 +307,50 @@ func TestCountedIsDelivered(t *testing.T) {
 		if counted.Load() != delivered.Load() || counted.Load() == 0 {
 			t.Errorf("%d counted, %d delivered", counted.Load(), delivered.Load())
 		}
+	})
+}
+
+// TestInvalidationBeforeLaterReplies: when a write has been answered, who has read the key has the news
+// of it in front of whatever else it asks for.
+func TestInvalidationBeforeLaterReplies(t *testing.T) {
+	bg := context.Background()
+	r := newSpread(t)
+	c := r.client()
+	keys := []string{keyInSlots(0, 8191), keyInSlots(8192, 16383)}
+	moving(t, r, func(t *testing.T) {
+		reader := meet(t, r.listen)
+		reader.ask("HELLO 3", "CLIENT TRACKING ON")
+		for i := range 300 {
+			k := keys[i%2]
+			reader.ask("GET " + k)
+			writes := []func() error{
+				func() error { return c.Set(bg, k, i, 0).Err() },
+				func() error { return c.Del(bg, keys...).Err() },
+				func() error { return c.Eval(bg, "return redis.call('set',KEYS[1],1)", []string{k}).Err() },
+				func() error {
+					_, err := c.TxPipelined(bg, func(p redis.Pipeliner) error { return p.Set(bg, k, i, 0).Err() })
+					return err
+				},
+				func() error { return c.MSet(bg, keys[0], i, keys[1], i).Err() },
+			}
+			if i%5 == 1 {
+				c.Set(bg, k, "there", 0)
+				reader.expect("invalidate " + k)
+				reader.ask("GET " + k)
+			}
+			if err := writes[i%len(writes)](); err != nil {
+				t.Fatal(err)
+			}
+			reader.say("PING")
+			if got := reader.next(); got != "invalidate "+k {
+				t.Fatalf("write %d: %q came before the invalidation of %s", i, got, k)
+			}
+			for got := reader.next(); got != "PONG"; got = reader.next() {
+				if got != "invalidate "+k { // of a move
+					t.Fatalf("write %d: %q", i, got)
+				}
+			}
+		}
+		c.FlushDB(bg)
 	})
 }
