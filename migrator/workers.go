@@ -47,6 +47,10 @@ func (m *mover) newWorker() *keymove.Worker { return keymove.NewWorker(m.env) }
 // them at once.
 type listener mover
 
+func (l *listener) Sent(bytes int) { l.gov.Sent(bytes) }
+
+func (l *listener) Heard(bytes int) { l.gov.Heard(time.Now(), bytes) }
+
 // Restored counts before it tells the governor: whoever reads the numbers sees no key late.
 func (l *listener) Restored(sizes []int, took time.Duration, waited bool) {
 	bytes := 0

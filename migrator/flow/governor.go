@@ -13,9 +13,11 @@ import (
 // one of them suffers. How much may be begun in a second follows from how long clients
 // wait: see pace.
 //
-//	probe of either end late, against its own baseline ─┬─► share × ½ ──► at the floor: pauses
-//	RESTORE late, against its own baseline ─────────────┘                 between batches
+//	probe of either end late, against its own baseline ─┬─► share × ½ ──► at the floor of one key:
+//	RESTORE late, against its own baseline ─────────────┘                 pauses between batches
 //	none of these ──────────────────────────────────────► share + step
+//
+// For RESTORE the floor is leastBatch keys, and there are no pauses.
 //
 //	keys in flight ≤ share × workers × 3 × largest batch;  bytes in flight ≤ share × memory
 //
@@ -32,19 +34,17 @@ type Governor struct {
 	nextTick time.Time
 	hold     time.Duration // target of lock holds: what a server may be busy with us anyway
 
-	ends       [2]endHealth  // source, target
-	restore    latency       // of RESTORE, for each unit of work
-	took       time.Duration // … and for a batch, smoothed
-	restoredAt time.Time
-	pace       pace
+	ends    [2]endHealth // source, target
+	restore restoring
+	pace    pace
 
-	keys     int // in flight
-	bytes    int64
-	keyBytes float64 // of one key: what the next ones are thought to have
-	memory   memory  // of the target
-	names    ScanSize
-	called   [2]string // what the job calls the ends
-	freed    chan struct{}
+	keys   int // in flight
+	bytes  int64
+	size   sizes
+	memory memory // of the target
+	names  ScanSize
+	called [2]string // what the job calls the ends
+	freed  chan struct{}
 }
 
 const (
@@ -142,37 +142,6 @@ func (g *Governor) PingAnswered(end int, now time.Time) {
 // unitBytes of a DUMP are about as much work for the target as one key more.
 const unitBytes = 4096
 
-// Restored tells how long a batch of RESTOREs took.
-func (g *Governor) Restored(now time.Time, d time.Duration, keys, bytes int) {
-	if keys == 0 {
-		return
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	each := d / time.Duration(keys+bytes/unitBytes)
-	if now.Sub(g.restoredAt) > oldNews { // what was before says nothing of now
-		g.restore.now, g.took = each, d
-	}
-	g.restoredAt = now
-	g.restore.add(each)
-	g.took += (d - g.took) / 4
-}
-
-// Sized tells the sizes of keys that the target has restored. Larger ones count at once,
-// smaller ones slowly: memory is at stake.
-func (g *Governor) Sized(bytes ...int) {
-	g.mu.Lock()
-	g.memory.done += int64(len(bytes))
-	for _, n := range bytes {
-		if b := float64(n); b > g.keyBytes {
-			g.keyBytes += (b - g.keyBytes) / 2
-		} else {
-			g.keyBytes += (b - g.keyBytes) / 64
-		}
-	}
-	g.mu.Unlock()
-}
-
 // Clients tells the p99 of the clients' commands since the last time; 0: of next to nothing.
 func (g *Governor) Clients(now time.Time, p99 time.Duration) {
 	g.mu.Lock()
@@ -189,21 +158,27 @@ func (g *Governor) Bound(keysMax int, maxP99 time.Duration) {
 	g.mu.Unlock()
 }
 
-// trouble names what suffers at the moment; "": nothing does.
-func (g *Governor) trouble(now time.Time) string {
+// trouble names what suffers at the moment; "": nothing does. silent: it is an end that answers
+// nobody in time, so that least is what the share may come down to, and pauses help.
+//
+// While the target restores a large value of ours, that is what probes wait for.
+func (g *Governor) trouble(now time.Time) (reason string, silent bool) {
 	for i, name := range g.called {
 		e := &g.ends[i]
+		if i == 1 && g.restore.large > 0 {
+			continue
+		}
 		if !e.pending.IsZero() && now.Sub(e.pending) > SilentFor {
-			return fmt.Sprintf("%s does not answer probes for %v", name, now.Sub(e.pending).Round(10*time.Millisecond))
+			return fmt.Sprintf("%s does not answer probes for %v", name, now.Sub(e.pending).Round(10*time.Millisecond)), true
 		}
 		if d := e.median(); d > g.lateBound(e.base) {
-			return fmt.Sprintf("%s answers probes in %v, its baseline is %v", name, d.Round(10*time.Microsecond), e.base.Round(time.Microsecond))
+			return fmt.Sprintf("%s answers probes in %v, its baseline is %v", name, d.Round(10*time.Microsecond), e.base.Round(time.Microsecond)), true
 		}
 	}
-	if r := &g.restore; now.Sub(g.restoredAt) < staleNews && r.now > lateFactor*r.base && g.took > 3*g.hold {
-		return fmt.Sprintf("%s takes %v for the RESTORE of a small key, its baseline is %v", g.called[1], r.now.Round(time.Microsecond), r.base.Round(time.Microsecond))
+	if each := &g.restore.each; g.restore.suffers(now) {
+		return fmt.Sprintf("%s takes %v for the RESTORE of a small key, its baseline is %v", g.called[1], each.now.Round(time.Microsecond), each.base.Round(time.Microsecond)), false
 	}
-	return ""
+	return "", false
 }
 
 // lateBound is what a probe of an end may take: the mover's own batches keep a server busy
@@ -220,9 +195,14 @@ func (g *Governor) Tick(now time.Time) {
 		return
 	}
 	g.nextTick = now.Add(TickEvery)
+	reason, silent := g.trouble(now)
 	floor := 1 / float64(g.keysMax)
-	reason := g.trouble(now)
+	if !silent { // the smaller a round, the more of its time is not RESTORE's: less would prove nothing
+		floor = math.Min(leastBatch*floor, 1)
+	}
 	switch {
+	case reason != "" && !silent && g.share <= floor:
+		g.share, g.rest, g.reason = floor, 0, reason
 	case reason != "" && g.share <= floor:
 		g.share, g.rest = floor, min(max(2*g.rest, firstRest), longestRest)
 		g.reason = reason
@@ -251,10 +231,10 @@ func (g *Governor) Batch(workers int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := g.share * float64(g.keysMax)
-	if g.keyBytes >= 1 {
-		n = math.Min(n, g.share*float64(g.bytesMax)/g.keyBytes)
+	if g.size.most >= 1 {
+		n = math.Min(n, g.share*float64(g.bytesMax)/g.size.most)
 	}
-	if m := g.memory.most(g.keyBytes); m >= 0 {
+	if m := g.memory.most(g.size.most); m >= 0 {
 		n = math.Min(n, m)
 	}
 	n /= float64(max(workers, 1))
@@ -263,9 +243,6 @@ func (g *Governor) Batch(workers int) int {
 	}
 	return max(1, int(n))
 }
-
-// work is what n keys count for in pace. mu is held.
-func (g *Governor) work(n int) float64 { return float64(n) * (1 + g.keyBytes/unitBytes) }
 
 // Grant is the answer to who wants keys to be under way.
 type Grant struct {
@@ -296,10 +273,10 @@ func (g *Governor) TryGrant(now time.Time, n int, stay bool) Grant {
 
 // grant is Grant. mu is held.
 func (g *Governor) grant(now time.Time, n int, stay bool) Grant {
-	if !stay && g.memory.short(n, g.keyBytes) {
+	if !stay && g.memory.short(n, g.size.most) {
 		return Grant{Short: true}
 	}
-	bytes := int64(float64(n) * g.keyBytes)
+	bytes := int64(float64(n) * g.size.most)
 	keysMax, bytesMax := int(g.share*float64(g.keysMax)), int64(g.share*float64(g.bytesMax))
 	if g.keys > 0 && (g.keys+n > max(keysMax, 1) || g.bytes+bytes > bytesMax) {
 		return Grant{Freed: g.freed}
@@ -307,7 +284,7 @@ func (g *Governor) grant(now time.Time, n int, stay bool) Grant {
 	g.keys += n
 	g.bytes += bytes
 	if !stay {
-		g.memory.spend(n, g.keyBytes)
+		g.memory.spend(n, g.size.most)
 	}
 	return Grant{OK: true, Bytes: bytes, Rest: max(g.rest, g.pace.begin(now, g.work(n)))}
 }
@@ -352,7 +329,7 @@ func (g *Governor) Status() Status {
 	return Status{Share: g.share, Reason: cmp.Or(g.reason, g.pace.reason()), RestMs: g.rest.Milliseconds(), Keys: g.keys, KeysMax: int(math.Max(1, g.share*float64(g.keysMax))),
 		Bytes: g.bytes, BytesMax: int64(g.share * float64(g.bytesMax)),
 		SourceUs: src.median().Microseconds(), SourceBase: src.base.Microseconds(), TargetUs: dst.median().Microseconds(), TargetBase: dst.base.Microseconds(),
-		RestoreUs: g.restore.now.Microseconds(), RestoreBase: g.restore.base.Microseconds(), ClientP99us: g.pace.p99.Microseconds(),
+		RestoreUs: g.restore.each.now.Microseconds(), RestoreBase: g.restore.each.base.Microseconds(), ClientP99us: g.pace.p99.Microseconds(),
 		ClientBound: g.pace.bound().Microseconds(), WorkPerS: math.Round(g.pace.perS)}
 }
 

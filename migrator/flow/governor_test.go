@@ -90,7 +90,10 @@ func TestGovernorRestores(t *testing.T) {
 		w.g.Restored(w.now, 60*time.Millisecond, 200, 200*100)
 		w.run(TickEvery, 200*time.Microsecond)
 	}
-	w.share(0, 0.01, "RESTORE")
+	w.share(0, 16./1024, "RESTORE")
+	if f := w.g.Status(); f.RestMs != 0 {
+		t.Errorf("pauses of %d ms for slow RESTOREs", f.RestMs)
+	}
 	w.run(10*time.Second, 200*time.Microsecond) // none that had to be waited for
 	w.share(1, 1, "")
 }

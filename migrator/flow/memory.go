@@ -92,7 +92,7 @@ func (m *memory) most(dumpBytes float64) float64 {
 func (g *Governor) KeyCost() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.memory.cost(g.keyBytes)
+	return g.memory.cost(g.size.most)
 }
 
 // Weighing tells that the target is about to be asked how much memory it has, Weighed what it
@@ -106,7 +106,7 @@ func (g *Governor) Weighing() {
 // Weighed: see Weighing; room is in bytes.
 func (g *Governor) Weighed(room int64) {
 	g.mu.Lock()
-	g.memory.is(room, g.keyBytes)
+	g.memory.is(room, g.size.most)
 	g.mu.Unlock()
 }
 
@@ -122,5 +122,5 @@ func (g *Governor) Blind() {
 func (g *Governor) Room(n int) (short, full bool, weighings int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.memory.short(n, g.keyBytes), g.memory.full(n, g.keyBytes), g.memory.weighings
+	return g.memory.short(n, g.size.most), g.memory.full(n, g.size.most), g.memory.weighings
 }

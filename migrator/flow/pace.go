@@ -244,6 +244,18 @@ func (p *pace) begin(now time.Time, work float64) (pause time.Duration) {
 	return pause
 }
 
+// paceOwed is what one value may add to the time at which the next work is due. A larger one would hold
+// up all that come behind it for the sake of clients who have waited for it already.
+const paceOwed = time.Second
+
+// owe counts work that turned out to be more than was begun.
+func (p *pace) owe(work float64) {
+	p.done += work
+	if p.perS > 0 {
+		p.next = p.next.Add(min(time.Duration(work/p.perS*float64(time.Second)), paceOwed))
+	}
+}
+
 // reason says why the mover is held back; "": it is not.
 func (p *pace) reason() string {
 	switch {

@@ -77,6 +77,9 @@ type Env struct {
 
 // Listener hears what workers come by, from all of them at once.
 type Listener interface {
+	// Sent: RESTOREs of so many bytes are under way; Heard: they are no longer.
+	Sent(bytes int)
+	Heard(bytes int)
 	// Restored: keys of these sizes are at the target, after so long; waited: it was the
 	// target that was waited for.
 	Restored(sizes []int, took time.Duration, waited bool)

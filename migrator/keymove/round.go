@@ -47,6 +47,11 @@ func (w *Worker) askTarget(ctx context.Context, db int) error {
 		w.lostRestores(w.restores)
 		return err
 	}
+	w.sending = 0
+	for _, mv := range w.restores {
+		w.sending += mv.Bytes()
+	}
+	w.env.Listener.Sent(w.sending)
 	return nil
 }
 
@@ -138,6 +143,7 @@ func (w *Worker) hearTarget(ctx context.Context) error {
 // that took: what had come by the time that the source was done with its part says nothing.
 func (w *Worker) restored(came time.Time) {
 	now := time.Now()
+	w.env.Listener.Heard(w.sending)
 	w.env.Listener.Restored(w.sizes, now.Sub(w.sent), now.Sub(came) > noWait)
 }
 

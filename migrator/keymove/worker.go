@@ -20,6 +20,7 @@ type Worker struct {
 	// The keys of the round under way, by what they wait for.
 	reads, restores, unlinks []*Key
 	sent                     time.Time // the restores
+	sending                  int       // bytes of them
 	sizes                    []int     // of those that were restored
 }
 
