@@ -221,7 +221,7 @@ func (s *orphanSearch) orphans(st topology.State, names []string) (list []*orpha
 	}
 	for _, n := range names {
 		slot := s.m.scheme.Slot([]byte(n))
-		if o := owner[slot]; o != "" && o != s.found.Group && s.slots.Has(slot) && !strings.HasPrefix(n, router.InternalPrefix) {
+		if o := owner[slot]; o != "" && o != s.found.Group && s.slots.Has(slot) && !strings.HasPrefix(n, router.ReservedPrefix) {
 			list = append(list, &orphan{name: n, slot: slot, owner: o})
 		}
 	}

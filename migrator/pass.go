@@ -10,6 +10,7 @@ import (
 	"keyferry/internal/upstream"
 	"keyferry/migrator/joberr"
 	"keyferry/migrator/link"
+	"keyferry/router"
 	"keyferry/slotlock"
 )
 
@@ -344,11 +345,11 @@ func (s *scanPass) askScan(ctx context.Context, db int, cursor uint64) (keys []s
 	return keys, next, nil
 }
 
-// wants reports that a key is of the job's slots, and not of one that is moved in one
+// wants reports that a key is of the job's slots, no other gateway's or job's own, and not of one that is moved in one
 // piece later.
 func (m *mover) wants(name []byte) bool {
 	slot := m.scheme.Slot(name)
-	if !m.slots.Has(slot) {
+	if !m.slots.Has(slot) || router.Reserved(name) {
 		return false
 	}
 	st, _ := m.whole.State(slot)

@@ -18,6 +18,7 @@ import (
 	"keyferry/internal/upstream"
 	"keyferry/migrator/joberr"
 	"keyferry/migrator/link"
+	"keyferry/router"
 	"keyferry/slotlock"
 )
 
@@ -133,7 +134,7 @@ func (m *mover) listKeys(ctx context.Context, slots []int) (map[int][]slotlock.K
 			}
 			m.gov.Scanned(time.Since(sent), count)
 			for _, n := range names {
-				if s := m.scheme.Slot([]byte(n)); wanted[s] {
+				if s := m.scheme.Slot([]byte(n)); wanted[s] && !router.Reserved([]byte(n)) {
 					out[s] = append(out[s], slotlock.Key{DB: db, Name: n})
 				}
 			}
@@ -369,7 +370,7 @@ func (w *writes) note(frame []byte) {
 	for _, k := range keys {
 		name, _ := resp.BulkBody(k)
 		slot := w.m.scheme.Slot(name)
-		if !w.slots[slot] {
+		if !w.slots[slot] || router.Reserved(name) {
 			continue
 		}
 		if w.names[slot] == nil {

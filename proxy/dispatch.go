@@ -77,6 +77,10 @@ func (c *call) execute() (taken bool) {
 			return true
 		}
 		c.keys, l.spares.keyIndex = keys, keys
+		if reserved(args, keys) {
+			c.refuse(reservedText)
+			return true
+		}
 		// A server with more databases than the cluster has would take the key to where nobody could
 		// read it; see databases.go.
 		if (cmd == copyCommand || cmd == moveCommand) && l.outside(cmd, args) {
@@ -101,6 +105,19 @@ func (c *call) execute() (taken bool) {
 		c.frame = l.spares.scratch
 	}
 	return l.handlers[cmd.Index](c)
+}
+
+// reservedText: what a client wrote under such a name would be lost without a word.
+const reservedText = "ERR key names that begin with '" + router.ReservedPrefix + "' are reserved for the gateway's own keys"
+
+// reserved reports whether one of the keys is the gateway's own.
+func reserved(args [][]byte, keys []int) bool {
+	for _, k := range keys {
+		if router.Reserved(args[k]) {
+			return true
+		}
+	}
+	return false
 }
 
 // keyed runs a command that goes where its keys are. It is the handler of nearly all that

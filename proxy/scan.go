@@ -20,7 +20,7 @@ import (
 // which SCAN allows; one that is a duplicate at a source that its job has left behind must not
 // be returned, as a client that asks for it would not find it.
 func livesIn(t *router.Table, group int16, key []byte) bool {
-	if bytes.HasPrefix(key, []byte(router.InternalPrefix)) {
+	if router.Reserved(key) {
 		return false
 	}
 	s := &t.Slots[t.Scheme.Slot(key)]

@@ -126,6 +126,9 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 		return "" // the server will say what is wrong with it when it gets there
 	}
 	s.l.spares.keyIndex = keys
+	if reserved(args, keys) {
+		return reservedText
+	}
 	unnamed := cmd.Serve == resp.Script
 	if cmd.Serve == resp.Sort {
 		var bad string

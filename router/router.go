@@ -13,9 +13,14 @@ import (
 	"keyferry/slotlock"
 )
 
-// InternalPrefix begins the names of the gateway's own keys at the servers, which clients
-// are not shown.
-const InternalPrefix = "keyferry:preflight:"
+// ReservedPrefix begins the names of the gateway's own keys at the servers, and no others: a client
+// that names such a key is refused, none is shown one, and no job moves one.
+const ReservedPrefix = "__keyferry__:"
+
+// Reserved reports whether a name is the gateway's own.
+func Reserved(name []byte) bool {
+	return len(name) >= len(ReservedPrefix) && string(name[:len(ReservedPrefix)]) == ReservedPrefix
+}
 
 // Group is one group. Its index in Table.Groups is its number within that table only.
 type Group = topology.Group

@@ -92,7 +92,7 @@ func (w *Worker) cover(ctx context.Context, moves []*Key) error {
 	if !slices.ContainsFunc(moves, func(mv *Key) bool { return mv.WroteBy != w.dst.Name() }) {
 		return nil
 	}
-	err := w.dst.Touch(ctx, router.InternalPrefix+w.env.Job)
+	err := w.dst.Touch(ctx, router.ReservedPrefix+w.env.Job)
 	switch {
 	case err == nil:
 		for _, mv := range moves {

@@ -41,7 +41,7 @@ func DialSource(ctx context.Context, d *upstream.Dialer, g topology.Group, timeo
 	if err != nil {
 		return nil, err
 	}
-	times, err := expiryWord(ctx, w.Conn, router.InternalPrefix)
+	times, err := expiryWord(ctx, w.Conn, router.ReservedPrefix)
 	if err != nil {
 		w.Close()
 		return nil, err

@@ -18,7 +18,7 @@ const (
 // clocks compares the clocks of both ends. A key keeps the time at which it expires, and each
 // server goes by its own clock.
 func (c *Check) clocks(ctx context.Context) error {
-	e, err := keymove.AskExpiry(ctx, c.src.Conn, router.InternalPrefix+c.Job.ID)
+	e, err := keymove.AskExpiry(ctx, c.src.Conn, router.ReservedPrefix+c.Job.ID)
 	if err != nil {
 		return joberr.At(joberr.Source, err)
 	}

@@ -26,7 +26,7 @@ const ownPayload = "RESTORE of the gateway's own payload"
 // use. The key expires by itself should the gateway die in between.
 func (c *Check) trial(ctx context.Context) error {
 	const ttl = time.Minute
-	key := router.InternalPrefix + c.Job.ID
+	key := router.ReservedPrefix + c.Job.ID
 	src, dst := c.src.Conn, c.dst.Conn
 	var dump string
 	for _, s := range []struct {
@@ -158,7 +158,7 @@ func (c *Check) typesOf(ctx context.Context, names []string, seen map[string]boo
 			continue
 		}
 		seen[kind] = true
-		key := router.InternalPrefix + c.Job.ID
+		key := router.ReservedPrefix + c.Job.ID
 		err = c.dst.Conn.RestoreReplace(ctx, key, time.Minute, dump).Err()
 		if err == nil {
 			err = c.dst.Conn.Unlink(ctx, key).Err()
@@ -186,7 +186,7 @@ func (c *Check) specimen(ctx context.Context, kind string) (string, error) {
 	if !ok || c.src.Info.Policy == "noeviction" && c.dst.Info.Policy == "noeviction" {
 		return "", errNoSpecimen
 	}
-	key := router.InternalPrefix + c.Job.ID
+	key := router.ReservedPrefix + c.Job.ID
 	args := append([]any(nil), how...)
 	args[1] = key
 	p := c.src.Conn.TxPipeline()
@@ -289,7 +289,7 @@ func (c *Check) targetFree(ctx context.Context) error {
 				return joberr.At(joberr.Target, err)
 			}
 			names = slices.DeleteFunc(names, func(n string) bool {
-				return strings.HasPrefix(n, router.InternalPrefix) || !slots.Has(c.Scheme.Slot([]byte(n)))
+				return strings.HasPrefix(n, router.ReservedPrefix) || !slots.Has(c.Scheme.Slot([]byte(n)))
 			})
 			inWay += len(names)
 			if len(names) > 0 && !c.Job.Purge {

@@ -72,7 +72,7 @@ func (x *Moves) Of(group string, channel, payload []byte) bool {
 	switch {
 	case !ok:
 		return false
-	case bytes.HasPrefix([]byte(key.Name), []byte(router.InternalPrefix)):
+	case router.Reserved([]byte(key.Name)):
 		return true
 	case event != "del" && event != "restore":
 		return false

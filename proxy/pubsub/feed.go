@@ -419,7 +419,7 @@ func (x *brought) changed(list []byte) {
 	keys, ok := resp.SplitArray(list, nil)
 	m := Message{All: !ok}
 	for _, k := range keys {
-		if name, ok := resp.BulkBody(k); ok {
+		if name, ok := resp.BulkBody(k); ok && !router.Reserved(name) {
 			m.Keys = append(m.Keys, name)
 		}
 	}

@@ -184,7 +184,7 @@ func TestMoves(t *testing.T) {
 	if !of("dst", keyspace, "del") {
 		t.Error("a key is left over where no client's command runs")
 	}
-	if !of("src", keyevent+"set", router.InternalPrefix+"x") {
+	if !of("src", keyevent+"set", router.ReservedPrefix+"x") {
 		t.Error("the gateway's own keys are shown")
 	}
 	now := time.Now()
