@@ -12,9 +12,11 @@ import (
 // advices say what to do about an error, by its code; %s is where it came from, which is a
 // group's server. What passes by itself is said to.
 var advices = map[string]string{
-	"TIMEOUT":    "check that the %s's server answers and can be reached; the job goes on by itself when it does",
-	"IO":         "check that the %s's server runs and can be reached; the job goes on by itself when it does",
-	"OOM":        "raise the %s's maxmemory, or free some; the job goes on by itself when there is room",
+	"TIMEOUT": "check that the %s's server answers and can be reached; the job goes on by itself when it does",
+	"IO":      "check that the %s's server runs and can be reached; the job goes on by itself when it does",
+	"OOM":     "raise the %s's maxmemory, or free some; the job goes on by itself when there is room",
+	"FORGOT": "bring the %s's data back (a backup, a replica, its append-only file) and MIGRATION RESUME, which looks again; or take the loss: RESUME goes on with what it has, " +
+		"MIGRATION CANCEL … REVERT brings that back; every key that had not been given up is still there and served",
 	"READONLY":   "the %s has become a replica: make it a primary again; the job goes on by itself",
 	"LOADING":    "wait until the %s has loaded its data; the job goes on by itself",
 	"BUSY":       "a script keeps the %s busy: wait, or use SCRIPT KILL; the job goes on by itself",
@@ -77,7 +79,7 @@ func (r *runner) advice(s *Stall) string {
 		return s.Advice
 	}
 	j := &r.job
-	waits := j.Phase == topology.Backoff || j.Phase == topology.Failed || job.WaitsForRoom(j)
+	waits := j.Phase == topology.Backoff || j.Phase == topology.Failed || job.WaitsForRoom(j) || job.Forgotten(j)
 	if waits && j.FirstError != nil {
 		text := advise(j.FirstError)
 		if j.ResumeTo == topology.Reverting && !j.Onward {

@@ -10,6 +10,7 @@ import (
 //	what only an operator can mend (rights, passwords, missing commands, payloads of a
 //	newer version)                                                        Hopeless
 //	the target is out of memory                                           TargetFull
+//	the target lacks what it was given                                    TargetForgot
 //	everything else: READONLY, LOADING, MASTERDOWN, MISCONF, NOREPLICAS, BUSY, CLUSTERDOWN,
 //	TRYAGAIN, EXECABORT …, and whatever happens to a connection           Failure
 //
@@ -19,6 +20,8 @@ func judge(err error, published bool) job.EventKind {
 	switch {
 	case joberr.IsHopeless(err) || joberr.Unmendable(err):
 		return job.Hopeless
+	case published && joberr.IsForgot(err):
+		return job.TargetForgot
 	case published && joberr.IsOOM(err):
 		return job.TargetFull
 	}

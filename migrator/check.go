@@ -70,7 +70,7 @@ func (r *runner) preflight(ctx context.Context) (*job.Event, error) {
 	if err := c.FirstFatal(); err != nil {
 		return nil, err
 	}
-	return &job.Event{Kind: job.Checked, RunID: c.Life}, nil
+	return &job.Event{Kind: job.Checked, RunID: c.Life, TargetID: c.TargetLife}, nil
 }
 
 // setFindings keeps what preflight has found, for the status: also what does not stop the job.

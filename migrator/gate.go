@@ -69,7 +69,18 @@ var errInDoubt = errors.New("keys are in doubt: an end of the move does not answ
 // Quiesce stops every mover between two batches and returns when none is under way; resume
 // lets them go on and must be called. Errors: ctx ended, or the place of some key is not
 // known at the moment.
+//
+// Who calls it may remove keys, the gateway's own among them.
 func (m *Manager) Quiesce(ctx context.Context) (resume func(), err error) {
+	reopen, err := m.quiesce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { m.renewMarks(); reopen() }), nil
+}
+
+// quiesce is Quiesce for who leaves the gateway's own keys alone. resume may be called once.
+func (m *Manager) quiesce(ctx context.Context) (resume func(), err error) {
 	if err := shutGate(ctx, &m.gate); err != nil {
 		return nil, err
 	}
@@ -85,5 +96,5 @@ func (m *Manager) Quiesce(ctx context.Context) (resume func(), err error) {
 		m.gate.Reopen()
 		return nil, errInDoubt
 	}
-	return sync.OnceFunc(m.gate.Reopen), nil
+	return m.gate.Reopen, nil
 }

@@ -11,6 +11,7 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
 	"keyferry/migrator/flow"
+	"keyferry/migrator/keymove"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -136,7 +137,8 @@ func (m *Manager) newMover(r *runner) *mover {
 		source, target = target, source
 	}
 	mv := &mover{cfg: &m.cfg, log: m.log,
-		ends:      ends{job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID, dialer: m.dialer},
+		ends: ends{job: j.ID, source: source, target: target, sourceRunID: j.SourceRunID, dialer: m.dialer,
+			ledger: m.newLedger(j, r.live.recovered)},
 		scope:     scope{slots: topology.NewSlotSet(j.Slots), scheme: m.scheme, databases: m.databases, locks: r.locks, whole: x.whole},
 		admission: newAdmission(&m.cfg), open: newUndecided(),
 		errs: r.errs, talk: r.talk, fenced: fencing{done: make(chan struct{})}}
@@ -148,6 +150,9 @@ func (m *Manager) newMover(r *runner) *mover {
 	mv.env = mv.newEnv(assurance(j))
 	mv.bound(j)
 	mv.drained, mv.settled = r.awaitDrained, m.plane.settled
+	mv.keep = func(ctx context.Context, a keymove.Account) error {
+		return m.saveAccount(ctx, accountOf(j.ID, j.Back), a)
+	}
 	mv.fenceFormer = func(ctx context.Context) error {
 		if !r.live.recovered {
 			return nil

@@ -62,6 +62,7 @@ type ends struct {
 	target      topology.Group
 	sourceRunID string // the source's life when the job began to move: see serverInfo.life
 	dialer      *upstream.Dialer
+	ledger      *keymove.Ledger // of what the target must have
 }
 
 // scope is which keys the mover is about, and the locks that it has to hold to touch one.
@@ -79,6 +80,7 @@ type hooks struct {
 	fenceFormer func(ctx context.Context) error               // no connection of a former process acts any more
 	drained     func(ctx context.Context) error               // nothing is in flight at the source without a lock
 	settled     func(ctx context.Context, group string) error // what was sent to a group has been answered
+	keep        func(context.Context, keymove.Account) error  // stores what the target has to show
 }
 
 // fencing is whether the gateway's former self is fenced. The first resolver writes it; passes

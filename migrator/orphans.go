@@ -176,7 +176,7 @@ func (s *orphanSearch) page(ctx context.Context, in *link.Link, db int, names []
 		return nil
 	}
 	if s.fix != FixNothing {
-		resume, err := s.m.Quiesce(ctx)
+		resume, err := s.m.quiesce(ctx)
 		if err != nil {
 			return err
 		}

@@ -111,6 +111,9 @@ func (m *mover) pass(ctx context.Context, from position, checkpoint func(positio
 	if end.Info.Life() != src.Info.Life() {
 		return s.found, joberr.At(joberr.Source, errors.New("the server was restarted, or began a replication history anew, during the pass"))
 	}
+	if err := m.checkTarget(ctx); err != nil {
+		return s.found, err
+	}
 	m.stats.farthest = 0
 	return s.found, m.large.drain()
 }

@@ -18,6 +18,7 @@ import (
 	"keyferry/internal/upstream"
 	"keyferry/migrator/flow"
 	"keyferry/migrator/joberr"
+	"keyferry/migrator/keymove"
 	"keyferry/migrator/link"
 	"keyferry/router"
 	"keyferry/slotlock"
@@ -52,10 +53,11 @@ func newFerryVia(t *testing.T, change func(*Config), via func(target string) str
 	text := src.Client().Info(context.Background()).Val()
 	m := &mover{cfg: cfg, log: zap.NewNop(),
 		ends: ends{job: "j", source: topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: src.Addr}}, target: topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: via(dst.Addr)}},
-			sourceRunID: link.ReadInfo(text).Life(), dialer: upstream.NewDialer("ferry", 1)},
+			sourceRunID: link.ReadInfo(text).Life(), dialer: upstream.NewDialer("ferry", 1),
+			ledger: keymove.NewLedger(func(name []byte) int { return scheme.Slot(name) }, keymove.Account{}, false)},
 		scope: scope{slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
 			locks: slotlock.New(slotlock.Options{MaxWaiting: 100})},
-		admission: newAdmission(cfg), hooks: hooks{fenceFormer: func(context.Context) error { return nil }}, open: newUndecided(),
+		admission: newAdmission(cfg), hooks: hooks{fenceFormer: func(context.Context) error { return nil }, keep: func(context.Context, keymove.Account) error { return nil }}, open: newUndecided(),
 		fenced: fencing{done: make(chan struct{})}, errs: &errorLog{}, talk: &talk{}}
 	m.gate = &flow.Gate{}
 	m.env = m.newEnv("", 0)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.uber.org/zap"
+
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
 	"keyferry/migrator/flow"
@@ -17,6 +19,7 @@ const (
 	firstWindow  = 50 * time.Millisecond
 	longestWait  = time.Second // for enough commands in a window
 	fewClients   = 20          // commands in a window: fewer say nothing of a p99
+	lookEvery    = time.Second // at the marks of the target
 )
 
 // ping asks one end again and again how it is, over a connection of its own: what it takes
@@ -27,7 +30,10 @@ func (m *mover) ping(ctx context.Context, end int, g topology.Group) {
 	defer t.Stop()
 	var l *link.Link
 	defer func() { l.Close() }()
-	var weighedAt time.Time
+	care := tending{saved: -1}
+	if end == 1 {
+		m.saveAccount(ctx, &care.saved)
+	}
 	for first := true; ; first = false {
 		if !first {
 			select {
@@ -48,12 +54,8 @@ func (m *mover) ping(ctx context.Context, end int, g topology.Group) {
 		c, cancel := context.WithTimeout(ctx, m.cfg.CallTimeout)
 		if err = l.Conn.Ping(c).Err(); err == nil || joberr.Refused(err) {
 			m.gov.PingAnswered(end, time.Now())
-			if end == 1 && (m.room.asked.Swap(false) || time.Since(weighedAt) > weighEvery) {
-				if err = m.weigh(c, l); err == nil {
-					weighedAt = time.Now()
-				} else {
-					m.room.ask()
-				}
+			if end == 1 {
+				err = m.tend(c, l, &care)
 			}
 		}
 		cancel()
@@ -62,6 +64,44 @@ func (m *mover) ping(ctx context.Context, end int, g topology.Group) {
 			l = nil
 		}
 	}
+}
+
+// tending is what the target's pinger does besides, and did last.
+type tending struct {
+	weighedAt time.Time
+	lookedAt  time.Time
+	saved     int64 // of the account, as Ledger.Account counts changes
+	told      bool  // that the target has forgotten
+}
+
+// tend weighs the target, and looks whether it still has what it was given: also while nothing is
+// sent there, so that an operator hears of it soon.
+func (m *mover) tend(ctx context.Context, l *link.Link, care *tending) error {
+	if m.room.asked.Swap(false) || time.Since(care.weighedAt) > weighEvery {
+		if err := m.weigh(ctx, l); err != nil {
+			m.room.ask()
+			return err
+		}
+		care.weighedAt = time.Now()
+	}
+	if time.Since(care.lookedAt) < lookEvery {
+		return nil
+	}
+	care.lookedAt = time.Now()
+	if err := l.Refresh(ctx); err != nil {
+		return err
+	}
+	if err := m.lookAtTarget(ctx, l); joberr.IsForgot(err) {
+		if !care.told {
+			care.told = true
+			m.log.Error("the target has forgotten keys; no other is given up", zap.String("job", m.job), zap.Error(err))
+		}
+		m.stopFor(err)
+	} else if err != nil {
+		return err
+	}
+	m.saveAccount(ctx, &care.saved)
+	return nil
 }
 
 // The clients' latency is read from counts that only grow, so that nobody has to be asked to

@@ -254,6 +254,9 @@ func (f *lane) admitted(ctx context.Context, b *batch) error {
 	}
 	err := f.w.Connect(ctx) // before any key is locked
 	if err == nil {
+		err = m.ledger.Forgot()
+	}
+	if err == nil {
 		if err = enterGate(f.p.ctx, m.gate); err == nil {
 			b.over = append(b.over, m.gate.Leave)
 			return nil

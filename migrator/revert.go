@@ -142,8 +142,14 @@ func (r *runner) reverse(ctx context.Context) (ev *job.Event, err error) {
 	if err != nil {
 		return nil, joberr.At(joberr.Target, err)
 	}
-	life := dst.Info.Life()
+	from := dst.Info.Life()
 	dst.Close()
+	src, err := r.mover.dialSource(ctx)
+	if err != nil {
+		return nil, joberr.At(joberr.Source, err)
+	}
+	to := src.Info.Life()
+	src.Close()
 	frozenAt := time.Now()
 	r.freeze()
 	defer func() {
@@ -173,7 +179,7 @@ func (r *runner) reverse(ctx context.Context) (ev *job.Event, err error) {
 	}
 	r.mover.close() // its resolvers have nothing to do, and nothing comes before the thaw
 	r.m.log.Info("the slots are held while the job turns round", zap.String("job", r.job.ID), zap.Duration("after", time.Since(frozenAt)))
-	return &job.Event{Kind: job.Reversed, RunID: life}, nil
+	return &job.Event{Kind: job.Reversed, RunID: from, TargetID: to}, nil
 }
 
 // freeze holds everybody who asks from here on. Slots that are moved in one piece are closed besides,
@@ -214,7 +220,8 @@ func (r *runner) unfreeze(ctx context.Context) {
 		r.locks.Reverse(r.m.lockOptions())
 		r.complete = false
 		_ = r.m.store.DropCheckpoint(ctx, r.job.ID) // of a pass over what was the source then
-		r.release(slotlock.Moved)                   // of which no key had left: they are where the others go
+		r.m.beginAccount(ctx, r.job)
+		r.release(slotlock.Moved) // of which no key had left: they are where the others go
 	}
 	if r.mover != nil { // its resolvers were stopped for the reversal
 		r.m.mu.Lock()
@@ -256,6 +263,9 @@ func (r *runner) home(ctx context.Context) (*job.Event, error) {
 		}
 	}
 	failpoint.Hit("job.reverted.before")
+	if err := r.mover.closeAccount(ctx); err != nil {
+		return nil, err
+	}
 	r.locks.SetMode(slotlock.AllTarget)
 	return &job.Event{Kind: job.Home}, nil
 }

@@ -107,11 +107,15 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 			if c.ev.Kind == job.CancelBy {
 				c.ev.Clean = r.holdUntouched()
 			}
+			accepted := accepts(&r.job, c.ev)
 			err := c.refusal
 			if err == nil || c.ev.Clean {
 				err = r.step(ctx, c.ev)
 			}
 			r.letGo()
+			if err == nil && accepted {
+				r.accept(ctx)
+			}
 			c.reply <- err
 			return
 		case <-ctx.Done():
@@ -397,6 +401,9 @@ func (r *runner) verify(ctx context.Context) (*job.Event, error) {
 	}
 	r.mover.stopServingScripts() // every key is at the target: scripts need not wait any more
 	failpoint.Hit("job.flip.before")
+	if err := r.mover.closeAccount(ctx); err != nil {
+		return nil, err
+	}
 	r.complete = false // keys may be created at the target unknown to the lock table from now on
 	r.locks.SetMode(slotlock.AllTarget)
 	return &job.Event{Kind: job.Verified}, nil
@@ -437,6 +444,7 @@ func (r *runner) finish(ctx context.Context) {
 	}
 	failpoint.Hit("job.flip.after")
 	_ = r.m.store.DropCheckpoint(ctx, r.job.ID)
+	r.dropMarks(ctx)
 }
 
 // awaitRoutes waits until every loop routes by what is stored.

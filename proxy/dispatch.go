@@ -111,6 +111,10 @@ func (c *call) execute() (taken bool) {
 const reservedText = "ERR key names that begin with '" + router.ReservedPrefix + "' are reserved for the gateway's own keys"
 
 // reserved reports whether one of the keys is the gateway's own.
+//
+// It costs a look at the first bytes of each key, and nothing but the length for short ones. Keys
+// that a script uses without naming them can't be looked at: one that makes up a reserved name does
+// harm, and no client comes by such a name by accident.
 func reserved(args [][]byte, keys []int) bool {
 	for _, k := range keys {
 		if router.Reserved(args[k]) {

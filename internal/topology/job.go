@@ -101,6 +101,7 @@ type JobProgress struct {
 	// MovedForth is KeysMoved when it turned round.
 	MovedForth  int64  `json:"moved_forth,omitempty"`
 	SourceRunID string `json:"source_run_id,omitempty"`  // the source's process and replication id when the job began to move
+	TargetRunID string `json:"target_run_id,omitempty"`  // … and the target's; both exchanged when the job turns round
 	Slices      int64  `json:"slices,omitempty"`         // that came to their end
 	NextTryAtMs int64  `json:"next_try_at_ms,omitempty"` // Unix time; in Backoff, and while Paused between slices
 	StartedAtMs int64  `json:"started_at_ms,omitempty"`
@@ -151,7 +152,8 @@ type Checkpoint struct {
 	Pass       int    `json:"pass"`
 	DB         int    `json:"db"`
 	Cursor     uint64 `json:"cursor"`
-	RunID      string `json:"run_id"` // a cursor is trusted only for this process and replication id of the source
+	Target     string `json:"target,omitempty"` // what the target has to show; see keymove.Account
+	RunID      string `json:"run_id"`           // a cursor is trusted only for this process and replication id of the source
 	KeysMoved  int64  `json:"keys_moved"`
 	BytesMoved int64  `json:"bytes_moved"`
 	SavedAtMs  int64  `json:"saved_at_ms"`

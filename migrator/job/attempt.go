@@ -58,6 +58,17 @@ func targetFull(j *topology.Job, e Event) {
 	becomePaused(j, reason)
 }
 
+// targetForgot pauses the job until an operator says how it is to go on.
+func targetForgot(j *topology.Job, e Event) {
+	j.FirstError, j.LastError = e.Err, e.Err // why it waits, whatever else went wrong on the way
+	remember(j, e)
+	reason := ReasonTargetForgot
+	if j.Back {
+		reason = ReasonSourceForgot
+	}
+	becomePaused(j, reason)
+}
+
 func reasonOf(e Event) string { return e.Err.Origin + ": " + e.Err.Text }
 
 func firstOf(e Event) *topology.JobError {

@@ -11,7 +11,7 @@ import "keyferry/internal/topology"
 //	Published           false until Preparing and from the ends on, true between them
 //	Back, MovedForth    set when a reverting job turns round, until it turns round once more
 //	Onward              of a reverting job that has turned round and is to do so once more
-//	SourceRunID         of Preparing, and again of each reversal
+//	SourceRunID, TargetRunID   of Preparing, and again of each reversal
 //
 // Attempt counts failures in a row and is no phase's: it goes back to 0 with progress, that
 // is, when a pass has been brought to its end, a slice is over, or an operator steps in.
@@ -36,11 +36,12 @@ func becomePreflight(j *topology.Job, atMs int64) {
 	j.StartedAtMs = atMs
 }
 
-// becomePreparing publishes the slots as moving. life is the source's, as preflight saw it.
-func becomePreparing(j *topology.Job, life string) {
+// becomePreparing publishes the slots as moving. The lives are those of source and target, as
+// preflight saw them.
+func becomePreparing(j *topology.Job, source, target string) {
 	enter(j, topology.Preparing)
 	j.Published = true
-	j.SourceRunID = life
+	j.SourceRunID, j.TargetRunID = source, target
 }
 
 func becomeBulk(j *topology.Job) { enter(j, topology.Bulk) }
@@ -79,21 +80,21 @@ func becomeOnward(j *topology.Job) {
 	j.Attempt, j.Onward = 0, true
 }
 
-// becomeReversedAgain lets the keys go to the target again. life is the source's.
-func becomeReversedAgain(j *topology.Job, life string) {
+// becomeReversedAgain lets the keys go to the target again. The lives are as in becomeReversed.
+func becomeReversedAgain(j *topology.Job, from, to string) {
 	enter(j, topology.Bulk)
 	j.Back, j.Onward, j.MovedForth = false, false, 0
-	j.SourceRunID = life
+	j.SourceRunID, j.TargetRunID = from, to
 	j.Attempt = 0
 }
 
-// becomeReversed lets the keys go the other way from here on. life is that of the server that
-// they come from now, the job's target.
-func becomeReversed(j *topology.Job, life string) {
+// becomeReversed lets the keys go the other way from here on. The lives are those of the
+// server that they come from now, the job's target, and of that which they go to.
+func becomeReversed(j *topology.Job, from, to string) {
 	enter(j, topology.Reverting)
 	j.Back = true
 	j.MovedForth = j.KeysMoved
-	j.SourceRunID = life
+	j.SourceRunID, j.TargetRunID = from, to
 	j.Attempt = 0
 }
 

@@ -6,27 +6,28 @@ import "keyferry/internal/topology"
 type EventKind uint8
 
 const (
-	Start      EventKind = iota // the manager has taken it up
-	Checked                     // preflight has no findings that stop it
-	Acked                       // every loop routes the slots as moving and has drained
-	PassEnd                     // a full pass is over; Found keys were seen at the source
-	Verified                    // the proof stands
-	Failure                     // an attempt failed; waiting may mend it
-	Hopeless                    // waiting can't mend it
-	TargetFull                  // the target is out of memory
-	Room                        // it has room again
-	Due                         // the pause of Backoff is over
-	PauseBy                     // operator
-	ResumeBy                    // operator
-	CancelBy                    // operator; Clean: nothing has moved and nothing can; Revert
-	LimitBy                     // operator; Limits
-	Reversed                    // a reverting job holds its slots and may turn round
-	Home                        // … and every key is back: the proof stands
-	SliceEnd                    // the job has worked for as long as its Slice says
-	SliceBegin                  // … and has rested
+	Start        EventKind = iota // the manager has taken it up
+	Checked                       // preflight has no findings that stop it
+	Acked                         // every loop routes the slots as moving and has drained
+	PassEnd                       // a full pass is over; Found keys were seen at the source
+	Verified                      // the proof stands
+	Failure                       // an attempt failed; waiting may mend it
+	Hopeless                      // waiting can't mend it
+	TargetFull                    // the target is out of memory
+	TargetForgot                  // the target lacks what it was given
+	Room                          // it has room again
+	Due                           // the pause of Backoff is over
+	PauseBy                       // operator
+	ResumeBy                      // operator
+	CancelBy                      // operator; Clean: nothing has moved and nothing can; Revert
+	LimitBy                       // operator; Limits
+	Reversed                      // a reverting job holds its slots and may turn round
+	Home                          // … and every key is back: the proof stands
+	SliceEnd                      // the job has worked for as long as its Slice says
+	SliceBegin                    // … and has rested
 )
 
-var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "room", "due", "pause", "resume", "cancel", "limit", "turned", "home", "slice-end", "slice-begin"}
+var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "target-forgot", "room", "due", "pause", "resume", "cancel", "limit", "turned", "home", "slice-end", "slice-begin"}
 
 // String is the name that a job's history and the transcripts use.
 func (k EventKind) String() string { return eventNames[k] }
@@ -42,6 +43,7 @@ type Event struct {
 	First    *topology.JobError // … and the first; nil: the same
 	Counts   map[string]int64   // errors since the last event, by origin and code
 	RunID    string             // Checked, Reversed: the life of the server from which keys move
+	TargetID string             // … and of that to which they move
 	Clean    bool               // CancelBy
 	Revert   bool               // CancelBy
 	Forward  bool               // ResumeBy: to the target, also from the way back

@@ -7,18 +7,28 @@ import (
 )
 
 // Why a job is paused: ReasonSlice until NextTryAtMs, ReasonTargetOOM and, on the way back,
-// ReasonSourceOOM until there is room, ReasonOperator until it is resumed.
+// ReasonSourceOOM until there is room, ReasonOperator until it is resumed, ReasonTargetForgot and its kin
+// until an operator has decided.
 const (
 	ReasonTargetOOM = "target-oom"
 	ReasonSourceOOM = "source-oom"
 	ReasonOperator  = "operator"
 	ReasonSlice     = "slice"
+
+	// The server to which keys go lacks some that it was given; until an operator decides.
+	ReasonTargetForgot = "target-forgot"
+	ReasonSourceForgot = "source-forgot" // on the way back
 )
 
 // WaitsForRoom reports that a job goes on by itself when the server has room to which its keys
 // go. It reads nothing that LIMIT may change while the job's action goes on.
 func WaitsForRoom(j *topology.Job) bool {
 	return j.Phase == topology.Paused && (j.Reason == ReasonTargetOOM || j.Reason == ReasonSourceOOM)
+}
+
+// Forgotten reports that a job waits for an operator's word on keys that are lost.
+func Forgotten(j *topology.Job) bool {
+	return j.Phase == topology.Paused && (j.Reason == ReasonTargetForgot || j.Reason == ReasonSourceForgot)
 }
 
 // Resting reports a job between two slices.
@@ -46,6 +56,8 @@ func Step(j topology.Job, e Event) (topology.Job, error) {
 		hopeless(&j, e)
 	case TargetFull:
 		targetFull(&j, e)
+	case TargetForgot:
+		targetForgot(&j, e)
 	default:
 		planned(&j, e)
 	}
@@ -59,7 +71,7 @@ func planned(j *topology.Job, e Event) {
 	case j.Phase == topology.Queued && e.Kind == Start:
 		becomePreflight(j, e.AtMs)
 	case j.Phase == topology.Preflight && e.Kind == Checked:
-		becomePreparing(j, e.RunID)
+		becomePreparing(j, e.RunID, e.TargetID)
 	case j.Phase == topology.Preparing && e.Kind == Acked:
 		becomeBulk(j)
 	case j.Phase == topology.Bulk && e.Kind == PassEnd:
@@ -73,9 +85,9 @@ func planned(j *topology.Job, e Event) {
 	case j.Phase == topology.Verifying && e.Kind == Verified:
 		becomeDone(j, e.AtMs)
 	case j.Phase == topology.Reverting && !j.Back && e.Kind == Reversed:
-		becomeReversed(j, e.RunID)
+		becomeReversed(j, e.RunID, e.TargetID)
 	case j.Phase == topology.Reverting && j.Onward && e.Kind == Reversed:
-		becomeReversedAgain(j, e.RunID)
+		becomeReversedAgain(j, e.RunID, e.TargetID)
 	case j.Phase == topology.Reverting && j.Back && e.Kind == Home:
 		becomeReverted(j, e.AtMs)
 	case j.Phase == topology.Backoff && e.Kind == Due,

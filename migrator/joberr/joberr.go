@@ -45,7 +45,10 @@ func Describe(origin string, err error) *topology.JobError {
 	var answer redis.Error
 	var full *FullError
 	var coded *CodedError
+	var forgot *ForgotError
 	switch {
+	case errors.As(err, &forgot):
+		e.Code = "FORGOT"
 	case errors.As(err, &coded):
 		e.Code = coded.Code
 	case errors.As(err, &full):
@@ -110,6 +113,12 @@ func IsOOM(err error) bool {
 	return errors.As(err, &full) || Refused(err) && strings.Contains(err.Error(), "OOM ")
 }
 
+// IsForgot reports that the target lacks keys that the source has given up.
+func IsForgot(err error) bool {
+	var f *ForgotError
+	return errors.As(err, &f)
+}
+
 // HopelessError is one that waiting can't mend.
 type HopelessError struct{ Code, Text string }
 
@@ -157,6 +166,11 @@ func Unmendable(err error) bool {
 type CodedError struct{ Code, Text string }
 
 func (e *CodedError) Error() string { return e.Text }
+
+// ForgotError says that the target lacks keys that the source has given up.
+type ForgotError struct{ Text string }
+
+func (e *ForgotError) Error() string { return e.Text }
 
 // FullError says that the target has too little memory left to go on, before it would have
 // to refuse the clients' own writes.

@@ -43,6 +43,10 @@ func (w *Worker) persist(ctx context.Context, moves []*Key) error {
 	if moves = w.seen(moves); len(moves) == 0 {
 		return nil
 	}
+	moves, err := w.disown(ctx, moves)
+	if err != nil || len(moves) == 0 {
+		return fromTarget(err)
+	}
 	if err := w.env.Comparer.compare(ctx, moves); err != nil {
 		return err
 	}
@@ -83,6 +87,43 @@ func (w *Worker) seen(moves []*Key) (out []*Key) {
 		}
 	}
 	return out
+}
+
+// disown removes what a target that has forgotten holds of keys that the source still has, unless
+// this connection has brought it there: it may be from long before the job. The keys stay, and a later
+// pass brings them. A source that has come back from an old dump itself is not believed against it.
+func (w *Worker) disown(ctx context.Context, moves []*Key) (rest []*Key, err error) {
+	if !w.env.Ledger.Doubtful() || w.src == nil || w.stale() {
+		return moves, nil
+	}
+	waits := w.env.Ledger.Forgot() != nil // for an operator: nothing is given up
+	var old []*Key
+	for _, mv := range moves {
+		if mv.unlinked || !waits && mv.WroteBy == w.dst.Name() || w.env.Locks.Moved(mv.Key) {
+			rest = append(rest, mv)
+		} else {
+			old = append(old, mv)
+		}
+	}
+	if len(old) == 0 {
+		return rest, nil
+	}
+	if err := w.dst.Use(ctx, old[0].DB); err != nil {
+		w.lostTarget()
+		return nil, err
+	}
+	switch err := w.dst.Unlink(ctx, old); {
+	case refused(err):
+		return nil, err
+	case err != nil:
+		name := w.lostTarget()
+		for _, mv := range old {
+			mv.Step, mv.fence = mv.Step.Retract(), name
+		}
+		return nil, err
+	}
+	advance(old, Absent)
+	return rest, nil
 }
 
 // cover writes something over this connection where it has not written the keys itself: WAIT

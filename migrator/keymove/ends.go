@@ -40,12 +40,19 @@ type Target interface {
 	Limit() link.Limit
 	Look(ctx context.Context) error
 	// Restore sends RESTOREs as one exchange; HearRestore hears the reply to one of them.
-	Restore(ctx context.Context, keys []*Key, now time.Time) error
+	// Behind it the server counts on the mark (see Ledger), unless that is "".
+	Restore(ctx context.Context, keys []*Key, now time.Time, mark string) error
 	HearRestore() error
 	Renew(ctx context.Context) // the exchange has the full time again
 	// Exists asks for keys as one exchange; HearExists hears whether there is one of them.
-	Exists(ctx context.Context, keys []*Key) error
+	Exists(ctx context.Context, keys []*Key, mark string) error
 	HearExists() (bool, error)
+	// HearMark hears the number of the exchange; 0: the server does not count.
+	HearMark() (int64, error)
+	// Mark reads the mark of a database; 0: there is none.
+	Mark(ctx context.Context, mark string, db int) (int64, error)
+	// Unlink removes copies from the database in use.
+	Unlink(ctx context.Context, keys []*Key) error
 	// Acknowledged waits until what this connection has written is as durable as mode asks
 	// for, and gives how many servers have it so.
 	Acknowledged(ctx context.Context, mode string, patience time.Duration) (int64, error)
@@ -69,6 +76,7 @@ type Env struct {
 	FenceSource func(ctx context.Context, name string) error
 	FenceTarget func(ctx context.Context, name string) error
 
+	Ledger   *Ledger
 	Locks    *slotlock.Table
 	Settle   func([]*Key) []*Key // releases those whose Step is final, and returns the others
 	Comparer *Comparer

@@ -31,6 +31,13 @@ type Trace struct {
 	WroteBy  string // … and that has written it, or something since; see cover
 	fence    string // on which a command about the key has no answer
 	Restored bool   // by us, and not yet compared
+	unlinked bool   // UNLINK has been sent once
+
+	// What a Ledger goes by: the number of the exchange with the target in which the key was seen
+	// there (0: none), by which mark, in which life of the target.
+	life   string
+	mark   string
+	number int64
 }
 
 // Payload is the copy of a key that travels: its DUMP, and what DUMP does not carry.

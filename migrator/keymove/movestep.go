@@ -13,7 +13,8 @@ package keymove
 //
 // Persist leads to Stays as well: a copy that was compared and found wrong is taken back. And
 // back to Probe, when another connection is to go on: it may lead to another server, by the
-// same address, that never had the key.
+// same address, that never had the key. For the same reason Unlink leads back to Probe as long as
+// no UNLINK was sent (Doubt).
 //
 // Even a refused RESTORE is followed by a look at the target: OOM is said before BUSYKEY
 // would be, and an earlier self of the gateway may have brought the key there.
@@ -134,6 +135,14 @@ func (s MoveStep) Retract() MoveStep {
 		panic("keymove: " + s.String() + " is retracted")
 	}
 	return FenceTarget
+}
+
+// Doubt is where a key at Unlink stands when its target is not who it was: it must be seen there again.
+func (s MoveStep) Doubt() MoveStep {
+	if s != Unlink {
+		panic("keymove: " + s.String() + " is doubted")
+	}
+	return Probe
 }
 
 // Final reports that the lock can be released.

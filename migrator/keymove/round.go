@@ -42,8 +42,8 @@ func (w *Worker) askTarget(ctx context.Context, db int) error {
 	for _, mv := range w.restores {
 		w.env.Locks.Handle(mv.Key)
 	}
-	w.sent = time.Now()
-	if err := w.dst.Restore(ctx, w.restores, w.sent); err != nil {
+	w.sent, w.before = time.Now(), w.env.Ledger.before(w.life, db)
+	if err := w.dst.Restore(ctx, w.restores, w.sent, w.before.mark); err != nil {
 		w.lostRestores(w.restores)
 		return err
 	}
@@ -99,6 +99,7 @@ func (w *Worker) hearTarget(ctx context.Context) error {
 		return nil
 	}
 	w.dst.Renew(ctx) // a slow source is no fault of the target's
+	name := w.dst.Name()
 	came := time.Now()
 	defer func() { w.restored(came) }()
 	w.sizes = w.sizes[:0]
@@ -109,14 +110,14 @@ func (w *Worker) hearTarget(ctx context.Context) error {
 		case err == nil:
 			w.sizes = append(w.sizes, mv.Bytes())
 			w.env.Listener.RestoredKey(mv)
-			mv.Restored, mv.SeenBy, mv.WroteBy = true, w.dst.Name(), w.dst.Name()
+			mv.Restored, mv.SeenBy, mv.WroteBy = true, name, name
 		case !refused(err):
 			w.lostRestores(w.restores[i:])
 			hit(w.restores, "move.restore.after")
 			w.env.Listener.Failed(fromTarget(first)) // what was answered before the connection broke
 			return err
 		case strings.HasPrefix(err.Error(), "BUSYKEY"):
-			o, mv.SeenBy = Busy, w.dst.Name()
+			o, mv.SeenBy = Busy, name
 		default:
 			o = Refused
 			if first == nil {
@@ -127,7 +128,10 @@ func (w *Worker) hearTarget(ctx context.Context) error {
 		mv.Drop()
 	}
 	hit(w.restores, "move.restore.after")
-	if w.env.Comparer.Share == 0 && waitsFor(w.env.Durability, w.dst.Info()) == job.DurabilityNone {
+	if err := w.hearMark(w.restores); err != nil {
+		return err
+	}
+	if w.env.Comparer.Share == 0 && !w.env.Ledger.Doubtful() && waitsFor(w.env.Durability, w.dst.Info()) == job.DurabilityNone {
 		failpoint.Hit("move.persist.before")
 		for _, mv := range w.restores {
 			if mv.Step == Persist {
@@ -137,6 +141,23 @@ func (w *Worker) hearTarget(ctx context.Context) error {
 		failpoint.Hit("move.persist.after")
 	}
 	return first
+}
+
+// hearMark hears the number of the exchange in which keys were seen at the target. Without one the
+// connection is given up: those keys will be looked for again.
+func (w *Worker) hearMark(moves []*Key) error {
+	n, err := w.dst.HearMark()
+	if err == nil && n > 0 {
+		err = w.env.Ledger.numbered(w.before, moves[0].DB, n, evicts(w.dst.Info()))
+	}
+	if err != nil {
+		w.lostTarget()
+		return err
+	}
+	for _, mv := range moves {
+		mv.life, mv.mark, mv.number = w.before.life, w.before.mark, n
+	}
+	return nil
 }
 
 // restored tells what the target has restored and, if the target was waited for, how long
@@ -167,14 +188,34 @@ func (w *Worker) askSource(ctx context.Context, db int) error {
 		w.lostSource()
 		return err
 	}
+	if w.keepBack(); len(w.unlinks)+len(w.reads) == 0 {
+		return nil
+	}
 	for _, mv := range w.unlinks {
 		w.env.Locks.Handle(mv.Key)
+		mv.unlinked = true
 	}
 	if err := w.src.Ask(ctx, w.unlinks, w.reads, w.object); err != nil {
 		w.lostExchange(w.unlinks, w.reads)
 		return err
 	}
 	return nil
+}
+
+// keepBack takes those out of the unlinks that the source must not give up. Of a key that has moved
+// before, the source has garbage, and nothing else is waited for.
+func (w *Worker) keepBack() {
+	if len(w.unlinks) == 0 {
+		return
+	}
+	keep := w.env.Ledger.give(w.unlinks, func(mv *Key) bool { return w.env.Locks.Moved(mv.Key) })
+	if len(keep) == 0 {
+		return
+	}
+	for _, mv := range keep {
+		mv.Step = mv.Step.Doubt()
+	}
+	w.unlinks = slices.DeleteFunc(w.unlinks, func(mv *Key) bool { return mv.Step != Unlink })
 }
 
 // lostExchange gives up the source's connection with commands on it that have no reply.
@@ -314,7 +355,8 @@ func (w *Worker) probe(ctx context.Context, db int, moves []*Key) error {
 		w.lostTarget()
 		return fromTarget(err)
 	}
-	if err := w.dst.Exists(ctx, moves); err != nil {
+	w.before = w.env.Ledger.before(w.life, db)
+	if err := w.dst.Exists(ctx, moves, w.before.mark); err != nil {
 		w.lostTarget()
 		return fromTarget(err)
 	}
@@ -334,6 +376,9 @@ func (w *Worker) probe(ctx context.Context, db int, moves []*Key) error {
 		default:
 			mv.Step = mv.Step.Next(Absent)
 		}
+	}
+	if err := w.hearMark(moves); err != nil && first == nil {
+		first = err
 	}
 	return fromTarget(first)
 }

@@ -2,6 +2,7 @@ package keymove
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"keyferry/internal/topology"
@@ -90,7 +91,9 @@ func (s *wireSource) Refresh(ctx context.Context) error {
 // wireTarget is a Target by RESTORE and EXISTS.
 type wireTarget struct {
 	wire
-	limit link.Limit // of its server, as of the last Look
+	limit     link.Limit // of its server, as of the last Look
+	uncounted bool       // the server refuses to count
+	counts    bool       // the exchange under way ends with a mark
 }
 
 // DialTarget connects to a group that keys go to. The connection is closed when ctx ends.
@@ -139,12 +142,64 @@ func (t *wireTarget) Look(ctx context.Context) error {
 
 // Restore writes large payloads from where they are, in the buffer of the source's connection: they
 // have to be on their way before the source is asked for anything else.
-func (t *wireTarget) Restore(ctx context.Context, keys []*Key, now time.Time) error {
+func (t *wireTarget) Restore(ctx context.Context, keys []*Key, now time.Time, mark string) error {
 	t.Begin(ctx)
 	for _, k := range keys {
 		k.restore(t.Conn, k.Name, now)
 	}
+	t.count(mark)
 	return t.Flush()
+}
+
+// count asks for the number of the exchange, behind everything else in it.
+func (t *wireTarget) count(mark string) {
+	if t.counts = mark != "" && !t.uncounted; t.counts {
+		t.Command("INCR", 1)
+		t.Arg(mark)
+	}
+}
+
+// HearMark takes a server's refusal for good, but for want of memory, which passes.
+func (t *wireTarget) HearMark() (int64, error) {
+	if !t.counts {
+		return 0, nil
+	}
+	n, err := t.Integer()
+	if refused(err) {
+		t.uncounted = !joberr.IsOOM(err)
+		return 0, nil
+	}
+	return n, err
+}
+
+// Mark takes what is no number for none: no proof is to be had of it.
+func (t *wireTarget) Mark(ctx context.Context, mark string, db int) (int64, error) {
+	if err := t.Use(ctx, db); err != nil {
+		return 0, err
+	}
+	r, err := t.Do(ctx, "GET", mark)
+	if err != nil {
+		if refused(err) {
+			err = nil
+		}
+		return 0, err
+	}
+	n, _ := strconv.ParseInt(string(r.Text), 10, 64)
+	return n, nil
+}
+
+// Unlink has one reply, of no interest: the keys may have expired.
+func (t *wireTarget) Unlink(ctx context.Context, keys []*Key) error {
+	t.Begin(ctx)
+	t.Command("UNLINK", len(keys))
+	for _, k := range keys {
+		t.Arg(k.Name)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := t.Answer()
+	return err
 }
 
 func (t *wireTarget) HearRestore() error {
@@ -153,12 +208,13 @@ func (t *wireTarget) HearRestore() error {
 }
 
 // Exists asks for each key by itself: EXISTS of several would only count them.
-func (t *wireTarget) Exists(ctx context.Context, keys []*Key) error {
+func (t *wireTarget) Exists(ctx context.Context, keys []*Key, mark string) error {
 	t.Begin(ctx)
 	for _, k := range keys {
 		t.Command("EXISTS", 1)
 		t.Arg(k.Name)
 	}
+	t.count(mark)
 	return t.Flush()
 }
 

@@ -15,6 +15,7 @@ type Worker struct {
 	env    *Env
 	src    Source // nil: none
 	dst    Target // nil: none
+	life   string // of the target that dst leads to
 	object string // see objectWord; set by Connect
 
 	// The keys of the round under way, by what they wait for.
@@ -22,6 +23,7 @@ type Worker struct {
 	sent                     time.Time // the restores
 	sending                  int       // bytes of them
 	sizes                    []int     // of those that were restored
+	before                   look      // what had been given up when they were sent
 }
 
 // NewWorker makes one that is not connected. env stays as it is from here on.
@@ -42,6 +44,11 @@ func (w *Worker) Connect(ctx context.Context) (err error) {
 			w.dst = nil
 			return fromTarget(err)
 		}
+		if err = w.env.Ledger.Meet(ctx, w.dst.Info(), w.dst.Mark); err != nil {
+			w.lostTarget()
+			return fromTarget(err)
+		}
+		w.life = w.dst.Info().Life()
 		w.env.Listener.Durable(durabilityText(w.env.Durability, w.dst.Info()))
 	}
 	w.object = objectWord(w.src.Info(), w.dst.Info())

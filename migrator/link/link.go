@@ -88,6 +88,15 @@ func DialAs(ctx context.Context, d *upstream.Dialer, g topology.Group, name stri
 	return l, nil
 }
 
+// Refresh asks the server once more who it is: its process may have been a replica meanwhile.
+func (l *Link) Refresh(ctx context.Context) error {
+	text, err := l.Conn.Info(ctx).Result()
+	if err == nil {
+		l.Info = ReadInfo(text)
+	}
+	return err
+}
+
 // ReadInfo takes what a job needs out of the reply to INFO. What the server does not say is zero,
 // which for MaxBytes means no limit, and for a life that no cursor is trusted.
 func ReadInfo(text string) Info {

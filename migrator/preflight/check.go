@@ -51,8 +51,9 @@ type Check struct {
 	Act   bool
 	Bytes int64 // thought to move; 0: not known
 
-	Life  string    // of the source's data, once Run has tried it
-	Found []Finding // in the order of the checks
+	Life       string    // of the source's data, once Run has tried it
+	TargetLife string    // … and of the target's
+	Found      []Finding // in the order of the checks
 
 	src, dst *link.Link
 }
@@ -148,6 +149,9 @@ func (c *Check) dial(ctx context.Context, source, target topology.Group) bool {
 			}
 		}
 		c.Fatal(what, end.origin, end.group, advice, joberr.Explain("connecting", err))
+	}
+	if c.dst != nil {
+		c.TargetLife = c.dst.Info.Life()
 	}
 	return c.src != nil && c.dst != nil
 }

@@ -219,7 +219,7 @@ func (c *Check) memory(context.Context) error {
 
 // policies compares what the servers do with their data. None of it stops a job: a migration is
 // often made to get away from just that, and only the operator knows which of the two is right.
-func (c *Check) policies(context.Context) error {
+func (c *Check) policies(ctx context.Context) error {
 	src, dst := c.src.Info, c.dst.Info
 	if dst.MaxBytes > 0 && strings.HasPrefix(dst.Policy, "allkeys") {
 		c.add(Warning, "eviction", c.dst, "set maxmemory-policy noeviction if no key may be lost", "it evicts keys when it is full (%s)", dst.Policy)
@@ -227,11 +227,33 @@ func (c *Check) policies(context.Context) error {
 	if src.Policy != dst.Policy {
 		c.add(Info, "eviction", c.dst, "", "maxmemory-policy is %s, at the source %s", dst.Policy, src.Policy)
 	}
-	if src.AOF && !dst.AOF {
-		c.add(Warning, "persistence", c.dst, "CONFIG SET appendonly yes", "it has no append-only file, and the source has one")
+	if err := c.persistence(ctx); err != nil {
+		return err
 	}
 	if src.Replicas > 0 && dst.Replicas == 0 {
 		c.add(Warning, "replicas", c.dst, "add a replica first", "it has no replica, and the source has %d", src.Replicas)
+	}
+	return nil
+}
+
+// persistence is what a restart of the target leaves of the keys that the source has given up.
+func (c *Check) persistence(ctx context.Context) error {
+	if c.dst.Info.AOF {
+		return nil
+	}
+	const advice = "CONFIG SET appendonly yes"
+	conf, err := c.dst.Conn.ConfigGet(ctx, "save").Result()
+	if err != nil && !joberr.Refused(err) {
+		return joberr.At(joberr.Target, err)
+	}
+	save, told := conf["save"]
+	switch {
+	case told && save == "":
+		c.add(Warning, "persistence", c.dst, advice, "it keeps nothing on disk (appendonly no, save \"\"): if it restarts, all keys that the source has given up by then are lost")
+	case c.src.Info.AOF:
+		c.add(Warning, "persistence", c.dst, advice, "it has no append-only file, and the source has one: if it restarts, keys that came after its last snapshot are lost")
+	case told:
+		c.add(Info, "persistence", c.dst, advice, "it has snapshots only (save %s): if it restarts, keys that came after the last one are lost", save)
 	}
 	return nil
 }

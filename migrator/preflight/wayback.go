@@ -69,7 +69,7 @@ func (c *Check) tryWay(ctx context.Context, from, to topology.Group) error {
 // tryOwn brings a key of our own from one end to the other, and says where it failed.
 func (c *Check) tryOwn(ctx context.Context, from, to *link.Link) (at *link.Link, err error) {
 	const ttl = time.Minute
-	key := router.InternalPrefix + c.Job.ID + ":back"
+	key := router.ReservedPrefix + c.Job.ID + ":back"
 	if err = from.Conn.RestoreReplace(ctx, key, ttl, keymove.TouchDump).Err(); err != nil {
 		return from, err
 	}
