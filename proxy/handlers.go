@@ -65,6 +65,9 @@ var atOnce = map[string]func(*call){
 	"script|kill": toAny(oneOf), "function|kill": toAny(oneOf),
 	"function|load": toEvery(firstOf), "function|delete": toEvery(firstOf), "function|flush": toEvery(firstOf), "function|restore": toEvery(firstOf),
 
+	// Elements of one key.
+	"hscan": (*call).scanElements, "sscan": (*call).scanElements, "zscan": (*call).scanElements,
+
 	// Transactions.
 	"multi": (*call).multi, "discard": (*call).discard, "unwatch": (*call).unwatch,
 }

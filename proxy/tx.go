@@ -28,9 +28,10 @@ type transaction struct {
 	db      int // in effect behind what is queued
 	broken  bool
 	writes  bool
-	says    bool     // others may hear of it, who then look
-	unnamed bool     // it uses keys of its slot that it does not name
-	reads   []string // keys to remember for CLIENT TRACKING when they are read
+	says    bool         // others may hear of it, who then look
+	unnamed bool         // it uses keys of its slot that it does not name
+	reads   []string     // keys to remember for CLIENT TRACKING when they are read
+	scans   *queuedScans // nil: none
 }
 
 func (c *call) multi() {
@@ -80,6 +81,9 @@ func (c *call) enqueue() {
 		if n, ok := resp.Integer(args[1]); ok && n >= 0 && n < int64(s.l.table.Databases) {
 			tx.db = int(n)
 		}
+	}
+	if cmd.Traits&resp.ScansElements != 0 {
+		tx.queueScan(args, len(frame))
 	}
 	tx.frames = append(tx.frames, frame...)
 	tx.n++
@@ -208,7 +212,7 @@ func (c *call) exec() bool {
 		c.answer([]byte("*0\r\n"))
 		return true
 	}
-	op := &execution{plain: plain{tx.unnamed}, db: s.db, after: tx.db, n: tx.n, writes: tx.writes}
+	op := &execution{plain: plain{tx.unnamed}, db: s.db, after: tx.db, n: tx.n, writes: tx.writes, scans: tx.scans}
 	r := c.begin()
 	r.op = op
 	slot, keys := tx.slot, tx.keys
@@ -227,7 +231,7 @@ func (c *call) exec() bool {
 			s.remember(k)
 		}
 	}
-	frame := append([]byte("*1\r\n$5\r\nMULTI\r\n"), tx.frames...)
+	frame := append([]byte(multiFrame), tx.frames...)
 	frame = append(frame, "*1\r\n$4\r\nEXEC\r\n"...)
 	send := func() { l.anywhere(r, frame) }
 	if slot >= 0 {
@@ -289,7 +293,8 @@ type execution struct {
 	after  int        // of the client when it has succeeded
 	n      int        // commands
 	writes bool
-	sent   bool // on the connection that watches
+	sent   bool         // on the connection that watches
+	scans  *queuedScans // nil: none
 }
 
 // send: without a watch it is one block on the shared connection, which is left in the database in
@@ -298,6 +303,7 @@ type execution struct {
 // null says that something has changed.
 func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	s := r.s
+	frame = x.scans.at(l.table.Groups[group].Number, frame)
 	b := block{frame: frame, before: x.n + 1, writes: x.writes}
 	switch on := x.on; {
 	case on == nil:
@@ -326,11 +332,20 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 // database from now on.
 func (x *execution) reply(r *request, b []byte, last bool) bool {
 	s := r.s
+	if x.scans != nil {
+		if b = x.scans.reply(b, last); b == nil {
+			return false
+		}
+	}
 	if x.after != x.db && r.untouched() && b[0] == '*' && !bytes.HasPrefix(b, []byte("*-1")) {
 		s.db = x.after
 	}
 	if last {
 		x.dropped(r)
+	}
+	if x.scans != nil {
+		r.finish(b)
+		return false
 	}
 	return true
 }

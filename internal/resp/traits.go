@@ -29,6 +29,9 @@ const (
 	// ForReplicas: it waits for replicas, and its time-out is not one that a server may be
 	// asked again with: what it waits for is tied to one connection.
 	ForReplicas
+	// ScansElements: it takes and gives a cursor over the elements of one key, as argument 2 and
+	// as the first part of its reply.
+	ScansElements
 )
 
 // traits says which commands have which.
@@ -46,6 +49,7 @@ var traits = []struct {
 	{HasSHA, "evalsha evalsha_ro"},
 	{PopsPairs, "bzpopmin bzpopmax"},
 	{ForReplicas, "wait waitaof"},
+	{ScansElements, "hscan sscan zscan"},
 }
 
 // kin are commands that do the same in another way: without blocking, from the first of

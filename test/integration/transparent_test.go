@@ -166,6 +166,7 @@ func TestScansDuringMigrations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	addElements(t, c)
 	ctx, stop := context.WithCancel(bg)
 	defer stop()
 	done := make(chan struct{})
@@ -211,12 +212,63 @@ func TestScansDuringMigrations(t *testing.T) {
 			}
 		})
 	}
+	scanners.Go(func() { scanElements(t, c, *scanRounds) })
 	scanners.Wait()
 	if n := len(c.Keys(bg, "stable*").Val()); n != keys {
 		t.Errorf("KEYS saw %d of %d keys", n, keys)
 	}
 	stop()
 	<-done
+}
+
+// bigElements is how many elements the keys of addElements have: enough for a hash table.
+const bigElements = 3000
+
+// addElements makes a large hash, set and sorted set.
+func addElements(t *testing.T, c *redis.Client) {
+	bg := context.Background()
+	p := c.Pipeline()
+	for i := range bigElements {
+		e := fmt.Sprint("e", i)
+		p.HSet(bg, "big-hash", e, "v")
+		p.SAdd(bg, "big-set", e)
+		p.ZAdd(bg, "big-zset", redis.Z{Member: e})
+	}
+	if _, err := p.Exec(bg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// scanElements scans each of them a number of times, and demands every element.
+func scanElements(t *testing.T, c *redis.Client, rounds int) {
+	bg := context.Background()
+	for name, scan := range map[string]func(cursor uint64) *redis.ScanCmd{
+		"big-hash": func(at uint64) *redis.ScanCmd { return c.HScan(bg, "big-hash", at, "", 20) },
+		"big-set":  func(at uint64) *redis.ScanCmd { return c.SScan(bg, "big-set", at, "", 20) },
+		"big-zset": func(at uint64) *redis.ScanCmd { return c.ZScan(bg, "big-zset", at, "", 20) },
+	} {
+		for range rounds {
+			seen := make(map[string]bool)
+			for cursor := uint64(0); ; {
+				page, next, err := scan(cursor).Result()
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+					return
+				}
+				for _, e := range page {
+					if e[0] == 'e' {
+						seen[e] = true
+					}
+				}
+				if cursor = next; cursor == 0 {
+					break
+				}
+			}
+			if len(seen) != bigElements {
+				t.Errorf("%s: a scan saw %d of %d elements", name, len(seen), bigElements)
+			}
+		}
+	}
 }
 
 // TestScanAfterAnEndedMigration: once a job is over, done or reverted, a SCAN sees each key once.
