@@ -57,6 +57,8 @@ type elementScan struct {
 	ours bool
 }
 
+// newElementScan copies the arguments, which are the client's input, since the command is made anew when its
+// group is known.
 func newElementScan(args [][]byte) elementScan {
 	x := elementScan{args: cloneArgs(args)}
 	if v, err := strconv.ParseUint(string(args[2]), 10, 64); err == nil { // else the server says so
@@ -119,6 +121,7 @@ type elementScanning struct {
 	buf   []byte
 }
 
+// send may be asked again, at another group: what it makes of the cursor goes by the group alone.
 func (x *elementScanning) send(l *loop, r *request, group int16, frame []byte) {
 	x.group = l.table.Groups[group].Number
 	if f := x.frame(x.group); f != nil {
@@ -142,6 +145,8 @@ type queuedScans struct {
 	buf   []byte
 }
 
+// queuedScan is one of them. Its place is told by number in the reply, and by bytes in what is sent: the
+// transaction's frames are one piece by then.
 type queuedScan struct {
 	elementScan
 	nth      int // command of the transaction
