@@ -61,6 +61,10 @@ func Start(c conf.Config, log *zap.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := store.Lost(context.Background()); err != nil {
+		_ = store.Close()
+		return nil, err
+	}
 	g := &Gateway{log: log, store: store, ended: make(chan error, 1), running: make(chan struct{})}
 	if err := g.start(c); err != nil {
 		_ = store.Close()

@@ -27,6 +27,7 @@ import (
 type Store struct {
 	db     *bbolt.DB
 	points *bbolt.DB
+	note   noter
 
 	mu       sync.Mutex     // protects what follows; not held across I/O
 	newest   topology.State // the newest that is known to be stored; revision 0: none
@@ -48,13 +49,20 @@ const lockWait = time.Second
 // Open opens or creates the store in dir, which must exist. ErrLocked when another
 // process has it.
 func Open(dir string) (*Store, error) {
-	db, err := openFile(filepath.Join(dir, "topology.db"), stateBucket, jobBucket)
+	state, points := filepath.Join(dir, "topology.db"), filepath.Join(dir, "checkpoints.db")
+	if err := checkPresent(state, points); err != nil {
+		return nil, err
+	}
+	if err := makeFile(state, stateBucket, jobBucket); err != nil {
+		return nil, err
+	}
+	db, err := openFile(state, stateBucket, jobBucket)
 	if err != nil {
 		return nil, err
 	}
 	b := &Store{db: db, watchers: make(map[*watcher]struct{})}
 	if err = db.Update(convert); err == nil {
-		b.points, err = openPoints(filepath.Join(dir, "checkpoints.db"))
+		b.points, err = openPoints(points)
 	}
 	if err == nil {
 		err = syncDir(dir)
@@ -62,11 +70,59 @@ func Open(dir string) (*Store, error) {
 	if err == nil {
 		b.newest, err = b.Load(context.Background())
 	}
+	if err == nil {
+		err = b.checkSeen()
+	}
 	if err != nil && !errors.Is(err, topology.ErrNotFound) {
 		_ = b.Close()
 		return nil, err
 	}
+	b.startNoting()
 	return b, nil
+}
+
+// Lost is an error when no cluster is stored, and jobs of one have left checkpoints or histories: then
+// there was one, and it must not be taken for one that has yet to be made.
+func (b *Store) Lost(ctx context.Context) error {
+	if _, err := b.Load(ctx); !errors.Is(err, topology.ErrNotFound) {
+		return nil
+	}
+	has := false
+	_ = b.points.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(_ []byte, bucket *bbolt.Bucket) error {
+			k, _ := bucket.Cursor().First()
+			has = has || k != nil
+			return nil
+		})
+	})
+	if !has {
+		return nil
+	}
+	return fmt.Errorf("topology: %s has no cluster in it, and %s shows that there was one: %s: %s", b.db.Path(), b.points.Path(), unknownSlots, putBack)
+}
+
+// makeFile makes a file that is not there, under another name until it is whole: a process that dies
+// meanwhile leaves none that looks as if it had lost what was in it.
+func makeFile(path string, buckets ...[]byte) error {
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	half := path + ".new"
+	if err := os.Remove(half); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("topology: %w", err)
+	}
+	db, err := openFile(half, buckets...)
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("topology: %s: %w", half, err)
+	}
+	// Not over one that another process has made and opened meanwhile.
+	if err := os.Link(half, path); err != nil && !errors.Is(err, os.ErrExist) {
+		return os.Rename(half, path) // a file system without links
+	}
+	return os.Remove(half)
 }
 
 func openFile(path string, buckets ...[]byte) (*bbolt.DB, error) {
@@ -98,15 +154,13 @@ func openFile(path string, buckets ...[]byte) (*bbolt.DB, error) {
 // and a gateway that does not start for want of them would be the worse loss.
 func openPoints(path string) (*bbolt.DB, error) {
 	db, err := openFile(path, pointBucket)
-	for _, damage := range []error{errDamaged, bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
-		if errors.Is(err, damage) {
-			if err := os.Remove(path); err != nil {
-				return nil, fmt.Errorf("topology: damaged checkpoints: %w", err)
-			}
-			return openFile(path, pointBucket)
-		}
+	if err == nil || errors.Is(err, topology.ErrLocked) || errors.Is(err, os.ErrPermission) {
+		return db, err
 	}
-	return db, err
+	if err := os.Remove(path); err != nil {
+		return nil, fmt.Errorf("topology: damaged checkpoints: %w", err)
+	}
+	return openFile(path, pointBucket)
 }
 
 // syncDir makes the files' names durable; bbolt syncs only what is in them.
@@ -186,6 +240,7 @@ func (b *Store) publish(s topology.State) {
 		}
 		w.ch <- s.Clone() // there is room: only holders of mu send
 	}
+	b.note.ring()
 }
 
 func (b *Store) Watch(ctx context.Context) <-chan topology.State {
@@ -266,6 +321,10 @@ func (b *Store) Close() error {
 		b.end(w)
 	}
 	b.mu.Unlock()
+	if b.note.stop != nil { // nil when Open gave up half-way
+		close(b.note.stop)
+		b.note.wg.Wait()
+	}
 	err := b.db.Close()
 	if b.points != nil { // nil when Open gave up half-way
 		err = errors.Join(err, b.points.Close())

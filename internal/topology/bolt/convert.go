@@ -19,6 +19,9 @@ func convert(tx *bbolt.Tx) error {
 	if errors.Is(err, topology.ErrNotFound) {
 		return nil
 	}
+	if err == nil && h.Format > 0 && h.Sum == "" { // from before there were checksums
+		return writeHead(tx, h)
+	}
 	if err != nil || h.Format > 0 {
 		return err
 	}

@@ -1,9 +1,10 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"hash/crc64"
 
 	"go.etcd.io/bbolt"
 
@@ -35,7 +36,30 @@ type head struct {
 	Format   int    `json:"format"`
 	Revision uint64 `json:"revision"`
 	NextJob  uint64 `json:"next_job"`
+	Sum      string `json:"sum,omitempty"` // of all that is stored (see sum); "": written before there was one
 }
+
+// sum is the checksum of the State: of the head, and of every other value under its name. A page that
+// has been damaged, or is of another time than the rest, is noticed by it. It is no secret.
+func sum(tx *bbolt.Tx, h head) string {
+	h.Sum = ""
+	text, _ := json.Marshal(h) // numbers
+	x := crc64.Checksum(text, sumTable)
+	for _, name := range [][]byte{stateBucket, jobBucket} {
+		_ = tx.Bucket(name).ForEach(func(k, v []byte) error {
+			if bytes.Equal(name, stateBucket) && bytes.Equal(k, headKey) {
+				return nil
+			}
+			for _, part := range [][]byte{name, k, {0}, v, {0}} {
+				x = crc64.Update(x, sumTable, part)
+			}
+			return nil
+		})
+	}
+	return fmt.Sprintf("%016x", x)
+}
+
+var sumTable = crc64.MakeTable(crc64.ECMA)
 
 // readHead returns topology.ErrNotFound when no cluster is stored.
 func readHead(tx *bbolt.Tx) (h head, err error) {
@@ -60,7 +84,7 @@ func readState(tx *bbolt.Tx) (s topology.State, err error) {
 	s.Revision, s.NextJob = h.Revision, h.NextJob
 	text := tx.Bucket(stateBucket).Get(routingKey)
 	if text == nil {
-		return s, errors.New("topology: stored state: no topology")
+		return s, fmt.Errorf("topology: stored state: no topology: %w", errDamaged)
 	}
 	if err := read(text, &s.Topology); err != nil {
 		return s, err
@@ -73,6 +97,9 @@ func readState(tx *bbolt.Tx) (s topology.State, err error) {
 		s.Jobs = append(s.Jobs, j)
 		return nil
 	})
+	if err == nil && h.Sum != "" && h.Sum != sum(tx, h) {
+		err = fmt.Errorf("topology: stored state: wrong checksum: %w", errDamaged)
+	}
 	topology.SortJobs(s.Jobs)
 	return s, err
 }
@@ -95,12 +122,18 @@ func writeState(tx *bbolt.Tx, next *topology.State, d topology.Difference) error
 			return err
 		}
 	}
-	return write(state, headKey, head{format, next.Revision, next.NextJob})
+	return writeHead(tx, head{Format: format, Revision: next.Revision, NextJob: next.NextJob})
+}
+
+// writeHead comes last: it has the checksum of all else.
+func writeHead(tx *bbolt.Tx, h head) error {
+	h.Sum = sum(tx, h)
+	return write(tx.Bucket(stateBucket), headKey, h)
 }
 
 func read(text []byte, v any) error {
 	if err := json.Unmarshal(text, v); err != nil {
-		return fmt.Errorf("topology: stored state: %w", err)
+		return fmt.Errorf("topology: stored state: %w: %w", errDamaged, err)
 	}
 	return nil
 }
