@@ -68,7 +68,18 @@ type plane struct {
 	opsOfSlots func() []float32                              // commands a second, by slot; nil: not known
 	clients    ClientLatency                                 // how long clients wait
 	settled    func(ctx context.Context, group string) error // returns when all commands sent to the group are answered
+	events     Events
 }
+
+// Events is what the data plane knows of keyspace events.
+type Events struct {
+	Wanted func() bool                                 // some client listens
+	Heard  func(ctx context.Context, groups ...string) // returns when those that groups have had until now are with who listens
+}
+
+// SetEvents gives the Manager the data plane's word on who listens to keyspace events. Call it before
+// Begin.
+func (m *Manager) SetEvents(e Events) { m.plane.events = e }
 
 // New makes the Manager of the cluster that ctl has opened.
 func New(store topology.Store, cfg Config, ctl *control.Control, dialer *upstream.Dialer, log *zap.Logger) (*Manager, error) {
@@ -143,6 +154,7 @@ func (m *Manager) newMover(r *runner) *mover {
 		admission: newAdmission(&m.cfg), open: newUndecided(),
 		errs: r.errs, talk: r.talk, fenced: fencing{done: make(chan struct{})}}
 	mv.gate, mv.places, mv.clients = &m.gate, m.places, m.plane.clients
+	mv.events = m.plane.events
 	r.errs.reverse(j.Back)
 	if j.Back {
 		mv.gov.Back()

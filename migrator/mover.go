@@ -81,6 +81,7 @@ type hooks struct {
 	drained     func(ctx context.Context) error               // nothing is in flight at the source without a lock
 	settled     func(ctx context.Context, group string) error // what was sent to a group has been answered
 	keep        func(context.Context, keymove.Account) error  // stores what the target has to show
+	events      Events
 }
 
 // fencing is whether the gateway's former self is fenced. The first resolver writes it; passes

@@ -188,6 +188,9 @@ func (m *mover) settle(moves []*keymove.Key) []*keymove.Key {
 		if mv.Doubted {
 			m.open.decided(mv)
 		}
+		if mv.MayExpire() {
+			m.locks.Expiring().Leave(mv.Key)
+		}
 		if failpoint.On(failpoint.PlantNoCreated) && mv.Step == keymove.Committed && mv.Unread() { // there was nothing to move
 			m.locks.CommitForgetting(mv.Key)
 		} else if mv.Step == keymove.Committed {

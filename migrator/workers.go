@@ -27,6 +27,7 @@ func (m *mover) newEnv(durability string, share float64) *keymove.Env {
 			return keymove.DialTarget(ctx, e.dialer, e.target, m.cfg.CallTimeout)
 		},
 		FenceSource: fence(e.source), FenceTarget: fence(e.target),
+		EventsWanted: m.events.Wanted, EventsHeard: func(ctx context.Context) { m.events.Heard(ctx, e.source.ID, e.target.ID) },
 		Ledger: m.ledger, Locks: m.locks, Settle: m.settle, Listener: (*listener)(m),
 		Comparer: &keymove.Comparer{Share: share, DialSource: m.dialSource, DialTarget: m.dialTarget, Listener: (*listener)(m)},
 	}

@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"slices"
 	"strings"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/pubsub"
 )
 
 // isNotify knows the one setting of the data servers that CONFIG SET passes on: those who
@@ -61,6 +63,13 @@ func commonFlags(parts [][]byte) (string, bool) {
 	}
 	return string(common), true
 }
+
+// EventsWanted reports that some client listens to keyspace events.
+func (s *Server) EventsWanted() bool { return s.hub.Listens()&pubsub.ListensToEvents != 0 }
+
+// EventsHeard returns when the keyspace events that groups have had until now are with those who
+// listen, or are known to be late.
+func (s *Server) EventsHeard(ctx context.Context, groups ...string) { s.hub.AwaitHeard(ctx, groups...) }
 
 // appendConfig: sorted, so that two loops or two calls give the same reply.
 func appendConfig(w *resp.Writer, found map[string]string) {

@@ -77,16 +77,17 @@ const shardCount = 64 // a power of two; far more than there are loops and mover
 // loop has left the job's routes. Loops call Admit, Resolve, Pull, Release and Cancel; the mover
 // TryLock, Want, Take, Commit and Abort; the runner sets the mode, freezes and thaws.
 type Table struct {
-	secrets secrets
-	recent  *Recent
-	shards  [shardCount]shard
-	holds   atomic.Int64 // shared holds outstanding, of all keys
-	grants  atomic.Int64 // times that Abort let waiters run at the source
-	commits atomic.Int64
-	waiting atomic.Int64 // keys locked or wanted for a client
-	waking  atomic.Int64 // keys decided whose waiters are being told
-	maxWait int64
-	away    atomic.Bool // the target can't be reached
+	secrets  secrets
+	recent   *Recent
+	expiring Expiring
+	shards   [shardCount]shard
+	holds    atomic.Int64 // shared holds outstanding, of all keys
+	grants   atomic.Int64 // times that Abort let waiters run at the source
+	commits  atomic.Int64
+	waiting  atomic.Int64 // keys locked or wanted for a client
+	waking   atomic.Int64 // keys decided whose waiters are being told
+	maxWait  int64
+	away     atomic.Bool // the target can't be reached
 
 	// touched are keys locked for resolve-on-touch (or by Want) that the mover has not
 	// taken yet. mu protects it alone; it is taken with a shard's mu held, never the

@@ -76,6 +76,11 @@ type Env struct {
 	FenceSource func(ctx context.Context, name string) error
 	FenceTarget func(ctx context.Context, name string) error
 
+	// EventsWanted reports that some client listens to keyspace events; EventsHeard returns when those
+	// of both ends until now have been told. nil: nobody ever listens.
+	EventsWanted func() bool
+	EventsHeard  func(context.Context)
+
 	Ledger   *Ledger
 	Locks    *slotlock.Table
 	Settle   func([]*Key) []*Key // releases those whose Step is final, and returns the others

@@ -47,6 +47,9 @@ func (e Expiry) gone() bool { return e.ms == goneMs }
 // Absolute reports that it is known to the millisecond.
 func (e Expiry) Absolute() bool { return e.absolute }
 
+// never reports that there is none.
+func (e Expiry) never() bool { return e.ms < 0 }
+
 // at is that time in ms since 1970, by the clock of the gateway where only what is left is known.
 func (e Expiry) at() int64 {
 	if e.absolute {

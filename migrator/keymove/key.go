@@ -57,6 +57,9 @@ func (p *Payload) Bytes() int { return len(p.dump) }
 // Drop forgets the copy, for as large as it may be.
 func (p *Payload) Drop() { p.dump = nil }
 
+// MayExpire reports that the key had an expiry when it was read.
+func (p *Payload) MayExpire() bool { return !p.Unread() && !p.expiry.never() }
+
 // Unread reports that there was nothing to read.
 func (p *Payload) Unread() bool { return p.expiry == Expiry{} }
 

@@ -41,6 +41,9 @@ func (w *Worker) askTarget(ctx context.Context, db int) error {
 	}
 	for _, mv := range w.restores {
 		w.env.Locks.Handle(mv.Key)
+		if mv.MayExpire() {
+			w.env.Locks.Expiring().Enter(mv.Key)
+		}
 	}
 	w.sent, w.before = time.Now(), w.env.Ledger.before(w.life, db)
 	if err := w.dst.Restore(ctx, w.restores, w.sent, w.before.mark); err != nil {
@@ -181,6 +184,7 @@ func (w *Worker) askSource(ctx context.Context, db int) error {
 		return nil
 	}
 	hit(w.unlinks, "move.unlink.before")
+	w.letExpire(ctx)
 	hit(w.reads, "move.read.before")
 	if err := w.src.Use(ctx, db); err != nil {
 		advance(w.reads, Unknown)

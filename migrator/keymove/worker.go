@@ -183,6 +183,11 @@ func (w *Worker) Round(ctx context.Context, db int, moves []*Key) (stop bool, er
 	if dstErr == nil {
 		dstErr = w.hearTarget(ctx)
 	}
+	if w.dst != nil && len(w.unlinks) > 0 {
+		if err := w.settleDue(ctx, db); dstErr == nil {
+			dstErr = err
+		}
+	}
 	err = fromSource(srcErr)
 	w.env.Listener.Failed(err)
 	if dstErr = fromTarget(dstErr); dstErr != nil {

@@ -13,7 +13,7 @@ import (
 // Keyspace events are the servers' own, and no client has done what they tell of a move:
 // "restore" at its target, "del" at its source and wherever else something is left over. Such
 // messages end here. What the mover has dealt with lately is remembered, so that a client's own
-// RESTORE and DEL are told apart from that.
+// RESTORE and DEL are told apart from that. A key that expires while it is at both ends is told of once.
 
 // endedMove is a job that has ended: its last messages may come after its slots have become
 // stable.
@@ -64,6 +64,11 @@ func (x *Moves) Follow(next *router.Table, now time.Time) {
 }
 
 // Of reports whether a message from a group tells of a move, and not of what a client did.
+//
+//	the gateway's own keys      never shown
+//	del at the source of a move, restore at its target: of the mover, if it has dealt with the key lately
+//	expired at either           of the mover, if the other end has said so of the same value
+//	anything where no client's command runs
 func (x *Moves) Of(group string, channel, payload []byte) bool {
 	if !bytes.HasPrefix(channel, []byte("__key")) {
 		return false
@@ -74,7 +79,7 @@ func (x *Moves) Of(group string, channel, payload []byte) bool {
 		return false
 	case router.Reserved([]byte(key.Name)):
 		return true
-	case event != "del" && event != "restore":
+	case event != "del" && event != "restore" && event != "expired":
 		return false
 	}
 	x.mu.Lock()
@@ -83,6 +88,8 @@ func (x *Moves) Of(group string, channel, payload []byte) bool {
 	slot := t.Slots[t.Scheme.Slot([]byte(key.Name))]
 	is := func(g int16) bool { return g >= 0 && t.Groups[g].ID == group }
 	switch {
+	case event == "expired":
+		return slot.Target >= 0 && t.Jobs[slot.Job].Locks != nil && t.Jobs[slot.Job].Locks.Expiring().Again(key, group)
 	case slot.Target >= 0 && (is(slot.Owner) && event == "del" || is(slot.Target) && event == "restore"):
 		locks := t.Jobs[slot.Job].Locks
 		return locks != nil && locks.Recent().Has(key)

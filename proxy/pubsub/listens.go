@@ -1,6 +1,10 @@
 package pubsub
 
-import "strings"
+import (
+	"context"
+	"slices"
+	"strings"
+)
 
 // Listens is what anybody listens to. A loop asks for it with each command that could be heard, so it
 // is one word.
@@ -50,6 +54,8 @@ func (h *Hub) note(k Key, n int) {
 	h.publishListens()
 }
 
+// publishListens is said with each change, under mu: who has been told that its subscription holds
+// finds it here, and so does every command that is answered later.
 func (h *Hub) publishListens() {
 	var x Listens
 	if h.of.messages > 0 {
@@ -64,6 +70,10 @@ func (h *Hub) publishListens() {
 	h.listens.Store(uint32(x))
 }
 
+// Heard is how a reply is put behind what its command has caused. The server has said that before it
+// has sent the reply, by another connection, which may be read later. A PING that goes out on the feed
+// now is answered behind it.
+//
 // Heard calls then on the loop when all that a group's server has said until now is with the loops;
 // false: there is nothing to wait for.
 func (h *Hub) Heard(l Loop, group string, then func()) bool {
@@ -75,6 +85,29 @@ func (h *Hub) Heard(l Loop, group string, then func()) bool {
 		}
 	}
 	return false
+}
+
+// AwaitHeard returns when all that the servers of some groups have said until now is with the loops, or
+// after a second, or when ctx ends. Not for a loop's goroutine.
+func (h *Hub) AwaitHeard(ctx context.Context, groups ...string) {
+	ctx, cancel := context.WithTimeout(ctx, syncedBound)
+	defer cancel()
+	heard := make(chan struct{}, len(groups))
+	left := 0
+	h.mu.Lock()
+	for g, f := range h.feeds {
+		if slices.Contains(groups, g.ID) && f.heard(func() { heard <- struct{}{} }) {
+			left++
+		}
+	}
+	h.mu.Unlock()
+	for range left {
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Synced calls then on the loop when the servers have confirmed what is wanted now; false: they have.

@@ -164,3 +164,139 @@ func TestMovesAreNoEvents(t *testing.T) {
 	t.Logf("%d migrations", moves)
 	r.placesRight()
 }
+
+// TestKeysThatExpireInMotion: a key that expires expires once, also while it is at both ends.
+func TestKeysThatExpireInMotion(t *testing.T) {
+	bg := context.Background()
+	r := newRig(t, 2)
+	c := r.client()
+	for _, s := range r.servers {
+		if err := s.Client().ConfigSet(bg, "hz", "100").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.ConfigSet(bg, "notify-keyspace-events", "KEx").Err(); err != nil {
+		t.Fatal(err)
+	}
+	sub := c.PSubscribe(bg, "__keyevent@*__:expired", "__keyspace@0__:*")
+	defer sub.Close()
+	for range 2 {
+		if _, err := sub.Receive(bg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// once waits until all keys are gone, and demands two messages of each.
+	once := func(t *testing.T, keys []string) {
+		t.Helper()
+		heard := make(map[string]int)
+		for _, s := range r.servers { // a look makes a server say it
+			r.await("the keys to expire", func() bool { return s.Client().Exists(bg, keys...).Val() == 0 })
+		}
+		for _, s := range r.servers { // the last that each has to say
+			if err := s.Client().Publish(bg, "__keyspace@0__:end", "end").Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for ends := 0; ends < 2; {
+			m, err := sub.ReceiveTimeout(bg, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := m.(*redis.Message); m.Payload == "end" {
+				ends++
+			} else {
+				heard[m.Channel+" "+m.Payload]++
+			}
+		}
+		wrong := 0
+		for _, k := range keys {
+			for _, m := range []string{"__keyevent@0__:expired " + k, "__keyspace@0__:" + k + " expired"} {
+				if heard[m] != 1 {
+					if wrong++; wrong < 10 {
+						t.Errorf("%s was heard %d times", m, heard[m])
+					}
+				}
+			}
+		}
+		if wrong > 0 {
+			t.Errorf("%d messages of %d were not heard once", wrong, 2*len(keys))
+		}
+	}
+	t.Run("by chance", func(t *testing.T) {
+		stop := r.KeepMoving()
+		var keys []string
+		for len(keys) < 4000 {
+			_, err := c.Pipelined(bg, func(p redis.Pipeliner) error {
+				for range 40 {
+					k := fmt.Sprint("key", len(keys))
+					p.Set(bg, k, "x", time.Duration(50+len(keys)%400)*time.Millisecond)
+					keys = append(keys, k)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		r.await("the keys to expire", func() bool { return c.Exists(bg, keys...).Val() == 0 })
+		t.Logf("%d migrations", stop())
+		once(t, keys)
+	})
+}
+
+// TestKeysThatExpireAtBothEnds: the same, by what the mover waits for; and a key that expires before it
+// is restored is told of as well.
+func TestKeysThatExpireAtBothEnds(t *testing.T) {
+	bg := context.Background()
+	for _, point := range []string{"move.restore.before", "move.unlink.before"} {
+		t.Run(point, func(t *testing.T) {
+			r := newRig(t, 2)
+			c := r.client()
+			g := newGate(t)
+			r.kill()
+			r.start(g.at(point))
+			c = r.client()
+			if err := c.ConfigSet(bg, "notify-keyspace-events", "Ex").Err(); err != nil {
+				t.Fatal(err)
+			}
+			sub := c.Subscribe(bg, "__keyevent@0__:expired")
+			defer sub.Close()
+			if _, err := sub.Receive(bg); err != nil {
+				t.Fatal(err)
+			}
+			var keys []string
+			for i := range 20 {
+				keys = append(keys, fmt.Sprint("key", i))
+				if err := c.Set(bg, keys[i], "x", time.Second).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.proxy("MIGRATE", "0-16383", "TO", "g2")
+			for _, s := range r.servers { // a look makes a server say it
+				r.await("the keys to expire", func() bool { return s.Client().Exists(bg, keys...).Val() == 0 })
+			}
+			g.open()
+			r.awaitDone()
+			// The same names once more, at their new home: what is over has no say in that.
+			for _, k := range keys {
+				if err := c.Set(bg, k, "x", 10*time.Millisecond).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			heard := make(map[string]int)
+			for range 2 * len(keys) {
+				m, err := sub.ReceiveTimeout(bg, 20*time.Second)
+				if err != nil {
+					t.Fatalf("%v; heard of %v", err, heard)
+				}
+				heard[m.(*redis.Message).Payload]++
+			}
+			for _, k := range keys {
+				if heard[k] != 2 {
+					t.Errorf("%s has expired %d times, want 2", k, heard[k])
+				}
+			}
+		})
+	}
+}
