@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"keyferry/internal/admin"
@@ -36,7 +37,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	_ = st.control.SetReadDeadline(time.Time{})
 	for quiet := 0; ; quiet++ {
 		changed := s.Observer.Changed()
-		if st.delta(s.Observer.Last()) {
+		last := s.Observer.Last()
+		if st.delta(last, s.rowsOf(last)) {
 			quiet = 0
 		}
 		if quiet >= 20 { // so that a client that is gone is noticed
@@ -94,8 +96,8 @@ func (t *stream) flush() bool {
 	return err == nil && t.control.Flush() == nil
 }
 
-// delta queues what s has that the reader does not know.
-func (t *stream) delta(s *observe.Snapshot) bool {
+// delta queues what s, whose rows are told, has that the reader does not know.
+func (t *stream) delta(s *observe.Snapshot, told rowsTold) bool {
 	before := t.buf.Len()
 	if s.Now.T != t.point {
 		t.point = s.Now.T
@@ -105,18 +107,8 @@ func (t *stream) delta(s *observe.Snapshot) bool {
 		t.epoch = s.State.Epoch
 		t.slotDelta(admin.SlotRows(s.State), s.State.SlotCount)
 	}
-	groups := make(map[string]row, len(s.Groups))
-	for _, g := range s.Groups {
-		groups[g.ID] = fieldsOf(g)
-	}
-	t.rows("groups", &t.groups, groups)
-	jobs := make(map[string]row, len(s.Jobs))
-	for _, j := range s.Jobs[max(0, len(s.Jobs)-jobsShown):] {
-		f := fieldsOf(j)
-		delete(f, "at_ms")
-		jobs[j.ID] = f
-	}
-	t.rows("jobs", &t.jobs, jobs)
+	t.rows("groups", &t.groups, told.groups)
+	t.rows("jobs", &t.jobs, told.jobs)
 	if t.heat && s.Heat != nil {
 		t.heatDelta(s.Heat)
 	}
@@ -124,8 +116,46 @@ func (t *stream) delta(s *observe.Snapshot) bool {
 	return t.buf.Len() > before
 }
 
-// jobsShown is how many jobs the dashboard lists, the newest.
-const jobsShown = 50
+// rowsTold is what streams tell of the groups and jobs of one snapshot. Its maps are never
+// changed: every stream keeps them until the next.
+type rowsTold struct {
+	at           *observe.Snapshot
+	groups, jobs map[string]row
+}
+
+// rowsOf makes the rows of a snapshot once for all streams: there may be a thousand jobs.
+func (s *Server) rowsOf(last *observe.Snapshot) rowsTold {
+	s.toldMu.Lock()
+	defer s.toldMu.Unlock()
+	if s.told.at == last {
+		return s.told
+	}
+	s.told = rowsTold{last, make(map[string]row, len(last.Groups)), make(map[string]row, len(last.Jobs))}
+	for _, g := range last.Groups {
+		g.Ranges = cut(g.Ranges)
+		s.told.groups[g.ID] = fieldsOf(g)
+	}
+	for _, j := range last.Jobs {
+		// Every second slot of 16,384 would be 200 KB a job. GET /api/v1/migrations/{id} has them.
+		j.Slots, j.SlotsText = nil, cut(j.SlotsText)
+		f := fieldsOf(j)
+		delete(f, "at_ms")
+		delete(f, "slots")
+		s.told.jobs[j.ID] = f
+	}
+	return s.told
+}
+
+// rangesShown is how much of a list of slots streams tell, in bytes.
+const rangesShown = 200
+
+// cut shortens a list of ranges at a comma, and says so.
+func cut(ranges string) string {
+	if len(ranges) <= rangesShown {
+		return ranges
+	}
+	return ranges[:strings.LastIndexByte(ranges[:rangesShown], ',')+1] + "…"
+}
 
 func fieldsOf(v any) row {
 	b, err := json.Marshal(v)

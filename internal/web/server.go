@@ -41,6 +41,9 @@ type Server struct {
 	key     []byte        // of this process's session cookies
 	tries   *rate.Limiter // of tokens that were wrong
 	streams chan struct{} // one value for each stream of events
+
+	toldMu sync.Mutex // protects told
+	told   rowsTold   // of the newest snapshot that a stream has told of
 }
 
 const (

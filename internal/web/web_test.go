@@ -336,6 +336,50 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestEventsOfManyJobs: the stream tells of every job that is remembered, without lists of slots that fill
+// it, and the API has all of one.
+func TestEventsOfManyJobs(t *testing.T) {
+	r := newRig(t, "")
+	const jobs = 60
+	var even []string
+	for i := range 2000 {
+		even = append(even, fmt.Sprint(2*i))
+	}
+	r.command("MIGRATE", strings.Join(even, ","), "TO", "g2")
+	for i := range jobs - 1 {
+		r.command("MIGRATE", fmt.Sprint(2*i+1), "TO", "g2")
+	}
+	last := fmt.Sprintf(`"id":"m%d"`, jobs)
+	r.await("the last job", func() bool { return strings.Contains(r.get("/api/v1/migrations"), last) })
+	a, err := http.Get(r.url + "/api/v1/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	lines := bufio.NewScanner(a.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() && lines.Text() != "event: jobs" {
+	}
+	lines.Scan()
+	var told map[string]struct {
+		Slots     any    `json:"slots"`
+		SlotsText string `json:"slots_text"`
+		SlotCount int    `json:"slot_count"`
+	}
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(lines.Text(), "data: ")), &told); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != jobs {
+		t.Errorf("the stream begins with %d jobs of %d", len(told), jobs)
+	}
+	if m := told["m1"]; m.Slots != nil || len(m.SlotsText) > 210 || !strings.HasPrefix(m.SlotsText, "0,2,4,") || !strings.HasSuffix(m.SlotsText, ",…") || m.SlotCount != 2000 {
+		t.Errorf("the stream says of m1: %d slots, %v, %q", m.SlotCount, m.Slots, m.SlotsText)
+	}
+	if one := r.get("/api/v1/migrations/m1"); !strings.Contains(one, `{"first":3998,"last":3998}]`) {
+		t.Errorf("the API says of m1: %.300s", one)
+	}
+}
+
 // TestSilentServer: with a server that hangs, pages and metrics take no longer.
 func TestSilentServer(t *testing.T) {
 	r := newRig(t, "")

@@ -49,9 +49,11 @@ type CommandCount struct {
 
 // Link is the state of a gateway's connections to one group.
 type Link struct {
-	Up, Down, Connecting int
-	InFlight             int    // commands without a reply
-	Error                string // why one is down
+	Up         int    `json:"up"`
+	Down       int    `json:"down"`
+	Connecting int    `json:"connecting"`
+	InFlight   int    `json:"in_flight"` // commands without a reply
+	Error      string `json:"error"`     // why one is down
 }
 
 // Add adds the connections of another loop.
