@@ -12,7 +12,10 @@ import (
 
 // Column is one column of a table: a head, and a format with the fields of an answer's
 // JSON in braces, as {first}-{last}. {field:how} shows a field in another way: see cell.
-type Column struct{ Head, Format string }
+type Column struct {
+	Head   string `json:"head"`
+	Format string `json:"format"`
+}
 
 // Fields are the fields of an answer that a column shows.
 func (c Column) Fields() (names []string) {

@@ -56,7 +56,7 @@ type Row struct {
 	Long    bool     `json:"long,omitempty"` // looks at every key: may take up to an hour
 	Waits   bool     `json:"-"`              // keyferry has --wait for it: see WaitHelp
 	Show    Show     `json:"-"`
-	Columns []Column `json:"-"` // of ShowTable
+	Columns []Column `json:"columns,omitempty"` // of ShowTable
 	Alias   *Alias   `json:"-"`
 }
 

@@ -33,6 +33,7 @@ var Pages = []page{
 	{"/migrations", "migrations", "Migrations", "m"},
 	{"/groups", "groups", "Groups", "g"},
 	{"/keys", "keys", "Keys", "k"},
+	{"/verbs", "verbs", "Verbs", "v"},
 }
 
 // A template that does not parse is a mistake in the program: it panics at start and no

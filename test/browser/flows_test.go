@@ -88,10 +88,10 @@ func TestMoveFromTheMap(t *testing.T) {
 
 	b.page("/migrations")
 	b.await("the bar", `Number(document.querySelector("#job-m1 [role=progressbar]")?.getAttribute("aria-valuenow")) > 0`)
-	b.sure(`#job-m1 [data-verb=PAUSE]`)
+	b.sure(`#job-m1 [data-act=Pause]`)
 	b.await("the pause", `document.querySelector("#job-m1 .badge").textContent === "paused"`)
 	moved := eval[string](b, `document.querySelector("#job-m1 .numbers b").textContent`)
-	b.sure(`#job-m1 [data-verb=RESUME]`)
+	b.sure(`#job-m1 [data-act=Resume]`)
 	b.await("more keys than "+moved, fmt.Sprintf(`document.querySelector("#job-m1 .numbers b").textContent !== %q`, moved))
 	r.Unlimited()
 	b.await("the end", `document.querySelector("#job-m1 .badge").textContent === "done" && document.querySelector("#job-m1 .progress b").textContent === "100%"`)
@@ -141,7 +141,7 @@ func TestRefusalIsExplained(t *testing.T) {
 			chromedp.Click(`#move [type=submit]`, chromedp.ByQuery))
 	}
 	submit("0-16383", "g1")
-	b.await("the refusal", `document.getElementById("refused")?.textContent.includes("owns these slots already")`)
+	b.await("the refusal", `document.querySelector("#plan [role=alert]")?.textContent.includes("owns these slots already")`)
 	submit("0-16383", "g2")
 	b.await("the finding", `(() => {
 		const n = document.querySelector("#plan [data-severity=error]");
@@ -229,9 +229,9 @@ func TestRevert(t *testing.T) {
 	r.Proxy("MIGRATE", "0-9000", "TO", "g2", "RATE", "20") // more than a minute
 	b.await("moved keys", `Number(document.querySelector("#job-m1 .numbers b")?.textContent.replace(",", "")) > 50`)
 	r.Proxy("MIGRATION", "LIMIT", "m1", "RATE", "1") // so that the way back is not over before it is looked at
-	b.sure(`#job-m1 [data-verb=REVERT]`)
+	b.sure(`#job-m1 [data-act=Revert]`)
 	b.await("the way back", `document.querySelector("#job-m1 .phases").innerText.includes("revert")`)
-	b.do("limit", chromedp.Click(`#job-m1 [data-verb=LIMIT]`, chromedp.ByQuery), chromedp.WaitVisible(`#ask[open]`, chromedp.ByQuery),
+	b.do("limit", chromedp.Click(`#job-m1 [data-act=Limit]`, chromedp.ByQuery), chromedp.WaitVisible(`#ask[open]`, chromedp.ByQuery),
 		chromedp.SetValue(`#ask-body [name=rate]`, "0", chromedp.ByQuery), chromedp.SetValue(`#ask-body [name=maxp99]`, "900", chromedp.ByQuery),
 		chromedp.SetValue(`#ask-body [name=slice]`, "100ms/200ms", chromedp.ByQuery))
 	b.offers("#ask-body", "MIGRATION LIMIT")

@@ -170,9 +170,11 @@ func (b *browser) await(what, js string) {
 func eval[T any](b *browser, js string) T {
 	b.t.Helper()
 	var v T
-	b.do(js, chromedp.Evaluate(js, &v, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	b.do(js, chromedp.Evaluate(js, &v, awaited))
 	return v
 }
+
+func awaited(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }
 
 // sure presses a button and answers its question with yes.
 func (b *browser) sure(button string) {

@@ -74,9 +74,10 @@ func TestPages(t *testing.T) {
 	for _, p := range []struct{ path, name, ready string }{
 		{"/", "overview", `document.querySelectorAll("#g-table tbody tr").length === 3 && document.querySelector("#c-ops canvas")`},
 		{"/slots", "slots", `slotMap.colourAt(16000) === "g2" && slotMap.state.heat !== null`},
-		{"/migrations", "migrations", `document.querySelector("#open .job .chart canvas") && document.querySelector("#past tr")`},
+		{"/migrations", "migrations", `document.querySelector("#open .job .chart canvas") && document.querySelector("#past-jobs td a")`},
 		{"/groups", "groups", `document.querySelectorAll("#cards .card .badge.good").length === 3`},
 		{"/keys", "keys", `[...document.querySelectorAll("#hot td")].some((e) => e.textContent.includes("counter:visits"))`},
+		{"/verbs", "verbs", `document.querySelector("#verbs [data-verb='SLOT ASSIGN']")`},
 	} {
 		for _, dark := range []bool{false, true} {
 			for _, phone := range []bool{false, true} {

@@ -5,7 +5,7 @@ const HOUR = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digi
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 /**
- * chart draws series over the last `window` seconds.
+ * chart draws series over the last `window` seconds, which may be a function.
  * series: [{ label, colour: "--c1", value: (n) => text, fill, scale }]
  */
 export function chart(el, series, { height = 190, window = 900, axes } = {}) {
@@ -19,7 +19,7 @@ export function chart(el, series, { height = 190, window = 900, axes } = {}) {
       padding: [8, scales.length > 1 ? 0 : 8, 0, 0],
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       legend: { live: true, isolate: false, markers: { width: 0, fill: (_, i) => css(series[i - 1].colour) } },
-      scales: Object.fromEntries([["x", { time: true, range: () => { const now = last(); return [now - Math.min(window, Math.max(60, now - (data[0][0] || now))), now]; } }],
+      scales: Object.fromEntries([["x", { time: true, range: () => { const now = last(); return [now - Math.min(typeof window === "function" ? window() : window, Math.max(60, now - (data[0][0] || now))), now]; } }],
         ...scales.map((k) => [k, { range: (_, lo, hi) => [0, Math.max(hi * 1.1 || 0, 1)] }])]),
       axes: [
         { ...axis, grid: { show: false }, space: 70, size: 22, values: (_, at) => at.map((t) => (at[1] - at[0] < 60 ? CLOCK : HOUR).format(t * 1000)) },

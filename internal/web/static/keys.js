@@ -1,4 +1,4 @@
-import { $, bytes, clock, colour, get, h, int, rows, short, span, us } from "./ui.js";
+import { $, bytes, chip, clock, complaint, get, h, int, rows, short, span, us } from "./ui.js";
 import { connect, on } from "./live.js";
 
 async function fill(path, f) {
@@ -20,8 +20,8 @@ function slow(e) {
   return [h("td", {}, clock(e.at_ms)), h("td", { class: "n" }, us(e.total_us)),
     h("td", {}, h("div", { class: "times", role: "img", "aria-label": parts.map((p) => p[1] + " " + us(p[2])).join(", "), title: parts.map((p) => p[1] + " " + us(p[2])).join("\n") },
       parts.map((p) => h("i", { class: p[0], style: { width: p[2] / sum * 100 + "%" } })))),
-    h("td", { class: "key one", title: e.args.join(" ").slice(0, 500) }, e.args.join(" ").slice(0, 200)), h("td", {}, e.group ? h("span", {}, h("i", { class: "dot", style: { background: colour(e.group) } }), e.group) : "–"),
-    h("td", {}, h("span", { class: "mono" }, e.client), e.client_name ? h("div", { class: "muted" }, e.client_name) : null)];
+    h("td", { class: "key one", title: e.args.join(" ").slice(0, 500) }, e.args.join(" ").slice(0, 200)), h("td", { class: "cell" }, e.group ? chip(e.group) : "–"),
+    h("td", { class: "cell" }, h("span", { class: "mono" }, e.client), e.client_name ? h("div", { class: "muted clip", title: e.client_name }, e.client_name) : null)];
 }
 
 $("look").addEventListener("submit", async (e) => {
@@ -31,14 +31,14 @@ $("look").addEventListener("submit", async (e) => {
     const k = await get("/api/v1/key?" + new URLSearchParams({ key: f.key.value, db: f.db.value || "0" }));
     const facts = [["Slot", k.slot], ["State", k.state + (k.job ? " (" + k.job + ")" : "")]];
     for (const a of k.at) {
-      facts.push([a.role === "owner" ? "Group" : a.role, h("span", {}, h("i", { class: "dot", style: { background: colour(a.group) } }), a.group)]);
-      if (a.error) facts.push([a.group + " says", h("span", { class: "badge bad" }, a.error)]);
+      facts.push([a.role === "owner" ? "Group" : a.role, chip(a.group)]);
+      if (a.error) facts.push([a.group + " says", h("span", { class: "bad" }, a.error)]);
       else if (!a.exists) facts.push(["At " + a.group, "not there"]);
       else facts.push(["Type", a.type + (a.encoding ? " · " + a.encoding : "")], [a.type === "string" ? "Length" : "Elements", int(a.elements)], ["Size", bytes(a.bytes)], ["Expires", a.ttl_ms < 0 ? "never" : "in " + span(a.ttl_ms / 1000)]);
     }
     out.replaceChildren(h("div", { class: "numbers" }, facts.map(([t, v]) => h("div", {}, h("span", {}, t), h("b", {}, v)))),
       ...(k.explain ? [h("p", { class: "muted" }, "GET of it: " + k.explain.why.join("; ") + ".")] : []));
-  } catch (err) { out.replaceChildren(h("div", { class: "note bad" }, err.message)); }
+  } catch (err) { out.replaceChildren(complaint(err)); }
 });
 
 // The first time when the groups have come, and with them their colours.

@@ -1,11 +1,10 @@
-import { $, act, ask, bytes, clock, colour, get, h, int, short, span, text, us } from "./ui.js";
+import { $, ask, byName, bytes, chip, clock, get, h, int, keep, rows, run, short, span, text, told, toast, us } from "./ui.js";
 import { connect, on, state } from "./live.js";
 import { chart } from "./chart.js";
-import { badge, ended, errorNote, fraction, rests } from "./job.js";
+import { badge, byNeed, ended, errorNote, fraction, rests, stuck } from "./job.js";
+import { few, matches, pager, some } from "./list.js";
 import { findingNotes, moveForm } from "./plan.js";
-import { optionField, verb } from "./verbs.js";
-
-const cards = new Map();
+import { askAbout, optionField, verb, verbButton } from "./verb.js";
 
 const phases = ["queued", "preflight", "preparing", "bulk", "tail", "verifying", "done"];
 
@@ -30,12 +29,13 @@ class Card {
     this.meter = h("div", { class: "meter", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-label": "Progress of " + j.id }, this.fill);
     this.numbers = h("div", { class: "numbers" });
     this.notes = h("div");
-    this.chartBox = h("div", { class: "chart" });
+    this.chartBox = h("div", { class: "chart", hidden: true });
+    this.without = h("p", { class: "muted", hidden: true }, "No chart: the job was over within a second or two, or the gateway has been started since.");
     this.log = h("ol", { class: "log" });
-    this.more = h("details", { ontoggle: () => this.story() }, h("summary", {}, "What happened"), this.log);
+    this.more = h("details", { open: ended(j), ontoggle: () => this.story() }, h("summary", {}, "What happened"), this.log);
     this.el = h("section", { class: "panel job", id: "job-" + j.id, "aria-label": "Migration " + j.id }, this.title, this.phases,
-      h("div", { class: "progress" }, this.meter, this.percent), this.numbers, this.notes, this.chartBox, this.more);
-    this.chart = chart(this.chartBox, [{ label: "keys/s", colour: "--c1", value: short, fill: true }, { label: "clients' p99", colour: "--c2", value: us, scale: "us" }], { window: 300 });
+      h("div", { class: "progress" }, this.meter, this.percent), this.numbers, this.notes, this.chartBox, this.without, this.more);
+    this.chart = chart(this.chartBox, [{ label: "keys/s", colour: "--c1", value: short, fill: true }, { label: "clients' p99", colour: "--c2", value: us, scale: "us" }], { window: () => (ended(this.j) ? 900 : 300) });
     this.key = "";
     this.update(j);
     this.story();
@@ -61,41 +61,44 @@ class Card {
 
   heading(j) {
     this.title.replaceChildren(
-      h("h2", {}, j.id, h("span", {}, h("i", { class: "dot", style: { background: colour(j.source) } }), j.source), h("span", { class: "arrow" }, "→"),
-        h("span", {}, h("i", { class: "dot", style: { background: colour(j.target) } }), j.target)),
+      h("h2", {}, j.id, chip(j.source), h("span", { class: "arrow" }, "→"), chip(j.target)),
       badge(j), h("span", { class: "muted", title: j.slots_text }, int(j.slot_count) + " slots" + (j.slots_text.length < 40 ? " (" + j.slots_text + ")" : "")),
       h("div", { class: "acts row" }, this.buttons(j)));
   }
 
   buttons(j) {
-    const b = (label, title, yes, body, danger, path, options) => h("button", { type: "button", class: danger ? "danger" : "", "data-verb": label.toUpperCase(),
-      onclick: async (e) => { if (await ask(title, yes, h("p", {}, body), danger)) act(e.target, label + ": " + j.id, "migration/" + path, { id: j.id, ...options }); } }, label);
-    if (ended(j)) return [];
-    const out = [];
-    const held = ["paused", "failed", "backoff"].includes(j.phase);
-    if (held) out.push(b("Resume", "Resume " + j.id + "?", "Resume", "It goes on where it was.", false, "resume"));
-    if (!j.onward && (j.phase === "reverting" || j.resume_to === "reverting")) out.push(b("Forward", "Send " + j.id + " forward again?", "Move on", "It moves on to " + j.target + ", with what has been moved back already.", false, "resume", { forward: true }));
-    if ((j.phase !== "paused" || rests(j)) && j.phase !== "failed") out.push(b("Pause", "Pause " + j.id + "?", "Pause", "Keys that have moved stay at the target, the others at the source; clients are served from both.", false, "pause"));
+    const b = (label, name, title, yes, intro, danger, options) => verbButton(label, "MIGRATION " + name,
+      () => ({ title, yes, intro, danger, done: label + ": " + j.id, fixed: { id: j.id, ...options } }), { class: danger ? "danger" : "", "data-act": label });
+    const out = [], close = opened.has(j.id) && h("button", { type: "button", class: "quiet", "data-act": "Close", onclick: () => { opened.delete(j.id); cards.delete(j.id); draw(); } }, "Close");
+    if (ended(j)) {
+      return [b("Verify", "VERIFY", "Look for keys that " + j.id + " has left behind?", "Look", "Every key of the groups is looked at, which can take long. Nothing is changed. Leave this page open until it has ended."), close];
+    }
+    // Options that a button stands for, FORWARD, STAY and REVERT, are not asked for again.
+    if (stuck(j)) out.push(b("Resume", "RESUME", "Resume " + j.id + "?", "Resume", "It goes on where it was.", false, { forward: undefined }));
+    if (!j.onward && (j.phase === "reverting" || j.resume_to === "reverting")) out.push(b("Forward", "RESUME", "Send " + j.id + " forward again?", "Move on", "It moves on to " + j.target + ", with what has been moved back already.", false, { forward: true }));
+    if ((j.phase !== "paused" || rests(j)) && j.phase !== "failed") out.push(b("Pause", "PAUSE", "Pause " + j.id + "?", "Pause", "Keys that have moved stay at the target, the others at the source; clients are served from both."));
     out.push(this.limit(j));
-    if (j.published && !j.back && j.phase !== "reverting") out.push(b("Revert", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, "cancel", { revert: true }));
-    if (!j.back && j.phase !== "reverting") out.push(b("Cancel", "Cancel " + j.id + "?", "Cancel it", "A job that has moved nothing ends. Another is left paused as it is: nothing is lost either way.", true, "cancel"));
-    return out;
+    if (j.published && !j.back && j.phase !== "reverting") out.push(b("Revert", "CANCEL", "Move everything of " + j.id + " back to " + j.source + "?", "Move back", "What has moved returns to the source, key by key, while clients go on.", true, { revert: true, stay: undefined }));
+    if (!j.back && j.phase !== "reverting") out.push(b("Cancel", "CANCEL", "Cancel " + j.id + "?", "Cancel it", "A job that has moved nothing ends. Another is left paused as it is: nothing is lost either way.", true, { revert: undefined, stay: undefined }));
+    return [...out, close];
   }
 
   /** limit asks for the limits that MIGRATION LIMIT takes, and says those that were changed. */
   limit(j) {
     const p99 = { "-1": "off", "-2": "auto" }[j.max_p99_ms] || j.max_p99_ms;
     const now = { rate: j.rate_keys_per_s, bytes: j.rate_bytes_per_s, parallel: j.parallel, maxp99: p99, slice: j.slice };
-    return h("button", { type: "button", "data-verb": "LIMIT", onclick: async (e) => {
-      const { options } = await verb("MIGRATION LIMIT"), was = (o) => String(now[o.name.toLowerCase()] || "");
-      const fields = options.map((o) => optionField(o, was(o)));
-      if (!await ask("Limit " + j.id, "Set", [h("p", {}, "An empty field is no limit of this job's own."), ...fields])) return;
-      const changed = {};
-      options.forEach((o, i) => {
-        const value = fields[i].querySelector("input").value.trim();
-        if (value !== was(o)) changed[o.name.toLowerCase()] = value || o.none;
-      });
-      if (Object.keys(changed).length) act(e.target, "Limits of " + j.id, "migration/limit", { id: j.id, ...changed });
+    return h("button", { type: "button", "data-verb": "MIGRATION LIMIT", "data-act": "Limit", onclick: async () => {
+      let options;
+      try { ({ options } = await verb("MIGRATION LIMIT")); } catch (err) { toast(err.message, true); return; }
+      const was = (o) => String(now[o.name.toLowerCase()] || ""), fields = options.map((o) => optionField(o, was(o)));
+      ask({ title: "Limit " + j.id, yes: "Set", body: [h("p", {}, "An empty field is no limit of this job's own."), ...fields], run: async () => {
+        const changed = {};
+        options.forEach((o, i) => {
+          const value = fields[i].querySelector("input").value.trim();
+          if (value !== was(o)) changed[o.name.toLowerCase()] = value || o.none;
+        });
+        if (Object.keys(changed).length) told("Limits of " + j.id, await run("migration/limit", { id: j.id, ...changed }));
+      } });
     } }, "Limit");
   }
 
@@ -106,7 +109,8 @@ class Card {
     if (j.doing) notes.push(h("div", { class: "note" }, j.doing));
     if (j.throttle && !ended(j)) notes.push(h("div", { class: "note" }, h("b", {}, "Held back: "), j.throttle));
     if (j.reason && !rests(j)) notes.push(h("div", { class: "note " + (j.phase === "failed" ? "bad" : j.phase === "done" ? "" : "warn") }, h("b", {}, j.phase + ": "), j.reason));
-    if (j.phase !== "done") {
+    const again = (e) => e && j.reason && j.reason.includes(e.text); // it stands there already
+    if (j.phase !== "done" && !again(first || last)) {
       if (first) notes.push(errorNote(last && last.at_ms !== first.at_ms ? "First error" : "Error", first));
       if (last && first && last.at_ms !== first.at_ms) notes.push(errorNote("Last error", last));
       else if (last && !first) notes.push(errorNote("Error", last));
@@ -116,7 +120,7 @@ class Card {
     if (j.advice) notes.push(h("div", { class: "note" }, h("b", {}, "What to do: "), j.advice));
     if (["queued", "preflight", "preparing", "failed", "backoff"].includes(j.phase)) notes.push(...findingNotes([{ findings: (j.findings || []).filter((f) => f.severity !== "info") }]));
     const doubt = j.keys_in_doubt || [];
-    if (doubt.length) notes.push(h("div", { class: "note warn" }, h("b", {}, int(doubt.length) + " keys in doubt: "), doubt.slice(0, 20).join(", ")));
+    if (doubt.length) notes.push(h("div", { class: "note warn" }, h("b", {}, int(doubt.length) + " keys in doubt: "), some(doubt, 20)));
     this.notes.replaceChildren(...notes);
   }
 
@@ -129,41 +133,92 @@ class Card {
     all.forEach(([, v], i) => text(this.numbers.children[i].lastChild, String(v)));
   }
 
-  /** story asks for the chart's points and the log. */
+  /** story asks for the chart's points and the log: those of an ended job too, which the gateway keeps. */
   async story() {
     try {
       const s = await get("/api/v1/migrations/" + encodeURIComponent(this.id));
       this.chart.set([s.points.map((p) => p.t / 1000), s.points.map((p) => p.keys), s.points.map((p) => p.p99)]);
       this.chartBox.hidden = s.points.length === 0;
-      this.log.replaceChildren(...s.events.slice().reverse().map((e) => h("li", {}, h("time", {}, clock(e.at_ms)), h("span", {},
+      this.without.hidden = s.points.length > 0 || !ended(this.j);
+      keep(this.log, s.events.slice().reverse().map((e) => h("li", {}, h("time", {}, clock(e.at_ms)), h("span", {},
         h("b", {}, (e.from && e.from !== e.to ? e.from + " → " : "") + e.to), " " + e.event + (e.reason ? " · " + e.reason : "") + (e.keys_moved ? " · " + int(e.keys_moved) + " keys" : "") +
         (e.error ? " · " + e.error.origin + " " + e.error.code + ": " + e.error.text : "")))));
     } catch { /* the job may be gone; the list will say so */ }
   }
 }
 
-function list() {
-  const jobs = [...state.jobs.values()].sort((a, b) => b.created_at_ms - a.created_at_ms || b.id.localeCompare(a.id, undefined, { numeric: true }));
-  // Cards are for what is open, and for what has ended while one looked on.
-  const open = jobs.filter((j) => !ended(j) || cards.has(j.id)), past = jobs.filter((j) => ended(j) && !cards.has(j.id));
-  for (const j of open) {
+// The first jobs by need have a card with everything; so has each that was opened, ended ones too, also
+// after the page is loaded again. The others are lines of tables.
+const cards = new Map(), cardsShown = 4, openedMost = 8;
+const opened = new Set(JSON.parse(sessionStorage.getItem("jobs") || "[]"));
+const find = $("find"), show = $("show"), morePages = pager(20, draw), pastPages = pager(20, draw);
+$("more").append(morePages.el);
+$("past").append(pastPages.el);
+const wanted = { all: () => true, open: (j) => !ended(j), stuck, ended };
+
+function draw() {
+  const all = [...state.jobs.values()], jobs = all.filter((j) => wanted[show.value](j) && matches(find.value, j.id, j.source, j.target, j.phase, j.reason || "")).sort(byNeed);
+  for (const j of all) if (ended(j) && cards.has(j.id) && !opened.has(j.id)) open(j.id); // ended while one looked on
+  const first = new Set(jobs.filter((j) => !ended(j)).slice(0, cardsShown).map((j) => j.id));
+  const full = jobs.filter((j) => first.has(j.id) || opened.has(j.id)), rest = jobs.filter((j) => !full.includes(j));
+  for (const j of full) {
     const c = cards.get(j.id);
     if (c) c.update(j); else cards.set(j.id, new Card(j));
   }
-  for (const [id, c] of cards) if (!state.jobs.has(id)) { c.el.remove(); cards.delete(id); }
-  const want = open.map((j) => cards.get(j.id).el), have = [...$("open").children];
+  const shown = new Set(full.map((j) => j.id));
+  for (const id of cards.keys()) if (!shown.has(id)) cards.delete(id);
+  const want = full.map((j) => cards.get(j.id).el), have = [...$("open").children];
   if (want.length !== have.length || want.some((e, i) => e !== have[i])) $("open").replaceChildren(...want);
-  $("none").hidden = jobs.length > 0;
+  const more = rest.filter((j) => !ended(j)), past = rest.filter(ended).sort((a, b) => byName(b.id, a.id));
+  $("none").hidden = all.length > 0;
+  $("nothing").hidden = all.length === 0 || jobs.length > 0;
+  $("tools").hidden = all.length === 0;
+  few(all.length <= 6, find, show);
+  $("more-box").hidden = more.length === 0;
   $("past-box").hidden = past.length === 0;
-  $("past").replaceChildren(h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Job", "From", "To", ""].map((x) => h("th", {}, x)), ["Slots", "Keys", "Bytes", "Took"].map((x) => h("th", { class: "n" }, x)), h("th", { class: "n" }, "Ended"))),
-    h("tbody", {}, past.map((j) => h("tr", {}, h("td", {}, j.id), h("td", {}, h("i", { class: "dot", style: { background: colour(j.source) } }), j.source),
-      h("td", {}, h("i", { class: "dot", style: { background: colour(j.target) } }), j.target), h("td", {}, badge(j)), h("td", { class: "n" }, int(j.slot_count)),
-      h("td", { class: "n" }, int(j.keys_moved)), h("td", { class: "n" }, bytes(j.bytes_moved)), h("td", { class: "n" }, j.ended_at_ms ? span((j.ended_at_ms - (j.started_at_ms || j.created_at_ms)) / 1000) : "–"),
-      h("td", { class: "n" }, j.ended_at_ms ? clock(j.ended_at_ms) : "–")))))));
+  text($("how-many"), (jobs.length < all.length ? int(jobs.length) + " of " : "") + int(all.length) + (all.length === 1 ? " job, " : " jobs, ") + int(all.filter((j) => !ended(j)).length) + " under way");
+  const who = (j) => [h("td", {}, h("a", { href: "#" + j.id }, j.id)), h("td", { class: "cell" }, chip(j.source)), h("td", { class: "cell" }, chip(j.target)),
+    h("td", { class: "cell" }, badge(j), j.reason && !rests(j) ? h("div", { class: "muted clip", title: j.reason }, j.reason) : null), h("td", { class: "n" }, int(j.slot_count)), h("td", { class: "n" }, int(j.keys_moved))];
+  rows($("more-jobs"), morePages.cut(more), (j) => [...who(j), h("td", { class: "n" }, Math.floor(fraction(j) * 100) + "%")], "None.");
+  rows($("past-jobs"), pastPages.cut(past), (j) => [...who(j), h("td", { class: "n" }, bytes(j.bytes_moved)),
+    h("td", { class: "n" }, j.ended_at_ms ? span((j.ended_at_ms - (j.started_at_ms || j.created_at_ms)) / 1000) : "–"), h("td", { class: "n" }, j.ended_at_ms ? clock(j.ended_at_ms) : "–")], "None.");
+  sessionStorage.setItem("jobs", JSON.stringify([...opened]));
 }
 
-on("jobs", list);
-on("groups", () => { for (const c of cards.values()) { c.key = ""; } });
-setInterval(() => { for (const c of cards.values()) if (!ended(c.j)) c.story(); }, 2000);
+/** open shows everything of a job; of those that are open already the one that was opened first goes. */
+function open(id) {
+  opened.delete(id);
+  opened.add(id);
+  for (const first of opened) if (opened.size > openedMost) opened.delete(first);
+}
+
+/** go opens the job that the address names, as #m3. */
+function go(id) {
+  if (!state.jobs.has(id)) { toast("There is no job " + id + ", or none any more.", true); return; }
+  open(id);
+  cards.delete(id); // its buttons change
+  find.value = "";
+  show.value = "all";
+  draw();
+  $("job-" + id).scrollIntoView({ block: "start" });
+}
+addEventListener("click", (e) => {
+  const a = e.target.closest("a[href^='#m']");
+  if (!a) return;
+  e.preventDefault();
+  history.replaceState(null, "", a.hash);
+  go(a.hash.slice(1));
+});
+addEventListener("hashchange", () => go(location.hash.slice(1)));
+let named = location.hash.slice(1);
+on("jobs", () => {
+  draw();
+  if (named) { const id = named; named = ""; go(id); }
+});
+
+for (const e of [find, show]) e.addEventListener("input", () => { morePages.first(); pastPages.first(); draw(); });
+on("groups", () => { for (const c of cards.values()) c.key = ""; });
+setInterval(() => { if (document.visibilityState === "visible") for (const c of cards.values()) if (!ended(c.j)) c.story(); }, 2000);
 moveForm();
+askAbout();
 connect();

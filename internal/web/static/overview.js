@@ -1,7 +1,9 @@
-import { $, bytes, colour, get, h, int, rows, short, span, text, toast, us } from "./ui.js";
-import { connect, on, state } from "./live.js";
+import { $, byName, bytes, chip, get, h, int, keep, rows, short, span, text, toast, us } from "./ui.js";
+import { connect, down, on, state } from "./live.js";
 import { chart } from "./chart.js";
-import { badge, fraction } from "./job.js";
+import { badge, byNeed, ended, fraction, stuck } from "./job.js";
+import { note, troubles, upBadge } from "./group.js";
+import { freeNote } from "./verb.js";
 
 const tiles = [
   ["Commands", (p) => [short(p.ops), "/s"]],
@@ -37,24 +39,39 @@ on("point", (p) => {
   draw();
 });
 
+// What is wrong comes first, before any number. Of many groups those that need somebody, then those that do most.
+const alertsShown = 4, groupsShown = 8, jobsShown = 4;
 on("groups", () => {
-  const list = [...state.groups.values()].sort((a, b) => a.id.localeCompare(b.id));
-  rows($("g-table"), list, (g) => [
-    h("td", {}, h("i", { class: "dot", style: { background: colour(g.id) } }), g.id, g.up ? null : h("span", { class: "badge bad", style: { marginLeft: "8px" } }, "no answer")),
+  const list = [...state.groups.values()].sort((a, b) => byName(a.id, b.id)), wrong = list.filter((g) => troubles(g).some((t) => t.bad)).sort((a, b) => down(b) - down(a) || b.slots - a.slots);
+  const away = wrong.filter(down).length;
+  keep($("alerts"), [
+    ...(away > 1 ? [h("h2", {}, int(away) + " of " + int(list.length) + " servers are down")] : []),
+    ...wrong.slice(0, alertsShown).map((g) => { const t = troubles(g).find((x) => x.bad); return note(t, g.id + " " + t.what); }),
+    ...(wrong.length > alertsShown ? [h("a", { href: "/groups?show=trouble" }, "and " + int(wrong.length - alertsShown) + " more")] : []),
+  ]);
+  const most = [...wrong, ...list.filter((g) => !wrong.includes(g)).sort((a, b) => (list.length > groupsShown ? b.ops - a.ops : 0))].slice(0, groupsShown);
+  if (list.length <= groupsShown) most.sort((a, b) => byName(a.id, b.id));
+  rows($("g-table"), most, (g) => [
+    h("td", { class: "cell" }, chip(g.id), g.up ? null : [" ", upBadge(g)]),
     h("td", { class: "n" }, int(g.slots)), h("td", { class: "n" }, int(g.keys)), h("td", { class: "n" }, bytes(g.memory)),
     h("td", { class: "n" }, short(g.ops)), h("td", { class: "n" }, g.up ? us(g.ping_us) : "–"),
   ], "No groups yet.");
+  text($("g-all"), list.length > groupsShown ? "all " + int(list.length) : "all of them");
 });
 
+on("slots", () => keep($("free"), freeNote()));
+on("groups", () => keep($("free"), freeNote()));
+
 on("jobs", () => {
-  const open = [...state.jobs.values()].filter((j) => !["done", "cancelled", "reverted"].includes(j.phase));
-  $("jobs-now").replaceChildren(...(open.length === 0 ? [] : [h("section", { class: "panel" },
-    h("header", {}, h("h2", {}, "Under way"), h("a", { href: "/migrations" }, "all migrations")),
-    h("div", { class: "grid" }, open.map((j) => h("div", { class: "job" },
-      h("div", { class: "title" }, h("h2", {}, j.id, h("span", { class: "muted" }, j.source + " → " + j.target)), badge(j),
+  const open = [...state.jobs.values()].filter((j) => !ended(j)).sort(byNeed);
+  keep($("jobs-now"), open.length === 0 ? [] : [h("section", { class: "panel" },
+    h("header", {}, h("h2", {}, "Under way" + (open.length > 1 ? ": " + int(open.length) : "")), h("a", { href: "/migrations" }, open.length > jobsShown ? "all of them" : "all migrations")),
+    h("div", { class: "grid" }, open.slice(0, jobsShown).map((j) => h("div", { class: "job" },
+      h("div", { class: "title" }, h("h2", {}, h("a", { href: "/migrations#" + j.id }, j.id), h("span", { class: "muted name" }, j.source + " → " + j.target)), badge(j),
         h("span", { class: "muted" }, short(j.keys_per_s) + " keys/s · " + (j.eta_s >= 0 ? span(j.eta_s) + " left" : int(j.keys_moved) + " keys moved"))),
+      j.reason && stuck(j) ? h("p", { class: "muted clip" }, j.reason) : null,
       h("div", { class: "progress" }, h("div", { class: "meter" }, h("i", { style: { width: fraction(j) * 100 + "%" } })), h("b", {}, Math.floor(fraction(j) * 100) + "%")),
-    ))))]));
+    ))))]);
 });
 
 async function facts() {

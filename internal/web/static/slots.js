@@ -1,7 +1,9 @@
-import { $, colour, css, h, int, short, text } from "./ui.js";
+import { $, byName, colour, css, h, int, keep, short, text } from "./ui.js";
 import { connect, on, state } from "./live.js";
 import { count, moveForm } from "./plan.js";
 import { fraction } from "./job.js";
+import { some } from "./list.js";
+import { askAbout, freeNote } from "./verb.js";
 
 // Two layers: one pixel for each slot, which the browser scales, and the lines, the selection
 // and the cursor above it, which are drawn only when they change.
@@ -143,7 +145,7 @@ function point(i, x, y) {
 function selection() {
   const lo = Math.min(from, to), hi = Math.max(from, to), of = new Map();
   for (let i = lo; i <= hi; i++) { const g = state.slots[i]?.group || "nobody"; of.set(g, (of.get(g) || 0) + 1); }
-  return "slots " + lo + "–" + hi + ", " + int(hi - lo + 1) + " of them: " + [...of].map(([g, n]) => g + " " + int(n)).join(", ");
+  return "slots " + lo + "–" + hi + ", " + int(hi - lo + 1) + " of them: " + some([...of].sort((a, b) => b[1] - a[1]).map(([g, n]) => g + " " + int(n)), 5);
 }
 
 function select(a, b) {
@@ -189,11 +191,16 @@ function legend() {
     if (s.group) of.set(s.group, (of.get(s.group) || 0) + 1); else none++;
   }
   for (const g of state.groups.keys()) if (!of.has(g)) of.set(g, 0);
-  const items = [...of].sort(([a], [b]) => a.localeCompare(b)).map(([g, n]) => h("span", { "data-group": g }, h("i", { style: { background: colour(g) } }), g + " " + int(n)));
+  const list = [...of].sort(([a], [b]) => byName(a, b)), shown = everyGroup ? list : list.slice(0, legendShown);
+  const items = shown.map(([g, n]) => h("span", { "data-group": g, class: "name" }, h("i", { style: { background: colour(g) } }), h("span", {}, g + " " + int(n))));
+  if (list.length > shown.length) items.push(h("button", { type: "button", class: "link", onclick: () => { everyGroup = true; legend(); } }, "and " + int(list.length - shown.length) + " more"));
   if (none) items.push(h("span", {}, h("i", { style: { background: css("--sunk") } }), "nobody's " + int(none)));
   if (m) items.push(h("span", {}, int(m) + " moving"));
-  $("legend").replaceChildren(...items);
+  keep($("legend"), items);
+  keep($("free"), freeNote());
 }
+const legendShown = 20;
+let everyGroup = false;
 
 on("slots", () => { if (state.slots.length !== total || !image) layout(); legend(); wake(); });
 on("groups", () => { legend(); wake(); });
@@ -204,6 +211,9 @@ addEventListener("themechange", () => { layout(); legend(); });
 addEventListener("visibilitychange", wake);
 layout();
 moveForm();
+// What is selected is what a verb about slots begins with.
+const selected = (more) => () => ({ values: { slots: $("move").elements.slots.value }, ...more });
+askAbout({ "SLOT ASSIGN": selected({ yes: "Assign", done: "Assigned" }), "SLOT UNASSIGN": selected({ yes: "Take them", danger: true, done: "Taken" }), "SLOT CHECK": () => ({ yes: "Look" }) });
 connect({ heat: true });
 
 // What a test can ask the map.
