@@ -34,7 +34,7 @@ func (m *Manager) look(ctx context.Context, g topology.Group) (link.Info, error)
 }
 
 // CheckPrimary implements control.Migrator. The server has to answer, to take the password, to be
-// a primary that serves, no gateway, and none of the other groups'.
+// a primary that serves, no gateway, and neither one of the other groups' nor another gateway's.
 func (m *Manager) CheckPrimary(ctx context.Context, g topology.Group, others []topology.Group) error {
 	info, err := m.look(ctx, g)
 	switch {
@@ -63,7 +63,7 @@ func (m *Manager) CheckPrimary(ctx context.Context, g topology.Group, others []t
 	if i := slices.Index(same, true); i >= 0 {
 		return fmt.Errorf("%s is the same server as that of group %s", g.Addr, preflight.Where(others[i]))
 	}
-	return nil
+	return m.checkUnused(ctx, g)
 }
 
 // Unserved implements control.Migrator. Keys in databases that the gateway does not serve are

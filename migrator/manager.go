@@ -103,6 +103,7 @@ func (m *Manager) Begin(ctx context.Context) {
 	m.ctx = ctx
 	m.wg.Go(func() { m.tellProgress(ctx) })
 	m.wg.Go(func() { m.watch(ctx) })
+	m.lookForStrays(ctx)
 }
 
 // Wait implements control.Migrator.

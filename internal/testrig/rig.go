@@ -160,10 +160,7 @@ const stopBound = 3 * time.Second
 // Start runs the gateway with failpoints ("" for none), also again after Kill.
 func (r *Rig) Start(failpoints string) {
 	r.T.Helper()
-	// max-p99 off: on a machine that is busy with tests, moves would make way for most of the time.
-	args := append([]string{"serve", "--listen", r.Listen, "--admin", r.Admin, "--http", r.Web, "--data-dir", filepath.Join(r.dir, "data"), "--name", "test",
-		"--set", "migration.max-p99=off"}, r.Args...)
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(binary, r.commandLine()...)
 	cmd.Env = append(os.Environ(), "KEYFERRY_FAILPOINTS="+failpoints, "GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=0")
 	log := &Log{}
 	cmd.Stdout, cmd.Stderr = log, log
@@ -199,6 +196,28 @@ func (r *Rig) Start(failpoints string) {
 	if err := bench.AwaitPort(ctx, r.Admin); err != nil {
 		r.T.Fatalf("gateway: %v\n%s", err, log)
 	}
+}
+
+// Data is the gateway's data directory.
+func (r *Rig) Data() string { return filepath.Join(r.dir, "data") }
+
+// Refuses starts a gateway that does not come up, and gives what it says.
+func (r *Rig) Refuses() string {
+	r.T.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), awaitBound)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binary, r.commandLine()...).CombinedOutput()
+	if err == nil || ctx.Err() != nil {
+		r.T.Fatalf("the gateway has started: %s", out)
+	}
+	return string(out)
+}
+
+// commandLine is that of the gateway. max-p99 is off: on a machine that is busy with tests, moves would
+// make way for most of the time.
+func (r *Rig) commandLine() []string {
+	return append([]string{"serve", "--listen", r.Listen, "--admin", r.Admin, "--http", r.Web, "--data-dir", r.Data(), "--name", "test",
+		"--set", "migration.max-p99=off"}, r.Args...)
 }
 
 // Kill is kill -9 of the gateway.
