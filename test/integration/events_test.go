@@ -252,11 +252,10 @@ func TestKeysThatExpireAtBothEnds(t *testing.T) {
 	for _, point := range []string{"move.restore.before", "move.unlink.before"} {
 		t.Run(point, func(t *testing.T) {
 			r := newRig(t, 2)
-			c := r.client()
 			g := newGate(t)
 			r.kill()
 			r.start(g.at(point))
-			c = r.client()
+			c := r.client()
 			if err := c.ConfigSet(bg, "notify-keyspace-events", "Ex").Err(); err != nil {
 				t.Fatal(err)
 			}

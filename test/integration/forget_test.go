@@ -103,13 +103,13 @@ func TestTargetThatForgets(t *testing.T) {
 		"resynchronised": func(t *testing.T, r *rig) int { // as a replica of an empty server, for a while
 			other := testredis.StartT(t, "--repl-diskless-sync-delay", "0")
 			dst := r.servers[1].Client()
-			if err := dst.SlaveOf(context.Background(), "127.0.0.1", strconv.Itoa(other.Port)).Err(); err != nil {
+			if err := dst.ReplicaOf(context.Background(), "127.0.0.1", strconv.Itoa(other.Port)).Err(); err != nil {
 				t.Fatal(err)
 			}
 			r.await("the replica to be in step", func() bool {
 				return strings.Contains(dst.Info(context.Background(), "replication").Val(), "master_link_status:up")
 			})
-			if err := dst.SlaveOf(context.Background(), "NO", "ONE").Err(); err != nil {
+			if err := dst.ReplicaOf(context.Background(), "NO", "ONE").Err(); err != nil {
 				t.Fatal(err)
 			}
 			return 0
