@@ -20,6 +20,8 @@ export function troubles(g) {
   if (down(g)) {
     out.push({ bad: true, what: "is down", text: g.addr + (g.seen_ms ? " has not answered for " + span((Date.now() - g.seen_ms) / 1000) : " has never answered") + (g.error ? ": " + g.error : ""),
       advice: g.slots > 0 ? "Commands on its " + int(g.slots) + " slots fail until it is back, or until Change gives the address of its new primary." : "" });
+  } else if (g.error) { // connections that stand go on
+    out.push({ bad: true, what: "takes no new connection", text: g.addr + ": " + g.error, advice: "Commands that need one fail until it does. Change gives another password." });
   } else if (links.down) {
     out.push({ bad: true, what: "refuses clients' connections", text: int(links.down) + " of this gateway's connections are down" + (links.error ? ": " + links.error : "") });
   }

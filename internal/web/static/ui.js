@@ -189,7 +189,7 @@ export function rows(table, list, cells, nothing) {
 
 /**
  * keep makes a place have these elements, and changes only what differs: what is focused or selected
- * there stays. So does what listens there, which must not go by what may change.
+ * there stays. So does what a button does while the button looks the same.
  */
 export function keep(place, list) {
   list.forEach((e, i) => { if (place.children[i]) morph(place.children[i], e); else place.append(e); });
@@ -199,7 +199,8 @@ export function keep(place, list) {
 function morph(old, now) {
   if (old.isEqualNode(now)) return;
   const parts = [...now.childNodes];
-  if (old.nodeType !== 1 || old.nodeName !== now.nodeName || old.childNodes.length !== parts.length) { old.replaceWith(now); return; }
+  // A button that differs may do something else, too.
+  if (old.nodeType !== 1 || old.nodeName !== now.nodeName || old.nodeName === "BUTTON" || old.childNodes.length !== parts.length) { old.replaceWith(now); return; }
   for (const { name } of [...old.attributes]) if (!now.hasAttribute(name)) old.removeAttribute(name);
   for (const { name, value } of [...now.attributes]) {
     if (name === "style") old.style.cssText = now.style.cssText; // the attribute is not ours to set, by the policy of the page
