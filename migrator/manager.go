@@ -67,6 +67,7 @@ type plane struct {
 	scripted   func(slot int) bool                           // scripts have run in the slot
 	opsOfSlots func() []float32                              // commands a second, by slot; nil: not known
 	clients    ClientLatency                                 // how long clients wait
+	deadline   func() time.Duration                          // how long a command waits for a key
 	settled    func(ctx context.Context, group string) error // returns when all commands sent to the group are answered
 	events     Events
 }
@@ -162,7 +163,7 @@ func (m *Manager) newMover(r *runner) *mover {
 	}
 	mv.env = mv.newEnv(assurance(j))
 	mv.bound(j)
-	mv.drained, mv.settled = r.awaitDrained, m.plane.settled
+	mv.drained, mv.settled, mv.deadline = r.awaitDrained, m.plane.settled, m.plane.deadline
 	mv.keep = func(ctx context.Context, a keymove.Account) error {
 		return m.saveAccount(ctx, accountOf(j.ID, j.Back), a)
 	}

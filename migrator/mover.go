@@ -79,6 +79,7 @@ type scope struct {
 type hooks struct {
 	fenceFormer func(ctx context.Context) error               // no connection of a former process acts any more
 	drained     func(ctx context.Context) error               // nothing is in flight at the source without a lock
+	deadline    func() time.Duration                          // how long a command waits for a key; nil: nobody says
 	settled     func(ctx context.Context, group string) error // what was sent to a group has been answered
 	keep        func(context.Context, keymove.Account) error  // stores what the target has to show
 	events      Events

@@ -25,6 +25,22 @@ import (
 // to let them wait: scripts there miss keys then.
 const scriptPatience = 8 * time.Second
 
+// commandsBear is how many times the deadline for a key commands wait for a slot that is closed.
+const commandsBear = 10
+
+// scriptPatience is that, or where they wait less what commands bear: a slot that is closed for
+// longer is of use to none of them.
+func (m *mover) scriptPatience() time.Duration {
+	if m.deadline == nil {
+		return scriptPatience
+	}
+	return min(scriptPatience, commandsBear*m.deadline())
+}
+
+// SetWaitDeadline gives the Manager the data plane's word on how long a command waits for a key. Call
+// it before Begin.
+func (m *Manager) SetWaitDeadline(f func() time.Duration) { m.plane.deadline = f }
+
 // scriptServer is the goroutine that moves slots for scripts. The runner starts and stops it,
 // one call at a time.
 type scriptServer struct {
@@ -122,7 +138,7 @@ func (m *mover) moveForScripts(ctx context.Context, slots []int) error {
 // under way, and the resolvers. So a key that could not be locked is no failure here; it is asked
 // for again until the source has none of them.
 func (m *mover) emptySlot(ctx context.Context, p *pool, _ int, keys closedKeys) error {
-	ctx, cancel := context.WithTimeout(ctx, scriptPatience)
+	ctx, cancel := context.WithTimeout(ctx, m.scriptPatience())
 	defer cancel()
 	if err := m.settled(ctx, m.source.ID); err != nil {
 		return joberr.At(joberr.Source, errors.New("commands of the slot take too long"))

@@ -52,6 +52,21 @@ func TestCancelWhileAScriptWaits(t *testing.T) {
 	}
 }
 
+// TestScriptPatience: a slot is not closed for longer than its commands wait, ten times as long as for a
+// key; and where they wait long, for no longer than a slot may take.
+func TestScriptPatience(t *testing.T) {
+	m := &mover{}
+	if got := m.scriptPatience(); got != scriptPatience {
+		t.Errorf("%v where nobody says how long commands wait", got)
+	}
+	for deadline, want := range map[time.Duration]time.Duration{100 * time.Millisecond: time.Second, 2 * time.Second: scriptPatience, time.Hour: scriptPatience} {
+		m.deadline = func() time.Duration { return deadline }
+		if got := m.scriptPatience(); got != want {
+			t.Errorf("%v where commands wait %v for a key, want %v", got, deadline, want)
+		}
+	}
+}
+
 // TestScriptsAfterStop: who serves scripts and was stopped amid a slot serves it after all when it
 // goes on.
 func TestScriptsAfterStop(t *testing.T) {

@@ -106,3 +106,6 @@ type OutputLimit struct {
 // heldMax is how many bytes of a client's replies may wait for an earlier one, of a slower server,
 // before its further commands wait.
 const heldMax = 1 << 20
+
+// LockDeadline is how long a command waits for a key that is being moved, as it is set now.
+func (s *Server) LockDeadline() time.Duration { return s.settings.live.Load().LockDeadline }

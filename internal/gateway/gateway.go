@@ -128,6 +128,7 @@ func (g *Gateway) start(c conf.Config) error {
 	g.Manager.SetClientLatency(g.Proxy.ClientLatency)
 	g.Manager.SetSettled(g.Proxy.Settled)
 	g.Manager.SetEvents(migrator.Events{Wanted: g.Proxy.EventsWanted, Heard: g.Proxy.EventsHeard})
+	g.Manager.SetWaitDeadline(g.Proxy.LockDeadline)
 	g.observer = observe.New(observe.Config{Control: g.Control, Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version, Dialer: dialer})
 	g.Manager.SetSlotOps(func() []float32 { return g.observer.Last().Heat })
 	g.Admin = &admin.Server{Control: g.Control, Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
