@@ -7,6 +7,7 @@ import (
 	"keyferry/internal/topology"
 	"keyferry/migrator/job"
 	"keyferry/migrator/joberr"
+	"keyferry/migrator/preflight"
 )
 
 // advices say what to do about an error, by its code; %s is where it came from, which is a
@@ -21,7 +22,7 @@ var advices = map[string]string{
 	"LOADING":    "wait until the %s has loaded its data; the job goes on by itself",
 	"BUSY":       "a script keeps the %s busy: wait, or use SCRIPT KILL; the job goes on by itself",
 	"MASTERDOWN": "restore the link of the %s to its primary, or make it a primary; the job goes on by itself",
-	"MISCONF":    "the %s can't write its snapshot: check its disk and its log; the job goes on by itself",
+	"MISCONF":    "the %s refuses writes, since it can't write its disk: " + preflight.DiskAdvice + "; the job goes on by itself",
 	"NOREPLICAS": "the %s has too few replicas: check them and min-replicas-to-write; the job goes on by itself",
 	"TOOLARGE":   "raise that setting of the %s (CONFIG SET), or make the keys smaller, then MIGRATION RESUME; all others have been moved, or will be",
 	"NOPERM":     "allow the command to the user of the %s's group (ACL SETUSER), then MIGRATION RESUME",

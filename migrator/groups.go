@@ -38,7 +38,9 @@ func (m *Manager) look(ctx context.Context, g topology.Group) (link.Info, error)
 func (m *Manager) CheckPrimary(ctx context.Context, g topology.Group, others []topology.Group) error {
 	info, err := m.look(ctx, g)
 	switch {
-	case joberr.Refused(err) && !strings.Contains(err.Error(), "AUTH") && !strings.Contains(err.Error(), "WRONGPASS"):
+	case joberr.OfMissing(err) && !strings.Contains(err.Error(), "PROXY HELP"): // else it is an admin port
+		return fmt.Errorf("%s lacks a command that the gateway needs, or has renamed it (rename-command in its configuration): %w", g.Addr, err)
+	case joberr.Refused(err) && !joberr.OfPassword(err):
 		return fmt.Errorf("%s is no server that a group can have: %w", g.Addr, err)
 	case joberr.Refused(err):
 		return fmt.Errorf("%s: it does not take the user and password that the group is to have: %w", g.Addr, err)
@@ -48,6 +50,8 @@ func (m *Manager) CheckPrimary(ctx context.Context, g topology.Group, others []t
 		return fmt.Errorf("%s is a gateway, not a server", g.Addr)
 	case info.Role != "master":
 		return fmt.Errorf("%s is a %s: a group's address must be its primary", g.Addr, info.Role)
+	case info.Cluster && m.databases > 1:
+		return fmt.Errorf("%s %s", g.Addr, preflight.ClusterText)
 	case info.Loading:
 		return fmt.Errorf("%s still loads its data", g.Addr)
 	}

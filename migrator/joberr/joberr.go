@@ -162,6 +162,33 @@ func Unmendable(err error) bool {
 	return false
 }
 
+// OfPassword reports a server's answer that it does not take a user and a password, or wants one.
+func OfPassword(err error) bool {
+	return Refused(err) && !OfMissing(err) && !strings.Contains(err.Error(), "NOPERM") && strings.Contains(strings.ToUpper(err.Error()), "AUTH") ||
+		Refused(err) && (strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "invalid password"))
+}
+
+// OfMissing reports the answer of a server that has no such command, or has given it another name.
+func OfMissing(err error) bool {
+	return Refused(err) && strings.Contains(err.Error(), "unknown command")
+}
+
+// OfDisk reports the answer of a server that writes nothing, since it can't write its disk.
+func OfDisk(err error) bool { return Refused(err) && strings.Contains(err.Error(), "MISCONF") }
+
+// OfCluster reports an answer that only a server in cluster mode gives.
+func OfCluster(err error) bool {
+	if !Refused(err) {
+		return false
+	}
+	for _, text := range []string{"MOVED ", "CLUSTERDOWN", "CROSSSLOT", "cluster mode"} {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+	return false
+}
+
 // CodedError is one of ours with a code as servers have them.
 type CodedError struct{ Code, Text string }
 

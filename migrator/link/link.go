@@ -41,6 +41,7 @@ type Info struct {
 	Replicas  int
 	Loading   bool
 	Gateway   bool // it is no server
+	Cluster   bool // it runs in cluster mode
 	AOF       bool
 	UsedBytes int64
 	MaxBytes  int64 // 0: no limit
@@ -104,7 +105,7 @@ func ReadInfo(text string) Info {
 	return Info{
 		RunID: i.Get("run_id"), ReplID: i.Get("master_replid"), Version: i.Get("redis_version"), Role: i.Get("role"), Policy: i.Get("maxmemory_policy"),
 		Replicas: int(i.Int("connected_slaves")), Loading: i.Get("loading") == "1", AOF: i.Get("aof_enabled") == "1",
-		UsedBytes: i.Int("used_memory"), MaxBytes: i.Int("maxmemory"), Gateway: i.Get("keyferry_version") != "", Keyspace: i.Keyspace(),
+		UsedBytes: i.Int("used_memory"), MaxBytes: i.Int("maxmemory"), Gateway: i.Get("keyferry_version") != "", Cluster: i.Get("cluster_enabled") == "1", Keyspace: i.Keyspace(),
 	}
 }
 
@@ -141,17 +142,26 @@ func Fence(ctx context.Context, d *upstream.Dialer, g topology.Group, name strin
 	return d.Fence(ctx, g.Endpoint, timeout, func(n string) bool { return n == name })
 }
 
+// UnservedKeys is how many keys there are in databases from served on.
+func (i Info) UnservedKeys(served int) (keys int64) {
+	for db, k := range i.Keyspace {
+		if db >= served {
+			keys += k.Keys
+		}
+	}
+	return keys
+}
+
 // Unserved tells of keys in databases from served on: which no gateway that serves so many
 // reaches or moves. "": there are none.
 func (i Info) Unserved(served int) string {
 	var where []string
-	var keys int64
 	for _, db := range slices.Sorted(maps.Keys(i.Keyspace)) {
 		if n := i.Keyspace[db].Keys; db >= served && n > 0 {
-			keys += n
 			where = append(where, fmt.Sprintf("%d in database %d", n, db))
 		}
 	}
+	keys := i.UnservedKeys(served)
 	if keys == 0 {
 		return ""
 	}

@@ -141,13 +141,7 @@ func (c *Check) dial(ctx context.Context, source, target topology.Group) bool {
 			*end.to = l
 			continue
 		}
-		what, advice := "reachable", "start the server, or correct the address with PROXY GROUP SET while no job uses the group"
-		if joberr.Refused(err) {
-			what, advice = "auth", "make the server accept the password that the group has (ACL SETUSER default >…), or, while no job uses the group, PROXY GROUP SET … PASSWORD"
-			if strings.Contains(err.Error(), "LOADING") {
-				what, advice = "loading", "wait until it has loaded its data"
-			}
-		}
+		what, advice := refusal(err)
 		c.Fatal(what, end.origin, end.group, advice, joberr.Explain("connecting", err))
 	}
 	if c.dst != nil {
@@ -155,6 +149,35 @@ func (c *Check) dial(ctx context.Context, source, target topology.Group) bool {
 	}
 	return c.src != nil && c.dst != nil
 }
+
+// refusal says what a server has refused, and what to do about it.
+func refusal(err error) (what, advice string) {
+	switch {
+	case !joberr.Refused(err):
+		return "reachable", "start the server, or correct the address with PROXY GROUP SET while no job uses the group"
+	case strings.Contains(err.Error(), "LOADING"):
+		return "loading", "wait until it has loaded its data"
+	case joberr.OfMissing(err):
+		return "commands", "give it the command under its own name (rename-command in its configuration)"
+	case strings.Contains(err.Error(), "NOPERM"):
+		return "acl", "let the group's user run the command (ACL SETUSER)"
+	case joberr.OfPassword(err):
+		return "auth", "make the server accept the password that the group has (ACL SETUSER default >…), or, while no job uses the group, PROXY GROUP SET … PASSWORD"
+	case joberr.OfDisk(err):
+		return "disk", DiskAdvice
+	case joberr.OfCluster(err):
+		return "cluster", "use a server with cluster-enabled no"
+	}
+	return "commands", "see what it says, and the server's log"
+}
+
+// DiskAdvice is for a server that refuses every write, a job's UNLINK as well, as long as it can't
+// write its disk.
+const DiskAdvice = "give its disk room; or, to move the keys away from it first, CONFIG SET stop-writes-on-bgsave-error no there " +
+	"(if it is the append-only file that can't be written: CONFIG SET appendonly no): until its disk is in order it saves nothing that is written there"
+
+// ClusterText is what is wrong with a server in cluster mode.
+const ClusterText = "runs in cluster mode (cluster-enabled yes), where a server has one database and serves only the slots that its cluster gives it: a group needs a server with cluster-enabled no"
 
 // roles checks that these are two primaries that serve.
 func (c *Check) roles(context.Context) error {
@@ -171,6 +194,9 @@ func (c *Check) roles(context.Context) error {
 		case l.Info.Role != "master":
 			bad = true
 			c.Fatal("role", c.origin(l), l.Group, "use the address of its primary", joberr.Hopeless("%s is a %s; a group's address must be its primary", l.Group.Addr, l.Info.Role))
+		case l.Info.Cluster && c.Databases > 1:
+			bad = true
+			c.Fatal("cluster", c.origin(l), l.Group, "use a server with cluster-enabled no", joberr.Hopeless("%s %s", l.Group.Addr, ClusterText))
 		}
 	}
 	if bad {

@@ -64,7 +64,8 @@ func (c *Check) trial(ctx context.Context) error {
 			c.Fatal("memory", joberr.Target, c.dst.Group, "raise its maxmemory, or free some", joberr.Explain(s.name, err))
 			return errStop
 		default:
-			c.Fatal("commands", c.origin(s.l), s.l.Group, "see the server's log and its ACL", joberr.Explain(s.name, err))
+			what, advice := refusal(err)
+			c.Fatal(what, c.origin(s.l), s.l.Group, advice, joberr.Explain(s.name, err))
 			return errStop
 		}
 	}
