@@ -35,13 +35,17 @@ const (
 
 // Orphans is what one group holds of others.
 type Orphans struct {
-	Group   string   `json:"group"`
-	Scanned int64    `json:"keys_scanned"`
-	Twins   int64    `json:"twins"` // the owner has a key of that name as well
-	Alone   int64    `json:"alone"` // the owner has none
-	Removed int64    `json:"removed"`
-	Adopted int64    `json:"adopted"`
-	Sample  []string `json:"sample,omitempty"` // "db/key in slot n, owner g"
+	Group   string `json:"group"`
+	Scanned int64  `json:"keys_scanned"`
+	Twins   int64  `json:"twins"` // the owner has a key of that name as well
+	Alone   int64  `json:"alone"` // the owner has none
+	Removed int64  `json:"removed"`
+	Adopted int64  `json:"adopted"`
+	// Unserved keys are in databases that no gateway with these settings reaches: they are counted,
+	// and neither looked at nor mended.
+	Unserved     int64    `json:"keys_unserved"`
+	UnservedText string   `json:"unserved,omitempty"` // which
+	Sample       []string `json:"sample,omitempty"`   // "db/key in slot n, owner g"
 }
 
 const orphansShown = 20
@@ -95,6 +99,8 @@ func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topo
 			}
 			return nil, err
 		}
+		info := links[g.ID].Info
+		s.found.Unserved, s.found.UnservedText = info.UnservedKeys(m.databases), info.Unserved(m.databases)
 		out = append(out, s.found)
 	}
 	return out, nil

@@ -63,7 +63,11 @@ type groupDelArgs struct {
 }
 
 func (s *Server) groupDel(ctx context.Context, a groupDelArgs) (status, error) {
-	return ok, s.Control.DelGroup(ctx, a.ID, a.Trust)
+	unknown, err := s.Control.DelGroup(ctx, a.ID, a.Trust)
+	if err != nil || unknown == "" {
+		return ok, err
+	}
+	return status("OK, but " + unknown), nil
 }
 
 func (s *Server) slotList(context.Context, noArgs) ([]SlotRow, error) {
@@ -138,6 +142,9 @@ func (s *Server) slotCheck(ctx context.Context, a slotCheckArgs) ([]migrator.Orp
 
 func orphanFields(r migrator.Orphans) []any {
 	row := []any{"group", r.Group, "keys_scanned", r.Scanned, "twins", r.Twins, "alone", r.Alone, "removed", r.Removed, "adopted", r.Adopted}
+	if row = append(row, "keys_unserved", r.Unserved); r.Unserved > 0 {
+		row = append(row, "unserved", r.UnservedText)
+	}
 	for _, k := range r.Sample {
 		row = append(row, "key", k)
 	}

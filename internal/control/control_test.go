@@ -270,7 +270,7 @@ func TestSetGroup(t *testing.T) {
 	if g := r.Table().Groups[0]; g.Addr != addr {
 		t.Errorf("routed to %s", g.Addr)
 	}
-	if err := r.DelGroup(t.Context(), "a", false); err == nil {
+	if _, err := r.DelGroup(t.Context(), "a", false); err == nil {
 		t.Error("a group with slots was removed")
 	}
 	if err := r.AssignSlots(t.Context(), []topology.Range{{First: 500, Last: 501}, {First: 0, Last: 1}}, "b", false); err == nil {
@@ -279,7 +279,8 @@ func TestSetGroup(t *testing.T) {
 	if st := r.State(); topology.CountSlots(st.SlotsOf("b")) != 0 {
 		t.Errorf("b has %v", st.SlotsOf("b"))
 	}
-	must(t, r.DelGroup(t.Context(), "b", false))
+	_, err := r.DelGroup(t.Context(), "b", false)
+	must(t, err)
 }
 
 // TestRunEndsWithPublish: a data plane that fails ends the control plane, and with it all that

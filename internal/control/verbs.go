@@ -51,21 +51,24 @@ func (c *Control) check(ctx context.Context, st topology.State, g topology.Group
 }
 
 // DelGroup removes a group that has no slots and no job, and waits until no loop uses it. Keys
-// that no job would have moved are told of, as far as the server answers: one that has gone for
-// good can be removed too.
-func (c *Control) DelGroup(ctx context.Context, id string, trust bool) error {
+// that no job would have moved stand against it, as far as the server answers: one that has gone for
+// good can be removed too, and unknown says what nobody has looked at.
+func (c *Control) DelGroup(ctx context.Context, id string, trust bool) (unknown string, err error) {
 	del := func(st *topology.State) error { return st.DelGroup(id) }
 	st := c.State()
 	g, _ := st.Group(id)
 	if err := del(&st); err != nil {
-		return err
+		return "", err
 	}
 	if !trust {
-		if text, err := c.migrator.Unserved(ctx, g); err == nil && text != "" {
-			return fmt.Errorf("group %s was not removed: %s has %s (UNCHECKED leaves them there)", id, g.Addr, text)
+		switch text, err := c.migrator.Unserved(ctx, g); {
+		case err != nil:
+			unknown = fmt.Sprintf("%s did not answer (%v): nobody knows whether it has keys in databases that are not served, which no job has moved", g.Addr, err)
+		case text != "":
+			return "", fmt.Errorf("group %s was not removed: %s has %s (UNCHECKED leaves them there)", id, g.Addr, text)
 		}
 	}
-	return c.change(ctx, del)
+	return unknown, c.change(ctx, del)
 }
 
 // AssignSlots gives slots that nobody owns to a group, all or none of them, and waits until

@@ -73,7 +73,7 @@ var Rows = []Row{
 	{Name: "SLOT CHECK", Role: View, Long: true, Short: "Look through all keys for those in a group that does not own them", Show: ShowTable, Columns: orphanColumns,
 		Options: []Option{{Name: "FIX", Role: Operate, Without: "TWINS", Values: []Arg{{Name: "what", Meta: "TWINS|DROP|ADOPT", Kind: Choice, Choices: []string{"TWINS", "DROP", "ADOPT"}}},
 			Help: "remove what is found. TWINS (what FIX alone means): only keys that the owner has as well; DROP: the others too; ADOPT: move the others to the owner"}},
-		Help: "Scans every database of every group. Without FIX nothing is changed. keyferry exits with 1 if such keys are left."},
+		Help: "Scans every database of every group that the gateway serves; keys in others are counted (NOT SERVED). Without FIX nothing is changed. keyferry exits with 1 if such keys are left."},
 
 	{Name: "MIGRATE", Role: Operate, Short: "Move slots with their keys while clients go on", Show: ShowTable, Columns: planColumns,
 		Args: []Arg{slotsArg},
@@ -154,7 +154,7 @@ var Rows = []Row{
 }
 
 var (
-	orphanColumns = []Column{{"GROUP", "{group}"}, {"KEYS", "{keys_scanned}"}, {"TWINS", "{twins}"}, {"ALONE", "{alone}"}, {"REMOVED", "{removed}"}, {"ADOPTED", "{adopted}"}, {"SUCH AS", "{sample:quoted}"}}
+	orphanColumns = []Column{{"GROUP", "{group}"}, {"KEYS", "{keys_scanned}"}, {"TWINS", "{twins}"}, {"ALONE", "{alone}"}, {"REMOVED", "{removed}"}, {"ADOPTED", "{adopted}"}, {"NOT SERVED", "{keys_unserved}"}, {"SUCH AS", "{sample:quoted}"}}
 	planColumns   = []Column{{"FROM", "{source}"}, {"TO", "{target}"}, {"SLOTS", "{slots:count}"}, {"KEYS (ESTIMATE)", "{estimated_keys:known}"}, {"BYTES", "{estimated_bytes:known}"},
 		{"SECONDS", "{estimated_seconds:known}"}, {"RANGES", "{slots:ranges}"}}
 )

@@ -138,6 +138,11 @@ func TestUnservedDatabases(t *testing.T) {
 	if text := fmt.Sprint(r.proxy("MIGRATION", "STATUS", "m1", "JSON")); !strings.Contains(text, want) {
 		t.Errorf("the job's findings: %s", text)
 	}
+	for _, verb := range [][]any{{"SLOT", "CHECK"}, {"MIGRATION", "VERIFY", "m1"}} {
+		if text := fmt.Sprint(r.proxy(verb...)); !strings.Contains(text, "keys_unserved 4 unserved "+want) {
+			t.Errorf("%v: %s", verb, text)
+		}
+	}
 	if _, err := r.proxyErr("GROUP", "DEL", "g1"); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("GROUP DEL: %v", err)
 	}
@@ -149,4 +154,19 @@ func TestUnservedDatabases(t *testing.T) {
 	source.Client().FlushAll(ctx)
 	r.proxy("GROUP", "DEL", "g1")
 	r.proxy("GROUP", "ADD", "g1", source.Addr)
+}
+
+// TestRemovalOfADeadServer: a group whose server does not answer can be removed, and it is said what
+// nobody has looked at.
+func TestRemovalOfADeadServer(t *testing.T) {
+	r := newRig(t, 2)
+	if err := r.servers[1].Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(r.proxy("GROUP", "DEL", "g2")); !strings.Contains(text, "did not answer") || !strings.Contains(text, "databases that are not served") {
+		t.Errorf("GROUP DEL: %s", text)
+	}
+	if list := fmt.Sprint(r.proxy("GROUP", "LIST")); strings.Contains(list, "g2") {
+		t.Errorf("the groups are %s", list)
+	}
 }
