@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/line"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -34,9 +35,11 @@ type blocking struct {
 	db       int
 	keys     []slotlock.Key
 
+	spot      *line.Waiter // in the lines of its keys; nil: it takes nothing away
 	on        *dedicated
 	askedAt   time.Time // when it was last told to unblock; zero: it was not
 	calledAt  time.Time // when it was first told to
+	early     int       // how often it was not blocked yet when it was told to
 	grudging  bool      // blocked at the source although the slot moves: the target is full
 	sentAt    time.Time
 	unblocked unblocked
@@ -55,6 +58,8 @@ const (
 // will push any more.
 func (x *blocking) needs() needs { return needs{pull: x.keyed()} }
 func (x *blocking) waits() wait  { return waitsForData }
+
+var pingFrame = []byte("*1\r\n$4\r\nPING\r\n")
 
 // grudge is how long a client blocks at the source of a moving slot when its key could
 // not be brought to the target, before that is tried again.
@@ -108,7 +113,11 @@ func (c *call) block() bool {
 		l.waitForReplicas(r, x)
 		return true
 	}
-	l.place(r, x.db, x.slot, x.keys, resp.AppendRequest(nil, x.args...))
+	if cmd.Flags&resp.Write != 0 {
+		l.enterLine(x)
+	} else {
+		l.place(r, x.db, x.slot, x.keys, resp.AppendRequest(nil, x.args...))
+	}
 	return true
 }
 
@@ -143,7 +152,7 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 		r.Fail(err, false)
 		return
 	}
-	x.on, x.askedAt, x.sentAt = on, time.Time{}, l.now
+	x.on, x.askedAt, x.sentAt, x.early = on, time.Time{}, l.now, 0
 	on.blocks = true
 	x.grudging = r.motion != nil && r.motion.Holds()
 	if x.grudging {
@@ -158,6 +167,9 @@ func (x *blocking) send(l *loop, r *request, group int16, frame []byte) {
 	b := block{frame: frame}
 	if !x.keyed() {
 		b.before = 1 // see waitForReplicas
+	}
+	if x.spot != nil {
+		on.ask(inPlace{x, l}, x.db, pingFrame)
 	}
 	on.send(r, x.db, b)
 }
@@ -256,7 +268,12 @@ func (x *blocking) reply(r *request, b []byte, last bool) bool {
 			x.args[x.timeout] = strconv.AppendFloat(nil, max(left.Seconds(), 0.001), 'f', 3, 64)
 		}
 	}
-	l.place(r, x.db, x.slot, x.keys, resp.AppendRequest(nil, x.args...))
+	if x.spot != nil {
+		l.srv.waits.lines.Stands(x.spot)
+		l.attend(x)
+	} else {
+		l.place(r, x.db, x.slot, x.keys, resp.AppendRequest(nil, x.args...))
+	}
 	return false
 }
 
@@ -285,10 +302,20 @@ func (x *blocking) expire(r *request) bool {
 }
 
 // abandon has the server end the wait: it would go on waiting for the client, and take from
-// a key for it.
+// a key for it. Until it has, nobody writes to the key (package line).
 func (x *blocking) abandon(r *request) []slotlock.Key {
-	if x.on != nil {
-		r.s.l.unblock(x)
+	l := r.s.l
+	if x.spot != nil {
+		l.srv.waits.lines.Leaving(x.spot)
+	}
+	switch {
+	case x.on == nil: // it stands in the gateway
+		x.end(r)
+		l.free(r)
+	case x.on.pipe.Conns() == 0: // nothing has been sent yet
+		l.discard(x.on)
+	default:
+		l.unblock(x)
 	}
 	return nil
 }
@@ -305,8 +332,12 @@ func isNull(b []byte) bool {
 
 // end is the end of the wait.
 func (x *blocking) end(r *request) {
-	delete(r.s.l.waiters.blocked, x)
-	x.handBack(r.s.l)
+	l := r.s.l
+	delete(l.waiters.blocked, x)
+	if x.spot != nil {
+		l.srv.waits.lines.Leave(x.spot)
+	}
+	x.handBack(l)
 }
 
 // handBack gives the connection to the next, unless a CLIENT UNBLOCK for it may be under
@@ -351,7 +382,7 @@ func (l *loop) misplaced(x *blocking) bool {
 func (l *loop) unblockMisplaced() {
 	for x := range l.waiters.blocked {
 		if l.misplaced(x) && !x.grudging {
-			l.unblock(x)
+			l.recall(x)
 		}
 	}
 }
@@ -387,10 +418,10 @@ func (l *loop) unblockAgain() (again bool) {
 			// it lets go.
 			if m := x.r.motion; m.Inside() {
 				if st, _ := m.Whole.State(m.Slot); st == slotlock.Closed {
-					l.unblock(x)
+					l.recall(x)
 				}
 			} else if l.now.Sub(x.sentAt) > grudge {
-				l.unblock(x)
+				l.recall(x)
 			}
 		}
 	}
@@ -414,11 +445,33 @@ func (l *loop) unblock(x *blocking) {
 	for i := range l.table.Groups {
 		if l.table.Groups[i].ID == x.on.key.group {
 			frame := resp.AppendRequest(nil, []byte("CLIENT"), []byte("UNBLOCK"), strconv.AppendInt(nil, id, 10), []byte("TIMEOUT"))
-			l.pipe(int16(i), 0, 2).Send(ignored{}, frame)
+			l.pipe(int16(i), 0, 2).Send(&unblocking{l, x, x.on}, frame)
 			return
 		}
 	}
 }
+
+// unblocking is a CLIENT UNBLOCK under way. One that comes before the command that it is for is
+// repeated at once, for some times: writers may wait for it.
+type unblocking struct {
+	l  *loop
+	x  *blocking
+	on *dedicated // of x, then
+}
+
+// unblocksAtOnce is how often; then the tick does it.
+const unblocksAtOnce = 10
+
+// Reply implements upstream.Call.
+func (u *unblocking) Reply(b []byte, last bool) {
+	if x := u.x; last && string(b) == ":0\r\n" && x.on == u.on && x.early < unblocksAtOnce {
+		x.early++
+		u.l.unblock(x)
+	}
+}
+
+// Fail implements upstream.Call. The tick repeats it.
+func (u *unblocking) Fail(error, bool) {}
 
 // waitForReplicas sends WAIT or WAITAOF to the server of the client's last write. What
 // counts there is the replication offset after the connection's last command, so one is
@@ -429,7 +482,7 @@ func (l *loop) unblock(x *blocking) {
 // write: both connections are of one server, which has executed the write before, since the
 // client's queue was empty when this command was taken.
 func (l *loop) waitForReplicas(r *request, x *blocking) {
-	frame := append([]byte("*1\r\n$4\r\nPING\r\n"), resp.AppendRequest(nil, x.args...)...)
+	frame := append(bytes.Clone(pingFrame), resp.AppendRequest(nil, x.args...)...)
 	group := int16(-1)
 	for i, g := range l.table.Groups {
 		if w := r.s.lastWrite; w != nil && w.Group == g.ID {

@@ -87,6 +87,12 @@ func (c *call) execute() (taken bool) {
 			c.refuse(outsideText)
 			return true
 		}
+		// Before anything is done for it: it may be given again.
+		if mayWrite(cmd) && len(keys) > 0 && l.srv.waits.lines.Any() {
+			if awaited := c.awaited(); len(awaited) > 0 && c.heldByLine(awaited) {
+				return false
+			}
+		}
 		// Before it is sent: the change of a key could be heard before the reply to the read that was
 		// answered before it.
 		if s.tracking != nil && len(keys) > 0 {
@@ -166,7 +172,7 @@ func (c *call) keyed() (taken bool) {
 // While no client waits for keys in the gateway, this is one atomic load for each write, and
 // nothing for a read.
 func (c *call) observe(r *request) {
-	if waiters := &c.s.l.srv.waitlist; c.cmd.Flags&resp.Write != 0 && waiters.n.Load() > 0 {
+	if waiters := &c.s.l.srv.waits.list; c.cmd.Flags&resp.Write != 0 && waiters.n.Load() > 0 {
 		if w := waiters.waker(c.s.db, c.args, c.keys); w != nil {
 			r.observe(w)
 		}

@@ -26,6 +26,7 @@ type input struct {
 	reads    inputReads
 	waited   int64     // ns that the commands at hand have waited because the client was held up
 	pausedAt time.Time // when it was
+	behind   time.Time // since when the next command waits for a line to be in order; zero: it does not
 }
 
 // inputFlow is whether the client's next command may run.

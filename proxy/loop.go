@@ -250,10 +250,11 @@ func (l *loop) flush() {
 func (l *loop) tick() {
 	l.parking.Expire(l.now)
 	again := l.unblockAgain()
+	again = l.endStanding() || again
 	again = l.checkWaitlist() || again
 	for c := range l.clients.all {
 		c.check()
-		again = again || c.draining()
+		again = again || c.draining() || !c.input.behind.IsZero()
 	}
 	if limit := l.opt.RequestTimeout; limit > 0 {
 		for _, p := range l.servers.pipes {

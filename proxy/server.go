@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"keyferry/internal/transport"
+	"keyferry/proxy/line"
 	"keyferry/proxy/pubsub"
 	"keyferry/proxy/stats"
 	"keyferry/router"
@@ -48,13 +49,19 @@ type Server struct {
 	moves    *pubsub.Moves // of which the hub's feeds ask whether a message is for clients
 	scripts  *scripts
 	scripted slotSet
-	waitlist waitlist
+	waits    waits
 
 	dials     *dials        // of loops to servers, which end first when the server stops
 	dataConns dataConns     // for INFO
 	slotScans chan struct{} // holds one value for each slotKeys that runs
 
 	life lifetime
+}
+
+// waits are the clients that wait for keys, of all loops. Each part is safe for concurrent use.
+type waits struct {
+	list  waitlist
+	lines *line.Book
 }
 
 // lifetime is what a Server's goroutines end by. ctx ends with the server: fences, the ticker,
@@ -114,7 +121,7 @@ func New(opt Options, t *router.Table) *Server {
 		opt.Loops = runtime.NumCPU()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{opt: opt, log: opt.Log, dials: newDials(), slotScans: make(chan struct{}, slotScansMax), scripts: newScripts()}
+	s := &Server{opt: opt, log: opt.Log, dials: newDials(), slotScans: make(chan struct{}, slotScansMax), scripts: newScripts(), waits: waits{lines: line.New(transport.PeersGone)}}
 	s.mu.loops, s.mu.table = make(map[transport.Loop]*loop), t
 	s.settings.changed, s.monitors.by = make(map[*setting]bool), make(map[*loop]int)
 	s.stats.shared = stats.NewShared()

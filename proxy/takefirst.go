@@ -9,6 +9,7 @@ import (
 	"github.com/tidwall/redcon"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/line"
 	"keyferry/router"
 	"keyferry/slotlock"
 )
@@ -40,8 +41,9 @@ type takeFirst struct {
 	r        *request // stands in the session's queue and holds it
 	db       int
 	asks     []question
-	at       int        // the question that is asked
-	part     *request   // under way
+	at       int      // the question that is asked
+	part     *request // under way
+	spot     line.Waiter
 	phase    takePhase  // see there
 	again    bool       // a key was written to while the questions were asked: ask them again
 	inLine   bool       // for its keys
@@ -130,6 +132,11 @@ func (c *call) takeFirst() bool {
 	x.r.op = x
 	// Before the first question, which may be answered from within and end it.
 	l.waiters.pops[x] = struct{}{}
+	for _, q := range x.asks {
+		x.spot.Keys = append(x.spot.Keys, q.keys...)
+	}
+	x.spot.FD, x.spot.Nudge = s.conn.FD(), func() { l.post(x.attend) }
+	l.srv.waits.lines.Enter(&x.spot)
 	x.ask()
 	return true
 }
@@ -322,8 +329,16 @@ func (x *takeFirst) end(reply []byte) {
 func (x *takeFirst) forget() {
 	l := x.r.s.l
 	delete(l.waiters.pops, x)
+	l.srv.waits.lines.Leave(&x.spot)
 	l.leaveWaitlist(x)
 	x.r = nil
+}
+
+// attend: a write to one of its keys has found that the client has gone.
+func (x *takeFirst) attend() {
+	if x.r != nil && x.r.s.l.srv.waits.lines.Next(&x.spot) == line.Gone {
+		x.r.s.kill("")
+	}
 }
 
 // abandon ends the wait. What a server has been asked it will answer, as it would a client
@@ -331,6 +346,7 @@ func (x *takeFirst) forget() {
 func (x *takeFirst) abandon(r *request) (behind []slotlock.Key) {
 	part := x.part
 	l := r.s.l
+	l.srv.waits.lines.Leaving(&x.spot) // nobody writes to its keys until the question has been answered
 	switch {
 	case !x.asking():
 	// Its question waits for a key. It is withdrawn, so that it takes nothing for nobody.
@@ -348,6 +364,7 @@ func (x *takeFirst) abandon(r *request) (behind []slotlock.Key) {
 // unblock is CLIENT UNBLOCK.
 func (x *takeFirst) unblock(how unblocked) {
 	x.unblocked = how
+	x.r.s.l.srv.waits.lines.Leaving(&x.spot)
 	if !x.asking() {
 		x.nothing()
 	}

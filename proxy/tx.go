@@ -202,6 +202,8 @@ func (c *call) exec() bool {
 		return false // its own writes count as changes of what it watches
 	case tx.says && s.queue.n > 0:
 		return false
+	case tx.writes && s.l.srv.waits.lines.Any() && c.heldByLine(tx.keys):
+		return false
 	}
 	s.tx, c.executed = nil, tx
 	l := s.l

@@ -30,7 +30,8 @@ func (c *call) clientUnblock() {
 		return
 	}
 	srv := s.l.srv
-	c.async(func() []byte {
+	// What the client sends next must find it done.
+	s.hold = c.async(func() []byte {
 		done := false
 		for _, l := range srv.allLoops() {
 			_ = l.call(srv.life.ctx, func() { done = done || l.unblockClient(id, how) })
@@ -48,8 +49,13 @@ func (l *loop) unblockClient(id int64, how unblocked) bool {
 	for x := range l.waiters.blocked {
 		if x.r.s.who.id == id && x.r.s.life < lifeGone {
 			x.unblocked = how
+			if x.spot != nil {
+				l.srv.waits.lines.Leaving(x.spot)
+			}
 			if x.on != nil {
 				l.unblock(x)
+			} else if x.stands() {
+				x.expire(x.r)
 			} else if x.r.isParked() { // it waits for keys that are being moved, at no server
 				// Out of the queues first: who stands behind it may run.
 				l.unpark(x.r)

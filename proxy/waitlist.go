@@ -53,7 +53,7 @@ func (l *loop) enterWaitlist(x *takeFirst) {
 		for _, k := range q.keys {
 			line := l.waiters.lines[k]
 			if len(line) == 0 {
-				l.srv.waitlist.add(k, l)
+				l.srv.waits.list.add(k, l)
 			}
 			if !slices.Contains(line, x) { // else it names the key twice
 				l.waiters.lines[k] = append(line, x)
@@ -75,7 +75,7 @@ func (l *loop) leaveWaitlist(x *takeFirst) {
 				l.waiters.lines[k] = line
 			} else if _, was := l.waiters.lines[k]; was {
 				delete(l.waiters.lines, k)
-				l.srv.waitlist.remove(k, l)
+				l.srv.waits.list.remove(k, l)
 			}
 		}
 	}

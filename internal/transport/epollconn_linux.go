@@ -199,17 +199,19 @@ func (c *epollConn) end(err error) {
 	c.out.drop()
 	c.l.conns[fd] = nil
 	c.fd, c.closing = -1, true
+	if c.accepted {
+		c.l.load.Add(-1)
+	}
+	c.l.e.h.Closed(c, err) // before the number can be somebody else's
 	if queued, e := unix.IoctlGetInt(fd, unix.TIOCOUTQ); err == nil && e == nil && queued > 0 {
 		_ = unix.EpollCtl(c.l.epfd, unix.EPOLL_CTL_DEL, fd, nil)
 		c.l.e.linger.closeLater(fd)
 	} else {
 		_ = unix.Close(fd)
 	}
-	if c.accepted {
-		c.l.load.Add(-1)
-	}
-	c.l.e.h.Closed(c, err)
 }
+
+func (c *epollConn) FD() int { return c.fd }
 
 func (c *epollConn) Owner() any         { return c.owner }
 func (c *epollConn) SetOwner(owner any) { c.owner = owner }

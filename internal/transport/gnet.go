@@ -216,6 +216,13 @@ func (c *gnetConn) Close() {
 	}
 }
 
+func (c *gnetConn) FD() int {
+	if g, ok := c.out.(gnet.Conn); ok {
+		return g.Fd()
+	}
+	return -1
+}
+
 func (c *gnetConn) HoldReads(bool)       {}
 func (c *gnetConn) ReadInto([]byte) bool { return false }
 func (c *gnetConn) Owner() any           { return c.owner }

@@ -72,6 +72,9 @@ type Conn interface {
 	Loop() Loop
 	LocalAddr() net.Addr
 	RemoteAddr() net.Addr
+	// FD is the number of the socket, for PeersGone; -1 once the connection has ended. It stays
+	// open until Closed has returned, or Owner has called Close.
+	FD() int
 }
 
 // Lender has lent memory to a connection, and is given it back on the connection's loop.

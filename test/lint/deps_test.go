@@ -10,6 +10,7 @@ import (
 // is: whatever they import, directly or through others, has none of these path prefixes.
 var pure = map[string][]string{
 	"proxy/parking":     {"net", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
+	"proxy/line":        {"net", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal", "keyferry/router"},
 	"internal/topology": {"go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
 	"migrator/job":      {"net", "go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal/upstream", "keyferry/internal/transport"},
 	"migrator/flow":     {"net", "go.etcd.io/", "go.uber.org/zap", "github.com/redis/go-redis", "keyferry/internal"},

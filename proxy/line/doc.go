@@ -1,0 +1,24 @@
+// Package line keeps who waits for which key, in the order in which they came: first come, first
+// served, whatever happens to the key meanwhile. It knows no socket, clock or goroutine.
+//
+//	Enter ─► Standing ── Next says Place ─► Placing ── Settled ─► Settled ── Leave
+//	            ▲                              │                     │
+//	            └──── Stands ◄── Next says Recall ◄──── Recall ◄─────┘
+//
+// A client that waits at a server stands there in the server's own queue, whose order is that in
+// which the server has read the commands. So they are placed one after the other: the next one
+// when the server is known to have read the one before. When a client has to be called off,
+// since its key will be elsewhere, all that came after it are called off before it, the last first,
+// and all are placed again in their order. Clients that wait for a key in the gateway itself are in the same
+// lines, and are never placed.
+//
+// Who writes to a key is held up (Hold) as long as the wrong client could be given what it
+// writes: while somebody who has gone still waits at a server, and while a line is being formed
+// anew.
+//
+// Invariants, checked by the explorer in explore_test.go:
+//   - those of a key who are at a server are there in the order in which they came;
+//   - nobody is given anything before somebody who came earlier for the same key, nor when it
+//     has gone, by a write that was held up when it had to be;
+//   - when nothing is under way, everybody has been placed and nobody is held up.
+package line

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"time"
+
+	"keyferry/internal/resp"
+	"keyferry/proxy/line"
+	"keyferry/slotlock"
+)
+
+// Clients that wait for a key in order to take something from it stand in the key's line, of which
+// the server has one Book for all loops: see package line for what that is good for. This file says
+// to it what happens to them, and does what it asks for.
+//
+// XREAD takes nothing away, and WAIT has no key: they stand in no line.
+
+// enterLine gives x its place. Its client's socket is there: it has just sent the command.
+func (l *loop) enterLine(x *blocking) {
+	x.spot = &line.Waiter{Keys: x.keys, AtServer: true, FD: x.r.s.conn.FD()}
+	x.spot.Nudge = func() { l.post(func() { l.attend(x) }) }
+	l.srv.waits.lines.Enter(x.spot)
+	l.attend(x)
+}
+
+// attend does what the line asks for. A client that has to stand for a while is looked at by the tick,
+// since it may want to wait no longer.
+func (l *loop) attend(x *blocking) {
+	if _, waits := l.waiters.blocked[x]; !waits {
+		return // it has ended since
+	}
+	switch l.srv.waits.lines.Next(x.spot) {
+	case line.Place:
+		l.place(x.r, x.db, x.slot, x.keys, resp.AppendRequest(nil, x.args...))
+	case line.Recall:
+		l.callOff(x)
+	case line.Gone:
+		x.r.s.kill("")
+	case line.Nothing:
+		l.turns.wantTick.Store(true)
+	}
+}
+
+// recall has x called off, when those behind it in its lines have been.
+func (l *loop) recall(x *blocking) {
+	if x.spot == nil {
+		l.unblock(x)
+	} else {
+		l.srv.waits.lines.Recall(x.spot)
+	}
+}
+
+// callOff ends the wait at the server, or for the keys that are on their way, so that x can be placed
+// again.
+func (l *loop) callOff(x *blocking) {
+	switch {
+	case x.on != nil && x.askedAt.IsZero():
+		l.unblock(x)
+	case x.r.isParked():
+		l.unpark(x.r)
+		x.r.becomeWaiting()
+		l.srv.waits.lines.Stands(x.spot)
+		l.attend(x)
+	}
+}
+
+// stands reports that x is at no server and not on its way to one: nothing but the line ends that.
+func (x *blocking) stands() bool { return x.on == nil && x.spot != nil && !x.r.isParked() }
+
+// endStanding ends the waits that are over of those who stand. True: somebody stands.
+func (l *loop) endStanding() (any bool) {
+	for x := range l.waiters.blocked {
+		if x.stands() {
+			any = true
+			if x.timeout > 0 && !x.patient(l.now) {
+				x.expire(x.r)
+			}
+		}
+	}
+	return any
+}
+
+// inPlace takes the reply to the PING in front of a command that blocks. The server reads the two at
+// once and executes them one after the other, before it answers either.
+type inPlace struct {
+	x *blocking
+	l *loop
+}
+
+// Reply implements upstream.Call. x may have ended since: then it is in no line.
+func (p inPlace) Reply(_ []byte, last bool) {
+	if last {
+		p.l.srv.waits.lines.Settled(p.x.spot)
+	}
+}
+
+// Fail implements upstream.Call. The command behind it fails as well.
+func (p inPlace) Fail(error, bool) {}
+
+// heldByLine reports that a write to keys is to wait, as bytes, since it could be given to somebody who
+// has gone. It waits no longer than for a key that is being moved: a server that does not end a wait
+// gets it after that.
+func (c *call) heldByLine(keys []slotlock.Key) bool {
+	s := c.s
+	l, since := s.l, &s.input.behind
+	late := !since.IsZero() && l.now.Sub(*since) > l.opt.LockDeadline
+	if late || !l.srv.waits.lines.Hold(keys, func() { l.post(s.wantResume) }) {
+		*since = time.Time{}
+		return false
+	}
+	if since.IsZero() {
+		*since = l.now
+	}
+	l.turns.wantTick.Store(true)
+	return true
+}
+
+// awaited are the keys of the command for which somebody may wait, if it may give them something. A
+// command that blocks and only takes does not.
+func (c *call) awaited() (keys []slotlock.Key) {
+	cmd, lines := c.cmd, c.s.l.srv.waits.lines
+	if cmd.Flags&resp.Blocking != 0 && (cmd.TakesFirst() || len(c.keys) < 2) {
+		return nil
+	}
+	for _, i := range c.keys {
+		if lines.Awaited(c.args[i]) {
+			keys = append(keys, slotlock.Key{DB: c.s.db, Name: string(c.args[i])})
+		}
+	}
+	return keys
+}
