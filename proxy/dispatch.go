@@ -69,6 +69,9 @@ func (c *call) serve() (taken bool) {
 func (c *call) execute() (taken bool) {
 	s, cmd, args := c.s, c.cmd, c.args
 	l := s.l
+	if (s.lane > 0 || cmd.Serve == resp.Script || cmd == execCommand) && !c.inLane() {
+		return false
+	}
 	if cmd.Serve != resp.Local && cmd.Serve != resp.Refused {
 		keys, err := cmd.AppendKeys(l.spares.keyIndex[:0], args)
 		if err != nil {

@@ -28,11 +28,6 @@ func toEvery(join joiner) func(*call) {
 	return func(c *call) { c.fan(c.s.l.everyGroup(), resp.AppendRequest(nil, c.args...), false, join) }
 }
 
-// toAny is toEvery where join decides what an error of one group means.
-func toAny(join joiner) func(*call) {
-	return func(c *call) { c.fan(c.s.l.everyGroup(), resp.AppendRequest(nil, c.args...), true, join) }
-}
-
 // askAll runs a command that is declared in the configuration.
 func (c *call) askAll() {
 	name := c.cmd.Name
@@ -197,19 +192,6 @@ func firstOf(parts [][]byte) []byte {
 		return []byte("-CLUSTERDOWN there is no group\r\n")
 	}
 	return bytes.Clone(parts[0])
-}
-
-// oneOf: one success is enough.
-//
-// KILL of a script: it runs at one group, and the others have nothing to kill, which is an
-// error there.
-func oneOf(parts [][]byte) []byte {
-	for _, p := range parts {
-		if len(p) > 0 && p[0] != '-' {
-			return bytes.Clone(p)
-		}
-	}
-	return firstOf(parts)
 }
 
 // quiesceTimeout bounds how long a FLUSHALL waits for the movers to come to a stop.

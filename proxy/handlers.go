@@ -62,7 +62,6 @@ var atOnce = map[string]func(*call){
 	"scan": (*call).scan, "randomkey": (*call).randomKey, "dbsize": toServing(sumOf), // a key that is being moved can for a moment be counted twice
 	"bgsave": toServing(firstOf), "bgrewriteaof": toServing(firstOf), "lastsave": toServing(leastOf), // when the last of them is done
 	"script|load": (*call).scriptLoad, "script|flush": (*call).scriptFlush, "script|exists": (*call).scriptExists,
-	"script|kill": toAny(oneOf), "function|kill": toAny(oneOf),
 	"function|load": toEvery(firstOf), "function|delete": toEvery(firstOf), "function|flush": toEvery(firstOf), "function|restore": toEvery(firstOf),
 
 	// Elements of one key.
@@ -80,6 +79,7 @@ var atOnce = map[string]func(*call){
 var inTurn = map[string]handler{
 	"hello": (*call).hello, "reset": (*call).reset, "watch": (*call).watch, "exec": (*call).exec,
 	"keys": (*call).listKeys, "flushdb": (*call).flushData, "flushall": (*call).flushData, "swapdb": (*call).swapDB,
+	"script|kill": alone(interrupts(killed)), "function|kill": alone(interrupts(killed)), "function|stats": alone(interrupts(runningOf)),
 	"select": (*call).selectDB, "info": alone((*call).info),
 	"publish": publishes(pubsub.Exact), "spublish": publishes(pubsub.Sharded),
 	"eval": (*call).eval, "eval_ro": (*call).eval, "evalsha": (*call).evalSHA, "evalsha_ro": (*call).evalSHA,

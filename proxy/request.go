@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"strings"
 
 	"keyferry/internal/resp"
 	"keyferry/internal/upstream"
@@ -300,7 +301,10 @@ func upstreamError(r *request, err error) []byte {
 		where = " (" + r.cmd.Name + ")"
 	}
 	text := ""
+	var said upstream.ServerError
 	switch {
+	case errors.As(err, &said) && strings.HasPrefix(string(said), "BUSY "):
+		text = string(said) // as the server says it: clients go by the first word
 	case errors.Is(err, upstream.ErrLost):
 		text = "ERR connection to the server was lost" + where + outcomeUnknown
 	case errors.Is(err, upstream.ErrBusy), errors.Is(err, errParkedFull):

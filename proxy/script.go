@@ -162,7 +162,7 @@ func (c *call) evalSHA() bool {
 
 // script runs the scripts that are sent as they came: those with a body, FCALL and FCALL_RO.
 func (c *call) script() bool {
-	return c.runScript(plain{unnamed: true}, resp.AppendRequest(nil, c.args...))
+	return c.runScript(&scripted{plain{unnamed: true}}, resp.AppendRequest(nil, c.args...))
 }
 
 // maySay reports that a script may publish. What a function does, or a script that the gateway has
@@ -256,7 +256,7 @@ func (l *loop) loaded(p *upstream.Pipe) *loadedSet {
 }
 
 func (x *bySHA) send(l *loop, r *request, group int16, frame []byte) {
-	x.pipe = l.pipe(group, r.db(), r.s.proto)
+	x.pipe = l.scriptPipe(r, group, r.db())
 	r.transmit(x.pipe, x.loading(l, r, frame))
 }
 
@@ -284,6 +284,9 @@ func loadFrame(body []byte) []byte {
 // Mended once, and only if the client has no other command behind it: that would be executed
 // before.
 func (x *bySHA) reply(r *request, b []byte, last bool) bool {
+	if last {
+		r.s.l.heardLane(x.pipe)
+	}
 	if !last || x.mended || r.state == requestStreaming || !bytes.HasPrefix(b, []byte("-NOSCRIPT")) {
 		return true
 	}

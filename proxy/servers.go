@@ -28,6 +28,8 @@ type servers struct {
 
 	losing   *loss                         // set while a dead connection's calls are being failed; see lost
 	loadedBy map[*upstream.Pipe]*loadedSet // scripts known to be at their servers
+	scripts  map[*upstream.Pipe]*lane      // connections that scripts are sent on
+	busyAt   map[string]time.Time          // when a group's server last said that a script keeps it busy
 
 	// ownerSince is, by slot, the epoch of the table in which its owner changed. A WATCH of an
 	// earlier epoch has watched where the key no longer is.
@@ -35,7 +37,8 @@ type servers struct {
 }
 
 func newServers() servers {
-	return servers{pipes: make(map[pipeKey]*upstream.Pipe), loadedBy: make(map[*upstream.Pipe]*loadedSet)}
+	return servers{pipes: make(map[pipeKey]*upstream.Pipe), loadedBy: make(map[*upstream.Pipe]*loadedSet),
+		scripts: make(map[*upstream.Pipe]*lane), busyAt: make(map[string]time.Time)}
 }
 
 // pipeKey: by id and not by index, which changes with the table.
@@ -43,6 +46,7 @@ type pipeKey struct {
 	group string
 	db    int
 	proto int // RESP version of the clients that it serves
+	lane  int // 0; of scripts: 1 or 2, see lanes.go
 }
 
 // loss collects the shared holds of the calls that died with one connection: they are
@@ -67,16 +71,21 @@ func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
 	if p := byDB[at]; p != nil {
 		return p
 	}
-	g := l.table.Groups[group]
-	k := pipeKey{g.ID, db, proto}
+	p := l.sharedPipe(group, pipeKey{l.table.Groups[group].ID, db, proto, 0})
+	byDB[at] = p
+	return p
+}
+
+// sharedPipe is the one of a key, which belongs to a group of the present table.
+func (l *loop) sharedPipe(group int16, k pipeKey) *upstream.Pipe {
 	p := l.servers.pipes[k]
 	if p == nil {
+		g := &l.table.Groups[group]
 		o := &l.srv.opt
-		p = upstream.New(g.ID, upstream.Target{Endpoint: g.Endpoint, DB: db, Proto: proto}, &l.servers.env, upstream.Limits{
+		p = upstream.New(g.ID, upstream.Target{Endpoint: g.Endpoint, DB: k.db, Proto: k.proto}, &l.servers.env, upstream.Limits{
 			QueueBytes: o.PipeBytes, ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax})
 		l.servers.pipes[k] = p
 	}
-	byDB[at] = p
 	return p
 }
 
@@ -135,6 +144,7 @@ func (l *loop) adopt(t *router.Table) {
 		if !l.stays(p) {
 			delete(l.servers.pipes, k)
 			delete(l.servers.loadedBy, p)
+			delete(l.servers.scripts, p)
 			gone = append(gone, p)
 		}
 	}
@@ -174,7 +184,11 @@ func (l *loop) noteOwners(old, t *router.Table) {
 // A server that hangs is noticed in no other way: TCP acknowledges what it never reads.
 // Closing fails the calls, and the clients hear of it instead of waiting for ever.
 func (l *loop) dropSilent(p *upstream.Pipe, limit time.Duration) {
-	if p.Silent(l.now) > limit {
+	silent := p.Silent(l.now)
+	if l.servers.scripts[p] != nil && p.InFlight() > 0 && l.runsLong(p) {
+		return
+	}
+	if silent > limit {
 		l.srv.log.Warn("server silent, connection dropped", zap.String("group", p.Group),
 			zap.String("addr", p.Addr), zap.Duration("silent_for", limit))
 		p.Close()

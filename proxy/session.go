@@ -45,6 +45,7 @@ type session struct {
 	hold      *request       // its reply decides how the client goes on: what follows waits
 	lastPipe  *upstream.Pipe // where its last command went; while that can't keep up, the client waits
 	lastWrite *upstream.Pipe // where its last write went, for WAIT
+	lane      int            // of scripts, on which its commands are under way; 0: the others'
 
 	tx       *transaction // since MULTI
 	watch    *watch

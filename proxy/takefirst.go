@@ -243,6 +243,7 @@ func (x *takeFirst) answered(parts [][]byte) []byte {
 	q := &x.asks[x.at]
 	switch {
 	case isNull(b), string(b) == "*0\r\n", bytes.HasPrefix(b, []byte("-TRYAGAIN")):
+	case x.phase == laterRound && bytes.HasPrefix(b, []byte("-BUSY ")): // who blocks waits on meanwhile
 	case b[0] == '-' && (x.phase == firstRound || !bytes.HasPrefix(b, []byte("-WRONGTYPE"))):
 		x.end(bytes.Clone(b))
 		return nil

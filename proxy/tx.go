@@ -30,6 +30,7 @@ type transaction struct {
 	writes  bool
 	says    bool         // others may hear of it, who then look
 	unnamed bool         // it uses keys of its slot that it does not name
+	scripts bool         // it runs scripts
 	reads   []string     // keys to remember for CLIENT TRACKING when they are read
 	scans   *queuedScans // nil: none
 }
@@ -134,6 +135,7 @@ func (s *session) queueable(cmd *resp.Command, args [][]byte) string {
 		return reservedText
 	}
 	unnamed := cmd.Serve == resp.Script
+	s.tx.scripts = s.tx.scripts || unnamed
 	if cmd.Serve == resp.Sort {
 		var bad string
 		if unnamed, bad = sortsByPattern(s.l.table.Scheme, args); bad != "" {
@@ -214,7 +216,7 @@ func (c *call) exec() bool {
 		c.answer([]byte("*0\r\n"))
 		return true
 	}
-	op := &execution{plain: plain{tx.unnamed}, db: s.db, after: tx.db, n: tx.n, writes: tx.writes, scans: tx.scans}
+	op := &execution{plain: plain{tx.unnamed}, db: s.db, after: tx.db, n: tx.n, writes: tx.writes, scripts: tx.scripts, scans: tx.scans}
 	r := c.begin()
 	r.op = op
 	slot, keys := tx.slot, tx.keys
@@ -295,8 +297,10 @@ type execution struct {
 	after  int        // of the client when it has succeeded
 	n      int        // commands
 	writes bool
-	sent   bool         // on the connection that watches
-	scans  *queuedScans // nil: none
+	// scripts: it runs some, and so goes out where these do.
+	scripts bool
+	sent    bool         // on the connection that watches
+	scans   *queuedScans // nil: none
 }
 
 // send: without a watch it is one block on the shared connection, which is left in the database in
@@ -313,7 +317,11 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 			b.frame = resp.AppendRequest(frame, []byte("SELECT"), strconv.AppendInt(nil, int64(x.db), 10))
 			b.after = 1
 		}
-		r.transmit(l.pipe(group, x.db, s.proto), b)
+		p := l.pipe(group, x.db, s.proto)
+		if x.scripts {
+			p = l.scriptPipe(r, group, x.db)
+		}
+		r.transmit(p, b)
 	case on.key.group != l.table.Groups[group].ID || !on.sound(): // the keys live elsewhere by now
 		l.giveBackWatching(on)
 		x.on = nil
@@ -343,6 +351,9 @@ func (x *execution) reply(r *request, b []byte, last bool) bool {
 		s.db = x.after
 	}
 	if last {
+		if x.scripts && x.on == nil {
+			s.l.heardLane(r.pipe)
+		}
 		x.dropped(r)
 	}
 	if x.scans != nil {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -159,18 +160,74 @@ func handshake(c net.Conn, t Target) (id int64, err error) {
 		return 0, err
 	}
 	r := bufio.NewReaderSize(c, 512)
+	var busy error
 	for _, cmd := range cmds {
 		reply, err := ReadReply(r)
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("handshake (%s): %w", cmd[0], err)
+		case bytes.HasPrefix(reply, []byte("-BUSY ")):
+			busy = fmt.Errorf("handshake (%s): %w", cmd[0], serverError(reply))
 		case len(cmd) == 2 && cmd[1] == "ID": // a server that has none says an error
 			id, _ = resp.ParseInt(reply)
 		case reply[0] == '-':
-			return 0, fmt.Errorf("handshake (%s): %w", cmd[0], ServerError(strings.TrimRight(string(reply[1:]), "\r\n")))
+			return 0, fmt.Errorf("handshake (%s): %w", cmd[0], serverError(reply))
+		}
+	}
+	if busy != nil && t.DB == 0 {
+		return handshakeBusy(c, r, t, busy)
+	}
+	return id, busy
+}
+
+// handshakeBusy goes on with a server that runs a long script or function: it refuses CLIENT and
+// SELECT, but takes HELLO, which can name the connection as well. So clients are told BUSY by the
+// server itself, and the script can be killed. It has been authenticated. busy is what the server said.
+func handshakeBusy(c net.Conn, r *bufio.Reader, t Target, busy error) (id int64, err error) {
+	proto := strconv.Itoa(max(t.Proto, 2))
+	if _, err := c.Write(encode([][]string{{"HELLO", proto, "SETNAME", t.Name}})); err != nil {
+		return 0, err
+	}
+	reply, err := ReadReply(r)
+	if err != nil {
+		return 0, fmt.Errorf("handshake (HELLO): %w", err)
+	}
+	fields, ok := resp.SplitAggregate(reply)
+	if !ok {
+		return 0, busy
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		if name, _ := resp.BulkBody(fields[i]); string(name) == "id" {
+			id, _ = resp.ParseInt(fields[i+1])
 		}
 	}
 	return id, nil
+}
+
+func serverError(reply []byte) ServerError {
+	return ServerError(strings.TrimRight(string(reply[1:]), "\r\n"))
+}
+
+// Once sends one command over a connection of its own and returns the reply as it came. It is for what
+// is rare, and above all for what is meant to interrupt a server, or to ask what it is busy with: on a
+// connection that others use that would wait behind what it is about. The deadline is ctx's, within dialMax.
+func (d *Dialer) Once(ctx context.Context, t Target, frame []byte) ([]byte, error) {
+	c, err := d.Dial(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(dialMax)
+	}
+	_ = c.SetDeadline(deadline)
+	unhook := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer unhook()
+	if _, err := c.Write(frame); err != nil {
+		return nil, err
+	}
+	return ReadReply(bufio.NewReader(c))
 }
 
 func encode(cmds [][]string) []byte {

@@ -430,4 +430,4 @@ func (p *Pipe) Close() {
 	}
 }
 
-func (p *Pipe) downError() error { return fmt.Errorf("%w: %v", ErrDown, p.err) }
+func (p *Pipe) downError() error { return fmt.Errorf("%w: %w", ErrDown, p.err) }

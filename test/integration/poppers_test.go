@@ -216,26 +216,28 @@ func TestPoppers(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	lists := []string{"LPUSH %k %v", "RPUSH %k %v %v", "RPUSH %k %v", "EVAL \"return redis.call('lpush',KEYS[1],ARGV[1])\" 1 %k %v", "DEL %k"}
-	for name, x := range map[string]struct{ pops, writes []string }{
-		"lists": {[]string{"BLPOP %k 0", "BRPOP %k 0", "BLPOP {q}0 {q}1 0", "BLMPOP 0 1 %k LEFT", "BLMOVE %k {q}to LEFT RIGHT 0", "BRPOPLPUSH %k {q}to 0"}, lists},
-		"sets":  {[]string{"BZPOPMIN %k 0", "BZPOPMAX %k 0", "BZMPOP 0 1 %k MIN", "BZPOPMIN {q}1 {q}0 0"}, []string{"ZADD %k %v m%v", "ZADD %k 1 a%v 2 b%v", "ZINCRBY %k 1 i%v", "DEL %k"}},
-		"streams": {[]string{"XREADGROUP GROUP g c BLOCK 0 STREAMS {q}0 >", "XREADGROUP GROUP g c2 BLOCK 0 STREAMS {q}0 >"},
-			[]string{"XADD {q}0 1-%v f v", "XADD {q}0 1-%v f v"}},
-	} {
-		for _, moves := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, slots move: %v", name, moves), func(t *testing.T) {
+	kinds := []struct {
+		name         string
+		pops, writes []string
+	}{
+		{"lists", []string{"BLPOP %k 0", "BRPOP %k 0", "BLPOP {q}0 {q}1 0", "BLMPOP 0 1 %k LEFT", "BLMOVE %k {q}to LEFT RIGHT 0", "BRPOPLPUSH %k {q}to 0"}, lists},
+		{"sets", []string{"BZPOPMIN %k 0", "BZPOPMAX %k 0", "BZMPOP 0 1 %k MIN", "BZPOPMIN {q}1 {q}0 0"}, []string{"ZADD %k %v m%v", "ZADD %k 1 a%v 2 b%v", "ZINCRBY %k 1 i%v", "DEL %k"}},
+		{"streams", []string{"XREADGROUP GROUP g c BLOCK 0 STREAMS {q}0 >", "XREADGROUP GROUP g c2 BLOCK 0 STREAMS {q}0 >"}, []string{"XADD {q}0 1-%v f v"}},
+	}
+	for _, moves := range []bool{false, true} {
+		stop := func() int { return 0 }
+		if moves {
+			stop = r.KeepMoving()
+		}
+		for _, x := range kinds {
+			t.Run(fmt.Sprintf("%s, slots move: %v", x.name, moves), func(t *testing.T) {
 				p := &poppers{t: t, rng: rand.New(rand.NewPCG(seed, 2)), gateway: newPoppersEnd(t, r.listen), plain: newPoppersEnd(t, plain.Addr)}
-				if !moves {
-					p.both("FLUSHALL")
-				} else {
-					p.both("DEL {q}0 {q}1 {q}to")
-					stop := r.KeepMoving()
-					defer stop()
-				}
-				if name == "streams" {
+				p.gateway.c.ask("DEL {q}0 {q}1 {q}to")
+				p.plain.c.ask("DEL {q}0 {q}1 {q}to")
+				if x.name == "streams" {
 					p.both("XGROUP CREATE {q}0 g $ MKSTREAM")
 				}
-				for range rounds(25, 1000) {
+				for range rounds(15, 1000) {
 					p.step(x.pops, x.writes)
 				}
 				for len(p.waiting) > 0 {
@@ -244,6 +246,7 @@ func TestPoppers(t *testing.T) {
 				p.settle()
 			})
 		}
+		stop()
 	}
 }
 

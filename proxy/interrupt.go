@@ -1,0 +1,105 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"sync"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/upstream"
+)
+
+// interrupts runs what is meant to interrupt a server that runs a script, or to ask what it runs, at
+// every group: SCRIPT KILL, FUNCTION KILL, FUNCTION STATS. Each goes over a connection of its own, so
+// that it waits behind nothing, and is not kept away by a connection that can't be made ready. The
+// client's next commands find it done.
+func interrupts(join joiner) func(*call) {
+	return func(c *call) {
+		s := c.s
+		srv, proto, frame := s.l.srv, s.proto, resp.AppendRequest(nil, c.args...)
+		s.hold = c.async(func() []byte {
+			at := srv.groupEndpoints()
+			parts := make([][]byte, len(at))
+			var wg sync.WaitGroup
+			for i := range at {
+				wg.Go(func() { parts[i] = srv.interrupt(at[i], proto, frame) })
+			}
+			wg.Wait()
+			return join(parts)
+		})
+	}
+}
+
+// interrupt asks one group. It may take as long as a connection may to be made: a server that is frozen,
+// and not busy, says nothing.
+func (s *Server) interrupt(at upstream.Endpoint, proto int, frame []byte) []byte {
+	ctx, cancel := context.WithTimeout(s.life.ctx, s.opt.ConnectTimeout)
+	defer cancel()
+	reply, err := s.opt.Dialer.Once(ctx, upstream.Target{Endpoint: at, Proto: proto}, frame)
+	if err != nil {
+		return resp.AppendErr(nil, "ERR server "+at.Addr+" did not answer: "+err.Error())
+	}
+	return reply
+}
+
+// groupEndpoints are how to reach the groups of the newest table. For goroutines.
+func (s *Server) groupEndpoints() (out []upstream.Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.mu.table.Groups {
+		out = append(out, s.mu.table.Groups[i].Endpoint)
+	}
+	return out
+}
+
+// killed makes one reply of those to a KILL. The script runs at one group, and all others have
+// nothing to kill (NOTBUSY), which says nothing about it: so what any other says comes first.
+//
+//	a success                 it was killed
+//	an error of a server      it runs there, and can't be killed (UNKILLABLE)
+//	no answer                 it may run there
+//	NOTBUSY                   nothing runs anywhere
+func killed(parts [][]byte) []byte {
+	rank := func(p []byte) int {
+		switch {
+		case len(p) > 0 && p[0] != '-':
+			return 3
+		case bytes.HasPrefix(p, []byte("-NOTBUSY")):
+			return 0
+		case bytes.HasPrefix(p, []byte("-ERR")):
+			return 1
+		}
+		return 2
+	}
+	var best []byte
+	for _, p := range parts {
+		if best == nil || rank(p) > rank(best) {
+			best = p
+		}
+	}
+	if best == nil {
+		return firstOf(parts)
+	}
+	return best
+}
+
+// runningOf is the reply of FUNCTION STATS of the group that runs something; of any, if none does.
+func runningOf(parts [][]byte) []byte {
+	var idle []byte
+	for _, p := range parts {
+		fields, ok := resp.SplitAggregate(p)
+		if !ok || len(fields) < 2 {
+			continue
+		}
+		if !isNull(fields[1]) {
+			return p
+		}
+		if idle == nil {
+			idle = p
+		}
+	}
+	if idle == nil {
+		return firstOf(parts)
+	}
+	return idle
+}
