@@ -44,7 +44,7 @@ func (c *call) admit(bad string) admission {
 		c.refuse("NOAUTH Authentication required.")
 	// Before everything that has an effect, and before MULTI queues: what a pause holds up is to
 	// be as if it had not been sent yet. It stays in the input as bytes.
-	case s.l.clients.pause != pauseNone && s.postponed(cmd):
+	case s.l.clients.pause != pauseNone && c.postponed():
 		return postponed
 	case s.nsubs > 0 && s.proto == 2 && cmd.Traits&resp.WhileSubscribed == 0:
 		c.refuse("ERR Can't execute '" + cmd.Name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")

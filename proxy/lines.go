@@ -97,8 +97,12 @@ func (p inPlace) Reply(_ []byte, last bool) {
 func (p inPlace) Fail(error, bool) {}
 
 // heldByLine reports that a write to keys is to wait, as bytes, since it could be given to somebody who
-// has gone. It waits no longer than for a key that is being moved: a server that does not end a wait
-// gets it after that.
+// has gone. Nothing of the command may have been done: it is parsed again, as if for the first time.
+//
+// Who waits here is resumed when anything changes in a line, and by the tick.
+//
+// It has a bound, which is that of a key that is being moved: a server that does not end a wait gets the
+// write after that.
 func (c *call) heldByLine(keys []slotlock.Key) bool {
 	s := c.s
 	l, since := s.l, &s.input.behind

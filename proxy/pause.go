@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +101,9 @@ func (s *Server) pauseClients(ctx context.Context, mode pauseMode, d time.Durati
 		})
 	}
 	s.pauses.mu.Unlock()
+	if mode == pauseWrite { // the pause does not wait for it
+		s.life.wg.Go(s.learnFunctions)
+	}
 	end := time.NewTimer(d)
 	defer end.Stop()
 	for range loops {
@@ -132,6 +136,7 @@ func (s *Server) unpauseAt(until time.Time) {
 		}
 		s.pauses.now = clientsPaused{}
 		s.pauses.mode.Store(int32(pauseNone))
+		s.pauses.functions.Store(nil)
 		for _, l := range s.allLoops() {
 			l.post(func() { l.setPause(pauseNone) })
 		}
@@ -162,14 +167,25 @@ func (l *loop) setPause(mode pauseMode) {
 //
 // EXEC is as its transaction is. Commands behind MULTI are asked by themselves, before they
 // are queued.
-func (s *session) postponed(cmd *resp.Command) bool {
+func (c *call) postponed() bool {
+	s, cmd := c.s, c.cmd
 	switch {
 	case s.l.clients.pause == pauseAll:
 		return cmd.Traits&resp.EndsPause == 0
 	case cmd == execCommand:
-		return s.tx != nil && s.tx.writes
+		return s.tx != nil && s.tx.mayWrite(s.l.srv)
+	}
+	if flags := s.l.srv.declares(cmd, c.args); flags.known {
+		return !flags.noWrites
 	}
 	return mayWrite(cmd)
+}
+
+// mayWrite: functions that were queued before the pause began are looked at now.
+func (tx *transaction) mayWrite(s *Server) bool {
+	return tx.pauses || slices.ContainsFunc(tx.functions, func(name string) bool {
+		return !s.functionFlags(name).noWrites
+	})
 }
 
 // mayWrite reports that a server's data, or what its replicas hear, can change by the

@@ -106,6 +106,9 @@ type pauses struct {
 	mu   sync.Mutex // protects now
 	now  clientsPaused
 	mode atomic.Int32 // what loops that are yet to come begin with
+	// functions are those that servers know, and whether they declare no-writes. It is there while a
+	// pause of writes lasts, as soon as all groups have answered.
+	functions atomic.Pointer[map[string]bool]
 }
 
 // monitors says where MONITOR clients are. The mutex is held while the loops are told, as in pauses.

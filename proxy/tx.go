@@ -28,11 +28,14 @@ type transaction struct {
 	db      int // in effect behind what is queued
 	broken  bool
 	writes  bool
-	says    bool         // others may hear of it, who then look
-	unnamed bool         // it uses keys of its slot that it does not name
-	scripts bool         // it runs scripts
-	reads   []string     // keys to remember for CLIENT TRACKING when they are read
-	scans   *queuedScans // nil: none
+	says    bool // others may hear of it, who then look
+	unnamed bool // it uses keys of its slot that it does not name
+	scripts bool // it runs scripts
+	pauses  bool // CLIENT PAUSE WRITE holds it up, whatever its functions declare
+	// functions are those of which it was not known whether they write when they were queued.
+	functions []string
+	reads     []string     // keys to remember for CLIENT TRACKING when they are read
+	scans     *queuedScans // nil: none
 }
 
 func (c *call) multi() {
@@ -90,11 +93,24 @@ func (c *call) enqueue() {
 	tx.n++
 	tx.writes = tx.writes || mayWrite(cmd)
 	tx.says = tx.says || s.l.maySay(cmd, args)
+	tx.noteWrites(s.l.srv.declares(cmd, args), cmd, args)
 	if len(tx.frames) > s.l.opt.QueryLimit {
 		s.closeFor(fmt.Sprintf("%d bytes queued since MULTI, over client-query-buffer-limit", len(tx.frames)))
 		return
 	}
 	c.answer([]byte("+QUEUED\r\n"))
+}
+
+// noteWrites keeps what CLIENT PAUSE WRITE will go by at EXEC.
+func (tx *transaction) noteWrites(flags scriptFlags, cmd *resp.Command, args [][]byte) {
+	switch {
+	case flags.known:
+		tx.pauses = tx.pauses || !flags.noWrites
+	case cmd.Serve == resp.Script && cmd.Traits&(resp.HasBody|resp.HasSHA) == 0 && cmd.Flags&resp.Readonly == 0:
+		tx.functions = append(tx.functions, string(args[1]))
+	default:
+		tx.pauses = tx.pauses || mayWrite(cmd)
+	}
 }
 
 // withBody makes EVAL of an EVALSHA whose script is known: nothing can be loaded in the
