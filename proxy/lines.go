@@ -15,6 +15,9 @@ import (
 // XREAD takes nothing away, and WAIT has no key: they stand in no line.
 
 // enterLine gives x its place. Its client's socket is there: it has just sent the command.
+//
+// The usual client finds nobody in front who is still on his way to the server, and is sent off at
+// once: an order costs a round trip only where two come for one key within that.
 func (l *loop) enterLine(x *blocking) {
 	x.spot = &line.Waiter{Keys: x.keys, AtServer: true, FD: x.r.s.conn.FD()}
 	x.spot.Nudge = func() { l.post(func() { l.attend(x) }) }
@@ -81,6 +84,9 @@ func (l *loop) endStanding() (any bool) {
 
 // inPlace takes the reply to the PING in front of a command that blocks. The server reads the two at
 // once and executes them one after the other, before it answers either.
+//
+// Keys with very long names can make more than one segment of the two, of which the server may answer
+// the first before it has the second. Two such clients who come at the same moment may change places.
 type inPlace struct {
 	x *blocking
 	l *loop
