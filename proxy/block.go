@@ -80,6 +80,9 @@ func (c *call) mayBlock() bool {
 		}
 	}
 	if resp.BlocksNow(c.cmd, c.args) {
+		if lines := c.s.l.srv.waits.lines; c.cmd.TakesFirst() && lines.Any() && lines.InGateway(appendKeys(nil, c.s.db, c.cmd, c.args, c.keys)) {
+			return c.takeFirst()
+		}
 		return c.block()
 	}
 	c.plainly()

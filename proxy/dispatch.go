@@ -175,8 +175,8 @@ func (c *call) keyed() (taken bool) {
 // While no client waits for keys in the gateway, this is one atomic load for each write, and
 // nothing for a read.
 func (c *call) observe(r *request) {
-	if waiters := &c.s.l.srv.waits.list; c.cmd.Flags&resp.Write != 0 && waiters.n.Load() > 0 {
-		if w := waiters.waker(c.s.db, c.args, c.keys); w != nil {
+	if l := c.s.l; c.cmd.Flags&resp.Write != 0 && l.srv.waits.list.n.Load() > 0 {
+		if w := l.waker(c.s.db, c.args, c.keys); w != nil {
 			r.observe(w)
 		}
 	}

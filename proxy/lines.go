@@ -27,6 +27,9 @@ func (l *loop) enterLine(x *blocking) {
 
 // attend does what the line asks for. A client that has to stand for a while is looked at by the tick,
 // since it may want to wait no longer.
+//
+// It may be called at any time, and more often than there is anything to do: what is to be done is asked
+// for here, and not told by whoever calls.
 func (l *loop) attend(x *blocking) {
 	if _, waits := l.waiters.blocked[x]; !waits {
 		return // it has ended since
@@ -70,6 +73,8 @@ func (l *loop) callOff(x *blocking) {
 func (x *blocking) stands() bool { return x.on == nil && x.spot != nil && !x.r.isParked() }
 
 // endStanding ends the waits that are over of those who stand. True: somebody stands.
+//
+// Those who are at a server are ended by that, and those who are parked by parking.
 func (l *loop) endStanding() (any bool) {
 	for x := range l.waiters.blocked {
 		if x.stands() {

@@ -45,7 +45,6 @@ type takeFirst struct {
 	part     *request // under way
 	spot     line.Waiter
 	phase    takePhase  // see there
-	again    bool       // a key was written to while the questions were asked: ask them again
 	inLine   bool       // for its keys
 	loop     trampoline // of ask
 	deadline time.Time  // zero: never
@@ -299,8 +298,7 @@ func (x *takeFirst) nothing() {
 		x.end(unblockedReply)
 	case !x.blocks() || x.unblocked == unblockedAsTimeout || s.life == lifeGone || s.life == lifeHalfClosed || x.late():
 		x.endEmpty()
-	case x.again:
-		x.again = false
+	case !s.l.srv.waits.lines.Waits(&x.spot): // a key was written to while the questions were asked
 		x.ask()
 	default:
 		s.l.enterWaitlist(x)
@@ -335,10 +333,23 @@ func (x *takeFirst) forget() {
 	x.r = nil
 }
 
-// attend: a write to one of its keys has found that the client has gone.
+// attend does what the line asks for. While clients are paused nobody is served, as by Redis; what
+// there is then is found by looking.
 func (x *takeFirst) attend() {
-	if x.r != nil && x.r.s.l.srv.waits.lines.Next(&x.spot) == line.Gone {
+	if x.r == nil {
+		return
+	}
+	l := x.r.s.l
+	switch l.srv.waits.lines.Next(&x.spot) {
+	case line.Gone:
 		x.r.s.kill("")
+	case line.Ask:
+		if x.asking() {
+			return
+		}
+		if l.clients.pause == pauseNone || !l.srv.waits.lines.Waits(&x.spot) {
+			x.ask()
+		}
 	}
 }
 

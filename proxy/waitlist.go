@@ -81,23 +81,12 @@ func (l *loop) leaveWaitlist(x *takeFirst) {
 	}
 }
 
-// available has the first in line for a key ask for it; if all are asking already, again.
+// available has the first in line for a key ask for it, of whatever loop he is.
 //
-// Only the first that does not ask yet: the others would find nothing, or take out of turn. If
-// all ask, any of them may have asked this key before it was written to, so that all look
-// again.
+// Only the first that does not ask yet: the others would find nothing, or take out of turn.
 func (l *loop) available(k slotlock.Key) {
-	if l.clients.pause != pauseNone {
-		return // whoever waits is served afterwards, as by Redis
-	}
-	for _, x := range l.waiters.lines[k] {
-		if !x.asking() {
-			x.ask()
-			return
-		}
-	}
-	for _, x := range l.waiters.lines[k] {
-		x.again = true
+	if l.clients.pause == pauseNone { // whoever waits is served afterwards, as by Redis
+		l.srv.waits.lines.Wake(k)
 	}
 }
 
@@ -214,8 +203,7 @@ func (k *presence) over() {
 // Who touches it: every loop. n is read on the path of each write and so is an atomic; the
 // lock is taken only when there is something in the list.
 //
-// Invariant: a list that loops has given out is never changed, only replaced, since a waker
-// keeps it until the write has been answered.
+// Invariant: loops has those who have somebody in line for a key, and no empty list.
 type waitlist struct {
 	n     atomic.Int64 // of them; so that a write need not ask for more
 	mu    sync.RWMutex // protects loops
@@ -236,8 +224,7 @@ func (a *waitlist) add(k slotlock.Key, l *loop) {
 func (a *waitlist) remove(k slotlock.Key, l *loop) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	// A new list: waker gives the old one out.
-	left := slices.DeleteFunc(slices.Clone(a.loops[k]), func(o *loop) bool { return o == l })
+	left := slices.DeleteFunc(a.loops[k], func(o *loop) bool { return o == l })
 	if len(left) > 0 {
 		a.loops[k] = left
 	} else {
@@ -248,35 +235,34 @@ func (a *waitlist) remove(k slotlock.Key, l *loop) {
 
 // waker observes a write to keys that are awaited.
 type waker struct {
-	keys  []slotlock.Key
-	loops [][]*loop // who waits for each
+	l    *loop
+	keys []slotlock.Key
 }
 
 // waker is nil for a write to other keys.
-func (a *waitlist) waker(db int, args [][]byte, keys []int) *waker {
+func (l *loop) waker(db int, args [][]byte, keys []int) *waker {
+	a := &l.srv.waits.list
 	var w *waker
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, i := range keys {
-		loops := a.loops[slotlock.Key{DB: db, Name: string(args[i])}]
-		if len(loops) == 0 {
+		k := slotlock.Key{DB: db, Name: string(args[i])}
+		if len(a.loops[k]) == 0 {
 			continue
 		}
 		if w == nil {
-			w = &waker{}
+			w = &waker{l: l}
 		}
-		w.keys, w.loops = append(w.keys, slotlock.Key{DB: db, Name: string(args[i])}), append(w.loops, loops)
+		w.keys = append(w.keys, k)
 	}
 	return w
 }
 
-// answered: by message, also to its own loop: what a wake leads to must not run within a reply. An error
+// answered: who is woken hears of it by message: what that leads to must not run within a reply. An error
 // of the write wakes as well, which costs a question.
 func (w *waker) answered(*request, []byte) {
-	for i, k := range w.keys {
-		for _, l := range w.loops[i] {
-			l.post(func() { l.available(k) })
-		}
+	for _, k := range w.keys {
+		w.l.available(k)
 	}
 }
 

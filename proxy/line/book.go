@@ -24,6 +24,9 @@ type Waiter struct {
 	recalled  bool        // its owner is to call it off, and has not said that it has
 	displaced bool        // it has been called off, and not placed again
 	gone      bool        // its client's connection was seen to have ended
+	waits     bool        // in the gateway, and does not ask at present
+	woken     bool        // it is to ask
+	again     bool        // somebody was to ask while all did
 	in        bool        // it is in the lines of its keys
 	leaving   atomic.Bool // its client has gone or wants nothing more, and a server may not know yet
 }
@@ -45,6 +48,7 @@ const (
 	Place          // send it to where its keys are, and say Settled when the server has read that
 	Recall         // call it off, and say Stands
 	Gone           // its client has gone: end it
+	Ask            // a key that it waits for in the gateway may have something
 )
 
 // Book has the lines of all keys. It is safe for concurrent use.
@@ -111,6 +115,9 @@ func (b *Book) Next(w *Waiter) Action {
 	case !w.in:
 	case w.gone:
 		return Gone
+	case w.woken:
+		w.woken = false
+		return Ask
 	case !w.AtServer || w.leaving.Load():
 	case w.state == standing && b.mayBePlaced(w):
 		w.state = placing
@@ -256,4 +263,42 @@ func (b *Book) ends(line []*Waiter, n nudges) nudges {
 		n = append(n, last.Nudge)
 	}
 	return n
+}
+
+// Wake has the first of those who wait for a key in the gateway ask for what is there. If all of them ask
+// already, any may have done so before the key was written to: then all ask again.
+func (b *Book) Wake(k slotlock.Key) {
+	b.do(func() nudges {
+		for _, w := range b.lines[k] {
+			if w.waits {
+				w.waits, w.woken = false, true
+				return nudges{w.Nudge}
+			}
+		}
+		for _, w := range b.lines[k] {
+			w.again = !w.AtServer
+		}
+		return nil
+	})
+}
+
+// Waits says that w, who waits in the gateway, has asked and found nothing. False: it has to ask again.
+func (b *Book) Waits(w *Waiter) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w.waits, w.again = !w.again, false
+	return w.waits
+}
+
+// InGateway reports that somebody waits for one of the keys in the gateway. Who comes after him does so
+// as well: at a server it would be served before him.
+func (b *Book) InGateway(keys []slotlock.Key) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, k := range keys {
+		if slices.ContainsFunc(b.lines[k], func(w *Waiter) bool { return !w.AtServer }) {
+			return true
+		}
+	}
+	return false
 }

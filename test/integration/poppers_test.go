@@ -195,7 +195,7 @@ func (p *poppers) step(pops, writes []string) {
 	p.t.Helper()
 	fill := func(command string) string {
 		p.n++
-		return strings.NewReplacer("%k", "{q}"+strconv.Itoa(p.rng.IntN(2)), "%v", strconv.Itoa(p.n)).Replace(command)
+		return strings.NewReplacer("%k", "{q}"+strconv.Itoa(p.rng.IntN(2)), "%s", "s"+strconv.Itoa(p.rng.IntN(2)), "%v", strconv.Itoa(p.n)).Replace(command)
 	}
 	switch n := p.rng.IntN(10); {
 	case n < 5:
@@ -222,6 +222,7 @@ func TestPoppers(t *testing.T) {
 	}{
 		{"lists", []string{"BLPOP %k 0", "BRPOP %k 0", "BLPOP {q}0 {q}1 0", "BLMPOP 0 1 %k LEFT", "BLMOVE %k {q}to LEFT RIGHT 0", "BRPOPLPUSH %k {q}to 0"}, lists},
 		{"sets", []string{"BZPOPMIN %k 0", "BZPOPMAX %k 0", "BZMPOP 0 1 %k MIN", "BZPOPMIN {q}1 {q}0 0"}, []string{"ZADD %k %v m%v", "ZADD %k 1 a%v 2 b%v", "ZINCRBY %k 1 i%v", "DEL %k"}},
+		{"several slots", []string{"BLPOP s0 s1 0", "BRPOP s1 s0 0", "BLPOP %s 0", "BLMPOP 0 2 s1 s0 LEFT", "BRPOP %s 0"}, []string{"LPUSH %s %v", "RPUSH %s %v %v", "RPUSH %s %v", "DEL %s"}},
 		{"streams", []string{"XREADGROUP GROUP g c BLOCK 0 STREAMS {q}0 >", "XREADGROUP GROUP g c2 BLOCK 0 STREAMS {q}0 >"}, []string{"XADD {q}0 1-%v f v"}},
 	}
 	for _, moves := range []bool{false, true} {
@@ -232,8 +233,8 @@ func TestPoppers(t *testing.T) {
 		for _, x := range kinds {
 			t.Run(fmt.Sprintf("%s, slots move: %v", x.name, moves), func(t *testing.T) {
 				p := &poppers{t: t, rng: rand.New(rand.NewPCG(seed, 2)), gateway: newPoppersEnd(t, r.listen), plain: newPoppersEnd(t, plain.Addr)}
-				p.gateway.c.ask("DEL {q}0 {q}1 {q}to")
-				p.plain.c.ask("DEL {q}0 {q}1 {q}to")
+				p.gateway.c.ask("DEL {q}0 {q}1 {q}to s0 s1")
+				p.plain.c.ask("DEL {q}0 {q}1 {q}to s0 s1")
 				if x.name == "streams" {
 					p.both("XGROUP CREATE {q}0 g $ MKSTREAM")
 				}
