@@ -3,12 +3,11 @@ package migrator
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"keyferry/internal/topology"
@@ -96,11 +95,12 @@ func markOver(l *link.Link) func(context.Context, string, int) (int64, error) {
 		if err := l.Use(ctx, db); err != nil {
 			return 0, err
 		}
-		n, err := l.Conn.Get(ctx, name).Int64()
-		if errors.Is(err, redis.Nil) || joberr.Refused(err) {
-			return 0, nil
+		text, err := l.Conn.Get(ctx, name).Result()
+		if err != nil {
+			return 0, link.NoMark(err)
 		}
-		return n, err
+		n, _ := strconv.ParseInt(text, 10, 64)
+		return n, nil
 	}
 }
 
@@ -208,15 +208,13 @@ func dropMarks(ctx context.Context, d *upstream.Dialer, g topology.Group, a keym
 		return err
 	}
 	defer l.Close()
+	p := l.Conn.Pipeline() // one way there and back, however far that is
 	for db := range databases {
-		if err := l.Use(ctx, db); err != nil {
-			return err
-		}
-		if err := l.Conn.Unlink(ctx, a.Marks()...).Err(); err != nil {
-			return err
-		}
+		p.Select(ctx, db)
+		p.Unlink(ctx, a.Marks()...)
 	}
-	return nil
+	_, err = p.Exec(ctx)
+	return err
 }
 
 // renewMarks gives every mover a new mark, because the old ones may be gone with the keys that

@@ -172,17 +172,15 @@ func (t *wireTarget) HearMark() (int64, error) {
 	return n, err
 }
 
-// Mark takes what is no number for none: no proof is to be had of it.
+// Mark takes what is no number for none: no proof is to be had of it. A server that can't tell yet, as one
+// that is loading its data, is an error.
 func (t *wireTarget) Mark(ctx context.Context, mark string, db int) (int64, error) {
 	if err := t.Use(ctx, db); err != nil {
 		return 0, err
 	}
 	r, err := t.Do(ctx, "GET", mark)
 	if err != nil {
-		if refused(err) {
-			err = nil
-		}
-		return 0, err
+		return 0, link.NoMark(err)
 	}
 	n, _ := strconv.ParseInt(string(r.Text), 10, 64)
 	return n, nil

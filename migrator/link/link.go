@@ -7,6 +7,7 @@ package link
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -129,6 +130,15 @@ func (l *Link) Use(ctx context.Context, db int) error {
 	}
 	l.db = db
 	return nil
+}
+
+// NoMark is nil when an error of GET says that there is no number under a name: no key, or one of
+// another type.
+func NoMark(err error) error {
+	if errors.Is(err, redis.Nil) || strings.HasPrefix(err.Error(), "WRONGTYPE") {
+		return nil
+	}
+	return err
 }
 
 // PTTL is the time to live in ms, -1 for never, -2 where there is no key. A Duration has not

@@ -304,3 +304,46 @@ func TestDryrunTellsOfATargetThatWillForget(t *testing.T) {
 		}
 	}
 }
+
+// TestTargetThatLoadsItsData: a target that can't tell yet what it has is waited for, and not taken for one that
+// has forgotten.
+func TestTargetThatLoadsItsData(t *testing.T) {
+	servers := []*testredis.Server{testredis.StartT(t), testredis.StartT(t, "--appendonly", "yes", "--appendfsync", "always")}
+	way := newFault(t, servers[1].Addr)
+	bare := testrig.Bare(t, "--set", "migration.batch-max-keys=8", "--set", "migration.backoff-min=10ms")
+	bare.Servers = servers
+	bare.Start("")
+	bare.Proxy("GROUP", "ADD", "g1", servers[0].Addr)
+	bare.Proxy("GROUP", "ADD", "g2", way.addr())
+	bare.Proxy("SLOT", "ASSIGN", "0-16383", "g1")
+	r := wrap(bare)
+	r.fill(300, 10)
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "100")
+	r.awaitMoved(50)
+	if err := r.servers[1].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	way.set(func(f *fault) {
+		f.onRequest = func(args []string) (string, bool) {
+			if isCommand(args, "GET") {
+				return "-LOADING Redis is loading the dataset in memory\r\n", false
+			}
+			return "", false
+		}
+	})
+	if err := r.servers[1].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the job to hear of it", func() bool {
+		j := r.job()
+		return j.Phase == topology.Paused || j.ErrorCounts["target LOADING"] > 0
+	})
+	way.set(func(f *fault) { f.onRequest = nil })
+	r.unlimited()
+	r.awaitDone()
+	for _, e := range r.history("m1") {
+		if e.Event == "target-forgot" {
+			t.Errorf("%+v", e)
+		}
+	}
+}
