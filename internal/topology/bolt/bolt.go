@@ -3,6 +3,7 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,7 @@ type Store struct {
 	db     *bbolt.DB
 	points *bbolt.DB
 	note   noter
+	commit func(func(*bbolt.Tx) error) error // db.Update; of a test one that fails as a disk does
 
 	mu       sync.Mutex     // protects what follows; not held across I/O
 	newest   topology.State // the newest that is known to be stored; revision 0: none
@@ -60,7 +62,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Store{db: db, watchers: make(map[*watcher]struct{})}
+	b := &Store{db: db, commit: db.Update, watchers: make(map[*watcher]struct{})}
 	if err = db.Update(convert); err == nil {
 		b.points, err = openPoints(points)
 	}
@@ -204,7 +206,9 @@ func (b *Store) CompareAndSet(ctx context.Context, old, next topology.State) err
 	if err != nil {
 		return err
 	}
-	err = b.db.Update(func(tx *bbolt.Tx) error {
+	refused := false // by us, and not by the disk
+	err = b.commit(func(tx *bbolt.Tx) error {
+		refused = true
 		have, err := readHead(tx)
 		if err != nil && !errors.Is(err, topology.ErrNotFound) {
 			return err
@@ -212,13 +216,48 @@ func (b *Store) CompareAndSet(ctx context.Context, old, next topology.State) err
 		if have.Revision != old.Revision {
 			return topology.ErrConflict
 		}
-		return writeState(tx, &next, d)
+		if err := writeState(tx, &next, d); err != nil {
+			return err
+		}
+		refused = false
+		return nil
 	})
+	if err != nil && !refused {
+		err = b.outcome(&next, err)
+	}
 	if err != nil {
 		return own(err)
 	}
 	b.publish(next.Clone())
 	return nil
+}
+
+// outcome says what became of a commit that has failed. The page that makes a commit valid is
+// written before it is synced: when the disk fails in between, what is stored is the new State, and
+// whoever was told that nothing happened would be told otherwise by the next look.
+//
+// An empty commit writes that page once more. If the disk takes it, next is as durable as if the
+// first try had succeeded: all that it refers to had been synced before.
+func (b *Store) outcome(next *topology.State, failed error) error {
+	var have topology.State
+	err := b.db.View(func(tx *bbolt.Tx) (err error) { have, err = readState(tx); return err })
+	switch {
+	case errors.Is(err, topology.ErrNotFound), err == nil && !same(&have, next):
+		return fmt.Errorf("nothing has been stored: %w", failed)
+	case err != nil:
+		return fmt.Errorf("whether it has been stored can't be told (%w): %w", err, failed)
+	}
+	if err := b.commit(func(*bbolt.Tx) error { return nil }); err != nil {
+		return fmt.Errorf("it has been written, takes effect with the next change, and is lost if the machine fails before that: %w", failed)
+	}
+	return nil
+}
+
+// same compares States as they are stored.
+func same(a, b *topology.State) bool {
+	x, err := json.Marshal(a)
+	y, e := json.Marshal(b)
+	return err == nil && e == nil && bytes.Equal(x, y)
 }
 
 // publish tells the watchers of a State that is stored. bbolt lets one writer in at a

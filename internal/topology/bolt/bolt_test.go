@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,8 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"keyferry/internal/topology"
 	"keyferry/internal/topology/storetest"
@@ -186,4 +191,73 @@ func crash(t *testing.T, dir string, changes int) (acked uint64) {
 		t.Fatalf("the child ended by itself (%v) at epoch %d", child.ProcessState, acked)
 	}
 	return acked
+}
+
+// TestFailedCommitIsToldAsItIs: a disk that fails before or after the page that makes a commit
+// valid, once or for good.
+func TestFailedCommitIsToldAsItIs(t *testing.T) {
+	ctx := context.Background()
+	for _, x := range []struct {
+		name          string
+		written       bool   // the commit that fails is valid all the same
+		failures      int    // of commits in a row
+		text          string // "": it succeeds in the end
+		stored, heard bool
+	}{
+		{"before it is valid", false, 1, "nothing has been stored", false, false},
+		{"when it is valid, once", true, 1, "", true, true},
+		{"when it is valid, and again", true, 2, "takes effect with the next change", true, false},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := openBolt(t, dir)
+			t.Cleanup(func() { _ = s.Close() })
+			must(t, topology.Create(ctx, s, topology.State{Topology: topology.Topology{ClusterID: "c", Scheme: "redis", SlotCount: 16384, Databases: 16}}))
+			watch := s.Watch(ctx)
+			<-watch
+			failures := x.failures
+			s.commit = func(f func(*bbolt.Tx) error) error {
+				if failures == 0 {
+					return s.db.Update(f)
+				}
+				failures--
+				err := s.db.Update(func(tx *bbolt.Tx) error {
+					if err := f(tx); err != nil || x.written {
+						return err
+					}
+					return syscall.EIO
+				})
+				return errors.Join(err, syscall.EIO)
+			}
+			add := func(id string) error {
+				_, err := topology.Update(ctx, s, func(st *topology.State) error {
+					return st.AddGroup(topology.Group{ID: id, Endpoint: topology.Endpoint{Addr: "10.0.0.1:" + id, Secret: topology.NewSecret("p")}})
+				})
+				return err
+			}
+			err := add("1")
+			if (err == nil) != (x.text == "") || err != nil && (!strings.Contains(err.Error(), x.text) || !errors.Is(err, syscall.EIO)) {
+				t.Errorf("it answers %v, want %q", err, x.text)
+			}
+			st, err := s.Load(ctx)
+			must(t, err)
+			if _, ok := st.Group("1"); ok != x.stored {
+				t.Errorf("stored: %v, want %v", ok, x.stored)
+			}
+			heard := false
+			select {
+			case st = <-watch:
+				_, heard = st.Group("1")
+			default:
+			}
+			if heard != x.heard {
+				t.Errorf("the watcher has heard: %v, want %v", heard, x.heard)
+			}
+			must(t, add("2"))
+			st = <-watch
+			if _, ok := st.Group("1"); ok != x.stored {
+				t.Errorf("with the next change it is in force: %v, want %v", ok, x.stored)
+			}
+		})
+	}
 }
