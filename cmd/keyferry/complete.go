@@ -61,12 +61,15 @@ func (r *remote) names(row *verb.Row, a *verb.Arg) (names []string, how cobra.Sh
 		return list(r, []string{"GROUP", "LIST"}, func(g admin.GroupRow) string { return fmt.Sprintf("%s\t%s, %d slots", g.ID, g.Addr, g.Slots) }), how
 	case verb.Job:
 		ended := row.Role == verb.View // who steers jobs has no use for one that has ended
-		return list(r, []string{"MIGRATION", "LIST"}, func(j migrator.Status) string {
+		if strings.HasSuffix(a.Meta, "|ALL") {
+			names = []string{"all\tevery job"}
+		}
+		return append(names, list(r, []string{"MIGRATION", "LIST"}, func(j migrator.Status) string {
 			if j.Phase.Ended() && !ended {
 				return ""
 			}
 			return fmt.Sprintf("%s\t%s→%s %s", j.ID, j.Source, j.Target, j.Phase)
-		}), how
+		})...), how
 	case verb.Ranges:
 		return list(r, []string{"SLOT", "LIST"}, func(s admin.SlotRow) string {
 			return fmt.Sprintf("%d-%d\t%s %s", s.First, s.Last, s.Group, s.State)

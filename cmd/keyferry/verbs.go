@@ -201,6 +201,12 @@ func (r *remote) do(c *cobra.Command, call *verb.Call, words []string, follow bo
 		_ = json.Unmarshal([]byte(text), &ids)
 		return r.started(c, ids, follow)
 	case "MIGRATION RESUME":
+		if strings.EqualFold(words[0], "all") {
+			if follow {
+				return r.watch(c, nil, toTheEnd())
+			}
+			return nil
+		}
 		if slices.Contains(call.Words(false), "FORWARD") && follow {
 			return r.watch(c, words, toTheEnd(topology.Done))
 		}

@@ -217,7 +217,7 @@ func TestAnswersAsText(t *testing.T) {
 	gw := record(t)
 	gw.jobs = `[{"id":"m1","phase":"bulk","published":true},{"id":"m2","phase":"done"}]` // after migrate
 	for _, x := range []struct{ line, answer, want string }{
-		{"group list", `[{"id":"g1","addr":"a:1","slots":5,"ranges":"0-4"}]`, "GROUP  ADDRESS  SLOTS  RANGES\ng1     a:1      5      0-4\n"},
+		{"group list", `[{"id":"g1","addr":"a:1","slots":5,"ranges":"0-4","state":"down","error":"refused"}]`, "GROUP  ADDRESS  STATE  SLOTS  RANGES  ERROR\ng1     a:1      down   5      0-4     refused\n"},
 		{"slot list", `[{"first":0,"last":16383,"group":"g1","state":"stable"}]`, "SLOTS    GROUP  STATE   TARGET  JOB\n0-16383  g1     stable          \n"},
 		{"migrate 0 --to g2", `["m1","m2"]`, "m1\nm2\n"},
 		{"rebalance", `[]`, ""},

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 
+	"keyferry/internal/observe"
 	"keyferry/internal/topology"
 	"keyferry/internal/verb"
 	"keyferry/migrator"
@@ -15,18 +16,29 @@ type GroupRow struct {
 	Addr   string `json:"addr"`
 	Slots  int    `json:"slots"`
 	Ranges string `json:"ranges"`
+	State  string `json:"state"`           // observe.Up and so on
+	Error  string `json:"error,omitempty"` // why it is not up
+	DownMs int64  `json:"down_since_ms,omitempty"`
 }
 
 func (r GroupRow) fields() []any {
-	return []any{"id", r.ID, "addr", r.Addr, "slots", r.Slots, "ranges", r.Ranges}
+	return []any{"id", r.ID, "addr", r.Addr, "slots", r.Slots, "ranges", r.Ranges, "state", r.State, "error", r.Error}
 }
 
 func (s *Server) groupList(context.Context, noArgs) ([]GroupRow, error) {
 	st := s.Control.State()
+	reach := make(map[string]observe.Reach)
+	for _, g := range s.Observer.Last().Groups {
+		reach[g.ID+" "+g.Addr] = g.Reach
+	}
 	rows := []GroupRow{}
 	for _, g := range st.Groups {
 		rs := st.SlotsOf(g.ID)
-		rows = append(rows, GroupRow{g.ID, g.Addr, topology.CountSlots(rs), topology.FormatRanges(rs)})
+		is, known := reach[g.ID+" "+g.Addr]
+		if !known { // newer than the newest snapshot
+			is.State = observe.Unknown
+		}
+		rows = append(rows, GroupRow{g.ID, g.Addr, topology.CountSlots(rs), topology.FormatRanges(rs), is.State, is.Error, is.DownMs})
 	}
 	return rows, nil
 }

@@ -3,9 +3,11 @@ package admin
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"keyferry/internal/topology"
@@ -64,7 +66,27 @@ func jobStatusShape(a jobArgs, jobs []migrator.Status) any {
 	return each[jobArgs](statusFields)(a, jobs)
 }
 
+// allJobs is the id that means every job.
+func allJobs(id string) bool { return strings.EqualFold(id, "all") }
+
+// toldJobs says which jobs have been told something. An error names the others.
+func toldJobs(what string, ids []string, err error) (status, error) {
+	switch {
+	case err != nil && len(ids) > 0:
+		return "", fmt.Errorf("%w (%s: %s)", err, what, strings.Join(ids, ", "))
+	case err != nil:
+		return "", err
+	case len(ids) == 0:
+		return status("OK no job was to be " + what), nil
+	}
+	return status("OK " + what + ": " + strings.Join(ids, ", ")), nil
+}
+
 func (s *Server) jobPause(ctx context.Context, a jobArgs) (status, error) {
+	if allJobs(a.ID) {
+		ids, err := s.Manager.PauseAll(ctx)
+		return toldJobs("paused", ids, err)
+	}
 	return ok, s.Manager.Pause(ctx, a.ID)
 }
 
@@ -74,7 +96,13 @@ type resumeArgs struct {
 }
 
 func (s *Server) jobResume(ctx context.Context, a resumeArgs) (status, error) {
-	if a.Forward {
+	switch {
+	case allJobs(a.ID) && a.Forward:
+		return "", errors.New("FORWARD is for one job: name it")
+	case allJobs(a.ID):
+		ids, err := s.Manager.ResumeAll(ctx)
+		return toldJobs("resumed", ids, err)
+	case a.Forward:
 		return ok, s.Manager.Forward(ctx, a.ID)
 	}
 	return ok, s.Manager.Resume(ctx, a.ID)

@@ -129,7 +129,7 @@ func (g *Gateway) start(c conf.Config) error {
 	g.Manager.SetSettled(g.Proxy.Settled)
 	g.Manager.SetEvents(migrator.Events{Wanted: g.Proxy.EventsWanted, Heard: g.Proxy.EventsHeard})
 	g.Manager.SetWaitDeadline(g.Proxy.LockDeadline)
-	g.observer = observe.New(observe.Config{Control: g.Control, Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version, Dialer: dialer})
+	g.observer = observe.New(observe.Config{Control: g.Control, Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version, Dialer: dialer, Log: g.log})
 	g.Manager.SetSlotOps(func() []float32 { return g.observer.Last().Heat })
 	g.Admin = &admin.Server{Control: g.Control, Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
 	if err := g.Proxy.Start(); err != nil {

@@ -43,11 +43,21 @@ type Primary struct {
 
 // Reach is whether a server answers.
 type Reach struct {
-	Up     bool    `json:"up"`
+	Up     bool    `json:"up"` // the last probe was answered
+	State  string  `json:"state"`
 	Error  string  `json:"error,omitempty"`
-	SeenMs int64   `json:"seen_ms"` // Unix time of the last answer; 0: never
+	DownMs int64   `json:"down_since_ms,omitempty"` // Unix time; 0: it is not down, or since when is not known
+	SeenMs int64   `json:"seen_ms"`                 // Unix time of the last answer; 0: never
 	PingUs float64 `json:"ping_us"`
 }
+
+// What a group's State can be.
+const (
+	Unknown = "unknown" // nobody has tried yet
+	Up      = "up"
+	Down    = "down"    // it can't be reached, or does not answer
+	Refuses = "refuses" // it answers, and refuses new connections, as for a wrong password
+)
 
 // Said is what one reply to INFO says.
 type Said struct {
@@ -66,9 +76,10 @@ type Said struct {
 // probe asks one primary how it is, over and over. The Observer owns it, for as long as a
 // group has its endpoint; its goroutine is the only user of client, and ends with cancel.
 type probe struct {
-	to     topology.Endpoint
-	cancel context.CancelFunc
-	client *redis.Client
+	to      topology.Endpoint
+	cancel  context.CancelFunc
+	client  *redis.Client
+	outages *outages
 
 	mu   sync.Mutex // protects what follows
 	last Primary    // written by the probe, read by snapshots
@@ -85,7 +96,7 @@ func (o *Observer) follow(ctx context.Context, groups []topology.Group) {
 		}
 		if o.probes[g.ID] == nil {
 			c, cancel := context.WithCancel(ctx)
-			p := &probe{to: g.Endpoint, cancel: cancel, client: o.c.Dialer.Client(upstream.Target{Endpoint: g.Endpoint}, probeBound)}
+			p := &probe{to: g.Endpoint, cancel: cancel, client: o.c.Dialer.Client(upstream.Target{Endpoint: g.Endpoint}, probeBound), outages: o.outages}
 			o.probes[g.ID] = p
 			o.wg.Go(func() { p.run(c) })
 		}
@@ -131,6 +142,9 @@ func (p *probe) ask(ctx context.Context, n int) {
 			direct, listed = upstream.DirectClients(list), true
 		}
 	}
+	if err == nil {
+		p.outages.answered(p.to, time.Now())
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := &p.last
@@ -165,5 +179,7 @@ func (p *probe) view(g topology.Group, st *topology.State, links stats.Link) Gro
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rs := st.SlotsOf(g.ID)
-	return Group{ID: g.ID, Addr: g.Addr, Slots: topology.CountSlots(rs), Ranges: topology.FormatRanges(rs), Primary: p.last, Links: links}
+	now := p.last
+	now.Reach = p.outages.add(now.Reach, g.Endpoint)
+	return Group{ID: g.ID, Addr: g.Addr, Slots: topology.CountSlots(rs), Ranges: topology.FormatRanges(rs), Primary: now, Links: links}
 }

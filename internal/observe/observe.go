@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"keyferry/internal/control"
 	"keyferry/internal/metrics"
 	"keyferry/internal/topology"
@@ -24,6 +26,7 @@ type Config struct {
 	Name    string // of the gateway
 	Version string
 	Dialer  *upstream.Dialer
+	Log     *zap.Logger
 }
 
 const (
@@ -49,6 +52,8 @@ type Observer struct {
 	probes  map[string]*probe
 	wg      sync.WaitGroup
 
+	outages *outages
+
 	// Of the goroutine of Run alone.
 	before metrics.Histogram // of all classes, at the last point
 	count  stats.Sample      // at the last point
@@ -73,10 +78,14 @@ type Snapshot struct {
 	Now    Point
 }
 
-// New makes an Observer with a first snapshot.
+// New makes an Observer with a first snapshot. It hears of each connection that the Dialer makes
+// from then on.
 func New(c Config) *Observer {
 	o := &Observer{c: c, started: time.Now(), news: make(chan struct{}), jobs: make(map[string]*jobStory),
-		errors: make(map[[2]string]uint64), probes: make(map[string]*probe)}
+		errors: make(map[[2]string]uint64), probes: make(map[string]*probe), outages: newOutages(c.Log)}
+	c.Dialer.Tried = func(to topology.Endpoint, err error) {
+		o.outages.tried(to, err, time.Now(), func() []topology.Group { return c.Control.State().Groups })
+	}
 	o.last.Store(&Snapshot{At: o.started, State: c.Control.State()})
 	return o
 }
@@ -130,6 +139,7 @@ func (o *Observer) take(ctx context.Context, n uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.follow(ctx, s.State.Groups)
+	o.outages.keep(s.State.Groups)
 	for _, g := range s.State.Groups {
 		s.Groups = append(s.Groups, o.probes[g.ID].view(g, &s.State, s.Plane.Links[g.ID]))
 	}

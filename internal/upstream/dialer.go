@@ -56,6 +56,10 @@ type Dialer struct {
 	// first connection.
 	TLS *tls.Config
 
+	// Tried hears of each try to connect, and what came of it. It is set before the first
+	// connection; nil: nobody does. It must not wait for a server.
+	Tried func(to Endpoint, err error)
+
 	prefix string
 	last   atomic.Int64 // number given to a name
 }
@@ -96,6 +100,14 @@ const (
 // database. It has read every reply before it returns, so whatever the caller sends comes
 // from a connection that the server knows by name. The deadline is ctx's, within dialMax.
 func (d *Dialer) Dial(ctx context.Context, t Target) (*Dialed, error) {
+	c, err := d.dial(ctx, t)
+	if d.Tried != nil {
+		d.Tried(t.Endpoint, err)
+	}
+	return c, err
+}
+
+func (d *Dialer) dial(ctx context.Context, t Target) (*Dialed, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialMax)
 	defer cancel()
 	if t.Name == "" {

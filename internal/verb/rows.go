@@ -3,6 +3,7 @@ package verb
 // What verbs have in common.
 var (
 	slotsArg  = Arg{Name: "slots", Meta: "<first>-<last>[,<first>-<last>...]", Kind: Ranges, Help: "the slots, as 0-1023,5000"}
+	jobOrAll  = Arg{Name: "id", Meta: "<id>|ALL", Kind: Job, Help: "the job, as m1; or ALL"}
 	jobArg    = Arg{Name: "id", Kind: Job, Help: "the job, as m1"}
 	countArg  = Arg{Name: "count", Kind: Integer, Min: 1, Max: 1000, Optional: true, Default: "20", Want: "1 to 1000", Help: "how many, at most 1000; 20 unless you say otherwise"}
 	unchecked = Option{Name: "UNCHECKED", Help: "take the server as it is, and do not ask it anything, as while it is down"}
@@ -38,8 +39,9 @@ var Containers = []struct{ Name, Short string }{
 // Rows is the table, in the order of the help. Nobody changes it.
 var Rows = []Row{
 	{Name: "GROUP LIST", Role: View, Short: "List groups with their slots", Show: ShowTable,
-		Help:    "The groups: one primary each, with the slots that it serves.",
-		Columns: []Column{{"GROUP", "{id}"}, {"ADDRESS", "{addr}"}, {"SLOTS", "{slots}"}, {"RANGES", "{ranges}"}}},
+		Help: "The groups: one primary each, with the slots that it serves, and its server's state: up, down (can't be reached, or does not answer), " +
+			"refuses (answers, and takes no new connection, as for a wrong password), unknown (not tried yet).",
+		Columns: []Column{{"GROUP", "{id}"}, {"ADDRESS", "{addr}"}, {"STATE", "{state}"}, {"SLOTS", "{slots}"}, {"RANGES", "{ranges}"}, {"ERROR", "{error}"}}},
 	{Name: "GROUP ADD", Role: Administer, Short: "Add a group without slots",
 		Args: []Arg{{Name: "id", Kind: Text, Help: "a name for the group"}, {Name: "addr", Meta: "<host:port>", Kind: Address, Help: "its primary"}},
 		Options: []Option{{Name: "PASSWORD", Flag: "server-password", Values: []Arg{{Name: "password", Kind: Secret, Want: "the server's password"}},
@@ -112,12 +114,12 @@ var Rows = []Row{
 		Help: "On a terminal one line for each job, which is kept up to date; elsewhere a line when a job changes, and every ten seconds while it moves keys. " +
 			"Goes on while the gateway restarts, for up to two minutes. Exit code 0: every job is done, or, of one that was being reverted when it was first seen, reverted; " +
 			"1: one failed or ended otherwise; 3: one is paused until an operator resumes it."},
-	{Name: "MIGRATION PAUSE", Role: Operate, Short: "Stop moving keys; clients go on", Args: []Arg{jobArg},
-		Help: "What has moved is served from the target, the rest from the source. RESUME goes on."},
-	{Name: "MIGRATION RESUME", Role: Operate, Short: "Go on with a paused or failed job", Args: []Arg{jobArg},
+	{Name: "MIGRATION PAUSE", Role: Operate, Short: "Stop moving keys; clients go on", Args: []Arg{jobOrAll},
+		Help: "What has moved is served from the target, the rest from the source. RESUME goes on. ALL pauses every job that moves keys or would go on by itself, and names them."},
+	{Name: "MIGRATION RESUME", Role: Operate, Short: "Go on with a paused or failed job", Args: []Arg{jobOrAll},
 		Options: []Option{{Name: "FORWARD", Help: "move on to the target, also from the way back of CANCEL REVERT, whether the job waits or not"}},
 		Waits:   true,
-		Help:    "It goes on where it was, at once, also out of a backoff."},
+		Help:    "It goes on where it was, at once, also out of a backoff. ALL resumes every job that an operator has paused, and names them."},
 	{Name: "MIGRATION CANCEL", Role: Operate, Short: "End a job that has moved nothing; leave another paused, or move back what has moved", Args: []Arg{jobArg},
 		Options: []Option{{Name: "STAY", Not: "REVERT", Help: "leave a job that has moved keys paused as it is (the default)"},
 			{Name: "REVERT", Not: "STAY", Help: "move back what has moved, while clients go on"}},

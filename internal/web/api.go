@@ -108,7 +108,18 @@ func (s *Server) overview(*http.Request) (any, error) {
 	last := s.Observer.Last()
 	return map[string]any{"name": s.Name, "version": s.Version, "started_ms": s.Observer.Started().UnixMilli(), "at_ms": last.At.UnixMilli(),
 		"now": last.Now, "plane": last.Plane.Counts, "epoch": last.State.Epoch, "epoch_acknowledged": last.Acked, "blocked_clients": last.Plane.Blocked,
-		"errors": last.Plane.Errors, "scheme": last.State.Scheme, "slots": last.State.SlotCount, "databases": last.State.Databases}, nil
+		"groups_down": groupsDown(last.Groups), "errors": last.Plane.Errors, "scheme": last.State.Scheme, "slots": last.State.SlotCount, "databases": last.State.Databases}, nil
+}
+
+// groupsDown are the groups with a server that is down or refuses connections.
+func groupsDown(groups []observe.Group) []map[string]any {
+	out := []map[string]any{}
+	for _, g := range groups {
+		if g.State == observe.Down || g.State == observe.Refuses {
+			out = append(out, map[string]any{"id": g.ID, "addr": g.Addr, "state": g.State, "error": g.Error, "down_since_ms": g.DownMs, "slots": g.Slots})
+		}
+	}
+	return out
 }
 
 func (s *Server) history(*http.Request) (any, error) {
