@@ -69,7 +69,8 @@ func TestInfoSectionsLikeRedis(t *testing.T) {
 			}
 		}
 	}
-	for _, key := range []string{"used_memory_human", "mem_fragmentation_ratio", "maxmemory_policy", "used_memory_peak"} {
+	for _, key := range []string{"used_memory_human", "mem_fragmentation_ratio", "maxmemory_policy", "used_memory_peak", "mem_not_counted_for_evict", "used_memory_dataset",
+		"used_memory_dataset_perc", "used_memory_overhead", "mem_allocator", "number_of_functions", "number_of_libraries", "lazyfreed_objects", "lazyfree_pending_objects"} {
 		if mine["Memory"][key] == "" {
 			t.Errorf("Memory has no %s", key)
 		}
@@ -153,6 +154,41 @@ func TestInfoCountsClients(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+}
+
+// TestInfoOfLibraries: a library that is at every group is one, and what servers free later is summed.
+func TestInfoOfLibraries(t *testing.T) {
+	one, two := testredis.StartT(t), testredis.StartT(t)
+	_, addr := startProxy(t, one, two)
+	ctx := context.Background()
+	c := testredis.NewClient(addr, "", 0)
+	defer c.Close()
+	if err := c.Do(ctx, "FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)\nredis.register_function('g', function() return 1 end)").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*testredis.Server{one, two} {
+		d := s.Client()
+		members := make([]any, 1000) // which a server frees in the background
+		for i := range members {
+			members[i] = fmt.Sprint("member ", i)
+		}
+		if err := d.SAdd(ctx, "big", members...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Unlink(ctx, "big").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(hangBound); ; {
+		_, f := infoOf(t, c, "memory")
+		m := f["Memory"]
+		if m["number_of_libraries"] == "1" && m["number_of_functions"] == "2" && m["lazyfreed_objects"] == "2" && m["lazyfree_pending_objects"] == "0" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%v", m)
 		}
 	}
 }

@@ -18,7 +18,11 @@ import (
 const dataTimeout = time.Second
 
 // summed are the fields of INFO stats that are those of all groups together.
-var summed = []string{"expired_keys", "evicted_keys", "keyspace_hits", "keyspace_misses"}
+var summed = []string{"expired_keys", "evicted_keys", "keyspace_hits", "keyspace_misses", "lazyfree_pending_objects", "lazyfreed_objects"}
+
+// greatest are the fields of INFO memory that every group has alike, since libraries are loaded at
+// all of them: a group that was added since may have fewer.
+var greatest = []string{"number_of_functions", "number_of_libraries"}
 
 // dataInfo is the sum over the groups that serve slots.
 type dataInfo struct {
@@ -139,6 +143,9 @@ func (x *dataConn) ask(ctx context.Context, s *Server) upstream.Info {
 	}
 }
 
+// sectionsAsked are the parts of a server's INFO that the gateway's own is made of.
+var sectionsAsked = []string{"stats", "memory", "keyspace"}
+
 func (x *dataConn) once(ctx context.Context, s *Server) (upstream.Info, error) {
 	if x.conn == nil {
 		d, err := s.opt.Dialer.Dial(ctx, upstream.Target{Endpoint: x.to})
@@ -148,7 +155,7 @@ func (x *dataConn) once(ctx context.Context, s *Server) (upstream.Info, error) {
 		x.conn = upstream.NewConn(s.life.ctx, d, dataTimeout) // kept for longer than this INFO
 	}
 	x.conn.Begin(ctx)
-	for _, section := range []string{"stats", "keyspace"} {
+	for _, section := range sectionsAsked {
 		x.conn.Command("INFO", 1)
 		x.conn.Arg(section)
 	}
@@ -156,7 +163,7 @@ func (x *dataConn) once(ctx context.Context, s *Server) (upstream.Info, error) {
 		return upstream.Info{}, err
 	}
 	text := ""
-	for range 2 {
+	for range sectionsAsked {
 		r, err := x.conn.Answer()
 		if err != nil {
 			return upstream.Info{}, err
@@ -170,6 +177,9 @@ func (x *dataConn) once(ctx context.Context, s *Server) (upstream.Info, error) {
 func (d *dataInfo) add(info upstream.Info) {
 	for _, field := range summed {
 		d.sums[field] += info.Int(field)
+	}
+	for _, field := range greatest {
+		d.sums[field] = max(d.sums[field], info.Int(field))
 	}
 	for db, k := range info.Keyspace() {
 		x := d.dbs[db]
