@@ -80,15 +80,7 @@ func (c *call) clientNoEvict() { c.onOff(&c.s.modes.noEvict) }
 // the same, because their connections are shared.
 func (c *call) clientNoTouch() { c.onOff(&c.s.modes.noTouch) }
 
-// clientGetRedir tells -1 where the client does not track, and 0 where it does: the news comes on
-// the connection that tracks, since REDIRECT to another is refused.
-func (c *call) clientGetRedir() {
-	redirect := int64(-1)
-	if c.s.tracking != nil {
-		redirect = 0
-	}
-	c.answer(redcon.AppendInt(nil, redirect))
-}
+func (c *call) clientGetRedir() { c.answer(redcon.AppendInt(nil, c.s.tracking.redir())) }
 
 var clientHelp = []string{
 	"CACHING (YES|NO)", "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
@@ -114,7 +106,7 @@ var clientHelp = []string{
 	"SETNAME <name>", "    Assign the name <name> to the current connection.",
 	"SETINFO <option> <value>", "    Set client meta attr: LIB-NAME or LIB-VER.",
 	"UNBLOCK <clientid> [TIMEOUT|ERROR]", "    Unblock the specified blocked client.",
-	"TRACKING (ON|OFF) [BCAST] [PREFIX <prefix> [...]]", "         [OPTIN] [OPTOUT] [NOLOOP]", "    Control server assisted client side caching.",
+	"TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]", "         [OPTIN] [OPTOUT] [NOLOOP]", "    Control server assisted client side caching.",
 	"TRACKINGINFO", "    Report tracking status for the current connection.",
 	"NO-EVICT (ON|OFF)", "    Protect current client connection from eviction.",
 	"NO-TOUCH (ON|OFF)", "    Accepted; server connections are shared, so it has no effect.",

@@ -39,10 +39,6 @@ func (s *session) describe() string {
 	if s.tx != nil {
 		multi, multiMem = s.tx.n, len(s.tx.frames)
 	}
-	redirect := -1
-	if s.tracking != nil {
-		redirect = 0
-	}
 	events := "r"
 	if s.pendingOut() > 0 {
 		events = "rw"
@@ -51,7 +47,7 @@ func (s *session) describe() string {
 		" qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=%d rbs=%d rbp=0 obl=%d oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=%s redir=%d resp=%d lib-name=%s lib-ver=%s\n",
 		s.who.id, s.who.addr, s.localAddr(), fd, s.who.name, int(s.l.now.Sub(s.who.since).Seconds()), int(s.l.now.Sub(s.who.active).Seconds()), s.flags(),
 		s.db, subs[0], subs[1], subs[2], multi, len(s.input.buf)-s.input.pos, cap(s.input.buf)-len(s.input.buf), multiMem, cap(s.out.buf), len(s.out.buf), s.queue.n, s.pendingOut(),
-		cap(s.input.buf)+cap(s.out.buf)+s.out.held+multiMem, events, cmd, defaultUser, redirect, s.proto, s.who.libName, s.who.libVer)
+		cap(s.input.buf)+cap(s.out.buf)+s.out.held+multiMem, events, cmd, defaultUser, s.tracking.redir(), s.proto, s.who.libName, s.who.libVer)
 }
 
 // localAddr is the address that the client has reached. gnet only knows the one that is

@@ -79,6 +79,8 @@ type clientCounts struct {
 	open     atomic.Int64 // also those that are about to be rejected, for a moment
 	rejected atomic.Int64 // since the start
 
+	redirects atomic.Int64 // those that track for others
+
 	crossProtocol rate.Sometimes // lets one a minute be logged
 }
 

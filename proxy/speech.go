@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"sync/atomic"
 
 	"keyferry/internal/resp"
 	"keyferry/internal/transport"
@@ -92,8 +93,34 @@ func (l *loop) speak() {
 				u.r.take(u.b, true)
 			}
 		}
+		then = l.passedOn(l.passedOn(then))
 		if !l.srv.hub.Heard(l, group, then) {
 			then()
+		}
+	}
+}
+
+// passedOn has f wait until what is in the mail of the loops has been passed on to other loops, where
+// clients track for clients of those (REDIRECT).
+//
+//	hub ─► loop of the reader ─► loop of whom it tells ─► its mail is read before its next input
+//	hub ─► loop of the writer ─► a word to all loops ─► f
+//
+// Twice, since a reader is told that whom it tells has gone.
+func (l *loop) passedOn(f func()) func() {
+	if l.srv.clients.redirects.Load() == 0 {
+		return f
+	}
+	return func() {
+		loops := l.srv.allLoops()
+		left := new(atomic.Int64)
+		left.Store(int64(len(loops)))
+		for _, x := range loops {
+			x.post(func() {
+				if left.Add(-1) == 0 {
+					l.post(f)
+				}
+			})
 		}
 	}
 }

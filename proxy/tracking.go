@@ -21,6 +21,15 @@ import (
 //
 // Who has read what is in the loop's readers (pubsub.Readers). A key is forgotten there when
 // it is told of, once, as in Redis: who wants to hear of the next change reads it again.
+//
+// With REDIRECT the news is somebody else's: the reader's loop, which knows that it is to be told, hands
+// it to the loop of whom it is for.
+//
+//	feed ─► loop of the reader ─► tellInvalid ─► [post] ─► tellFor, of the other client
+//	                                                      └─ gone: redirectBroken, of the reader
+//
+// NOLOOP can't be kept: a server tells the gateway that a key has changed, and not who has changed it,
+// and what two clients did to it within one turn of the server is one piece of news.
 type tracking struct {
 	bcast    bool
 	prefixes [][]byte // with bcast: none overlaps another
@@ -28,6 +37,10 @@ type tracking struct {
 	optOut   bool
 	noLoop   bool
 	caching  bool // CLIENT CACHING was said for the next command
+
+	redirect int64    // who gets the news instead, by id; 0: the client itself
+	to       *session // … if it is there; its loop may be another
+	broken   bool     // it has gone, and news was lost by that
 }
 
 // trackedMax bounds the keys that one loop remembers readers of, as
@@ -49,21 +62,72 @@ func (c *call) clientTracking() {
 		c.answer(okReply)
 		return
 	}
+	r := c.begin()
+	s.hold = r
+	if t.redirect == 0 {
+		s.track(t, r)
+		return
+	}
+	srv, l := s.l.srv, s.l
+	srv.life.wg.Go(func() {
+		to := srv.sessionOf(t.redirect)
+		l.post(func() {
+			switch t.to = to; {
+			case s.life == lifeGone:
+				r.finish(nil)
+			case to == nil:
+				r.finish(resp.AppendErr(nil, "ERR The client ID you want redirect to does not exist"))
+			default:
+				s.track(t, r)
+			}
+		})
+	})
+}
+
+// track puts in force what was asked for, and ends the request by that.
+func (s *session) track(t *tracking, r *request) {
+	l := s.l
+	if t.redirect != 0 {
+		l.srv.clients.redirects.Add(1)
+	}
 	if old := s.tracking; old != nil {
 		t.prefixes = append(old.prefixes, t.prefixes...)
 		t.caching = old.caching
-		s.tracking = t
-		c.answer(okReply)
+		s.becomeTracking(t)
+		r.finish(okReply)
 		return
 	}
-	l := s.l
-	r := c.begin()
-	s.hold = r
 	// From here on reads are remembered, before any server tells of changes: one too many does no
 	// harm.
 	l.readers.keys.Track(s)
 	s.tracking = t
 	l.srv.hub.Track(l, 1, func() { r.finish(okReply) })
+}
+
+// becomeTracking replaces what is in force; nil ends it.
+func (s *session) becomeTracking(t *tracking) {
+	if old := s.tracking; old != nil && old.redirect != 0 {
+		s.l.srv.clients.redirects.Add(-1)
+	}
+	s.tracking = t
+}
+
+// sessionOf finds a client by its id, on whatever loop it is; nil: there is none. Only its loop may use
+// it. Off the loops only.
+func (s *Server) sessionOf(id int64) *session {
+	for _, found := range ask(s.life.ctx, s, func(l *loop) *session {
+		for x := range l.clients.all {
+			if x.who.id == id {
+				return x
+			}
+		}
+		return nil
+	}) {
+		if found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 // parseTracking reads ON|OFF and the options, for a client that has old; nil: off.
@@ -74,7 +138,19 @@ func parseTracking(args [][]byte, old *tracking) (t *tracking, why string) {
 	for i := 1; i < len(args); i++ {
 		switch strings.ToLower(string(args[i])) {
 		case "redirect":
-			return nil, "ERR REDIRECT is not supported through the gateway: invalidations are sent on the tracking connection itself, to RESP3 clients (HELLO 3)"
+			if i++; i == len(args) {
+				return nil, "ERR syntax error"
+			}
+			id, ok := resp.Integer(args[i])
+			switch {
+			case t.redirect != 0:
+				return nil, "ERR A client can only redirect to a single other client"
+			case !ok:
+				return nil, "ERR value is not an integer or out of range"
+			case id == 0: // no client has it
+				return nil, "ERR The client ID you want redirect to does not exist"
+			}
+			t.redirect = id
 		case "bcast":
 			t.bcast = true
 		case "optin":
@@ -145,7 +221,7 @@ func (s *session) stopTracking() {
 	if s.tracking == nil {
 		return
 	}
-	s.tracking = nil
+	s.becomeTracking(nil)
 	l := s.l
 	l.readers.keys.Untrack(s)
 	l.srv.hub.Track(l, -1, nil)
@@ -264,26 +340,88 @@ func (t *tracking) matches(key []byte) bool {
 	return false
 }
 
-// tellInvalid pushes one invalidation; nil keys mean all. RESP2 has no way to say it.
+// tellInvalid pushes one invalidation; nil keys mean all. RESP2 has no way to say it, but to another
+// client (REDIRECT).
 //
 // Behind the replies of the commands in flight (pushBehind): one of them may be a read of this
-// key, of the value before.
+// key, of the value before. Of what goes to another connection nobody can say that, in Redis
+// neither: its clients see to it.
 func (s *session) tellInvalid(keys [][]byte) {
+	if t := s.tracking; t.redirect != 0 {
+		if t.to.l == s.l {
+			t.to.tellFor(s, keys)
+			return
+		}
+		t.to.l.post(func() { t.to.tellFor(s, keys) })
+		return
+	}
 	if s.proto < 3 {
 		return
 	}
 	out := s.reply()
 	out.Push(2)
 	out.Text("invalidate")
+	appendInvalid(out, keys)
+	s.pushBehind(out.B)
+}
+
+func appendInvalid(out *resp.Writer, keys [][]byte) {
 	if keys == nil {
 		out.Null()
-	} else {
-		out.Array(len(keys))
-		for _, k := range keys {
-			out.Bulk(k)
-		}
+		return
 	}
-	s.pushBehind(out.B)
+	out.Array(len(keys))
+	for _, k := range keys {
+		out.Bulk(k)
+	}
+}
+
+// tellFor is told what another client, on whatever loop, has asked to be sent here. In RESP2 it is a
+// message, and only for who has subscribed to anything. When this client has gone the other one is
+// told so, once for each news that it misses.
+func (s *session) tellFor(reader *session, keys [][]byte) {
+	if s.life == lifeGone {
+		reader.l.post(reader.redirectBroken)
+		return
+	}
+	out := s.reply()
+	switch {
+	case s.proto == 3:
+		out.Push(2)
+		out.Text("invalidate")
+	case s.nsubs > 0:
+		out.Array(3)
+		out.Text("message")
+		out.Text("__redis__:invalidate")
+	default:
+		return
+	}
+	appendInvalid(out, keys)
+	s.push(out.B)
+}
+
+// redirectBroken: the client whose news has nowhere to go keeps stale copies, if it does not hear of that.
+func (s *session) redirectBroken() {
+	t := s.tracking
+	if s.life == lifeGone || t == nil || t.redirect == 0 {
+		return
+	}
+	t.broken = true
+	if s.proto == 3 {
+		out := s.reply()
+		out.Push(2)
+		out.Text("tracking-redir-broken")
+		out.Int(t.redirect)
+		s.push(out.B)
+	}
+}
+
+// redir is what CLIENT GETREDIR says: -1 of who does not track, 0 of who gets the news itself.
+func (t *tracking) redir() int64 {
+	if t == nil {
+		return -1
+	}
+	return t.redirect
 }
 
 // trackingInfo is CLIENT TRACKINGINFO.
@@ -291,13 +429,12 @@ func (c *call) trackingInfo() {
 	s := c.s
 	t := s.tracking
 	flags := []string{"off"}
-	redirect := int64(-1)
 	if t != nil {
-		flags, redirect = []string{"on"}, 0
+		flags = []string{"on"}
 		for _, f := range []struct {
 			on   bool
 			name string
-		}{{t.bcast, "bcast"}, {t.optIn, "optin"}, {t.optOut, "optout"}, {t.caching && t.optIn, "caching-yes"}, {t.caching && t.optOut, "caching-no"}, {t.noLoop, "noloop"}} {
+		}{{t.bcast, "bcast"}, {t.optIn, "optin"}, {t.optOut, "optout"}, {t.caching && t.optIn, "caching-yes"}, {t.caching && t.optOut, "caching-no"}, {t.noLoop, "noloop"}, {t.broken, "broken_redirect"}} {
 			if f.on {
 				flags = append(flags, f.name)
 			}
@@ -311,7 +448,7 @@ func (c *call) trackingInfo() {
 		out.Text(f)
 	}
 	out.Text("redirect")
-	out.Int(redirect)
+	out.Int(t.redir())
 	out.Text("prefixes")
 	if t == nil {
 		out.Array(0)

@@ -149,6 +149,7 @@ func (f *feed) heard(then func()) bool {
 	return true
 }
 
+// ping: one that has not gone out is as good as another. mu is held.
 func (f *feed) ping(then ...func()) {
 	f.unmarked = false
 	if n := len(f.asks); n > f.taken && f.asks[n-1].what == askedPing {
@@ -294,6 +295,8 @@ func (f *feed) lost() (was bool) {
 	return was
 }
 
+// write sends what is queued. Behind publications it sends a PING, whose answer says that all of their
+// messages have come; those that are sent together share it.
 func (f *feed) write(c net.Conn, end chan struct{}) {
 	ping := time.NewTicker(feedPing)
 	defer ping.Stop()

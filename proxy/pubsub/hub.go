@@ -153,6 +153,7 @@ func (h *Hub) adjust() (started []*feed) {
 	return started
 }
 
+// isWanted reports that somebody listens or tracks. mu is held.
 func (h *Hub) isWanted() bool { return len(h.channels)+len(h.tracking) > 0 }
 
 // used keeps the feeds for some time, or makes them. It is not before the servers have heard that
@@ -237,6 +238,8 @@ func (h *Hub) Drop(l Loop, keys []Key, left func()) {
 	}
 }
 
+// dropOne: the subscription ends at the servers behind all publications that count on it, which are in
+// front of it on the feed. mu is held.
 func (h *Hub) dropOne(l Loop, k Key, c *channel) {
 	c.total--
 	if c.loops[l]--; c.loops[l] == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/resp"
+	"keyferry/internal/testredis"
 )
 
 // party is a client of which a test sees every frame, in the order in which they come.
@@ -353,4 +354,108 @@ func TestInvalidationBeforeLaterReplies(t *testing.T) {
 		}
 		c.FlushDB(bg)
 	})
+}
+
+// TestRedirectedNews: a client that tracks has the news sent to another one, of either version of the
+// protocol and on whatever loop, in front of what that asks for later; as a plain Redis does.
+func TestRedirectedNews(t *testing.T) {
+	r := newSpread(t)
+	both := map[string]string{"gateway": r.listen, "plain": testredis.StartT(t).Addr}
+	for name, addr := range both {
+		t.Run(name, func(t *testing.T) {
+			for i := range 6 {
+				old, new, reader, writer := meet(t, addr), meet(t, addr), meet(t, addr), meet(t, addr)
+				for range 1 + i%2 { // so that clients come to all loops
+					meet(t, addr)
+				}
+				redirectedNews(t, old, new, reader, writer)
+			}
+		})
+	}
+	t.Run("moving", func(t *testing.T) {
+		r.proxy("MIGRATE", "0-8191", "TO", "g1")
+		r.awaitDone()
+		stop := r.KeepMoving()
+		to, reader, writer := meet(t, r.listen), meet(t, r.listen), meet(t, r.listen)
+		to.ask("SUBSCRIBE __redis__:invalidate")
+		reader.ask("CLIENT TRACKING ON REDIRECT " + idOf(t, writer, to))
+		for i := range 300 {
+			reader.ask("GET k")
+			writer.ask(fmt.Sprint("SET k ", i))
+			to.say("PING")
+			to.expect("message __redis__:invalidate k")
+			for got := to.next(); got != "pong "; got = to.next() {
+				if got != "message __redis__:invalidate k" { // of a move
+					t.Fatal(got)
+				}
+			}
+		}
+		t.Logf("%d migrations", stop())
+	})
+}
+
+// idOf is the id of a client that can't be asked itself, by its address.
+func idOf(t *testing.T, asks, of *party) string {
+	t.Helper()
+	for line := range strings.Lines(asks.ask("CLIENT LIST")) {
+		if strings.Contains(line, "addr="+of.c.LocalAddr().String()+" ") {
+			id, _, _ := strings.Cut(strings.TrimPrefix(line, "id="), " ")
+			return id
+		}
+	}
+	t.Fatal("no such client")
+	return ""
+}
+
+func redirectedNews(t *testing.T, old, new, reader, writer *party) {
+	t.Helper()
+	oldID, newID := old.ask("CLIENT ID"), new.ask("CLIENT ID")
+	new.ask("HELLO 3")
+	old.ask("SUBSCRIBE __redis__:invalidate")
+	expect := func(command, want string) {
+		t.Helper()
+		if got := reader.ask(command); got != want {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
+	}
+	const none = "ERR The client ID you want redirect to does not exist"
+	expect("CLIENT TRACKING ON REDIRECT 12345678", none)
+	expect("CLIENT TRACKING ON REDIRECT 0", none)
+	expect("CLIENT TRACKING ON REDIRECT x", "ERR value is not an integer or out of range")
+	expect("CLIENT TRACKING ON REDIRECT", "ERR syntax error")
+	expect("CLIENT TRACKING ON REDIRECT "+oldID+" REDIRECT "+newID, "ERR A client can only redirect to a single other client")
+	expect("CLIENT GETREDIR", "-1")
+	for range 50 {
+		expect("CLIENT TRACKING ON REDIRECT "+oldID, "OK")
+		reader.ask("GET k")
+		writer.ask("SET k v")
+		old.say("PING")
+		old.expect("message __redis__:invalidate k", "pong ")
+		expect("CLIENT TRACKING ON REDIRECT "+newID, "OK")
+		reader.ask("GET k", "GET j")
+		writer.ask("SET j v")
+		new.say("PING")
+		new.expect("invalidate j", "PONG")
+		writer.ask("DEL k")
+		new.say("PING")
+		new.expect("invalidate k", "PONG")
+	}
+	expect("CLIENT GETREDIR", newID)
+	expect("CLIENT TRACKINGINFO", "flags on redirect "+newID+" prefixes ")
+	expect("CLIENT TRACKING ON REDIRECT "+oldID, "OK")
+	reader.ask("GET k")
+	writer.ask("FLUSHALL")
+	old.expect("message __redis__:invalidate null")
+	reader.ask("HELLO 3", "CLIENT TRACKING OFF")
+	expect("CLIENT TRACKING ON BCAST PREFIX u: REDIRECT "+newID, "OK")
+	writer.ask("MSET {u}v 1 u:k 1")
+	new.expect("invalidate u:k")
+	_ = new.c.Close()
+	for strings.Contains(writer.ask("CLIENT LIST"), "id="+newID+" ") {
+	}
+	writer.ask("SET u:k 2")
+	expect("PING", "tracking-redir-broken "+newID)
+	reader.expect("PONG")
+	expect("CLIENT TRACKINGINFO", "flags on bcast broken_redirect redirect "+newID+" prefixes u:")
+	expect("CLIENT TRACKING OFF", "OK")
 }

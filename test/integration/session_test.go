@@ -120,7 +120,7 @@ func TestTracking(t *testing.T) {
 	w.expect("EXEC", "*1\r\n$1\r\n1\r\n")
 	r.restartServer(1)
 	w.expect("", allInvalid)
-	if got := w.replyBehindNews("CLIENT TRACKING ON REDIRECT 1 BCAST"); !strings.HasPrefix(got, "-ERR REDIRECT is not supported through the gateway") {
+	if got := w.replyBehindNews("CLIENT TRACKING ON REDIRECT 999999 BCAST"); !strings.HasPrefix(got, "-ERR The client ID you want redirect to does not exist") {
 		t.Errorf("REDIRECT: %q", got)
 	}
 }
