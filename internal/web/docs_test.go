@@ -33,3 +33,12 @@ func TestDocs(t *testing.T) {
 		}
 	}
 }
+
+// TestAllJobs: the overview's buttons say ALL where a job's id stands, which these verbs must understand.
+func TestAllJobs(t *testing.T) {
+	for _, name := range []string{"MIGRATION PAUSE", "MIGRATION RESUME"} {
+		if a := verb.Find(name).Args[0]; a.Name != "id" || !strings.HasSuffix(a.Meta, "|ALL") {
+			t.Errorf("%s takes %q", name, a.Meta)
+		}
+	}
+}

@@ -76,6 +76,38 @@ func TestEndedJobs(t *testing.T) {
 	r.PlacesRight()
 }
 
+// TestPauseAll: the first page has a button that stops all that moves, and one that lets it go on.
+func TestPauseAll(t *testing.T) {
+	r := testrig.New(t, 2)
+	load(r, 500, 10)
+	b := open(t, r.Web)
+	b.look(390, 860, false)
+	for i := range 3 {
+		r.Proxy("MIGRATE", fmt.Sprintf("%d-%d", i*4000, i*4000+3999), "TO", "g2", "RATE", "2")
+	}
+	phases := func(want topology.Phase) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(r.Jobs(), func(j migrator.Status) bool { return j.Phase != want })
+		}
+	}
+	r.Await("all to move", phases(topology.Bulk))
+	b.page("/")
+	b.await("the button", `document.querySelector("[data-act=pause-all]") && !document.querySelector("[data-act=resume-all]")`)
+	b.fits("the button on a phone")
+	b.dialog("[data-act=pause-all]")
+	b.worked()
+	r.Await("all to be paused", phases(topology.Paused))
+	b.await("the other button alone", `document.querySelector("[data-act=resume-all]") && !document.querySelector("[data-act=pause-all]")`)
+	b.dialog("[data-act=resume-all]")
+	b.worked()
+	r.Await("all to go on", phases(topology.Bulk))
+	b.await("the first button alone", `document.querySelector("[data-act=pause-all]") && !document.querySelector("[data-act=resume-all]")`)
+	r.Unlimited()
+	r.AwaitDone()
+	b.await("nothing under way", `document.getElementById("jobs-now").children.length === 0`)
+	r.PlacesRight()
+}
+
 // TestReasonSurvives: why a job was refused, or was cancelled, stays with it after it has ended and the
 // page is loaded again, also where the gateway has been started since.
 func TestReasonSurvives(t *testing.T) {

@@ -1,9 +1,9 @@
 import { $, byName, bytes, chip, get, h, int, keep, rows, short, span, text, toast, us } from "./ui.js";
 import { connect, down, on, state } from "./live.js";
 import { chart } from "./chart.js";
-import { badge, byNeed, ended, fraction, stuck } from "./job.js";
+import { badge, byNeed, ended, fraction, rests, stuck } from "./job.js";
 import { note, troubles, upBadge } from "./group.js";
-import { freeNote } from "./verb.js";
+import { freeNote, verbButton } from "./verb.js";
 
 const tiles = [
   ["Commands", (p) => [short(p.ops), "/s"]],
@@ -62,10 +62,13 @@ on("groups", () => {
 on("slots", () => keep($("free"), freeNote()));
 on("groups", () => keep($("free"), freeNote()));
 
+const moves = (j) => j.phase !== "failed" && (j.phase !== "paused" || rests(j));
+const all = (label, name, act) => verbButton(label, "MIGRATION " + name, () => ({ title: label.replace(" …", " migrations?"), yes: label.replace(" …", ""), done: "All migrations", fixed: { id: "ALL", forward: undefined } }), { "data-act": act + "-all" });
 on("jobs", () => {
   const open = [...state.jobs.values()].filter((j) => !ended(j)).sort(byNeed);
   keep($("jobs-now"), open.length === 0 ? [] : [h("section", { class: "panel" },
-    h("header", {}, h("h2", {}, "Under way" + (open.length > 1 ? ": " + int(open.length) : "")), h("a", { href: "/migrations" }, open.length > jobsShown ? "all of them" : "all migrations")),
+    h("header", {}, h("h2", {}, "Under way" + (open.length > 1 ? ": " + int(open.length) : "")), h("span", { class: "row" }, open.some(moves) ? all("Pause all …", "PAUSE", "pause") : null,
+      open.some((j) => j.phase === "paused" && !rests(j)) ? all("Resume all …", "RESUME", "resume") : null, h("a", { href: "/migrations" }, open.length > jobsShown ? "all of them" : "all migrations"))),
     h("div", { class: "grid" }, open.slice(0, jobsShown).map((j) => h("div", { class: "job" },
       h("div", { class: "title" }, h("h2", {}, h("a", { href: "/migrations#" + j.id }, j.id), h("span", { class: "muted name" }, j.source + " → " + j.target)), badge(j),
         h("span", { class: "muted" }, short(j.keys_per_s) + " keys/s · " + (j.eta_s >= 0 ? span(j.eta_s) + " left" : int(j.keys_moved) + " keys moved"))),
