@@ -67,9 +67,14 @@ const (
 )
 
 // lookForStrays looks at some keys of each group when the gateway starts. Each server is asked by one
-// goroutine, which ends with ctx.
+// goroutine, which ends with ctx. Those of an open job are left alone: the job goes on with its own
+// SCAN just then, and another beside it would only take the server's time from it.
 func (m *Manager) lookForStrays(ctx context.Context) {
-	for _, g := range m.control.State().Groups {
+	st := m.control.State()
+	for _, g := range st.Groups {
+		if slices.ContainsFunc(st.Jobs, func(j topology.Job) bool { return !j.Phase.Ended() && (j.Source == g.ID || j.Target == g.ID) }) {
+			continue
+		}
 		m.wg.Go(func() {
 			looked, strays, err := m.strays(ctx, g)
 			if err == nil && strays >= strayLeast && strays*strayPortion >= looked {
