@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"encoding/hex"
-	"regexp"
 	"strings"
 	"sync/atomic"
 
@@ -74,10 +73,48 @@ func (c *scripts) remember(body []byte) (says bool) {
 	return says
 }
 
-// maySay reports that a script names PUBLISH or SPUBLISH, or calls what it does not name.
-func maySay(body []byte) bool { return saying.Match(body) }
+// maySay reports that a script names PUBLISH or SPUBLISH, or may call what it does not name: by an
+// argument that is no string, or by another name for redis.call. It is one pass over the body, since a body that is too
+// long to be remembered has it each time.
+func maySay(body []byte) bool {
+	for i, c := range body {
+		switch c {
+		case 'p', 'P':
+			if len(body)-i >= len(publishWord) && bytes.EqualFold(body[i:i+len(publishWord)], publishWord) {
+				return true
+			}
+		case 'c':
+			if rest, yes := bytes.CutPrefix(body[i:], callWord); yes && callsUnnamed(rest) {
+				return true
+			}
+		}
+	}
+	return false
+}
 
-var saying = regexp.MustCompile(`(?i)publish|call\s*\(\s*[^\s'"\[]|call\s*\(\s*\[[^\[=]`)
+var publishWord, callWord = []byte("publish"), []byte("call")
+
+// callsUnnamed looks at what stands behind the word call. A longer word is none, and ("GET" or
+// ([[GET]] is a call of what it names; whatever else, as ) or = or (ARGV[1], may be of anything.
+func callsUnnamed(rest []byte) bool {
+	if len(rest) > 0 && (rest[0] == '_' || rest[0]|0x20 >= 'a' && rest[0]|0x20 <= 'z' || rest[0] >= '0' && rest[0] <= '9') {
+		return false
+	}
+	rest = bytes.TrimLeft(rest, luaSpace)
+	if len(rest) == 0 || rest[0] != '(' {
+		return true
+	}
+	rest = bytes.TrimLeft(rest[1:], luaSpace)
+	switch {
+	case len(rest) == 0:
+		return false // no script
+	case rest[0] == '[':
+		return len(rest) > 1 && rest[1] != '[' && rest[1] != '='
+	}
+	return rest[0] != '\'' && rest[0] != '"'
+}
+
+const luaSpace = " \t\r\n\v\f"
 
 // body: names come in any case.
 func (c *scripts) body(sha []byte) ([]byte, bool) {

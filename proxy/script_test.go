@@ -95,6 +95,30 @@ func TestScriptsAreBounded(t *testing.T) {
 	}
 }
 
+// TestScriptsThatMaySay: what a script does not name it may publish by.
+func TestScriptsThatMaySay(t *testing.T) {
+	for body, want := range map[string]bool{
+		"return redis.call('GET', KEYS[1])":           false,
+		"return redis.pcall ( \"GET\", KEYS[1])":      false,
+		"return redis.call([[GET]], KEYS[1])":         false,
+		"return redis.call([=[GET]=], KEYS[1])":       false,
+		"local recalled, callback_of = 1, 2 return 1": false,
+		"return 1":                         false,
+		"return redis.call('Publish',1,2)": true,
+		"return server.call('sPUBLISH')":   true,
+		"return redis.call(ARGV[1])":       true,
+		"return redis.call(\n\tARGV[1])":   true,
+		"return redis.call( [1])":          true,
+		"local f = redis.call f(ARGV[1])":  true,
+		"return redis['call'](ARGV[1])":    true,
+		"return redis.call":                true,
+	} {
+		if got := maySay([]byte(body)); got != want {
+			t.Errorf("%q: %v", body, got)
+		}
+	}
+}
+
 // TestScriptsAfterServerWasAway: a script that could not be sent has not been loaded, neither
 // where the server was known to be away nor where that turned out when it was dialled.
 func TestScriptsAfterServerWasAway(t *testing.T) {

@@ -340,9 +340,9 @@ func TestEvents(t *testing.T) {
 // it, and the API has all of one.
 func TestEventsOfManyJobs(t *testing.T) {
 	r := newRig(t, "")
-	const jobs = 60
+	const jobs = 53 // the list of jobs has the newest 50
 	var even []string
-	for i := range 2000 {
+	for i := range 200 {
 		even = append(even, fmt.Sprint(2*i))
 	}
 	r.command("MIGRATE", strings.Join(even, ","), "TO", "g2")
@@ -372,10 +372,10 @@ func TestEventsOfManyJobs(t *testing.T) {
 	if len(told) != jobs {
 		t.Errorf("the stream begins with %d jobs of %d", len(told), jobs)
 	}
-	if m := told["m1"]; m.Slots != nil || len(m.SlotsText) > 210 || !strings.HasPrefix(m.SlotsText, "0,2,4,") || !strings.HasSuffix(m.SlotsText, ",…") || m.SlotCount != 2000 {
+	if m := told["m1"]; m.Slots != nil || len(m.SlotsText) > 210 || !strings.HasPrefix(m.SlotsText, "0,2,4,") || !strings.HasSuffix(m.SlotsText, ",…") || m.SlotCount != 200 {
 		t.Errorf("the stream says of m1: %d slots, %v, %q", m.SlotCount, m.Slots, m.SlotsText)
 	}
-	if one := r.get("/api/v1/migrations/m1"); !strings.Contains(one, `{"first":3998,"last":3998}]`) {
+	if one := r.get("/api/v1/migrations/m1"); !strings.Contains(one, `{"first":398,"last":398}]`) {
 		t.Errorf("the API says of m1: %.300s", one)
 	}
 }
