@@ -225,7 +225,7 @@ func TestStopDoesNotWaitForTheDeaf(t *testing.T) {
 	_, _ = deaf.Write([]byte("d"))
 	await(t, "the end", func() bool { return closed.Load() == 1 })
 	await(t, "the deaf to be waited for", func() bool { return e.linger.count() == 1 }) // stop is for when nobody comes any more
-	e.linger.stop(10 * time.Millisecond) // of the engine's own time limit the loops may need some
+	e.linger.stop(10 * time.Millisecond)                                                // of the engine's own time limit the loops may need some
 	if n := e.linger.count(); n != 0 {
 		t.Errorf("%d sockets are left", n)
 	}
