@@ -118,17 +118,13 @@ func (m *Manager) strays(ctx context.Context, g topology.Group) (looked, strays 
 
 // checkUnused refuses a server that another gateway is connected to.
 func (m *Manager) checkUnused(ctx context.Context, g topology.Group) error {
-	bound := min(m.cfg.CallTimeout, tryTimeout)
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
-	l, err := link.Dial(ctx, m.dialer, g, bound)
-	if err != nil {
-		return fmt.Errorf("%s: it does not answer: %w", g.Addr, err)
-	}
-	defer l.Close()
 	st := m.control.State()
 	known, ok := st.Group(g.ID)
-	there, err := m.foreignGateways(ctx, l, ok && known.Addr == g.Addr)
+	var there []string
+	err := m.visit(ctx, g, func(ctx context.Context, l *link.Link) (err error) {
+		there, err = m.foreignGateways(ctx, l, ok && known.Addr == g.Addr)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("%s: it does not answer: %w", g.Addr, err)
 	}

@@ -20,17 +20,26 @@ import (
 // tryTimeout bounds the look at one server for an operator who waits.
 const tryTimeout = 3 * time.Second
 
-// look connects to a group's server as everybody here does, and reads what it says of itself.
-func (m *Manager) look(ctx context.Context, g topology.Group) (link.Info, error) {
+// visit connects to a group's server as everybody here does, and has f ask it.
+func (m *Manager) visit(ctx context.Context, g topology.Group, f func(context.Context, *link.Link) error) error {
 	bound := min(m.cfg.CallTimeout, tryTimeout)
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	l, err := link.Dial(ctx, m.dialer, g, bound)
 	if err != nil {
-		return link.Info{}, err
+		return err
 	}
 	defer l.Close()
-	return l.Info, nil
+	return f(ctx, l)
+}
+
+// look reads what a group's server says of itself.
+func (m *Manager) look(ctx context.Context, g topology.Group) (info link.Info, err error) {
+	err = m.visit(ctx, g, func(_ context.Context, l *link.Link) error {
+		info = l.Info
+		return nil
+	})
+	return info, err
 }
 
 // CheckPrimary implements control.Migrator. The server has to answer, to take the password, to be

@@ -18,28 +18,31 @@ func interrupts(join joiner) func(*call) {
 		s := c.s
 		srv, proto, frame := s.l.srv, s.proto, resp.AppendRequest(nil, c.args...)
 		s.hold = c.async(func() []byte {
-			at := srv.groupEndpoints()
-			parts := make([][]byte, len(at))
-			var wg sync.WaitGroup
-			for i := range at {
-				wg.Go(func() { parts[i] = srv.interrupt(at[i], proto, frame) })
-			}
-			wg.Wait()
-			return join(parts)
+			return join(srv.askOnce(proto, frame))
 		})
 	}
 }
 
-// interrupt asks one group. It may take as long as a connection may to be made: a server that is frozen,
-// and not busy, says nothing.
-func (s *Server) interrupt(at upstream.Endpoint, proto int, frame []byte) []byte {
+// askOnce asks every group over a connection made for that, and gives their replies. One that did not
+// answer has an error in its place. It may take as long as a connection may to be made: a server that is
+// frozen, and not busy, says nothing. For goroutines.
+func (s *Server) askOnce(proto int, frame []byte) [][]byte {
 	ctx, cancel := context.WithTimeout(s.life.ctx, s.opt.ConnectTimeout)
 	defer cancel()
-	reply, err := s.opt.Dialer.Once(ctx, upstream.Target{Endpoint: at, Proto: proto}, frame)
-	if err != nil {
-		return resp.AppendErr(nil, "ERR server "+at.Addr+" did not answer: "+err.Error())
+	at := s.groupEndpoints()
+	parts := make([][]byte, len(at))
+	var wg sync.WaitGroup
+	for i := range at {
+		wg.Go(func() {
+			reply, err := s.opt.Dialer.Once(ctx, upstream.Target{Endpoint: at[i], Proto: proto}, frame)
+			if err != nil {
+				reply = resp.AppendErr(nil, "ERR server "+at[i].Addr+" did not answer: "+err.Error())
+			}
+			parts[i] = reply
+		})
 	}
-	return reply
+	wg.Wait()
+	return parts
 }
 
 // groupEndpoints are how to reach the groups of the newest table. For goroutines.

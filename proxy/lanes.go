@@ -25,18 +25,20 @@ import (
 // What was sent on lane 1 within the first 50 ms behind the script waits with it: a server can't be
 // told to forget what it has been sent.
 
-// lane is what is known of a connection for scripts.
-type lane struct {
-	since time.Time // when what it waits for now began, as far as it is known
-}
-
 // laneWaits is how long a script may take until the next is sent on the other lane.
 const laneWaits = 50 * time.Millisecond
 
 const lanes = 2
 
-// busyFor is how long a server counts as busy after it has said so. It is asked each second.
-const busyFor = 5 * time.Second
+const (
+	// busyFor is how long a server counts as busy after it has said so.
+	busyFor = 5 * time.Second
+	// busyAsk is how often it is asked at most. A tick may come every 20 ms.
+	busyAsk = 500 * time.Millisecond
+)
+
+// busyness is what is known of a server that scripts may keep busy. It belongs to the loop.
+type busyness struct{ asked, said time.Time }
 
 // scripted is a script that the gateway's cache knows nothing of, or that is sent with its body.
 type scripted struct{ plain }
@@ -89,7 +91,7 @@ func (l *loop) scriptPipe(r *request, group int16, db int) *upstream.Pipe {
 	var began time.Time
 	for k.lane = 1; k.lane <= lanes; k.lane++ {
 		p := l.onLane(group, k)
-		since := l.servers.scripts[p].since
+		since := l.servers.scripts[p]
 		if p.InFlight() == 0 || l.now.Sub(since) <= laneWaits {
 			s.lane = k.lane
 			return p
@@ -106,19 +108,16 @@ func (l *loop) scriptPipe(r *request, group int16, db int) *upstream.Pipe {
 // onLane is the connection of a lane. One on which nothing was under way begins to wait now.
 func (l *loop) onLane(group int16, k pipeKey) *upstream.Pipe {
 	p := l.sharedPipe(group, k)
-	switch x := l.servers.scripts[p]; {
-	case x == nil:
-		l.servers.scripts[p] = &lane{l.now}
-	case p.InFlight() == 0:
-		x.since = l.now
+	if _, known := l.servers.scripts[p]; !known || p.InFlight() == 0 {
+		l.servers.scripts[p] = l.now
 	}
 	return p
 }
 
 // heardLane: what is next on the lane begins now.
 func (l *loop) heardLane(p *upstream.Pipe) {
-	if x := l.servers.scripts[p]; x != nil {
-		x.since = l.now
+	if _, known := l.servers.scripts[p]; known {
+		l.servers.scripts[p] = l.now
 	}
 }
 
@@ -126,26 +125,34 @@ func (l *loop) heardLane(p *upstream.Pipe) {
 // lane is not dead, and its script may take as long as it likes. It is asked on the connection of other
 // commands, which has to answer in time like any.
 func (l *loop) runsLong(p *upstream.Pipe) bool {
-	for i := range l.table.Groups {
-		if l.table.Groups[i].ID == p.Group {
-			l.pipe(int16(i), 0, 2).Send(&busyProbe{l, p.Group}, pingFrame)
+	b := l.servers.busy[p.Group]
+	if b == nil {
+		b = &busyness{}
+		l.servers.busy[p.Group] = b
+	}
+	if l.now.Sub(b.asked) >= busyAsk {
+		for i := range l.table.Groups {
+			if l.table.Groups[i].ID == p.Group {
+				b.asked = l.now
+				l.pipe(int16(i), 0, 2).Send(&busyProbe{l, b}, pingFrame)
+			}
 		}
 	}
-	return l.now.Sub(l.servers.busyAt[p.Group]) <= busyFor
+	return l.now.Sub(b.said) <= busyFor
 }
 
 // busyProbe asks whether a script keeps a server busy.
 type busyProbe struct {
-	l     *loop
-	group string
+	l *loop
+	b *busyness
 }
 
 // Reply implements upstream.Call.
-func (b *busyProbe) Reply(reply []byte, last bool) {
+func (x *busyProbe) Reply(reply []byte, last bool) {
 	if last && bytes.HasPrefix(reply, []byte("-BUSY ")) {
-		b.l.servers.busyAt[b.group] = b.l.now
+		x.b.said = x.l.now
 	}
 }
 
 // Fail implements upstream.Call.
-func (b *busyProbe) Fail(error, bool) {}
+func (x *busyProbe) Fail(error, bool) {}

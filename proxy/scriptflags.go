@@ -2,12 +2,9 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"strings"
-	"sync"
 
 	"keyferry/internal/resp"
-	"keyferry/internal/upstream"
 )
 
 // Whether a script writes its command does not say. CLIENT PAUSE WRITE goes by what the script itself
@@ -83,22 +80,8 @@ func (s *Server) functionFlags(name string) scriptFlags {
 // learnFunctions asks the groups what their functions declare. A function that groups differ about may
 // write. When a group does not answer nothing is known.
 func (s *Server) learnFunctions() {
-	ctx, cancel := context.WithTimeout(s.life.ctx, s.opt.ConnectTimeout)
-	defer cancel()
-	groups := s.groupEndpoints()
-	parts := make([][]byte, len(groups))
-	var wg sync.WaitGroup
-	for i := range groups {
-		wg.Go(func() {
-			frame := resp.AppendRequest(nil, []byte("FUNCTION"), []byte("LIST"))
-			if b, err := s.opt.Dialer.Once(ctx, upstream.Target{Endpoint: groups[i]}, frame); err == nil {
-				parts[i] = b
-			}
-		})
-	}
-	wg.Wait()
 	known := make(map[string]bool)
-	for _, p := range parts {
+	for _, p := range s.askOnce(2, resp.AppendRequest(nil, []byte("FUNCTION"), []byte("LIST"))) {
 		if !addFunctions(known, p) {
 			return
 		}

@@ -28,8 +28,8 @@ type servers struct {
 
 	losing   *loss                         // set while a dead connection's calls are being failed; see lost
 	loadedBy map[*upstream.Pipe]*loadedSet // scripts known to be at their servers
-	scripts  map[*upstream.Pipe]*lane      // connections that scripts are sent on
-	busyAt   map[string]time.Time          // when a group's server last said that a script keeps it busy
+	scripts  map[*upstream.Pipe]time.Time  // the lanes: since when each waits for what it waits for, as far as it is known
+	busy     map[string]*busyness          // by group
 
 	// ownerSince is, by slot, the epoch of the table in which its owner changed. A WATCH of an
 	// earlier epoch has watched where the key no longer is.
@@ -38,7 +38,7 @@ type servers struct {
 
 func newServers() servers {
 	return servers{pipes: make(map[pipeKey]*upstream.Pipe), loadedBy: make(map[*upstream.Pipe]*loadedSet),
-		scripts: make(map[*upstream.Pipe]*lane), busyAt: make(map[string]time.Time)}
+		scripts: make(map[*upstream.Pipe]time.Time), busy: make(map[string]*busyness)}
 }
 
 // pipeKey: by id and not by index, which changes with the table.
@@ -185,7 +185,7 @@ func (l *loop) noteOwners(old, t *router.Table) {
 // Closing fails the calls, and the clients hear of it instead of waiting for ever.
 func (l *loop) dropSilent(p *upstream.Pipe, limit time.Duration) {
 	silent := p.Silent(l.now)
-	if l.servers.scripts[p] != nil && p.InFlight() > 0 && l.runsLong(p) {
+	if _, forScripts := l.servers.scripts[p]; forScripts && p.InFlight() > 0 && l.runsLong(p) {
 		return
 	}
 	if silent > limit {

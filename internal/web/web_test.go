@@ -291,16 +291,23 @@ func TestAPI(t *testing.T) {
 	}
 }
 
+// events opens the stream of events, until the test ends.
+func (r *rig) events() *bufio.Scanner {
+	r.t.Helper()
+	a, err := http.Get(r.url + "/api/v1/events")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = a.Body.Close() })
+	lines := bufio.NewScanner(a.Body)
+	lines.Buffer(nil, 1<<20)
+	return lines
+}
+
 // TestEvents: the first of each kind has everything, later ones only what changed.
 func TestEvents(t *testing.T) {
 	r := newRig(t, "")
-	a, err := http.Get(r.url + "/api/v1/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Body.Close()
-	lines := bufio.NewScanner(a.Body)
-	lines.Buffer(nil, 1<<20)
+	lines := r.events()
 	next := func(event string) string {
 		for lines.Scan() {
 			if lines.Text() == "event: "+event {
@@ -351,13 +358,7 @@ func TestEventsOfManyJobs(t *testing.T) {
 	}
 	last := fmt.Sprintf(`"id":"m%d"`, jobs)
 	r.await("the last job", func() bool { return strings.Contains(r.get("/api/v1/migrations"), last) })
-	a, err := http.Get(r.url + "/api/v1/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Body.Close()
-	lines := bufio.NewScanner(a.Body)
-	lines.Buffer(nil, 1<<20)
+	lines := r.events()
 	for lines.Scan() && lines.Text() != "event: jobs" {
 	}
 	lines.Scan()

@@ -44,6 +44,7 @@ type Ledger struct {
 	total    int64             // keys given up, by this process
 	samples  map[int][]sample  // by database, for an estimate of what is missing
 	slots    map[int]givenSlot // in which keys were given up
+	name     []byte            // scratch, for slot
 	changes  int64             // of what Account gives
 	forgot   error             // why nothing is given up; nil: all is well
 	doubtful bool              // it has forgotten once: what it has beside the source is not believed
@@ -254,7 +255,8 @@ func (l *Ledger) note(mv *Key) {
 		l.changes++
 	}
 	l.total++
-	slot := l.slot([]byte(mv.Name))
+	l.name = append(l.name[:0], mv.Name...)
+	slot := l.slot(l.name)
 	s := l.slots[slot]
 	s.keys++
 	if number >= s.number || s.db != mv.DB {

@@ -23,14 +23,20 @@ type party struct {
 	buf []byte
 }
 
-func meet(t *testing.T, addr string) *party {
+// dialRaw is a connection without a client program, closed when the test ends.
+func dialRaw(t *testing.T, addr string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	return &party{t: t, c: c}
+	return c
+}
+
+func meet(t *testing.T, addr string) *party {
+	t.Helper()
+	return &party{t: t, c: dialRaw(t, addr)}
 }
 
 // say sends commands, in one write, and waits for nothing.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -28,11 +27,7 @@ func newPoppersEnd(t *testing.T, addr string) *poppersEnd {
 
 func dialWire(t *testing.T, addr string) *wire {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
+	c := dialRaw(t, addr)
 	return &wire{t, c, bufio.NewReader(c)}
 }
 

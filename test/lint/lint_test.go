@@ -61,6 +61,12 @@ var mayImport = map[string][]string{
 const maxLines = 500
 
 func TestHouseRules(t *testing.T) {
+	walkGo(t, func(path, rel string) { check(t, path, rel) })
+}
+
+// walkGo calls visit with every Go file, tests too: where it is, and its name in the repository.
+func walkGo(t *testing.T, visit func(path, rel string)) {
+	t.Helper()
 	root := "../.."
 	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
@@ -69,11 +75,14 @@ func TestHouseRules(t *testing.T) {
 		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
 			return filepath.SkipDir
 		}
-		if !strings.HasSuffix(path, ".go") {
+		if d.IsDir() || !strings.HasSuffix(path, ".go") {
 			return nil
 		}
-		rel, _ := filepath.Rel(root, path)
-		check(t, path, filepath.ToSlash(rel))
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		visit(path, filepath.ToSlash(rel))
 		return nil
 	})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,31 +23,16 @@ const (
 // goFiles calls visit with every Go file of the product: no tests.
 func goFiles(t *testing.T, visit func(rel string, src []byte)) {
 	t.Helper()
-	root := "../.."
-	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
-			return filepath.SkipDir
-		}
-		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
-		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
+	walkGo(t, func(path, rel string) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
 		}
 		src, err := os.ReadFile(path)
 		if err != nil {
-			return err
+			t.Fatal(err)
 		}
-		visit(filepath.ToSlash(rel), src)
-		return nil
+		visit(rel, src)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestStructsAreNarrow: a wide struct is several owners in one. Each part of it says who
