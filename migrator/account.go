@@ -66,7 +66,7 @@ func (m *Manager) beginAccount(ctx context.Context, j topology.Job) {
 		a.Former = old.Marks()
 	}
 	if err := m.saveAccount(ctx, name, a); err != nil {
-		m.log.Warn("what the target has to show could not be stored", zap.String("job", j.ID), zap.Error(err))
+		m.log.Warn("the account of what the target was given could not be stored; the job goes on, and after a restart of the gateway less can be told of keys that the target loses", zap.String("job", j.ID), zap.Error(err))
 	}
 }
 
@@ -192,7 +192,7 @@ func (r *runner) dropMarks(ctx context.Context) {
 		}
 		if g, ok := st.Group(id); ok {
 			if err := dropMarks(ctx, r.m.dialer, g, a, r.m.databases, r.m.cfg.CallTimeout); err != nil {
-				r.m.log.Warn("keys of the gateway's own may be left at a server", zap.String("group", id), zap.Strings("keys", a.Marks()), zap.Error(err))
+				r.m.log.Warn("keys of the gateway's own may be left at a server; they do no harm, and can be removed there with UNLINK", zap.String("group", id), zap.Strings("keys", a.Marks()), zap.Error(err))
 			}
 		}
 		_ = r.m.store.DropCheckpoint(ctx, name)

@@ -87,5 +87,5 @@ func (t *tooLarge) err() error {
 	if n > largeNamed {
 		names = append(names[:largeNamed], "…")
 	}
-	return joberr.At(joberr.Target, &joberr.HopelessError{Code: "TOOLARGE", Text: fmt.Sprintf("%d keys are larger than it takes (%s %d) and stay at the source: %s", n, t.limit.Setting, t.limit.Bytes, strings.Join(names, ", "))})
+	return joberr.At(joberr.Target, &joberr.HopelessError{Code: "TOOLARGE", Text: fmt.Sprintf("%d keys are larger than the target takes (%s %d) and stay at the source: %s", n, t.limit.Setting, t.limit.Bytes, strings.Join(names, ", "))})
 }

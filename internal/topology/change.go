@@ -94,7 +94,7 @@ func (s *State) DelGroup(id string) error {
 		return fmt.Errorf("no such group %q", id)
 	}
 	if rs := s.SlotsOf(id); len(rs) > 0 {
-		return fmt.Errorf("group %s owns %d slots (%s): migrate them first", id, CountSlots(rs), firstRanges(rs))
+		return fmt.Errorf("group %s owns %d slots (%s): move them first (PROXY MIGRATE), or if they were assigned by mistake, PROXY SLOT UNASSIGN", id, CountSlots(rs), firstRanges(rs))
 	}
 	if err := s.unusedByJobs(id); err != nil {
 		return err

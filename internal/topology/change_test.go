@@ -85,7 +85,7 @@ func TestDelGroup(t *testing.T) {
 	st := sample(t)
 	must(t, st.AddGroup(Group{ID: "c", Endpoint: Endpoint{Addr: "h:1"}}))
 	refused(t, st, `no such group "x"`, func(s *State) error { return s.DelGroup("x") })
-	refused(t, st, `group a owns 512 slots (0-511): migrate them first`, func(s *State) error { return s.DelGroup("a") })
+	refused(t, st, `group a owns 512 slots (0-511): move them first (PROXY MIGRATE), or if they were assigned by mistake, PROXY SLOT UNASSIGN`, func(s *State) error { return s.DelGroup("a") })
 	id := addJob(t, &st, "a", "c", Range{0, 511})
 	refused(t, st, `group c is part of job m1 (queued): let the job end, or PROXY MIGRATION CANCEL it, first`, func(s *State) error { return s.DelGroup("c") })
 
