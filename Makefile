@@ -6,7 +6,7 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test test-memory soak race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain pgo screenshots tools-redis tools-chromium tools-nutcracker tools-clients tools-cc clean
+.PHONY: build demo test test-memory soak race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain pgo screenshots tools-redis tools-chromium tools-nutcracker tools-clients tools-cc tools-etcd clean
 
 # The profile in cmd/keyferry is for what is run: tests would only compile all twice for it.
 export GOFLAGS += -pgo=off
@@ -30,7 +30,7 @@ SLOW    := ./test/integration ./test/lesson ./test/chaos ./test/browser
 TIMEOUT := -timeout 40m
 
 # Built first, so that those which run at the same time do not all compile the same.
-test: tools-redis tools-chromium tools-nutcracker tools-cc lint
+test: tools-redis tools-etcd tools-chromium tools-nutcracker tools-cc lint
 	$(GO) build -race ./...
 	@out=$$(mktemp); $(GO) test $(TIMEOUT) -count 1 -v ./test/clients >"$$out" 2>&1 & clients=$$!; \
 	$(GO) test $(TIMEOUT) -p 1 -race ./proxy/... ./migrator/... ./slotlock ./router ./conf $$($(GO) list ./internal/...) & race=$$!; \
@@ -47,7 +47,7 @@ test-memory:
 # What is longer than in make test, not different: more rounds, other seeds. Hours.
 soak: sim integration kills clients chaos
 
-race: tools-redis tools-cc
+race: tools-redis tools-etcd tools-cc
 	$(GO) test -timeout 30m -race ./...
 
 lint:
@@ -103,6 +103,10 @@ bench-drain: tools-redis build
 tools-redis:
 	@command -v redis-server >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=redis-server
 
+# The tests start their own; the service that Debian's package starts is ended, as Redis's is.
+tools-etcd:
+	@command -v etcd >/dev/null 2>&1 || $(MAKE) --no-print-directory install PKG=etcd-server SERVICE=etcd
+
 # Every page of the dashboard, light and dark, wide and on a phone, into docs/screenshots.
 screenshots: tools-redis tools-chromium tools-cc
 	$(GO) test ./test/browser -v -timeout 10m -count 1 -run TestPages -screenshots $(CURDIR)/docs/screenshots
@@ -127,7 +131,7 @@ tools-clients:
 install:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 		echo "installing $(PKG)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PKG) redis-tools >/dev/null && \
-		{ command -v systemctl >/dev/null 2>&1 && systemctl disable --now $(PKG) >/dev/null 2>&1 || true; }; \
+		{ command -v systemctl >/dev/null 2>&1 && systemctl disable --now $(or $(SERVICE),$(PKG)) >/dev/null 2>&1 || true; }; \
 	else echo "$(PKG) is missing. Install it: sudo apt-get install $(PKG)   (macOS: brew install redis)"; exit 1; fi
 
 clean:

@@ -43,10 +43,12 @@ var mayImport = map[string][]string{
 	"internal/verb/gendocs":       {"internal/verb"}, // a program
 	"internal/verb/verbtest":      {"internal/verb"},
 	"internal/topology/bolt":      {"internal/topology"},
+	"internal/topology/etcd":      {"internal/topology"},
 	"internal/topology/storetest": {"internal/topology"},
 	"internal/failpoint":          {},
 	"internal/metrics":            {},
 	"internal/testredis":          {},
+	"internal/testetcd":           {"internal/testredis"},
 	"internal/testrig":            {"bench", "internal/admin", "internal/testredis", "internal/topology", "migrator", "router"},
 	"internal/faultproxy":         {"internal/resp", "internal/testredis"},
 	"slotlock":                    {},

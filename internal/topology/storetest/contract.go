@@ -41,7 +41,10 @@ func Contract(t *testing.T, fresh func(t *testing.T) (open func() topology.Store
 		{"ended context", testEndedContext},
 		{"values are the caller's own", testNoSharing},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, fresh(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // each has a place of its own
+			c.test(t, fresh(t))
+		})
 	}
 }
 

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package testetcd
+
+func tempRoot() string { return "" }
