@@ -49,7 +49,7 @@ func (o *Options) secure() bool {
 	return o.CA != "" || o.Cert != "" || len(o.Endpoints) > 0 && strings.HasPrefix(o.Endpoints[0], "https://")
 }
 
-// Store implements topology.Store.
+// Store implements topology.Store and topology.Members.
 type Store struct {
 	client  *clientv3.Client
 	prefix  string
@@ -69,6 +69,8 @@ type Store struct {
 	cluster uint64         // etcd's own id; 0: not known yet
 	doubts  map[int64]bool // see settle: the guards of changes that may still be on their way
 	closed  bool
+
+	registered *registration // nil: this gateway is not
 }
 
 // How long it takes to notice that a connection is dead. etcd refuses clients that ask more often than
@@ -188,7 +190,7 @@ func (s *Store) explain(ctx context.Context, err error, limit time.Duration) err
 	if errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded {
 		return fmt.Errorf("etcd at %s did not answer within %v", s.where, limit)
 	}
-	for _, own := range []error{topology.ErrConflict, topology.ErrNotFound, topology.ErrInvalid} {
+	for _, own := range []error{topology.ErrConflict, topology.ErrNotFound, topology.ErrInvalid, errNotRegistered} {
 		if errors.Is(err, own) {
 			return err
 		}
