@@ -18,13 +18,18 @@ var defaults []byte
 // Annotated is the text of the default file.
 func Annotated() string { return string(defaults) }
 
+// Addresses are where the gateway is reached by clients and by operators.
+type Addresses struct {
+	Listen        string `toml:"listen"`
+	Admin         string `toml:"admin"`
+	AdminPassword string `toml:"admin-password"`
+}
+
 // Config mirrors keyferry.toml, where each key is explained.
 type Config struct {
 	File string `toml:"-"` // that it was loaded from, or ""
 
-	Listen        string `toml:"listen"`
-	Admin         string `toml:"admin"`
-	AdminPassword string `toml:"admin-password"`
+	Addresses
 	DataDir       string `toml:"data-dir"`
 	Name          string `toml:"name"`
 	Password      string `toml:"password"`
@@ -44,6 +49,12 @@ type Config struct {
 		Scheme    string `toml:"scheme"`
 		Databases int    `toml:"databases"`
 	} `toml:"cluster"`
+	Peers struct {
+		Listen    string   `toml:"listen"`
+		Advertise string   `toml:"advertise"`
+		Secret    string   `toml:"secret"`
+		Lease     Duration `toml:"lease"`
+	} `toml:"peers"`
 	Loops struct {
 		Count      int    `toml:"count"`
 		Transport  string `toml:"transport"`
@@ -164,6 +175,10 @@ func collect(v reflect.Value, prefix string, out map[string]reflect.Value) {
 		}
 		key := prefix + tag
 		f := v.Field(i)
+		if v.Type().Field(i).Anonymous {
+			collect(f, prefix, out)
+			continue
+		}
 		if _, text := f.Addr().Interface().(encoding.TextUnmarshaler); f.Kind() == reflect.Struct && !text {
 			collect(f, key+".", out)
 		} else {

@@ -19,6 +19,7 @@ import (
 var documented = map[string]string{
 	"listen": ":7380", "admin": "127.0.0.1:7381", "admin-password": "", "data-dir": "./keyferry-data", "name": "", "password": "",
 	"cluster-facade": "off", "advertise": "", "passthrough": "",
+	"peers.listen": "", "peers.advertise": "", "peers.secret": "", "peers.lease": "3s",
 	"log.level": "info", "log.format": "console",
 	"http.listen": "127.0.0.1:7382", "http.token": "", "http.hosts": "", "hotkeys.sample-every": "16",
 	"cluster.scheme": "redis", "cluster.databases": "16",
@@ -207,6 +208,7 @@ func TestEnvAndFlagsReachEveryKey(t *testing.T) {
 	other := map[string]string{ // where the default is not next to another valid value
 		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "http.listen": "127.0.0.3:1", "http.hosts": "a,b", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis", "loops.transport": "gnet", "migration.max-p99": "off", "migration.slice": "1s/4s",
 		"cluster-facade": "on", "advertise": "a:1,b:2",
+		"peers.listen": "127.0.0.4:1", "peers.advertise": "a:1", "peers.secret": "0123456789abcdef",
 		"passthrough": "A.B 2 readonly keys=1,1,1; A.C 2 write keys=1,1,1",
 	}
 	d := Default()

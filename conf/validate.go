@@ -60,6 +60,11 @@ func (c *Config) checkTexts() (errs []error) {
 	// CLIENT SETNAME takes nothing else, and colons part the name from what follows it.
 	need(!strings.ContainsFunc(c.Name, func(r rune) bool { return r < '!' || r > '~' || r == ':' }), "name", c.Name,
 		"printable ASCII without spaces and colons")
+	need(c.Peers.Listen == "" || isAddr(c.Peers.Listen), "peers.listen", c.Peers.Listen, "host:port, :port or nothing")
+	need(c.Peers.Advertise == "" || isAddr(c.Peers.Advertise) && hasHost(c.Peers.Advertise), "peers.advertise", c.Peers.Advertise, "host:port or nothing")
+	need(c.Peers.Listen == "" || c.PeersAddr() != "", "peers.listen", c.Peers.Listen, "a host that other gateways reach it by, or peers.advertise set")
+	need(c.Peers.Secret == "" || len(c.Peers.Secret) >= 16, "peers.secret", "***", "16 characters or more")
+	need(c.Peers.Listen == "" || loopback(c.Peers.Listen) || c.Peers.Secret != "", "peers.listen", c.Peers.Listen, "a loopback address, as 127.0.0.1:7383, or peers.secret set")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "console", "json")
 	oneOf("loops.transport", c.Loops.Transport, "auto", "epoll", "gnet")
@@ -138,6 +143,7 @@ func (c *Config) times() []bound[Duration] {
 		{"clients.idle-timeout", c.Clients.IdleTimeout, 0, 365 * 24 * hour},
 		{"slowlog.slower-than", c.Slowlog.SlowerThan, 0, hour},
 		{"slowlog.latency-threshold", c.Slowlog.LatencyThreshold, 0, hour},
+		{"peers.lease", c.Peers.Lease, hour / 3600, hour},
 		{"servers.connect-timeout", c.Servers.ConnectTimeout, ms, hour},
 		{"servers.request-timeout", c.Servers.RequestTimeout, 0, 24 * hour},
 		{"servers.reconnect-min", c.Servers.ReconnectMin, ms, hour},
@@ -195,6 +201,21 @@ func isAddr(addr string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+// PeersAddr is how other gateways reach this one; "" if they can't.
+func (c *Config) PeersAddr() string {
+	if c.Peers.Advertise != "" || !hasHost(c.Peers.Listen) {
+		return c.Peers.Advertise
+	}
+	return c.Peers.Listen
+}
+
+// hasHost reports that an address names a host, and not every address of this machine.
+func hasHost(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && host != "" && (ip == nil || !ip.IsUnspecified())
 }
 
 func loopback(addr string) bool {

@@ -204,3 +204,30 @@ func TestSize(t *testing.T) {
 		}
 	}
 }
+
+// TestPeers: other gateways have to reach this one, and off loopback they need a secret.
+func TestPeers(t *testing.T) {
+	const secret = "0123456789abcdef"
+	for _, x := range []struct{ listen, advertise, secret, addr, want string }{
+		{"", "", "", "", ""},
+		{"127.0.0.1:7383", "", "", "127.0.0.1:7383", ""},
+		{"gw1.internal:7383", "", secret, "gw1.internal:7383", ""},
+		{":7383", "gw1:7383", secret, "gw1:7383", ""},
+		{"0.0.0.0:7383", "gw1:7383", secret, "gw1:7383", ""},
+		{":7383", "", secret, "", "or peers.advertise set"},
+		{"[::]:7383", "", secret, "", "or peers.advertise set"},
+		{"gw1:7383", "", "", "gw1:7383", "or peers.secret set"},
+		{"gw1:7383", "", "short", "gw1:7383", "16 characters or more"},
+		{"gw1:7383", ":7383", secret, ":7383", "peers.advertise"},
+	} {
+		c := Default()
+		c.Peers.Listen, c.Peers.Advertise, c.Peers.Secret = x.listen, x.advertise, x.secret
+		err := c.Validate()
+		if c.PeersAddr() != x.addr || (err == nil) != (x.want == "") || err != nil && !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%+v: reached by %q, %v", x, c.PeersAddr(), err)
+		}
+		if err != nil && strings.Contains(err.Error(), x.secret) && x.secret != "" {
+			t.Errorf("the secret is in %v", err)
+		}
+	}
+}

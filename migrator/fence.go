@@ -18,38 +18,27 @@ import (
 // There are two kinds of connection that may still have something under way when their sender
 // knows nothing of it any more:
 //
-//	of a former incarnation   whatever it was: all of them are killed before a job that it had
-//	                          begun is touched
+//	of a fenced gateway       of an incarnation that is not part of the cluster, this gateway's former
+//	                          selves among them: all of them are killed before a job touches a key
 //	of dialChanger            this process's own, given up without an answer: those that are no
 //	                          longer at work are killed before a job brings keys to that server
 
-// former says whose connections those of this gateway's former selves are: of whatever name,
-// since a gateway that has its own store and another name than before is the same gateway.
-func (m *Manager) former() func(name string) bool {
-	mine := m.dialer.Prefix()
-	var selves []string
-	for _, g := range m.control.State().Gateways {
-		selves = append(selves, upstream.GatewayPrefix(g.Name))
-	}
+// fenced says of which connections nothing may come any more: those of gateways that are no part of
+// the cluster, and of this gateway's former selves.
+func (m *Manager) fenced() func(name string) bool {
+	is := m.control.Fenced()
 	return func(name string) bool {
-		if strings.HasPrefix(name, mine) {
-			return false
-		}
-		for _, p := range selves {
-			if strings.HasPrefix(name, p) {
-				return true
-			}
-		}
-		return false
+		gateway, incarnation, ok := upstream.ParseName(name)
+		return ok && is(gateway, incarnation)
 	}
 }
 
-// fenceFormer kills every connection of this gateway's earlier incarnations at both ends.
-func (m *Manager) fenceFormer(ctx context.Context, groups ...topology.Group) error {
-	former := m.former()
+// fenceOthers kills every connection of fenced gateways at both ends.
+func (m *Manager) fenceOthers(ctx context.Context, groups ...topology.Group) error {
+	fenced := m.fenced()
 	for i, g := range groups {
-		if err := m.fenceAt(ctx, g, former); err != nil {
-			return joberr.At([]string{joberr.Source, joberr.Target}[i], fmt.Errorf("fencing the gateway's former connections: %w", err))
+		if err := m.fenceAt(ctx, g, fenced); err != nil {
+			return joberr.At([]string{joberr.Source, joberr.Target}[i], fmt.Errorf("fencing connections of gateways that are no part of the cluster any more: %w", err))
 		}
 	}
 	return nil
@@ -94,13 +83,13 @@ func (m *Manager) forget(name string) {
 	delete(m.changers, name)
 }
 
-// fenceChangers kills at a server what is left of those, and of former selves: an UNLINK of
+// fenceChangers kills at a server what is left of those, and of fenced gateways: an UNLINK of
 // theirs that is still on its way would delete what a job is about to bring there.
 func (m *Manager) fenceChangers(ctx context.Context, g topology.Group) error {
-	former, mine := m.former(), m.changerPrefix()
+	fenced, mine := m.fenced(), m.changerPrefix()
 	err := m.fenceAt(ctx, g, func(name string) bool {
 		if !strings.HasPrefix(name, mine) {
-			return former(name)
+			return fenced(name)
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()

@@ -70,8 +70,23 @@ var errInDoubt = errors.New("keys are in doubt: an end of the move does not answ
 // lets them go on and must be called. Errors: ctx ended, or the place of some key is not
 // known at the moment.
 //
-// Who calls it may remove keys, the gateway's own among them.
+// Those of other gateways stand still as well. Who calls it may remove keys, the gateways' own among
+// them.
 func (m *Manager) Quiesce(ctx context.Context) (resume func(), err error) {
+	own, err := m.quiesceOwn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	others, err := m.quiesceOthers(ctx)
+	if err != nil {
+		own()
+		return nil, err
+	}
+	return func() { others(); own() }, nil
+}
+
+// quiesceOwn is Quiesce for the movers of this gateway.
+func (m *Manager) quiesceOwn(ctx context.Context) (resume func(), err error) {
 	reopen, err := m.quiesce(ctx)
 	if err != nil {
 		return nil, err

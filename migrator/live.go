@@ -16,9 +16,9 @@ import (
 //	liveJob ──┬─ runner ─────────── (runs until the job ends; its numbers stay) ──► forgotten
 //	          └─ moving ─────────── (while some loop may route by it) ─► nil
 //
-// Manager.mu protects runner and moving; recovered does not change.
+// Manager.mu protects all. recovered does not change once there is a runner or moving.
 type liveJob struct {
-	recovered bool    // it was published before this process began: what has moved is not known
+	recovered bool    // it was published by another, or a former, process: what has moved is not known
 	moving    *moving // nil: no loop routes by it
 	runner    *runner // nil: the job had ended before this process began, or is not seen yet
 }
@@ -29,7 +29,7 @@ type moving struct {
 	locks   *slotlock.Table
 	whole   *slotlock.Whole // the slots that are moved in one piece; nil: none
 	routed  bool            // every loop routes by it
-	drained chan struct{}   // closed when, besides, none of its commands is unlocked
+	drained chan struct{}   // closed when, besides, no command on them is unlocked, of any gateway
 }
 
 // live finds what there is of a job, or begins it. mu is held.
@@ -56,8 +56,11 @@ func (m *Manager) moving(mv topology.Move) *moving {
 	if lj.moving != nil {
 		return lj.moving
 	}
+	if lj.runner == nil { // whoever has published it was not this process
+		lj.recovered = true
+	}
 	o := m.lockOptions()
-	o.Mode, o.Closed = slotlock.Filtered, !lj.recovered
+	o.Mode, o.Closed = slotlock.Filtered, true
 	if lj.recovered {
 		o.Mode = slotlock.Resolve // this table does not know what had moved before
 	}
@@ -91,7 +94,7 @@ func (m *Manager) Follow(st topology.State) {
 	defer m.mu.Unlock()
 	for _, j := range st.Jobs {
 		lj := m.live(j.ID)
-		if lj.runner != nil || j.Phase.Ended() {
+		if lj.runner != nil || j.Phase.Ended() || !m.control.Mine(j.Owner) {
 			continue
 		}
 		r := &runner{m: m, live: lj, job: j, complete: !lj.recovered,
@@ -119,9 +122,12 @@ func (m *Manager) Routed(st topology.State, drained <-chan struct{}) {
 		m.wg.Go(func() {
 			select {
 			case <-drained:
+			case <-m.ctx.Done():
+				return
+			}
+			if m.control.AwaitOthers(m.ctx, mv) == nil {
 				x.locks.Open()
 				close(x.drained)
-			case <-m.ctx.Done():
 			}
 		})
 	}

@@ -58,6 +58,8 @@ type Manager struct {
 	jobs     map[string]*liveJob // by id
 	changers map[string]bool     // names of the connections of dialChanger that stand
 
+	remote remote // what is known of jobs of other gateways
+
 	subscribers subscribers // who wants to hear of jobs
 }
 
@@ -70,6 +72,7 @@ type plane struct {
 	deadline   func() time.Duration                          // how long a command waits for a key
 	settled    func(ctx context.Context, group string) error // returns when all commands sent to the group are answered
 	events     Events
+	peers      Peers // nil: there are none
 }
 
 // Events is what the data plane knows of keyspace events.
@@ -91,11 +94,6 @@ func New(store topology.Store, cfg Config, ctl *control.Control, dialer *upstrea
 	}
 	m := &Manager{cfg: cfg, log: log, store: store, control: ctl, dialer: dialer, scheme: scheme, databases: st.Databases,
 		places: flow.NewPlaces(flowDepth * cfg.GroupParallel), jobs: make(map[string]*liveJob), changers: make(map[string]bool)}
-	for _, mv := range st.Moves {
-		if mv.To == 0 {
-			m.jobs[mv.Job] = &liveJob{recovered: true}
-		}
-	}
 	return m, nil
 }
 
@@ -104,6 +102,7 @@ func (m *Manager) Begin(ctx context.Context) {
 	m.ctx = ctx
 	m.wg.Go(func() { m.tellProgress(ctx) })
 	m.wg.Go(func() { m.watch(ctx) })
+	m.wg.Go(func() { m.followRemote(ctx) })
 	m.lookForStrays(ctx)
 }
 
@@ -167,11 +166,16 @@ func (m *Manager) newMover(r *runner) *mover {
 	mv.keep = func(ctx context.Context, a keymove.Account) error {
 		return m.saveAccount(ctx, accountOf(j.ID, j.Back), a)
 	}
-	mv.fenceFormer = func(ctx context.Context) error {
-		if !r.live.recovered {
+	mv.fenceOthers = func(ctx context.Context) error {
+		if !r.live.recovered && !m.control.HasOthers() {
 			return nil
 		}
-		return m.fenceFormer(ctx, source, target)
+		// A gateway that does not acknowledge is taken out in the end; only then its connections are
+		// known to be of the fenced.
+		if err := r.awaitDrained(ctx); err != nil {
+			return err
+		}
+		return m.fenceOthers(ctx, source, target)
 	}
 	mv.stats.init(m.cfg.BigKeyBytes, mv.gov.Sized)
 	mv.stats.firstKeys, mv.stats.firstBytes = j.KeysMoved, j.BytesMoved

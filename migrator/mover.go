@@ -77,7 +77,7 @@ type scope struct {
 
 // hooks are what the mover asks of the gateway around it.
 type hooks struct {
-	fenceFormer func(ctx context.Context) error               // no connection of a former process acts any more
+	fenceOthers func(ctx context.Context) error               // no connection of a former process, or a fenced gateway, acts any more
 	drained     func(ctx context.Context) error               // nothing is in flight at the source without a lock
 	deadline    func() time.Duration                          // how long a command waits for a key; nil: nobody says
 	settled     func(ctx context.Context, group string) error // what was sent to a group has been answered
@@ -85,7 +85,7 @@ type hooks struct {
 	events      Events
 }
 
-// fencing is whether the gateway's former self is fenced. The first resolver writes it; passes
+// fencing is whether former selves and gateways that have gone are fenced. The first resolver writes it; passes
 // and scripts wait for it, since an old connection might still act on any key.
 type fencing struct {
 	done chan struct{}         // closed when it is

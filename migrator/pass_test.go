@@ -57,7 +57,7 @@ func newFerryVia(t *testing.T, change func(*Config), via func(target string) str
 			ledger: keymove.NewLedger(func(name []byte) int { return scheme.Slot(name) }, keymove.Account{}, false)},
 		scope: scope{slots: topology.NewSlotSet([]topology.Range{{First: 0, Last: 16383}}), scheme: scheme, databases: 2,
 			locks: slotlock.New(slotlock.Options{MaxWaiting: 100})},
-		admission: newAdmission(cfg), hooks: hooks{fenceFormer: func(context.Context) error { return nil }, keep: func(context.Context, keymove.Account) error { return nil }}, open: newUndecided(),
+		admission: newAdmission(cfg), hooks: hooks{fenceOthers: func(context.Context) error { return nil }, keep: func(context.Context, keymove.Account) error { return nil }}, open: newUndecided(),
 		fenced: fencing{done: make(chan struct{})}, errs: &errorLog{}, talk: &talk{}}
 	m.gate = &flow.Gate{}
 	m.env = m.newEnv("", 0)

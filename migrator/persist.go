@@ -92,7 +92,7 @@ func (r *runner) persist(ctx context.Context, next topology.Job) (err error) {
 	begun := time.Now()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err = r.update(ctx, next)
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || errors.Is(err, errNotOwner) {
 			return err
 		}
 		r.errs.add(joberr.At(joberr.Store, err))
@@ -116,6 +116,9 @@ func (r *runner) update(ctx context.Context, next topology.Job) error {
 		return errPlanted
 	}
 	_, err := topology.Update(ctx, r.m.store, func(s *topology.State) error {
+		if j := s.Job(next.ID); j != nil && j.Owner != next.Owner {
+			return errNotOwner
+		}
 		if err := s.PutJob(next); err != nil {
 			return err
 		}
@@ -126,6 +129,9 @@ func (r *runner) update(ctx context.Context, next topology.Job) error {
 	})
 	return err
 }
+
+// errNotOwner: another gateway has taken the job over, and this one has been taken out of the cluster.
+var errNotOwner = errors.New("the job belongs to another gateway now")
 
 var errPlanted = errors.New("planted: no space left on device")
 

@@ -26,7 +26,7 @@ const (
 func (m *mover) resolvers(ctx context.Context) {
 	pause := m.cfg.BackoffMin
 	for {
-		err := m.fenceFormer(ctx)
+		err := m.fenceOthers(ctx)
 		if err == nil {
 			break
 		}

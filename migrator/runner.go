@@ -88,7 +88,12 @@ func (r *runner) await(ctx context.Context, cancel context.CancelFunc, result ch
 			if ev == nil {
 				return
 			}
-			if err := r.step(ctx, *ev); err != nil && r.frozen && ctx.Err() == nil {
+			err := r.step(ctx, *ev)
+			if errors.Is(err, errNotOwner) {
+				<-ctx.Done() // the gateway hears that it is fenced, and stops
+				return
+			}
+			if err != nil && r.frozen && ctx.Err() == nil {
 				r.unfreeze(ctx) // before the failure is stored: that takes as long as the store's trouble
 				_ = r.step(ctx, *r.failed(err))
 			}
@@ -241,29 +246,6 @@ func (r *runner) failed(err error) *job.Event {
 	}
 	wait := job.BackoffPause(r.m.cfg.BackoffMin, r.m.cfg.BackoffMax, attempt, rand.Float64())
 	return &job.Event{Kind: job.Failure, Err: e, Progress: progress, WaitMs: wait.Milliseconds()}
-}
-
-// prepare waits until every loop routes the slots as moving and nothing is in flight at
-// the source without a lock.
-func (r *runner) prepare(ctx context.Context) (*job.Event, error) {
-	if err := r.awaitDrained(ctx); err != nil {
-		return nil, err
-	}
-	return &job.Event{Kind: job.Acked}, nil
-}
-
-// awaitDrained waits until no command is at the source that was sent before the slots were routed
-// as moving: such a command holds no lock, and its key could be moved under it.
-func (r *runner) awaitDrained(ctx context.Context) error {
-	r.m.mu.Lock()
-	drained := r.m.moving(moveOf(&r.job)).drained
-	r.m.mu.Unlock()
-	select {
-	case <-drained:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // serveAsFound lets unmoved keys be served and created at the source, where the lock table

@@ -85,6 +85,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 			j.JobRequest = topology.JobRequest{Slots: p.Slots, Source: p.Source, Target: p.Target, Durability: q.Durability, VerifyShare: q.VerifyShare,
 				Purge: q.Purge, MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
 			j.JobLimits, j.Phase = m.limited(q.Limits), topology.Queued
+			j.Owner = s.LeastBusy("")
 			id, err := s.AddJob(j)
 			if err != nil {
 				return err
@@ -154,6 +155,9 @@ func (m *Manager) tell(ctx context.Context, id string, ev job.Event, refusal err
 	r := m.runner(id)
 	m.mu.Unlock()
 	j, known := m.control.Job(id)
+	if known && !j.Phase.Ended() && !m.control.Mine(j.Owner) {
+		return m.tellOwner(ctx, j, ev, refusal)
+	}
 	switch {
 	case r != nil:
 		if err := r.do(ctx, ev, refusal); err != nil {
@@ -215,9 +219,7 @@ func (m *Manager) Jobs() []Status {
 	defer m.mu.Unlock()
 	var out []Status
 	for _, j := range st.Jobs {
-		s := m.status(j)
-		s.Epochs = epochs(st.MoveOf(j.ID))
-		out = append(out, s)
+		out = append(out, m.statusOf(j, st.MoveOf(j.ID)))
 	}
 	return out
 }
@@ -230,9 +232,17 @@ func (m *Manager) JobStatus(id string) (Status, bool) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.status(j)
+	return m.statusOf(j, mv), true
+}
+
+// statusOf is status with the move, or what the owner has last said of its job. mu is held.
+func (m *Manager) statusOf(j topology.Job, mv topology.Move) Status {
+	s, ok := m.remote.status[j.ID]
+	if !ok || j.Phase.Ended() || s.Owner != j.Owner {
+		s = m.status(j)
+	}
 	s.Epochs = epochs(mv)
-	return s, true
+	return s
 }
 
 // returned is how many keys a revert has brought back: the count of moved keys goes on growing.

@@ -371,11 +371,11 @@ func (l *loop) misplaced(x *blocking) bool {
 		return false
 	}
 	slot := l.table.Slots[x.slot]
-	at := slot.Owner
-	if slot.Target >= 0 {
+	at := slot.Via
+	if slot.Job >= 0 {
 		at = slot.Target
 	}
-	return at >= 0 && l.table.Groups[at].ID != x.on.key.group
+	return at >= 0 && l.table.Upstream(at).ID != x.on.key.group
 }
 
 // unblockMisplaced is run when the table has changed.
@@ -445,12 +445,9 @@ func (l *loop) unblock(x *blocking) {
 	if id == 0 {
 		return // still connecting: the tick comes again
 	}
-	for i := range l.table.Groups {
-		if l.table.Groups[i].ID == x.on.key.group {
-			frame := resp.AppendRequest(nil, []byte("CLIENT"), []byte("UNBLOCK"), strconv.AppendInt(nil, id, 10), []byte("TIMEOUT"))
-			l.pipe(int16(i), 0, 2).Send(&unblocking{l, x, x.on}, frame)
-			return
-		}
+	if i := l.table.UpstreamOf(x.on.key.group); i >= 0 {
+		frame := resp.AppendRequest(nil, []byte("CLIENT"), []byte("UNBLOCK"), strconv.AppendInt(nil, id, 10), []byte("TIMEOUT"))
+		l.pipe(i, 0, 2).Send(&unblocking{l, x, x.on}, frame)
 	}
 }
 
@@ -487,10 +484,8 @@ func (u *unblocking) Fail(error, bool) {}
 func (l *loop) waitForReplicas(r *request, x *blocking) {
 	frame := append(bytes.Clone(pingFrame), resp.AppendRequest(nil, x.args...)...)
 	group := int16(-1)
-	for i, g := range l.table.Groups {
-		if w := r.s.lastWrite; w != nil && w.Group == g.ID {
-			group = int16(i)
-		}
+	if w := r.s.lastWrite; w != nil {
+		group = l.table.UpstreamOf(w.Group)
 	}
 	if group < 0 {
 		l.anywhere(r, frame)

@@ -60,7 +60,7 @@ var errDedicatedFull = errors.New("connections for blocked and watching clients 
 // server for idleness. Each loop has its share of the limit: to count over all loops would
 // need a lock.
 func (l *loop) borrow(group int16, proto int) (*dedicated, error) {
-	g := &l.table.Groups[group]
+	g := l.table.Upstream(group)
 	k := dedicatedKey{g.ID, proto}
 	for list := l.dedicated.spare[k]; len(list) > 0; {
 		x := list[len(list)-1]

@@ -110,7 +110,7 @@ func (d *dialed) closed(err error) {
 
 // dial connects p off the loop and enrols the connection.
 func (s *Server) dial(l *loop, p *upstream.Pipe) {
-	target := upstream.Target{Endpoint: p.Endpoint, DB: p.DB, Proto: p.Proto}
+	target := upstream.Target{Endpoint: p.Endpoint, DB: p.DB, Proto: p.Proto, Peer: isPeerID(p.Group)}
 	s.dials.do(func(dials context.Context) {
 		ctx, cancel := context.WithTimeout(dials, s.opt.ConnectTimeout)
 		defer cancel()

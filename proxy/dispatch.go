@@ -25,6 +25,9 @@ func (c *call) serve() (taken bool) {
 	} else if resp.CrossProtocol(c.args) {
 		s.endCrossProtocol()
 		return true
+	} else if c.isPeerCall() {
+		c.peerCall()
+		return true
 	}
 	// What it does must not be seen before the messages in front of it are heard.
 	if s.saying > 0 && (cmd == nil || cmd.Traits&resp.Says == 0) {
@@ -151,7 +154,12 @@ func (c *call) keyed() (taken bool) {
 	case router.Serve:
 		r := c.begin()
 		c.observe(r)
-		r.transmit(l.pipe(l.table.Slots[slot].Owner, s.db, s.proto), block{frame: c.frame})
+		via := l.table.Slots[slot].Via
+		if l.table.IsPeer(via) {
+			l.sendByPeer(r, s.db, slot, appendKeys(nil, s.db, cmd, c.args, c.keys), c.frame)
+			break
+		}
+		r.transmit(l.pipe(via, s.db, s.proto), block{frame: c.frame})
 	case router.Resolve:
 		r := c.begin()
 		c.observe(r)

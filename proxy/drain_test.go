@@ -27,7 +27,7 @@ func movingTable(t *testing.T, epoch uint64, source, target *testredis.Server, s
 	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g0")
 	st.Moves = []topology.Move{{Job: "m1", Slots: slots, Source: "g0", Target: "g1", From: 1}}
 	locks := slotlock.New(slotlock.Options{MaxWaiting: 10})
-	table, err := router.Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) { return locks, nil })
+	table, err := router.Build(st.Topology, router.View{Locks: func(string) (*slotlock.Table, *slotlock.Whole) { return locks, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,17 @@ func parseElementCursor(v uint64) (c elementCursor, ours bool) {
 	return elementCursor{group: int(v >> elementGroup % elementGroups), at: v % (1 << elementGroup)}, true
 }
 
+// atPeer stands for the group where another gateway knows it: that one's cursors are the client's.
+const atPeer = -1
+
+// cursorGroup is the number of the group that an upstream is, or atPeer.
+func (l *loop) cursorGroup(upstream int16) int {
+	if l.table.IsPeer(upstream) {
+		return atPeer
+	}
+	return l.table.Groups[upstream].Number
+}
+
 // elementScan is an HSCAN, SSCAN or ZSCAN as its client said it.
 type elementScan struct {
 	args [][]byte // the third is the cursor
@@ -70,7 +81,7 @@ func newElementScan(args [][]byte) elementScan {
 // frame is the command with the cursor that the server of a group knows; nil where that is the one
 // that the client gave.
 func (x *elementScan) frame(group int) []byte {
-	if !x.ours {
+	if !x.ours || group == atPeer {
 		return nil
 	}
 	at := x.from.at
@@ -84,6 +95,9 @@ func (x *elementScan) frame(group int) []byte {
 // withOurCursor is the reply of a group's server with the gateway's cursor. What is no reply of a scan,
 // such as an error, stays as it is.
 func withOurCursor(b []byte, group int) []byte {
+	if group == atPeer {
+		return b
+	}
 	parts, ok := resp.SplitArray(b, nil)
 	if !ok || len(parts) != 2 {
 		return b
@@ -123,7 +137,7 @@ type elementScanning struct {
 
 // send may be asked again, at another group: what it makes of the cursor goes by the group alone.
 func (x *elementScanning) send(l *loop, r *request, group int16, frame []byte) {
-	x.group = l.table.Groups[group].Number
+	x.group = l.cursorGroup(group)
 	if f := x.frame(x.group); f != nil {
 		frame = f
 	}

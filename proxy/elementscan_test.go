@@ -50,7 +50,7 @@ func TestElementScanOverAMove(t *testing.T) {
 			_ = st.AddGroup(topology.Group{ID: fmt.Sprintf("g%d", i), Endpoint: topology.Endpoint{Addr: s.Addr}})
 		}
 		_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, fmt.Sprintf("g%d", group))
-		table, err := router.Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) { return nil, nil })
+		table, err := router.Build(st.Topology, router.View{Locks: func(string) (*slotlock.Table, *slotlock.Whole) { return nil, nil }})
 		if err != nil {
 			t.Fatal(err)
 		}

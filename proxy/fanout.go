@@ -67,7 +67,7 @@ func (c *call) swapDB() bool {
 	if s.queue.n > 0 {
 		return false
 	}
-	if len(l.table.Jobs) > 0 {
+	if l.table.Moving() {
 		c.reject("ERR SWAPDB is refused while slots move: a key would change its database on one side of its move only")
 		return true
 	}
@@ -215,7 +215,7 @@ func (c *call) flushData() bool {
 	}
 	l := s.l
 	srv := l.srv
-	if len(l.table.Jobs) == 0 || srv.opt.Quiesce == nil {
+	if !l.table.Moving() || srv.opt.Quiesce == nil {
 		c.fanHeld(l.table.Serving(), frame, firstOf)
 		return true
 	}

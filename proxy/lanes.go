@@ -83,7 +83,7 @@ func (c *call) inLane() bool {
 // lane; else it takes the first that does not wait for anything long.
 func (l *loop) scriptPipe(r *request, group int16, db int) *upstream.Pipe {
 	s := r.s
-	k := pipeKey{l.table.Groups[group].ID, db, s.proto, max(s.lane, 1)}
+	k := pipeKey{l.table.Upstream(group).ID, db, s.proto, max(s.lane, 1)}
 	if s.queue.n > 1 {
 		return l.onLane(group, k)
 	}
@@ -131,11 +131,9 @@ func (l *loop) runsLong(p *upstream.Pipe) bool {
 		l.servers.busy[p.Group] = b
 	}
 	if l.now.Sub(b.asked) >= busyAsk {
-		for i := range l.table.Groups {
-			if l.table.Groups[i].ID == p.Group {
-				b.asked = l.now
-				l.pipe(int16(i), 0, 2).Send(&busyProbe{l, b}, pingFrame)
-			}
+		if i := l.table.UpstreamOf(p.Group); i >= 0 {
+			b.asked = l.now
+			l.pipe(i, 0, 2).Send(&busyProbe{l, b}, pingFrame)
 		}
 	}
 	return l.now.Sub(b.said) <= busyFor

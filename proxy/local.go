@@ -78,7 +78,7 @@ const wrongPass = "WRONGPASS invalid username-password pair or user is disabled.
 // auth: every failure is noted in ACL LOG, with the user that was named.
 func (c *call) auth() {
 	s, args := c.s, c.args
-	switch want := s.l.opt.Password; {
+	switch want := s.password(); {
 	case len(args) > 3:
 		c.reject("ERR syntax error")
 	case len(args) == 2 && want == "":
@@ -104,7 +104,7 @@ func (s *session) passes(cred [][]byte) bool {
 	if len(cred) == 2 && string(cred[0]) != "default" {
 		return false
 	}
-	want := s.l.opt.Password
+	want := s.password()
 	return want == "" || constantTimeEqual(pass, want)
 }
 
@@ -232,7 +232,7 @@ func (s *session) resetState() {
 	s.proto, s.db, s.who.name, s.lastWrite = 2, 0, "", nil
 	s.modes.noEvict, s.modes.noTouch = false, false
 	s.modes.quiet = quietNot
-	s.modes.authed = s.l.opt.Password == ""
+	s.modes.authed = s.password() == ""
 }
 
 // commandAll is COMMAND: the whole table.

@@ -252,6 +252,7 @@ func (l *loop) tick() {
 	again := l.unblockAgain()
 	again = l.endStanding() || again
 	again = l.checkWaitlist() || again
+	again = l.sendAgain() || again
 	for c := range l.clients.all {
 		c.check()
 		again = again || c.draining() || !c.input.behind.IsZero()

@@ -81,11 +81,9 @@ func (r *request) Expired() {
 //
 // By id and not by index: the command may have been parked, and the table another one since.
 func (l *loop) sendTo(r *request, group string, frame []byte) {
-	for i, g := range l.table.Groups {
-		if g.ID == group {
-			r.sendTo(l, int16(i), frame)
-			return
-		}
+	if i := l.table.UpstreamOf(group); i >= 0 {
+		r.sendTo(l, i, frame)
+		return
 	}
 	r.Fail(errGroupGone, false) // a group of a job can't be removed; kept total all the same
 }
@@ -129,7 +127,7 @@ type routes struct{ *router.Table }
 // Route implements parking.Table.
 func (t routes) Route(slot int) (parking.Route, bool) {
 	s := t.Slots[slot]
-	if s.Target < 0 {
+	if s.Job < 0 {
 		return parking.Route{}, false
 	}
 	j := &t.Jobs[s.Job]

@@ -39,13 +39,16 @@ func (l *loop) offer(t *router.Table, adopted, drained func()) {
 	}})
 }
 
-// beginMarks are those of the pipes to the sources of jobs that t has and old had not, and of
-// the shared ones to their targets, where a SWAPDB may be under way. A client that blocks at
-// a source counts only if its keys are about to move, since then it is called off.
+// beginMarks are those of the pipes to the sources of moves that t has and old had not, or had with
+// another owner, and of the shared ones to their targets, where a SWAPDB may be under way. A client
+// that blocks at a source counts only if its keys are about to move, since then it is called off.
 func (l *loop) beginMarks(old, t *router.Table) (marks []parking.Mark) {
 	begins := func(slot int) bool {
 		s := t.Slots[slot]
-		return s.Target >= 0 && s.Owner >= 0 && !routes{old}.Has(t.Jobs[s.Job].Locks)
+		if s.Job < 0 { // it is stable, or a peer moves it
+			return s.Target >= 0 && byPeer(old, slot) != byPeer(t, slot)
+		}
+		return !routes{old}.Has(t.Jobs[s.Job].Locks)
 	}
 	sources, ends := make(map[string]bool), make(map[string]bool)
 	for slot, s := range t.Slots {

@@ -113,7 +113,11 @@ func (r *request) sendTo(l *loop, group int16, frame []byte) {
 func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte) {
 	switch l.table.RouteSlot(slot) {
 	case router.Serve:
-		r.sendTo(l, l.table.Slots[slot].Owner, frame)
+		if via := l.table.Slots[slot].Via; l.table.IsPeer(via) {
+			l.sendByPeer(r, db, slot, keys, frame)
+		} else {
+			r.sendTo(l, via, frame)
+		}
 	case router.Resolve:
 		m := l.newMotion(slot, db)
 		m.Keys = keys
@@ -155,8 +159,11 @@ func (r *request) giveUp(text string) {
 
 // db is the database that a request runs in.
 func (r *request) db() int {
-	if r.motion != nil {
+	switch {
+	case r.motion != nil:
 		return r.motion.db
+	case r.detour != nil:
+		return r.detour.db
 	}
 	return r.s.db
 }

@@ -17,6 +17,7 @@ import (
 // a message opt of each loop, which so sees one set of options during one event.
 type Options struct {
 	ListenOptions
+	Peers PeerOptions
 	Identity
 	ClientOptions
 	ServerOptions
@@ -41,6 +42,13 @@ type ListenOptions struct {
 
 	ClusterFacade bool     // answer CLUSTER as a Redis Cluster whose every node is a gateway
 	Advertise     []string // … and tell clients these addresses; none: the one that they reached
+}
+
+// PeerOptions are about the other gateways of the cluster. They hold from the start on.
+type PeerOptions struct {
+	Listen string // host:port where they come in; "": nowhere
+	Secret string // they must AUTH with it, and so does this gateway with them
+	Calls  PeerCalls
 }
 
 // Identity says which gateway this is. It holds from the start on.

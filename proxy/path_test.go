@@ -63,7 +63,7 @@ func startProxyWith(t testing.TB, change func(*Options), servers ...*testredis.S
 			t.Fatal(err)
 		}
 	}
-	table, err := router.Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) { return nil, nil })
+	table, err := router.Build(st.Topology, router.View{Locks: func(string) (*slotlock.Table, *slotlock.Whole) { return nil, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestTableChangeDrainsAndAdopts(t *testing.T) {
 	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g0")
 	st.Moves = []topology.Move{{Job: "m1", Slots: []topology.Range{{First: 0, Last: 16383}}, Source: "g0", Target: "g1", From: 1}}
 	locks := slotlock.New(slotlock.Options{MaxWaiting: 10})
-	table, err := router.Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) { return locks, nil })
+	table, err := router.Build(st.Topology, router.View{Locks: func(string) (*slotlock.Table, *slotlock.Whole) { return locks, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

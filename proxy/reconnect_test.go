@@ -147,7 +147,7 @@ func fencedBy(t *testing.T, s *Server, p *upstream.Pipe, g topology.Group) {
 	st.Epoch = 2
 	_ = st.AddGroup(g)
 	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, g.ID)
-	table, err := router.Build(st.Topology, nil)
+	table, err := router.Build(st.Topology, router.View{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestSentWhenAGroupGoes(t *testing.T) {
 	_ = st.AddGroup(topology.Group{ID: "g0", Endpoint: topology.Endpoint{Addr: first.Addr}}) // elsewhere now
 	_ = st.AddGroup(topology.Group{ID: "g1", Endpoint: topology.Endpoint{Addr: second.Addr}})
 	_ = st.AssignSlots(topology.Range{First: 0, Last: 16383}, "g0")
-	table, err := router.Build(st.Topology, nil)
+	table, err := router.Build(st.Topology, router.View{})
 	if err != nil {
 		t.Fatal(err)
 	}

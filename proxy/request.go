@@ -34,6 +34,7 @@ type request struct {
 	cmd    *resp.Command
 	g      *gather // the split request that this is a part of, or nil
 	motion *motion // what it needs on a moving slot, or nil
+	detour *detour // how it is sent again, once it was sent to a peer
 	op     operation
 
 	observers []observer // who else hears how it ends; mostly none
@@ -146,6 +147,12 @@ func (r *request) put(p *upstream.Pipe, b block) {
 // all; then observers; then the holds go, for the server is done with the keys; then those who
 // listen hear of it; then the client gets it, and may act on it.
 func (r *request) Reply(b []byte, last bool) {
+	if r.detour != nil {
+		var over bool
+		if over, b = r.refusedByPeer(b, last); over {
+			return
+		}
+	}
 	if r.op != nil && !r.op.reply(r, b, last) {
 		return
 	}
@@ -180,6 +187,9 @@ func (r *request) Reply(b []byte, last bool) {
 // the error.
 func (r *request) Fail(err error, sent bool) {
 	l := r.s.l
+	if r.detour != nil && !sent && r.untouched() && r.comesBack() {
+		return
+	}
 	if r.fate = fateNothing; sent {
 		r.fate = fateUnknown
 	}
@@ -311,7 +321,7 @@ func upstreamError(r *request, err error) []byte {
 		text = "TRYAGAIN " + err.Error() + where + nothingExecuted
 	case errors.Is(err, errDedicatedFull):
 		text = "ERR " + err.Error() + where
-	case errors.Is(err, errLockDeadline):
+	case errors.Is(err, errLockDeadline), errors.Is(err, errPeerDeadline):
 		text = "TRYAGAIN " + err.Error() + where + nothingExecuted
 	default:
 		text = "ERR server " + err.Error() + where + nothingExecuted

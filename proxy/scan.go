@@ -255,7 +255,7 @@ func (c *call) listKeys() bool {
 	s, frame := c.s, resp.AppendRequest(nil, c.args...)
 	l := s.l
 	found := &keyList{t: l.table, groups: l.table.Serving()}
-	if len(found.t.Jobs) == 0 {
+	if !found.t.Moving() {
 		c.fan(found.groups, frame, false, found.reply)
 		return true
 	}

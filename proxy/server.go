@@ -153,7 +153,7 @@ func (s *Server) Start() error {
 	}
 	s.eng.Store(eng)
 	s.life.wg.Go(s.tick)
-	return nil
+	return s.listenForPeers(eng)
 }
 
 // Stop closes the listener and every connection. No more commands are taken, and those in
@@ -317,13 +317,17 @@ func (s *Server) Opened(c transport.Conn) bool {
 	if s.life.draining.Load() {
 		return false
 	}
+	if _, peer := c.Owner().(peerArrival); peer {
+		s.loopOf(c.Loop()).accept(c, true)
+		return true
+	}
 	if s.clients.open.Add(1) > int64(s.settings.live.Load().MaxClients) {
 		s.clients.open.Add(-1)
 		s.clients.rejected.Add(1)
 		_, _ = c.Write([]byte("-ERR max number of clients reached\r\n"))
 		return false
 	}
-	s.loopOf(c.Loop()).accept(c)
+	s.loopOf(c.Loop()).accept(c, false)
 	return true
 }
 

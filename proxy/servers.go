@@ -25,6 +25,7 @@ type servers struct {
 	byGroup [][]*upstream.Pipe // [group index of table][2·db + proto-2]
 	dirty   []*upstream.Pipe   // have something to write at the end of the turn
 	env     upstream.Env
+	peers   peers // what is to be sent to them once more
 
 	losing   *loss                         // set while a dead connection's calls are being failed; see lost
 	loadedBy map[*upstream.Pipe]*loadedSet // scripts known to be at their servers
@@ -71,7 +72,7 @@ func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
 	if p := byDB[at]; p != nil {
 		return p
 	}
-	p := l.sharedPipe(group, pipeKey{l.table.Groups[group].ID, db, proto, 0})
+	p := l.sharedPipe(group, pipeKey{l.table.Upstream(group).ID, db, proto, 0})
 	byDB[at] = p
 	return p
 }
@@ -80,7 +81,7 @@ func (l *loop) pipe(group int16, db, proto int) *upstream.Pipe {
 func (l *loop) sharedPipe(group int16, k pipeKey) *upstream.Pipe {
 	p := l.servers.pipes[k]
 	if p == nil {
-		g := &l.table.Groups[group]
+		g := l.table.Upstream(group)
 		o := &l.srv.opt
 		p = upstream.New(g.ID, upstream.Target{Endpoint: g.Endpoint, DB: k.db, Proto: k.proto}, &l.servers.env, upstream.Limits{
 			QueueBytes: o.PipeBytes, ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax})
@@ -95,13 +96,16 @@ func (l *loop) sharedPipe(group int16, k pipeKey) *upstream.Pipe {
 // A new address is another server: what is in flight at the old one is answered by that, and
 // new commands go to a new pipe.
 func (l *loop) stays(p *upstream.Pipe) bool {
-	for i := range l.table.Groups {
-		if g := &l.table.Groups[i]; g.ID == p.Group && g.Addr == p.Addr {
-			p.Endpoint = g.Endpoint
-			return true
-		}
+	i := l.table.UpstreamOf(p.Group)
+	if i < 0 {
+		return false
 	}
-	return false
+	to := l.table.Upstream(i).Endpoint
+	if to.Addr != p.Addr {
+		return false
+	}
+	p.Endpoint = to
+	return true
 }
 
 // lost is called when a server connection has died with calls in flight, before they are
@@ -120,6 +124,11 @@ func (l *loop) lost(p *upstream.Pipe, name string) (failed func()) {
 	x, outer := &loss{}, l.servers.losing
 	l.servers.losing = x
 	l.rec.N[stats.ConnectionsLost]++
+	if isPeerID(p.Group) { // it holds no lock of ours, and the peer looks after its own servers
+		l.srv.log.Warn("connection to another gateway lost with commands in flight", zap.String("gateway", p.Group[1:]), zap.String("addr", p.Addr), zap.Int("in_flight", p.InFlight()))
+		p.Fenced()
+		return func() { l.servers.losing = outer }
+	}
 	l.srv.log.Warn("server connection lost with commands in flight; fencing it",
 		zap.String("group", p.Group), zap.String("addr", p.Addr), zap.String("connection", name), zap.Int("in_flight", p.InFlight()))
 	l.srv.fence(l, p, name, func() {
@@ -148,11 +157,12 @@ func (l *loop) adopt(t *router.Table) {
 			gone = append(gone, p)
 		}
 	}
-	l.servers.byGroup = make([][]*upstream.Pipe, len(t.Groups))
+	l.servers.byGroup = make([][]*upstream.Pipe, t.Upstreams())
 	for i := range l.servers.byGroup {
 		l.servers.byGroup[i] = make([]*upstream.Pipe, 2*t.Databases)
 	}
 	l.noteOwners(old, t)
+	l.settleSessions(old, t)
 	// Their clients' next commands, which a failed reply may let go on, find the new table in
 	// force.
 	for _, p := range gone { // what fails by that may lead to more, which goes by t
@@ -160,6 +170,9 @@ func (l *loop) adopt(t *router.Table) {
 	}
 	l.retireDedicated()
 	l.unblockMisplaced()
+	if l.sendAgain() {
+		l.turns.wantTick.Store(true)
+	}
 }
 
 // noteOwners keeps ownerSince true.
@@ -172,7 +185,8 @@ func (l *loop) noteOwners(old, t *router.Table) {
 		return
 	}
 	for i := range t.Slots {
-		if a, b := old.Slots[i].Owner, t.Slots[i].Owner; a >= 0 && b >= 0 && old.Groups[a].ID != t.Groups[b].ID {
+		a, b := old.Slots[i].Owner, t.Slots[i].Owner
+		if a >= 0 && b >= 0 && (old.Groups[a].ID != t.Groups[b].ID || byPeer(old, i) != byPeer(t, i)) {
 			l.servers.ownerSince[i] = t.Epoch
 		}
 	}

@@ -90,11 +90,13 @@ type identity struct {
 	active   time.Time // when it last sent something or was sent something
 	commands int64
 	lastCmd  *resp.Command
+	onGone   []func() // of a peer: what it has had held, and is let go when it has gone
 }
 
 // modes are what the client has asked to be treated like. RESET clears them.
 type modes struct {
 	authed  bool
+	peer    bool // it is another gateway; for good
 	noEvict bool
 	noTouch bool
 	monitor bool
@@ -103,13 +105,22 @@ type modes struct {
 
 // accept begins a session. A client needs no AUTH where there is no password; if one is set
 // later, those that are connected stay in, as with Redis.
-func (l *loop) accept(c transport.Conn) {
+func (l *loop) accept(c transport.Conn, peer bool) {
 	l.clock()
-	s := &session{l: l, conn: c, proto: 2, modes: modes{authed: l.opt.Password == ""},
+	s := &session{l: l, conn: c, proto: 2, modes: modes{peer: peer},
 		who: identity{id: l.srv.clients.nextID.Add(1), addr: c.RemoteAddr().String(), since: l.now, active: l.now}}
+	s.modes.authed = s.password() == ""
 	c.SetOwner(s)
 	l.clients.all[s] = struct{}{}
 	l.rec.N[stats.Connections]++
+}
+
+// password is what the client has to know.
+func (s *session) password() string {
+	if s.modes.peer {
+		return s.l.opt.Peers.Secret
+	}
+	return s.l.opt.Password
 }
 
 // scanner gives out a scanner. A client that has not authenticated gets small limits, as

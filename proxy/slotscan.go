@@ -84,6 +84,8 @@ func (s *Server) slotHome(slot int) slotHome {
 	}
 	if x.Target >= 0 {
 		h.groups = append(h.groups, t.Groups[x.Target])
+	}
+	if x.Job >= 0 {
 		h.locks = t.Jobs[x.Job].Locks
 	}
 	return h

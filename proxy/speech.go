@@ -94,9 +94,15 @@ func (l *loop) speak() {
 			}
 		}
 		then = l.passedOn(l.passedOn(then))
-		if !l.srv.hub.Heard(l, group, then) {
-			then()
+		for _, g := range l.heardOf(group) {
+			next := then
+			then = func() {
+				if !l.srv.hub.Heard(l, g, next) {
+					next()
+				}
+			}
 		}
+		then()
 	}
 }
 

@@ -38,8 +38,8 @@ type gather struct {
 
 // cut: part of a split before it is sent.
 //
-// Keys of stable slots are cut by group: they can't be held up by one another. Keys in motion
-// go one by one, so that a part waits for its own key only.
+// Keys of stable slots are cut by group: they can't be held up by one another. Keys in motion, by this
+// gateway or another, go one by one, so that a part waits for its own key only.
 type cut struct {
 	group int16 // of a stable slot; -1: a moving slot
 	slot  int
@@ -73,9 +73,7 @@ func (c *call) split() {
 			r.transmit(l.pipe(x.group, s.db, s.proto), block{frame: frame})
 			continue
 		}
-		m := l.newMotion(x.slot, s.db)
-		m.Keys = []slotlock.Key{{DB: s.db, Name: string(args[x.keys[0]])}}
-		l.move(r, m, frame)
+		l.place(r, s.db, x.slot, []slotlock.Key{{DB: s.db, Name: string(args[x.keys[0]])}}, frame)
 	}
 }
 
@@ -101,11 +99,14 @@ func (l *loop) cut(g *gather, args [][]byte, keys []int) (cuts []cut, unserved i
 			at = len(cuts)
 			cuts = append(cuts, cut{group: -1, slot: slot})
 		default:
-			owner := l.table.Slots[slot].Owner
-			if at = byGroup[owner]; at < 0 {
+			via := l.table.Slots[slot].Via
+			if l.table.IsPeer(via) {
 				at = len(cuts)
-				byGroup[owner] = at
-				cuts = append(cuts, cut{group: owner})
+				cuts = append(cuts, cut{group: -1, slot: slot})
+			} else if at = byGroup[via]; at < 0 {
+				at = len(cuts)
+				byGroup[via] = at
+				cuts = append(cuts, cut{group: via})
 			}
 		}
 		g.order[i] = int32(at)

@@ -220,13 +220,11 @@ func (x *takeFirst) askOne() {
 	}
 	x.part = l.newRequest(s, x.r.cmd)
 	x.part.g = &gather{r: x.r, join: x.answered, tolerant: true, left: 1, parts: []*request{x.part}}
-	if route == router.Resolve {
-		m := l.newMotion(q.slot, x.db)
-		m.Keys = q.keys
-		l.move(x.part, m, q.frame)
+	if route == router.Resolve || l.table.IsPeer(l.table.Slots[q.slot].Via) {
+		l.place(x.part, x.db, q.slot, q.keys, q.frame)
 		return
 	}
-	x.part.transmit(l.pipe(l.table.Slots[q.slot].Owner, x.db, s.proto), block{frame: q.frame})
+	x.part.transmit(l.pipe(l.table.Slots[q.slot].Via, x.db, s.proto), block{frame: q.frame})
 }
 
 // answered takes a server's answer. It is no reply of the client's yet, or the last thing

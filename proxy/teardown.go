@@ -69,7 +69,9 @@ func (s *session) teardown() {
 	s.becomeGone()
 	l := s.l
 	delete(l.clients.all, s)
-	l.srv.clients.open.Add(-1)
+	if !s.modes.peer {
+		l.srv.clients.open.Add(-1)
+	}
 	if s.input.scan != nil {
 		l.putScanner(s.input.scan)
 	}
@@ -82,11 +84,17 @@ func (s *session) teardown() {
 	s.unsubscribeAll()
 	s.stopTracking()
 	s.stopMonitor()
+	s.releaseAll()
 	var behind []slotlock.Key // that others wait for, once none of this client's does
 	for s.queue.n > 0 {
 		r := s.queue.pop()
 		switch {
 		case r.state == requestDone:
+			l.free(r)
+		case r.forget():
+			if r.op != nil {
+				r.op.dropped(r)
+			}
 			l.free(r)
 		case r.isParked():
 			if r.op != nil {

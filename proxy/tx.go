@@ -325,7 +325,7 @@ type execution struct {
 // null says that something has changed.
 func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	s := r.s
-	frame = x.scans.at(l.table.Groups[group].Number, frame)
+	frame = x.scans.at(l.cursorGroup(group), frame)
 	b := block{frame: frame, before: x.n + 1, writes: x.writes}
 	switch on := x.on; {
 	case on == nil:
@@ -338,7 +338,7 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 			p = l.scriptPipe(r, group, x.db)
 		}
 		r.transmit(p, b)
-	case on.key.group != l.table.Groups[group].ID || !on.sound(): // the keys live elsewhere by now
+	case on.key.group != l.table.Upstream(group).ID || !on.sound(): // the keys live elsewhere by now
 		l.giveBackWatching(on)
 		x.on = nil
 		out := s.reply()

@@ -124,9 +124,9 @@ func (l *loop) checkWaitlist() bool {
 		switch l.table.RouteSlot(slot) {
 		case router.Resolve:
 			at[presencePlace{s.Target, k.DB}] = append(at[presencePlace{s.Target, k.DB}], k)
-			fallthrough
-		case router.Serve:
 			at[presencePlace{s.Owner, k.DB}] = append(at[presencePlace{s.Owner, k.DB}], k)
+		case router.Serve:
+			at[presencePlace{s.Via, k.DB}] = append(at[presencePlace{s.Via, k.DB}], k)
 		}
 	}
 	for a, keys := range at {

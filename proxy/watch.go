@@ -106,7 +106,7 @@ func (x *watching) send(l *loop, r *request, group int16, frame []byte) {
 		w = &watch{on: on, slot: x.slot, epoch: x.epoch}
 		s.watch = w
 		// The slot has moved between two WATCHes: what the first has watched is elsewhere.
-	} else if w.on.key.group != l.table.Groups[group].ID || !w.on.sound() {
+	} else if w.on.key.group != l.table.Upstream(group).ID || !w.on.sound() {
 		w.lost = true
 	}
 	w.keys = append(w.keys, x.keys...)

@@ -20,7 +20,7 @@ func BenchmarkRoute(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	table, err := Build(st.Topology, nil)
+	table, err := Build(st.Topology, View{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	st.Moves = []topology.Move{{Job: "m1", Slots: []topology.Range{{First: slot("foo"), Last: slot("foo")}}, Source: "a", Target: "b", From: 1}}
-	table, err := Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) { return slotlock.New(slotlock.Options{}), nil })
+	table, err := Build(st.Topology, View{Locks: func(string) (*slotlock.Table, *slotlock.Whole) { return slotlock.New(slotlock.Options{}), nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

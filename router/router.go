@@ -32,11 +32,26 @@ type Job struct {
 	Whole *slotlock.Whole // its slots that are moved in one piece; nil: none
 }
 
+// Peer is another gateway, to which commands go on slots that it moves. Commands reach it as they
+// reach a server.
+type Peer struct {
+	Name     string
+	Endpoint topology.Endpoint
+	Ends     []int16 // the groups between which it moves slots, sources first of each move
+}
+
 // Slot is the route of one slot.
+//
+//	                      Owner   Target  Via    Job
+//	nobody serves it      -1      -1      -1     -1
+//	stable                group   -1      Owner  -1
+//	moved by this gateway source  target  -1     its lock table decides
+//	moved by a peer       source  target  peer   -1
 type Slot struct {
 	Owner  int16 // group that serves it, or from which it moves; -1: nobody
 	Target int16 // group that it moves to; -1: it does not move
-	Job    int16 // index into Table.Jobs while it moves
+	Via    int16 // upstream that commands are sent to; -1: the lock table says, or nobody serves it
+	Job    int16 // index into Table.Jobs while this gateway moves it, else -1
 }
 
 // Move is a job of now or of the past as SCAN needs it: which slots changed place, where
@@ -54,7 +69,8 @@ type Table struct {
 	Scheme    Scheme
 	Databases int
 	Groups    []Group
-	Jobs      []Job
+	Peers     []Peer
+	Jobs      []Job  // of this gateway
 	Slots     []Slot // indexed by slot
 	Moves     []Move // that begin or end after the epoch ForgottenTo: all; older: some
 
@@ -65,7 +81,8 @@ type Table struct {
 type Outcome uint8
 
 const (
-	// Serve: all keys are in one stable slot: send it to the slot's owner.
+	// Serve: all keys are in one slot whose commands go to one upstream: its owner while it is stable,
+	// or the peer that moves it.
 	Serve Outcome = iota
 	// Resolve: all keys are in one slot that moves: ask the job's lock table.
 	Resolve
@@ -83,16 +100,16 @@ const (
 // is the one place that does, and the only inputs are the table, the command and the slots of
 // its keys, of which there is at least one. The outcomes:
 //
-//	Serve      one stable slot                    → its owner
+//	Serve      one slot that is stable            → its owner
+//	           one that a peer moves              → that peer
 //	Resolve    one moving slot                    → lock table, then source or target
 //	Split      several slots, MGET MSET DEL UNLINK EXISTS TOUCH
 //	TakeFirst  several slots, BLPOP and its kin, LMPOP, ZMPOP
 //	CrossSlot  several slots, any other command
 //	Unserved   one slot that no group owns
 //
-// slot is meant for Serve, Resolve and Unserved. (Forward to a peer gateway joins the
-// list with the cluster store.) What else there is to a command, that it may block for one,
-// its handler knows.
+// slot is meant for Serve, Resolve and Unserved. What else there is to a command, that it may block
+// for one, its handler knows.
 func (t *Table) Route(c *resp.Command, args [][]byte, keys []int) (o Outcome, slot int) {
 	slot = t.Scheme.Slot(args[keys[0]])
 	for _, k := range keys[1:] {
@@ -113,13 +130,57 @@ func (t *Table) Route(c *resp.Command, args [][]byte, keys []int) (o Outcome, sl
 // RouteSlot is Route for a part whose slot is known: Serve, Resolve or Unserved.
 func (t *Table) RouteSlot(slot int) Outcome {
 	switch s := &t.Slots[slot]; {
+	case s.Via >= 0:
+		return Serve
 	case s.Owner < 0:
 		return Unserved
-	case s.Target >= 0:
-		return Resolve
 	}
-	return Serve
+	return Resolve
 }
+
+// Upstream is what commands are sent to: a group's server, or a peer.
+type Upstream struct {
+	ID       string // of the group; of a peer "@" and its name, which no group can have
+	Endpoint topology.Endpoint
+	Peer     *Peer // nil: it is a group
+}
+
+// Upstreams is how many there are. Those from 0 on are the groups, in their order; the peers follow.
+func (t *Table) Upstreams() int { return len(t.Groups) + len(t.Peers) }
+
+// Upstream is one of them.
+func (t *Table) Upstream(i int16) Upstream {
+	if n := int(i) - len(t.Groups); n >= 0 {
+		p := &t.Peers[n]
+		return Upstream{PeerID(p.Name), p.Endpoint, p}
+	}
+	g := &t.Groups[i]
+	return Upstream{g.ID, g.Endpoint, nil}
+}
+
+// Moving reports that some slots move, under this gateway or another.
+func (t *Table) Moving() bool { return len(t.Jobs)+len(t.Peers) > 0 }
+
+// IsPeer reports that an upstream is a peer.
+func (t *Table) IsPeer(upstream int16) bool { return int(upstream) >= len(t.Groups) }
+
+// UpstreamOf finds an upstream by its id; -1 if there is none.
+func (t *Table) UpstreamOf(id string) int16 {
+	for i := range t.Groups {
+		if t.Groups[i].ID == id {
+			return int16(i)
+		}
+	}
+	for i := range t.Peers {
+		if PeerID(t.Peers[i].Name) == id {
+			return int16(len(t.Groups) + i)
+		}
+	}
+	return -1
+}
+
+// PeerID is the id of a peer as an upstream.
+func PeerID(gateway string) string { return "@" + gateway }
 
 func numberOf(t *Table, index map[string]int16, id string) int {
 	if i, ok := index[id]; ok {
@@ -148,10 +209,23 @@ func (t *Table) Serving() []int16 {
 	return groups
 }
 
-// Build derives the table of a topology. locks looks up the lock table of each job whose
-// slots move, and which of its slots are moved in one piece; whoever calls has seen to it
-// that there is one.
-func Build(top topology.Topology, locks func(job string) (*slotlock.Table, *slotlock.Whole)) (*Table, error) {
+// View is whose table is built.
+type View struct {
+	Gateway string // its name; "": the only one
+	// Locks looks up the lock table of a job of this gateway whose slots move, and which of its slots
+	// are moved in one piece; whoever calls has seen to it that there is one.
+	Locks func(job string) (*slotlock.Table, *slotlock.Whole)
+	// Secret is what gateways tell each other by.
+	Secret topology.Secret
+}
+
+// Owns reports that a move is this gateway's own.
+func (v View) Owns(m topology.Move) bool {
+	return v.Gateway == "" || m.Owner == "" || m.Owner == v.Gateway
+}
+
+// Build derives the table of a topology as a gateway sees it.
+func Build(top topology.Topology, view View) (*Table, error) {
 	scheme, err := ParseScheme(top.Scheme)
 	if err != nil {
 		return nil, err
@@ -162,32 +236,61 @@ func Build(top topology.Topology, locks func(job string) (*slotlock.Table, *slot
 		index[g.ID] = int16(i)
 		t.Groups = append(t.Groups, g)
 	}
-	jobs := make(map[string]int16)
+	jobs := make(map[string]Slot) // of each move that goes on: how its slots are routed
 	for _, m := range top.Moves {
 		t.addMoves(m, index)
 		if m.To > 0 {
 			continue
 		}
-		lt, whole := locks(m.Job)
-		if lt == nil {
-			return nil, fmt.Errorf("router: job %s moves slots and has no lock table", m.Job)
+		if jobs[m.Job], err = t.route(top, view, m, index); err != nil {
+			return nil, err
 		}
-		jobs[m.Job] = int16(len(t.Jobs))
-		t.Jobs = append(t.Jobs, Job{ID: m.Job, Locks: lt, Whole: whole})
 	}
 	for _, v := range top.SlotViews() {
-		r := Slot{Owner: -1, Target: -1, Job: -1}
+		r := Slot{Owner: -1, Target: -1, Via: -1, Job: -1}
 		switch {
 		case v.Moves():
-			r = Slot{Owner: index[v.From], Target: index[v.To], Job: jobs[v.Job]}
+			r = jobs[v.Job]
 		case v.State == topology.Stable:
 			r.Owner = index[v.Owner]
+			r.Via = r.Owner
 		}
 		for s := v.First; s <= v.Last; s++ {
 			t.Slots[s] = r
 		}
 	}
 	return t, nil
+}
+
+// route adds what the slots of a move need, its lock table or its peer, and says how they are routed.
+func (t *Table) route(top topology.Topology, view View, m topology.Move, index map[string]int16) (Slot, error) {
+	r := Slot{Owner: index[m.Source], Target: index[m.Target], Via: -1, Job: -1}
+	if m.Back {
+		r.Owner, r.Target = r.Target, r.Owner
+	}
+	if !view.Owns(m) {
+		r.Via = t.peer(top, view, m.Owner)
+		p := &t.Peers[int(r.Via)-len(t.Groups)]
+		p.Ends = append(p.Ends, r.Owner, r.Target)
+		return r, nil
+	}
+	lt, whole := view.Locks(m.Job)
+	if lt == nil {
+		return r, fmt.Errorf("router: job %s moves slots and has no lock table", m.Job)
+	}
+	r.Job = int16(len(t.Jobs))
+	t.Jobs = append(t.Jobs, Job{ID: m.Job, Locks: lt, Whole: whole})
+	return r, nil
+}
+
+// peer is the upstream of a gateway, which is added if it is not there yet.
+func (t *Table) peer(top topology.Topology, view View, name string) int16 {
+	if i := t.UpstreamOf(PeerID(name)); i >= 0 {
+		return i
+	}
+	g, _ := top.Gateway(name)
+	t.Peers = append(t.Peers, Peer{Name: name, Endpoint: topology.Endpoint{Addr: g.Peers, Secret: view.Secret}})
+	return int16(len(t.Groups) + len(t.Peers) - 1)
 }
 
 // addMoves adds a move as SCAN sees it: one that has turned round is two, forth until then

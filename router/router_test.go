@@ -21,9 +21,9 @@ func TestRouteSlot(t *testing.T) {
 		}
 	}
 	st.Moves = []topology.Move{{Job: "m1", Slots: []topology.Range{{First: 0, Last: 9}}, Source: "g000", Target: "g001", From: 1}}
-	table, err := Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) {
+	table, err := Build(st.Topology, View{Locks: func(string) (*slotlock.Table, *slotlock.Whole) {
 		return slotlock.New(slotlock.Options{}), nil
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

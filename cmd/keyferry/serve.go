@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -77,19 +78,36 @@ func serve(cfg conf.Config) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }()
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	for {
+		err := serveOnce(cfg, log, stop)
+		if !errors.Is(err, gateway.ErrFenced) {
+			tellLeaks()
+			return err
+		}
+		log.Warn("others took this gateway for dead and went on with its jobs; it joins the cluster again, as a new one of its name")
+	}
+}
+
+// serveOnce runs one incarnation of the gateway. One that is fenced does not wait for commands in flight:
+// their servers are told to hang up on it.
+func serveOnce(cfg conf.Config, log *zap.Logger, stop <-chan os.Signal) error {
 	g, err := gateway.Start(cfg, log)
 	if err != nil {
 		return err
 	}
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	patience := drainTimeout
 	select {
 	case s := <-stop:
 		log.Info("stopping: commands in flight are answered first", zap.String("signal", s.String()))
 	case err = <-g.Ended():
 		log.Error("the control plane ended", zap.Error(err))
+		if errors.Is(err, gateway.ErrFenced) {
+			patience = 0
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	go func() {
 		select {
@@ -102,8 +120,6 @@ func serve(cfg conf.Config) error {
 		err = e
 	}
 	log.Info("stopped", zap.Bool("every_client_had_its_replies", ctx.Err() == nil))
-	cancel()
-	tellLeaks()
 	return err
 }
 

@@ -103,7 +103,7 @@ func newManager(t *testing.T) (*control.Control, *migrator.Manager) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	ctl, err := control.Open(t.Context(), store, "gw", topology.NewState("redis", 16384, 16))
+	ctl, err := control.Open(t.Context(), store, control.Member{Gateway: topology.Gateway{Name: "gw"}}, topology.NewState("redis", 16384, 16))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"keyferry/internal/topology"
 	"keyferry/router"
@@ -42,20 +43,39 @@ type Migrator interface {
 // newer than table. What is stored is never changed here but by topology.Update.
 type Control struct {
 	store       topology.Store
-	gateway     string
+	me          Member
 	incarnation uint64
-	migrator    Migrator // set by Attach
+	lost        <-chan struct{} // closed when the registration may have ended; set by join
+	migrator    Migrator        // set by Attach
+	acks        *acks
 
-	mu    sync.Mutex     // protects what follows; never held while anybody else is called
-	state topology.State // the newest that was seen
-	table *router.Table  // the newest that was built; written by Attach and Run
-	acked uint64         // the epoch that every loop routes by
-	news  chan struct{}  // closed and replaced when state or acked change
+	mu     sync.Mutex                     // protects what follows; never held while anybody else is called
+	state  topology.State                 // the newest that was seen
+	table  *router.Table                  // the newest that was built; written by Attach and Run
+	acked  uint64                         // the epoch that every loop routes by
+	others map[string]topology.Registered // the gateways that are alive, by name
+	news   chan struct{}                  // closed and replaced when any of these changes
 }
+
+// Member is what a gateway is in its cluster.
+type Member struct {
+	topology.Gateway
+	Secret topology.Secret // that gateways know each other by
+
+	// Members is how it knows of others. Nil: no other gateway can be in the cluster, since its
+	// store is this process's own; then what follows does not matter.
+	Members topology.Members
+	TTL     time.Duration // after which it is taken for dead when it is not heard of
+	Failed  func(error)   // hears of what does not work, and is tried again
+}
+
+// ErrFenced ends Run: the store says that this incarnation of the gateway is no part of the cluster
+// any more. Others may have taken over its jobs, so it must send nothing more to any server.
+var ErrFenced = errors.New("this gateway was taken out of the cluster")
 
 // Open takes over the cluster in the store, as a new incarnation of the gateway. If there
 // is none, create makes it.
-func Open(ctx context.Context, store topology.Store, gateway string, create topology.State) (*Control, error) {
+func Open(ctx context.Context, store topology.Store, me Member, create topology.State) (*Control, error) {
 	if _, err := store.Load(ctx); errors.Is(err, topology.ErrNotFound) {
 		if err := topology.Create(ctx, store, create); err != nil && !errors.Is(err, topology.ErrConflict) {
 			return nil, err
@@ -63,11 +83,8 @@ func Open(ctx context.Context, store topology.Store, gateway string, create topo
 	} else if err != nil {
 		return nil, err
 	}
-	c := &Control{store: store, gateway: gateway, news: make(chan struct{})}
-	st, err := topology.Update(ctx, store, func(s *topology.State) error {
-		c.incarnation = s.SetGateway(gateway)
-		return nil
-	})
+	c := &Control{store: store, me: me, acks: newAcks(), news: make(chan struct{})}
+	st, err := c.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +93,24 @@ func Open(ctx context.Context, store topology.Store, gateway string, create topo
 	}
 	c.state = st
 	return c, nil
+}
+
+// enter makes this gateway part of the cluster, as a new incarnation.
+func (c *Control) enter(ctx context.Context) (topology.State, error) {
+	if c.me.Members != nil {
+		return c.join(ctx)
+	}
+	return topology.Update(ctx, c.store, func(s *topology.State) error {
+		c.incarnation = s.AdmitAlone(c.me.Gateway)
+		return nil
+	})
+}
+
+// failed tells of what does not work for now.
+func (c *Control) failed(err error) {
+	if c.me.Failed != nil {
+		c.me.Failed(err)
+	}
 }
 
 // Attach names the migrator and builds the table that the data plane begins with. Before Run.
@@ -92,7 +127,7 @@ func (c *Control) Attach(m Migrator) (*router.Table, error) {
 }
 
 // Gateway is the name of this gateway.
-func (c *Control) Gateway() string { return c.gateway }
+func (c *Control) Gateway() string { return c.me.Name }
 
 // Incarnation is this process's number among the gateway's.
 func (c *Control) Incarnation() uint64 { return c.incarnation }

@@ -109,7 +109,7 @@ func begin(t *testing.T) *rig {
 	t.Helper()
 	store, err := bolt.Open(t.TempDir())
 	must(t, err)
-	ctl, err := Open(t.Context(), store, "gw", topology.NewState("codis", 1024, 16))
+	ctl, err := Open(t.Context(), store, Member{Gateway: topology.Gateway{Name: "gw"}}, topology.NewState("codis", 1024, 16))
 	must(t, err)
 	r := &rig{Control: ctl, store: store, migrator: &fakeMigrator{}}
 	table, err := ctl.Attach(r.migrator)
@@ -208,7 +208,7 @@ func TestLookingMakesNothing(t *testing.T) {
 	store, err := bolt.Open(t.TempDir())
 	must(t, err)
 	defer store.Close()
-	ctl, err := Open(t.Context(), store, "gw", topology.NewState("codis", 1024, 16))
+	ctl, err := Open(t.Context(), store, Member{Gateway: topology.Gateway{Name: "gw"}}, topology.NewState("codis", 1024, 16))
 	must(t, err)
 	f := &fakeMigrator{}
 	_, err = ctl.Attach(f)
@@ -289,7 +289,7 @@ func TestRunEndsWithPublish(t *testing.T) {
 	store, err := bolt.Open(t.TempDir())
 	must(t, err)
 	defer store.Close()
-	ctl, err := Open(t.Context(), store, "gw", topology.NewState("codis", 1024, 16))
+	ctl, err := Open(t.Context(), store, Member{Gateway: topology.Gateway{Name: "gw"}}, topology.NewState("codis", 1024, 16))
 	must(t, err)
 	r := &rig{Control: ctl, migrator: &fakeMigrator{}, fail: errors.New("no loop answers")}
 	_, err = ctl.Attach(r.migrator)
@@ -306,7 +306,7 @@ func TestIncarnations(t *testing.T) {
 	defer store.Close()
 	id := ""
 	for n := uint64(1); n <= 3; n++ {
-		ctl, err := Open(t.Context(), store, "gw", topology.NewState("codis", 1024, 16))
+		ctl, err := Open(t.Context(), store, Member{Gateway: topology.Gateway{Name: "gw"}}, topology.NewState("codis", 1024, 16))
 		must(t, err)
 		if st := ctl.State(); ctl.Incarnation() != n || id != "" && st.ClusterID != id {
 			t.Errorf("incarnation %d of cluster %s, want %d of %s", ctl.Incarnation(), st.ClusterID, n, id)

@@ -2,6 +2,9 @@ package control
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 
 	"keyferry/internal/topology"
 	"keyferry/router"
@@ -17,10 +20,16 @@ type Publish func(context.Context, *router.Table) (drained <-chan struct{}, err 
 func (c *Control) Run(ctx context.Context, publish Publish) error {
 	ctx, cancel := context.WithCancel(ctx)
 	c.migrator.Begin(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer c.migrator.Wait()
 	defer cancel()
+	c.withOthers(ctx, &wg)
 	published := uint64(0) // the epoch of the table that the loops have
 	for st := range c.store.Watch(ctx) {
+		if !st.Admitted(c.me.Name, c.incarnation) {
+			return ErrFenced
+		}
 		if st.Epoch == published { // a job went on, and routes are as before
 			c.see(st, nil)
 			c.migrator.Routed(st.Clone(), nil)
@@ -38,11 +47,58 @@ func (c *Control) Run(ctx context.Context, publish Publish) error {
 			}
 			return err
 		}
+		c.acks.routed(ctx, published, st.Epoch, drained)
 		published = st.Epoch
 		c.migrator.Routed(st.Clone(), drained)
 		c.tell(func() { c.acked = st.Epoch })
 	}
 	return ctx.Err()
+}
+
+// withOthers begins what a gateway does that is not alone.
+func (c *Control) withOthers(ctx context.Context, wg *sync.WaitGroup) {
+	if c.me.Members == nil {
+		return
+	}
+	wg.Go(func() { c.followMembers(ctx) })
+	wg.Go(func() { c.watchOthers(ctx) })
+	wg.Go(func() { c.stayRegistered(ctx) })
+	wg.Go(func() { c.acks.store(ctx, c.me.Members, c.failed) })
+}
+
+// Leave takes this gateway out of the cluster, as the last thing of a planned stop: its jobs go to others,
+// which need not wait until it is missed.
+func (c *Control) Leave(ctx context.Context) error {
+	if c.me.Members == nil {
+		return nil
+	}
+	_, err := topology.Update(ctx, c.store, func(s *topology.State) error {
+		if !s.Admitted(c.me.Name, c.incarnation) {
+			return topology.ErrUnchanged
+		}
+		s.Fence(c.me.Name, c.incarnation)
+		s.GiveAway(c.me.Name)
+		return nil
+	})
+	return errors.Join(err, c.me.Members.Unregister(ctx))
+}
+
+// Validate reports whether this incarnation of the gateway is still part of the cluster, by what is
+// stored now. It is asked when a connection to a server has been made, and before anything is sent
+// on it: whoever fences this gateway stores that first, and kills its connections after that; so
+// a connection is either killed or never used. An error means that it must not be used.
+func (c *Control) Validate(ctx context.Context) error {
+	if c.me.Members == nil {
+		return nil
+	}
+	st, err := c.store.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("a new connection to a server can't be used before the store says that this gateway is part of the cluster: %w", err)
+	}
+	if !st.Admitted(c.me.Name, c.incarnation) {
+		return ErrFenced
+	}
+	return nil
 }
 
 // see takes over a State, and its table if it is a new one. Who waits hears of it when the
@@ -58,7 +114,7 @@ func (c *Control) see(st topology.State, table *router.Table) {
 	c.tell(func() {})
 }
 
-// build makes the table of a topology. The migrator makes the lock tables of new moves
+// build makes the table of a topology. The migrator makes the lock tables of this gateway's new moves
 // first, so that the table is built by looking them up.
 func (c *Control) build(top topology.Topology) (*router.Table, error) {
 	type pair struct {
@@ -66,11 +122,13 @@ func (c *Control) build(top topology.Topology) (*router.Table, error) {
 		whole *slotlock.Whole
 	}
 	of := make(map[string]pair)
+	view := router.View{Gateway: c.me.Name, Secret: c.me.Secret}
 	for _, m := range top.Moves {
-		if m.To == 0 {
+		if m.To == 0 && view.Owns(m) {
 			locks, whole := c.migrator.LocksOf(m)
 			of[m.Job] = pair{locks, whole}
 		}
 	}
-	return router.Build(top, func(job string) (*slotlock.Table, *slotlock.Whole) { return of[job].locks, of[job].whole })
+	view.Locks = func(job string) (*slotlock.Table, *slotlock.Whole) { return of[job].locks, of[job].whole }
+	return router.Build(top, view)
 }

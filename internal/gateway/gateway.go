@@ -65,8 +65,15 @@ func Start(c conf.Config, log *zap.Logger) (*Gateway, error) {
 		_ = store.Close()
 		return nil, err
 	}
+	return StartOn(c, log, store)
+}
+
+// StartOn is Start on a store that is open, which it takes over. One that keeps topology.Members makes
+// this gateway one of several.
+func StartOn(c conf.Config, log *zap.Logger, store topology.Store) (*Gateway, error) {
 	g := &Gateway{log: log, store: store, ended: make(chan error, 1), running: make(chan struct{})}
 	if err := g.start(c); err != nil {
+		g.cancel()
 		_ = store.Close()
 		return nil, err
 	}
@@ -101,13 +108,15 @@ func (g *Gateway) start(c conf.Config) error {
 		name = "gw-" + strings.Map(nameRune, host)
 	}
 	create := topology.NewState(scheme.String(), scheme.Slots(), c.Cluster.Databases)
-	if g.Control, err = control.Open(ctx, g.store, name, create); err != nil {
+	if g.Control, err = control.Open(ctx, g.store, g.member(c, name), create); err != nil {
 		return err
 	}
 	dialer := upstream.NewDialer(name, g.Control.Incarnation()) // of all who talk to servers
+	dialer.Valid = g.Control.Validate
 	if g.Manager, err = migrator.New(g.store, migratorConfig(c), g.Control, dialer, g.log); err != nil {
 		return err
 	}
+	g.Manager.SetPeers(&peerCalls{g.Control, dialer, topology.NewSecret(c.Peers.Secret)})
 	g.warnOfStored(c)
 	table, err := g.Control.Attach(g.Manager)
 	if err != nil {
@@ -122,6 +131,7 @@ func (g *Gateway) start(c conf.Config) error {
 	g.fitFiles(&c)
 	opt := proxyOptions(c, name)
 	opt.Incarnation, opt.Dialer, opt.Log, opt.Sections, opt.Quiesce = g.Control.Incarnation(), dialer, g.log, g.sections, g.Manager.Quiesce
+	opt.Peers.Calls = g.Manager.Serve
 	configure(&opt, c)
 	g.Proxy = proxy.New(opt, table)
 	g.Manager.SetScripted(g.Proxy.Scripted)
@@ -152,6 +162,16 @@ func (g *Gateway) start(c conf.Config) error {
 	g.log.Info("keyferry is up", zap.String("version", Version), zap.String("name", name), zap.Uint64("incarnation", g.Control.Incarnation()),
 		zap.String("listen", c.Listen), zap.String("admin", c.Admin), zap.Uint64("epoch", st.Epoch), zap.Int("groups", len(st.Groups)))
 	return nil
+}
+
+// member is what this gateway is in its cluster.
+func (g *Gateway) member(c conf.Config, name string) control.Member {
+	m := control.Member{Gateway: topology.Gateway{Name: name, Version: Version,
+		GatewayAddrs: topology.GatewayAddrs{Clients: c.Listen, Peers: c.PeersAddr(), Admin: c.Admin, HTTP: c.HTTP.Listen}},
+		Secret: topology.NewSecret(c.Peers.Secret), TTL: time.Duration(c.Peers.Lease),
+		Failed: func(err error) { g.log.Warn("the cluster's store", zap.Error(err)) }}
+	m.Members, _ = g.store.(topology.Members) // nil: it is this gateway's own
+	return m
 }
 
 // warnOfStored tells of settings that only the first start goes by.
@@ -190,6 +210,10 @@ func nameRune(r rune) rune {
 	return r
 }
 
+// ErrFenced is what Ended says when others have taken this gateway out of the cluster: it may be started again,
+// as a new incarnation.
+var ErrFenced = control.ErrFenced
+
 // Ended is signalled if the control plane ends by itself, which it does only on errors
 // that it can't mend.
 func (g *Gateway) Ended() <-chan error { return g.ended }
@@ -219,6 +243,7 @@ func (g *Gateway) Stop(ctx context.Context) error {
 	g.cancel()
 	step("observer", stopRest, func(context.Context) error { g.watching.Wait(); return nil })
 	step("migrator", stopMovers, func(context.Context) error { <-g.running; return nil })
+	step("cluster", stopRest, g.Control.Leave)
 	step("store", stopRest, func(context.Context) error { return g.store.Close() })
 	return errors.Join(errs...)
 }
@@ -276,6 +301,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 	d := func(x conf.Duration) time.Duration { return time.Duration(x) }
 	x := &c.Clients
 	return proxy.Options{
+		Peers: proxy.PeerOptions{Listen: c.Peers.Listen, Secret: c.Peers.Secret},
 		ListenOptions: proxy.ListenOptions{Listen: c.Listen, Loops: c.Loops.Count, Transport: c.Loops.Transport, ReadBuffer: int(c.Loops.ReadBuffer),
 			ClusterFacade: c.ClusterFacade == "on", Advertise: c.Advertise},
 		Identity: proxy.Identity{Name: name, Version: Version},

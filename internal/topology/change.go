@@ -342,15 +342,3 @@ func (s *State) dropOldJobs(keep string) {
 		return false
 	})
 }
-
-// SetGateway gives a gateway that starts its new incarnation.
-func (t *Topology) SetGateway(name string) uint64 {
-	for i := range t.Gateways {
-		if t.Gateways[i].Name == name {
-			t.Gateways[i].Incarnation++
-			return t.Gateways[i].Incarnation
-		}
-	}
-	t.Gateways = append(t.Gateways, Gateway{Name: name, Incarnation: 1})
-	return 1
-}

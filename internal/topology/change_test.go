@@ -231,24 +231,11 @@ func TestPutJobKeepsItsOwn(t *testing.T) {
 	refused(t, st, `no such job "m9"`, func(s *State) error { return s.PutJob(Job{ID: "m9"}) })
 }
 
-func TestSetGateway(t *testing.T) {
-	st := sample(t)
-	for _, c := range []struct {
-		name string
-		want uint64
-	}{{"x", 1}, {"x", 2}, {"y", 1}, {"x", 3}} {
-		if got := st.SetGateway(c.name); got != c.want {
-			t.Errorf("%s: incarnation %d, want %d", c.name, got, c.want)
-		}
-	}
-	must(t, st.Validate())
-}
-
 func TestValidate(t *testing.T) {
 	good := sample(t)
 	addJob(t, &good, "a", "b", Range{0, 9})
 	addJob(t, &good, "a", "b", Range{20, 29})
-	good.SetGateway("x")
+	good.Admit(Gateway{Name: "x"})
 	must(t, good.Validate())
 	for want, change := range map[string]func(*State){
 		`scheme "x" with 1024 slots`:                    func(s *State) { s.Scheme = "x" },

@@ -54,7 +54,8 @@ const MaxAttemptsKept = 8
 // It is a value. Whoever runs the job is the only one to change it, and does so by storing
 // what job.Step makes of it; what routing needs of it is its Move.
 type Job struct {
-	ID string `json:"id"` // "m" and a number, given by AddJob
+	ID    string `json:"id"`              // "m" and a number, given by AddJob
+	Owner string `json:"owner,omitempty"` // the gateway that runs it; "": the only one
 	JobRequest
 	JobLimits
 	JobProgress

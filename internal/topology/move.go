@@ -23,6 +23,12 @@ type Move struct {
 	Source string  `json:"source"`
 	Target string  `json:"target"`
 
+	// Owner is the gateway that moves the slots, which has their lock table, and to which the others
+	// send commands on them; "": the only one, of whatever name.
+	Owner     string `json:"owner,omitempty"`
+	OwnedFrom uint64 `json:"owned_from,omitempty"` // the first epoch in which it is the owner
+	Former    string `json:"former,omitempty"`     // the owner before; "": none
+
 	From     uint64 `json:"from"`                // the last epoch before it, at least 1
 	Back     bool   `json:"back,omitempty"`      // it has turned round: keys go from Target to Source
 	TurnedAt uint64 `json:"turned_at,omitempty"` // the first epoch in which they do
@@ -59,7 +65,11 @@ func (t *Topology) moving(job string) *Move {
 // beginMove, turnMove, moveOn and endMove are all that happens to a Move. Each is called on the
 // Topology that is being changed, whose Epoch is still the one before.
 func (t *Topology) beginMove(j Job) {
-	t.Moves = append(t.Moves, Move{Job: j.ID, Slots: slices.Clone(j.Slots), Source: j.Source, Target: j.Target, From: max(t.Epoch, 1)})
+	m := Move{Job: j.ID, Slots: slices.Clone(j.Slots), Source: j.Source, Target: j.Target, Owner: j.Owner, From: max(t.Epoch, 1)}
+	if m.Owner != "" {
+		m.OwnedFrom = t.Epoch + 1
+	}
+	t.Moves = append(t.Moves, m)
 }
 
 func (t *Topology) turnMove(job string) {

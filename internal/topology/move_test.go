@@ -39,7 +39,7 @@ func step(t fataler, st *State, id string, do func(*Job)) {
 // TestMoveOfAJob: which epochs a move goes through, and which steps of its job make none.
 func TestMoveOfAJob(t *testing.T) {
 	st := sample(t)
-	change(t, &st, func(s *State) error { s.SetGateway("gw"); return nil })
+	change(t, &st, func(s *State) error { s.Admit(Gateway{Name: "gw"}); return nil })
 	var id string
 	change(t, &st, func(s *State) (err error) {
 		id, err = s.AddJob(Job{JobRequest: JobRequest{Source: "a", Target: "b", Slots: []Range{{0, 9}}}, JobProgress: JobProgress{Phase: Queued}})
@@ -197,12 +197,12 @@ func TestValidateMoves(t *testing.T) {
 	must(t, good.Validate())
 	other := Move{Job: "m2", Slots: []Range{{20, 29}}, Source: "a", Target: "b", From: 1}
 	for want, spoil := range map[string]func(*State){
-		`job m1: is published: true; its slots move: false`: func(s *State) { s.Moves = nil },
-		`job m2: is published: false; its slots move: true`: func(s *State) { s.Moves = append(s.Moves, other) },
-		`job m1: its slots, its groups or its direction`:    func(s *State) { s.Moves[0].Slots = []Range{{0, 8}} },
-		`move of job m1: from epoch 0, turned false at 0`:   func(s *State) { s.Moves[0].From = 0 },
-		`move of job m1: from epoch 1, turned true at 0`:    func(s *State) { s.Moves[0].Back = true },
-		`move of job "m1" goes on and is there once more`:   func(s *State) { s.Moves = append(s.Moves, s.Moves[0]) },
+		`job m1: is published: true; its slots move: false`:         func(s *State) { s.Moves = nil },
+		`job m2: is published: false; its slots move: true`:         func(s *State) { s.Moves = append(s.Moves, other) },
+		`job m1: its slots, its groups, its owner or its direction`: func(s *State) { s.Moves[0].Slots = []Range{{0, 8}} },
+		`move of job m1: from epoch 0, turned false at 0`:           func(s *State) { s.Moves[0].From = 0 },
+		`move of job m1: from epoch 1, turned true at 0`:            func(s *State) { s.Moves[0].Back = true },
+		`move of job "m1" goes on and is there once more`:           func(s *State) { s.Moves = append(s.Moves, s.Moves[0]) },
 		`a move has no job`: func(s *State) { s.Moves[0].Job = "" },
 		`move of job m1: moves from group "a" to itself`:    func(s *State) { s.Moves[0].Target = "a" },
 		`move of job m1: no such group "x"`:                 func(s *State) { s.Moves[0].Target = "x" },

@@ -146,6 +146,34 @@ func (m *model) release(j Job, owner string) {
 	}
 }
 
+var propertyGateways = []string{"x", "y", "z"}
+
+func (m *model) admit(t *rapid.T) {
+	name := rapid.SampledFrom(propertyGateways).Draw(t, "gateway")
+	before, _ := m.st.Gateway(name)
+	if n := m.st.Admit(Gateway{Name: name}); n != before.Incarnation+1 || !m.st.Admitted(name, n) || m.st.Admitted(name, before.Incarnation) {
+		t.Fatalf("%s: incarnation %d after %d; %+v", name, n, before.Incarnation, m.st.Gateways)
+	}
+}
+
+func (m *model) fence(t *rapid.T) {
+	name := rapid.SampledFrom(propertyGateways).Draw(t, "gateway")
+	before, _ := m.st.Gateway(name)
+	n := rapid.SampledFrom([]uint64{before.Incarnation, before.Incarnation - 1}).Draw(t, "incarnation")
+	m.st.Fence(name, n)
+	if now, _ := m.st.Gateway(name); m.st.Admitted(name, n) || now.Out != (before.Out || n == before.Incarnation && n > 0) {
+		t.Fatalf("%s: fenced %d of %+v: %+v", name, n, before, now)
+	}
+}
+
+// own gives a job to a gateway, and checks that its move goes with it.
+func (m *model) own(t *rapid.T) {
+	j := m.open(t)
+	name := rapid.SampledFrom(propertyGateways).Draw(t, "gateway")
+	g, known := m.st.Gateway(name)
+	m.try(t, "own", known && !g.Out, func(s *State) error { return s.SetJobOwner(j.ID, name) })
+}
+
 // check compares the State with the model, slot by slot.
 func (m *model) check(t *rapid.T) {
 	must(t, m.st.Validate())
@@ -193,7 +221,9 @@ func TestChangesProperty(t *testing.T) {
 			"step":      m.step,
 			"finish":    m.finish,
 			"cancel":    m.cancel,
-			"gateway":   func(*rapid.T) { m.st.SetGateway("gw") },
+			"admit":     m.admit,
+			"fence":     m.fence,
+			"own":       m.own,
 			"":          m.check,
 		})
 	})

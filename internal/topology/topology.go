@@ -47,13 +47,6 @@ type Assignment struct {
 	Group string `json:"group"`
 }
 
-// Gateway is one keyferry process. Its incarnation is new with every start, so that
-// a restarted gateway can tell its former self's connections from its own.
-type Gateway struct {
-	Name        string `json:"name"`
-	Incarnation uint64 `json:"incarnation"`
-}
-
 // Clone is a deep copy.
 func (t Topology) Clone() Topology {
 	t.Groups = slices.Clone(t.Groups)

@@ -162,8 +162,8 @@ func (s *State) validateMoveOf(j Job) error {
 	if (m != nil) != j.Published {
 		return fmt.Errorf("is published: %v; its slots move: %v", j.Published, m != nil)
 	}
-	if m != nil && (!slices.Equal(m.Slots, j.Slots) || m.Source != j.Source || m.Target != j.Target || m.Back != j.Back) {
-		return errors.New("its slots, its groups or its direction are not those of its move")
+	if m != nil && (!slices.Equal(m.Slots, j.Slots) || m.Source != j.Source || m.Target != j.Target || m.Back != j.Back || m.Owner != j.Owner) {
+		return errors.New("its slots, its groups, its owner or its direction are not those of its move")
 	}
 	return nil
 }
@@ -199,17 +199,6 @@ func checkPhase(j Job) error {
 		}
 	default:
 		return fmt.Errorf("unknown phase %q", at)
-	}
-	return nil
-}
-
-func (t *Topology) validateGateways() error {
-	seen := make(map[string]bool)
-	for _, g := range t.Gateways {
-		if seen[g.Name] || g.Name == "" {
-			return fmt.Errorf("gateway name %q is empty or used twice", g.Name)
-		}
-		seen[g.Name] = true
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func (e *epollEngine) accept() {
 		nc, err := e.ln.Accept()
 		switch {
 		case err == nil:
-			e.assign(nc)
+			_ = e.Adopt(nc, nil)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default: // out of descriptors, most likely
@@ -93,12 +93,13 @@ func (e *epollEngine) accept() {
 	}
 }
 
-func (e *epollEngine) assign(nc net.Conn) {
+// Adopt implements Engine.
+func (e *epollEngine) Adopt(nc net.Conn, owner any) error {
 	defer nc.Close()
 	fd, err := dup(nc)
 	if err != nil {
 		e.log.Warn("a connection could not be taken over", zap.Error(err))
-		return
+		return err
 	}
 	best := e.loops[0]
 	for _, l := range e.loops[1:] {
@@ -107,9 +108,11 @@ func (e *epollEngine) assign(nc net.Conn) {
 		}
 	}
 	best.load.Add(1)
-	if !best.post(func() { _ = best.add(fd, nil, true) }) {
+	if !best.post(func() { _ = best.add(fd, owner, true) }) {
 		_ = unix.Close(fd)
+		return ErrStopped
 	}
+	return nil
 }
 
 // epollLoop is one event loop. What is not marked otherwise belongs to its goroutine.

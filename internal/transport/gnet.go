@@ -138,6 +138,21 @@ func (l *gnetLoop) SetOwner(owner any) { l.owner = owner }
 func (l *gnetLoop) Arm()  { l.Wake() }
 func (l *gnetLoop) Wake() { _ = l.el.Execute(context.Background(), l.task) }
 
+// Adopt implements Engine.
+func (e *gnetEngine) Adopt(nc net.Conn, owner any) error {
+	res, err := e.eng.Register(gnet.NewNetConnContext(gnet.NewContext(e.ctx, owner), nc))
+	if err != nil {
+		_ = nc.Close()
+		return err
+	}
+	select {
+	case x := <-res:
+		return x.Err
+	case <-e.ctx.Done():
+		return ErrStopped
+	}
+}
+
 // CatchUp implements Engine. gnet does not say who is behind, so all are waited for: a task runs when
 // the events at hand have been handled. What became ready behind these is not seen to: gnet tells
 // nobody when it has waited again.

@@ -90,6 +90,9 @@ type Engine interface {
 	// Unlingered counts the connections that were closed before their peers had all that
 	// was written to them, since too many others waited for that.
 	Unlingered() uint64
+	// Adopt makes nc, which it takes over and which somebody else has accepted, a connection of the
+	// loop that has the fewest, with an owner. Not for a loop's goroutine.
+	Adopt(nc net.Conn, owner any) error
 	// CatchUp runs f on l when every loop has handled what its connections had received when it
 	// was called; perhaps before it returns. It is called at a Turn of l.
 	CatchUp(l Loop, f func())

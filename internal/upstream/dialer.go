@@ -30,6 +30,7 @@ type Target struct {
 	DB    int
 	Proto int    // RESP version; 0 is 2
 	Name  string // one that the Dialer gave, with Name; "": the Dialer draws one
+	Peer  bool   // it is another gateway, which looks after itself
 }
 
 // NamePrefix begins the name of every connection of every gateway to a server.
@@ -41,6 +42,21 @@ func GatewayPrefix(gateway string) string { return NamePrefix + gateway + ":" }
 // Prefix begins the names of the connections of one incarnation of a gateway.
 func Prefix(gateway string, incarnation uint64) string {
 	return GatewayPrefix(gateway) + strconv.FormatUint(incarnation, 10) + ":"
+}
+
+// ParseName takes the name of a connection apart, which a Dialer of a gateway has given; else not ok.
+func ParseName(name string) (gateway string, incarnation uint64, ok bool) {
+	rest, ok := strings.CutPrefix(name, NamePrefix)
+	if !ok {
+		return "", 0, false
+	}
+	gateway, rest, ok = strings.Cut(rest, ":")
+	if !ok {
+		return "", 0, false
+	}
+	number, _, ok := strings.Cut(rest, ":")
+	incarnation, err := strconv.ParseUint(number, 10, 64)
+	return gateway, incarnation, ok && err == nil
 }
 
 // Dialer is the gateway's one door to its servers: whatever is said to a server goes over a
@@ -59,6 +75,11 @@ type Dialer struct {
 	// Tried hears of each try to connect, and what came of it. It is set before the first
 	// connection; nil: nobody does. It must not wait for a server.
 	Tried func(to Endpoint, err error)
+
+	// Valid reports whether this gateway may still use servers; see control.Control.Validate. It is
+	// asked of each connection when the server knows its name, and an error closes the
+	// connection unused. Set before the first connection; nil: nobody can object.
+	Valid func(context.Context) error
 
 	prefix string
 	last   atomic.Int64 // number given to a name
@@ -122,6 +143,9 @@ func (d *Dialer) dial(ctx context.Context, t Target) (*Dialed, error) {
 	unhook := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer unhook()
 	id, err := handshake(c, t)
+	if err == nil && d.Valid != nil && !t.Peer {
+		err = d.Valid(ctx)
+	}
 	if err != nil {
 		_ = c.Close()
 		// The connection has the deadline of ctx, and is closed by its end: which of the two a

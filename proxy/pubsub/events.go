@@ -88,6 +88,8 @@ func (x *Moves) Of(group string, channel, payload []byte) bool {
 	slot := t.Slots[t.Scheme.Slot([]byte(key.Name))]
 	is := func(g int16) bool { return g >= 0 && t.Groups[g].ID == group }
 	switch {
+	case slot.Target >= 0 && slot.Job < 0: // a peer moves it, which alone knows with which keys it deals
+		return is(slot.Target) && event == "restore"
 	case event == "expired":
 		return slot.Target >= 0 && t.Jobs[slot.Job].Locks != nil && t.Jobs[slot.Job].Locks.Expiring().Again(key, group)
 	case slot.Target >= 0 && (is(slot.Owner) && event == "del" || is(slot.Target) && event == "restore"):

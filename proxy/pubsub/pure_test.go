@@ -167,7 +167,7 @@ func TestMoves(t *testing.T) {
 		if locks != nil {
 			st.Moves = []topology.Move{{Job: "m1", Source: "src", Target: "dst", Slots: []topology.Range{{First: 0, Last: 16383}}, From: 1}}
 		}
-		table, err := router.Build(st.Topology, func(string) (*slotlock.Table, *slotlock.Whole) { return locks, nil })
+		table, err := router.Build(st.Topology, router.View{Locks: func(string) (*slotlock.Table, *slotlock.Whole) { return locks, nil }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"internal/verb/verbtest":      {"internal/verb"},
 	"internal/topology/bolt":      {"internal/topology"},
 	"internal/topology/etcd":      {"internal/topology"},
+	"internal/topology/memory":    {"internal/topology"}, // for tests and simulations
 	"internal/topology/storetest": {"internal/topology"},
 	"internal/failpoint":          {},
 	"internal/metrics":            {},

@@ -120,7 +120,7 @@ func TestBoltCrashChild(t *testing.T) {
 	}
 	s := openBolt(t, dir)
 	for {
-		st, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("child"); return nil })
+		st, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.Admit(topology.Gateway{Name: "child"}); return nil })
 		must(t, err)
 		fmt.Printf("acked %d\n", st.Epoch)
 		// What is saved tells of itself whether it came back whole.

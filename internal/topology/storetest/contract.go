@@ -128,7 +128,7 @@ func testEmpty(t *testing.T, open func() topology.Store) {
 // withGateway is what follows st when a gateway starts: another revision and another epoch.
 func withGateway(st topology.State) topology.State {
 	next := st.Clone()
-	next.SetGateway("gw")
+	next.Admit(topology.Gateway{Name: "gw"})
 	next.Revision++
 	next.Epoch++
 	return next
@@ -179,8 +179,8 @@ func testConcurrentUpdates(t *testing.T, open func() topology.Store) {
 		wg.Go(func() {
 			for range each {
 				if _, err := topology.Update(t.Context(), s, func(st *topology.State) error {
-					st.SetGateway("counter")
-					st.SetGateway(fmt.Sprintf("worker-%d", w))
+					st.Admit(topology.Gateway{Name: "counter"})
+					st.Admit(topology.Gateway{Name: fmt.Sprintf("worker-%d", w)})
 					return nil
 				}); err != nil {
 					t.Errorf("worker %d: %v", w, err)
@@ -228,7 +228,7 @@ func testUpdate(t *testing.T, open func() topology.Store) {
 		if calls++; calls == 1 { // somebody else is faster
 			must(t, s.CompareAndSet(t.Context(), first, withGateway(first)))
 		}
-		st.SetGateway("mine")
+		st.Admit(topology.Gateway{Name: "mine"})
 		return nil
 	})
 	must(t, err)

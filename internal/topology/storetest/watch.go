@@ -18,7 +18,7 @@ func testWatch(t *testing.T, open func() topology.Store) {
 				t.Fatalf("epoch %d (%v), want %d", got.Epoch, ok, epoch)
 			}
 		}
-		_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
+		_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.Admit(topology.Gateway{Name: "gw"}); return nil })
 		must(t, err)
 	}
 }
@@ -29,7 +29,7 @@ func testWatchCoalesces(t *testing.T, open func() topology.Store) {
 	s, _ := created(t, open)
 	ch := s.Watch(t.Context())
 	for range 20 {
-		_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
+		_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.Admit(topology.Gateway{Name: "gw"}); return nil })
 		must(t, err)
 	}
 	// An implementation may hand over through a goroutine, which may hold one older State.
@@ -57,7 +57,7 @@ func testWatchEnds(t *testing.T, open func() topology.Store) {
 	if got, ok := receive(t, cancelled); ok {
 		t.Fatalf("epoch %d after the context ended", got.Epoch)
 	}
-	_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
+	_, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.Admit(topology.Gateway{Name: "gw"}); return nil })
 	must(t, err) // an ended watch is in nobody's way
 	receive(t, closed)
 	must(t, s.Close())
@@ -78,7 +78,7 @@ func testWatchUnderLoad(t *testing.T, open func() topology.Store) {
 	for range writers {
 		wg.Go(func() {
 			for range each {
-				st, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.SetGateway("gw"); return nil })
+				st, err := topology.Update(t.Context(), s, func(st *topology.State) error { st.Admit(topology.Gateway{Name: "gw"}); return nil })
 				if err != nil {
 					t.Errorf("update: %v", err)
 					return

@@ -1,0 +1,416 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"keyferry/conf"
+	"keyferry/internal/control"
+	"keyferry/internal/testredis"
+	"keyferry/internal/topology"
+	"keyferry/internal/topology/memory"
+	"keyferry/migrator"
+	"keyferry/migrator/job"
+)
+
+// several are gateways over one store, and two servers, of which the first has every slot.
+type several struct {
+	t       *testing.T
+	cluster *memory.Cluster
+	all     []*Gateway
+	stores  []*memory.Store
+	clients []*redis.Client
+}
+
+func newSeveral(t *testing.T, n int) *several {
+	t.Helper()
+	x := &several{t: t, cluster: &memory.Cluster{}}
+	a, b := testredis.StartT(t), testredis.StartT(t)
+	for i := range n {
+		x.start(fmt.Sprintf("gw%d", i))
+	}
+	for i, s := range []*testredis.Server{a, b} {
+		if err := x.all[0].Control.AddGroup(t.Context(), topology.Group{ID: string(rune('a' + i)), Endpoint: topology.Endpoint{Addr: s.Addr}}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := x.all[0].Control.AssignSlots(t.Context(), []topology.Range{{First: 0, Last: 16383}}, "a", false); err != nil {
+		t.Fatal(err)
+	}
+	x.agree()
+	return x
+}
+
+func (x *several) start(name string) *Gateway {
+	x.t.Helper()
+	c := conf.Default()
+	c.Name, c.Listen, c.Admin, c.HTTP.Listen, c.DataDir = name, freeAddr(x.t), "127.0.0.1:0", "", x.t.TempDir()
+	c.Peers.Listen, c.Peers.Secret = freeAddr(x.t), "a secret of gateways"
+	store := x.cluster.Open()
+	g, err := StartOn(c, zap.NewNop(), store)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Addr: c.Listen, Protocol: 2})
+	x.t.Cleanup(func() {
+		_ = client.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = g.Stop(ctx)
+	})
+	x.all, x.stores, x.clients = append(x.all, g), append(x.stores, store), append(x.clients, client)
+	return g
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	port, err := testredis.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
+// agree waits until all gateways route by the newest epoch.
+func (x *several) agree() {
+	x.t.Helper()
+	epoch := uint64(0)
+	for _, g := range x.all {
+		epoch = max(epoch, g.Control.State().Epoch)
+	}
+	for _, g := range x.all {
+		if err := g.Control.AwaitEpoch(x.t.Context(), epoch); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+}
+
+// move starts a job of all slots at gateway i and gives its id.
+func (x *several) move(i int, target string, limits job.Limits) string {
+	x.t.Helper()
+	g := x.all[i]
+	q := migrator.MoveRequest{Slots: []topology.Range{{First: 0, Last: 16383}}, Target: target, Limits: limits}
+	plans, err := migrator.PlanMove(g.Control.State(), q)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	ids, err := g.Manager.Submit(x.t.Context(), plans, q)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return ids[0]
+}
+
+// await waits until a job has come to a phase, as gateway i sees it.
+func (x *several) await(i int, id string, phase topology.Phase) {
+	x.t.Helper()
+	ctx, cancel := context.WithTimeout(x.t.Context(), time.Minute)
+	defer cancel()
+	at := topology.Phase("")
+	if err := x.all[i].Control.Await(ctx, func() bool {
+		j, _ := x.all[i].Control.Job(id)
+		at = j.Phase
+		if at == topology.Paused && j.LastError != nil {
+			x.t.Logf("job %s is paused: %s: %s", id, j.Reason, j.LastError.Text)
+		}
+		return at == phase
+	}); err != nil {
+		x.t.Fatalf("job %s is %s, not %s: %v", id, at, phase, err)
+	}
+}
+
+// counting has clients of some gateways increment counters until the test says stop.
+type counting struct {
+	x       *several
+	stop    chan struct{}
+	wg      sync.WaitGroup
+	mu      sync.Mutex     // protects what follows
+	done    map[string]int // increments that were answered
+	unknown map[string]int // … that may have been executed
+	errs    map[string]int // texts of errors
+}
+
+func (x *several) count(keys int, gateways ...int) *counting {
+	c := &counting{x: x, stop: make(chan struct{}), done: make(map[string]int), unknown: make(map[string]int), errs: make(map[string]int)}
+	for _, g := range gateways {
+		c.wg.Go(func() {
+			for n := g; ; n++ {
+				select {
+				case <-c.stop:
+					return
+				default:
+				}
+				key := fmt.Sprint("count:", n%keys)
+				err := x.clients[g].Incr(x.t.Context(), key).Err()
+				c.mu.Lock()
+				switch {
+				case err == nil:
+					c.done[key]++
+				case strings.HasPrefix(err.Error(), "TRYAGAIN"), strings.Contains(err.Error(), "nothing was executed"):
+					c.errs[err.Error()]++
+				default:
+					c.errs[err.Error()]++
+					c.unknown[key]++
+				}
+				c.mu.Unlock()
+			}
+		})
+	}
+	return c
+}
+
+// check ends it, and compares the counters, as gateway by has them, with what was heard of them.
+func (c *counting) check(by int, keys int) {
+	c.x.t.Helper()
+	close(c.stop)
+	c.wg.Wait()
+	for text, n := range c.errs {
+		c.x.t.Logf("%d times: %s", n, text)
+	}
+	for i := range keys {
+		key := fmt.Sprint("count:", i)
+		got, err := c.x.clients[by].Get(c.x.t.Context(), key).Int()
+		if err != nil && !errors.Is(err, redis.Nil) || got < c.done[key] || got > c.done[key]+c.unknown[key] {
+			c.x.t.Errorf("%s is %d (%v); %d increments were answered, %d more may have been executed", key, got, err, c.done[key], c.unknown[key])
+		}
+	}
+}
+
+// TestJobUnderSeveralGateways: clients of all gateways increment counters while the slots move there and
+// back, under another gateway each time.
+func TestJobUnderSeveralGateways(t *testing.T) {
+	x := newSeveral(t, 3)
+	const keys = 500
+	c := x.count(keys, 0, 1, 2)
+	owners := make(map[string]bool)
+	for round, target := range []string{"b", "a", "b"} {
+		id := x.move(round, target, job.Limits{})
+		x.await(0, id, topology.Done)
+		x.agree()
+		j, _ := x.all[0].Control.Job(id)
+		owners[j.Owner] = true
+	}
+	c.check(1, keys)
+	if len(c.errs) > 0 || len(owners) != 3 {
+		t.Errorf("errors %v, owners %v", c.errs, owners)
+	}
+}
+
+// TestTakeover: a job's owner is cut off from the store in the midst of the job, and its registration ends.
+// The others take it out, hang up on it at the servers, and one of them goes on with the job, while its
+// own clients go on to send.
+func TestTakeover(t *testing.T) {
+	x := newSeveral(t, 3)
+	const keys = 2000
+	for i := range keys {
+		if err := x.clients[0].Set(t.Context(), fmt.Sprint("count:", i), 0, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rate := 500.0
+	id := x.move(0, "b", job.Limits{KeysPerS: &rate})
+	x.await(0, id, topology.Bulk)
+	j, _ := x.all[0].Control.Job(id)
+	owner := slices.IndexFunc(x.all, func(g *Gateway) bool { return g.Control.Gateway() == j.Owner })
+	others := []int{(owner + 1) % 3, (owner + 2) % 3}
+	c := x.count(keys, owner, others[0], others[1])
+	for s, _ := x.all[owner].Manager.JobStatus(id); s.KeysMoved < 200; s, _ = x.all[owner].Manager.JobStatus(id) {
+		time.Sleep(time.Millisecond)
+	}
+	x.stores[owner].Away(true)
+	x.cluster.Expire(j.Owner)
+	x.await(others[0], id, topology.Done)
+	x.stores[owner].Away(false)
+	if err := <-x.all[owner].Ended(); !errors.Is(err, control.ErrFenced) {
+		t.Errorf("the former owner ended with %v", err)
+	}
+	if now, _ := x.all[others[0]].Control.Job(id); now.Owner == j.Owner {
+		t.Errorf("the job is still %s's", now.Owner)
+	}
+	c.check(others[1], keys)
+}
+
+// owner is the index of the gateway that owns a job, and of one that does not.
+func (x *several) owner(id string) (owner, other int) {
+	x.t.Helper()
+	j, _ := x.all[0].Control.Job(id)
+	owner = slices.IndexFunc(x.all, func(g *Gateway) bool { return g.Control.Gateway() == j.Owner })
+	return owner, (owner + 1) % len(x.all)
+}
+
+// fill sets n keys by a gateway.
+func (x *several) fill(i, n int) {
+	x.t.Helper()
+	p := x.clients[i].Pipeline()
+	for k := range n {
+		p.Set(x.t.Context(), fmt.Sprint("key:", k), k, 0)
+	}
+	if _, err := p.Exec(x.t.Context()); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// TestVerbsAtAnyGateway: what an operator says to a job at another gateway than its owner counts, and the
+// job's live numbers are seen there.
+func TestVerbsAtAnyGateway(t *testing.T) {
+	x := newSeveral(t, 2)
+	x.fill(0, 3000)
+	rate := 300.0
+	id := x.move(0, "b", job.Limits{KeysPerS: &rate})
+	x.await(0, id, topology.Bulk)
+	_, other := x.owner(id)
+	x.await(other, id, topology.Bulk)
+	m := x.all[other].Manager
+	for s, _ := m.JobStatus(id); !s.Live || s.KeysMoved == 0; s, _ = m.JobStatus(id) {
+		if t.Context().Err() != nil {
+			t.Fatalf("the job's numbers don't come: %+v", s)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err := m.Pause(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if j, _ := x.all[other].Control.Job(id); j.Phase != topology.Paused {
+		t.Errorf("after PAUSE it is %s", j.Phase)
+	}
+	if err := m.Pause(t.Context(), "m99"); err == nil || !strings.Contains(err.Error(), "no such job") {
+		t.Errorf("PAUSE of no job: %v", err)
+	}
+	fast := 0.0
+	for _, say := range []func() error{
+		func() error { return m.Limit(t.Context(), id, job.Limits{KeysPerS: &fast}) },
+		func() error { return m.Resume(t.Context(), id) },
+		func() error { return m.Revert(t.Context(), id) },
+	} {
+		if err := say(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.await(other, id, topology.Reverted)
+	if err := m.Resume(t.Context(), id); err == nil || !strings.Contains(err.Error(), "is reverted") {
+		t.Errorf("RESUME of a job that has ended: %v", err)
+	}
+}
+
+// TestFlushAtAnotherGateway: FLUSHALL at a gateway that moves nothing leaves no key, though keys are under
+// way just then.
+func TestFlushAtAnotherGateway(t *testing.T) {
+	x := newSeveral(t, 2)
+	for range 5 {
+		x.fill(0, 3000)
+		target := "a"
+		if st := x.all[0].Control.State(); st.SlotsOf("a") != nil {
+			target = "b"
+		}
+		id := x.move(0, target, job.Limits{})
+		_, other := x.owner(id)
+		for s, _ := x.all[1-other].Manager.JobStatus(id); s.KeysMoved < 300 && !s.Phase.Ended(); s, _ = x.all[1-other].Manager.JobStatus(id) {
+			time.Sleep(time.Millisecond)
+		}
+		if err := x.clients[other].FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		x.await(0, id, topology.Done)
+		for i := range x.clients {
+			if n, err := x.clients[i].DBSize(t.Context()).Result(); err != nil || n != 0 {
+				t.Errorf("gateway %d has %d keys after FLUSHALL (%v)", i, n, err)
+			}
+		}
+		x.agree()
+	}
+}
+
+// TestEveryKindOfCommandByAPeer: at a gateway that does not move the slots, whatever a client can send is
+// answered as at the owner: commands of several keys, transactions, watched keys, scripts, what
+// blocks, scans of elements, other databases, RESP3.
+func TestEveryKindOfCommandByAPeer(t *testing.T) {
+	x := newSeveral(t, 2)
+	x.fill(0, 500)
+	rate := 1.0
+	id := x.move(0, "b", job.Limits{KeysPerS: &rate}) // it hardly moves
+	x.await(0, id, topology.Bulk)
+	_, other := x.owner(id)
+	x.await(other, id, topology.Bulk)
+	x.agree()
+	ctx := t.Context()
+	for _, proto := range []int{2, 3} {
+		c := redis.NewClient(&redis.Options{Addr: x.clients[other].Options().Addr, Protocol: proto, DB: proto})
+		defer c.Close()
+		owner := redis.NewClient(&redis.Options{Addr: x.clients[1-other].Options().Addr, Protocol: proto, DB: proto})
+		defer owner.Close()
+		want := func(what string, got, want any, err error) {
+			t.Helper()
+			if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("RESP%d, %s: %v, %v; want %v", proto, what, got, err, want)
+			}
+		}
+		want("MSET", c.MSet(ctx, "a", 1, "b", 2, "c", 3).Val(), "OK", nil)
+		got, err := c.MGet(ctx, "a", "b", "c", "none").Result()
+		want("MGET", got, "[1 2 3 <nil>]", err)
+		n, err := c.Del(ctx, "a", "b", "none").Result()
+		want("DEL", n, 2, err)
+		cmds, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			p.Incr(ctx, "{t}n")
+			p.RPush(ctx, "{t}l", "x", "y")
+			return nil
+		})
+		want("EXEC", len(cmds), 2, err)
+		want("EXEC's reply", cmds[1].(*redis.IntCmd).Val(), 2, nil)
+		err = c.Watch(ctx, func(tx *redis.Tx) error {
+			if err := owner.Set(ctx, "{t}n", 10, 0).Err(); err != nil {
+				return err
+			}
+			_, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "{t}n"); return nil })
+			return err
+		}, "{t}n")
+		want("EXEC of who watches", errors.Is(err, redis.TxFailedErr), true, nil)
+		v, err := c.Eval(ctx, "return redis.call('incrby', KEYS[1], ARGV[1])", []string{"{t}n"}, 5).Result()
+		want("EVAL", v, 15, err)
+		done := make(chan error, 1)
+		go func() {
+			got, err := c.BLPop(ctx, time.Minute, "queue").Result()
+			if fmt.Sprint(got) != "[queue job]" {
+				err = fmt.Errorf("BLPOP: %v, %w", got, err)
+			}
+			done <- err
+		}()
+		want("RPUSH for who waits", owner.RPush(ctx, "queue", "job").Val() > 0, true, nil)
+		want("BLPOP", <-done, nil, nil)
+		for i := range 1000 {
+			c.HSet(ctx, "h", fmt.Sprint("f", i), i)
+		}
+		seen := make(map[string]bool)
+		for cursor := uint64(0); ; {
+			var list []string
+			if list, cursor, err = c.HScan(ctx, "h", cursor, "", 100).Result(); err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < len(list); i += 2 {
+				seen[list[i]] = true
+			}
+			if cursor == 0 {
+				break
+			}
+		}
+		want("HSCAN", len(seen), 1000, nil)
+		want("SORT", fmt.Sprint(c.Sort(ctx, "{t}l", &redis.Sort{Alpha: true, Order: "DESC"}).Val()), "[y x]", nil)
+		var keys []string
+		for it := c.Scan(ctx, 0, "*", 10).Iterator(); it.Next(ctx); {
+			keys = append(keys, it.Val())
+		}
+		slices.Sort(keys)
+		want("SCAN", slices.Compact(keys), "[c h {t}l {t}n]", nil)
+		want("WRONGTYPE", c.LPush(ctx, "h", 1).Err(), "WRONGTYPE Operation against a key holding the wrong kind of value", nil)
+	}
+}

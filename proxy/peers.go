@@ -1,0 +1,261 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keyferry/internal/resp"
+	"keyferry/internal/transport"
+	"keyferry/internal/upstream"
+	"keyferry/proxy/stats"
+	"keyferry/router"
+	"keyferry/slotlock"
+)
+
+// Peers are the other gateways of the cluster. Commands on slots that one of them moves are sent to it,
+// over its peers' listener, as they would be to a server: it has the lock table, and decides for
+// each key. There it is a session like a client's, but for what is said here.
+//
+//	client ─► session ─► Route: Via is a peer ─► detour ─► pipe ═► peer session ─► lock table ─► server
+//	                          ▲                    │
+//	                          └── not mine, by epoch n: nothing was executed ◄──┘
+//
+// A command is passed on once: a peer session never sends to a peer. Who gets to know by that, or by a
+// connection that can't be made, that the owner is another one by now, asks its own table
+// again, when that has changed or a moment later, until the lock deadline.
+
+// elsewhere is the first word of the error by which a gateway refuses a peer's command on a slot that
+// it does not move. The epoch that it goes by follows.
+const elsewhere = "KEYFERRYEPOCH"
+
+// errPeerDeadline: nothing was executed.
+var errPeerDeadline = errors.New("the gateway that moves the key's slot did not take the command in time")
+
+// peers are the requests of a loop that are to be sent again.
+//
+// Who touches it: the loop's goroutine.
+type peers struct {
+	waiting []*request // in the order in which they came back
+}
+
+// detour is what a request needs to be sent again after it went to a peer in vain.
+//
+// Lifetime: from the first time that the request is sent to a peer until its end.
+type detour struct {
+	db, slot int
+	keys     []slotlock.Key
+	frame    []byte
+	until    time.Time // then it is given up
+	waiting  bool      // it is among servers.peers
+}
+
+// elsewhereError refuses a peer's command. Nothing was executed.
+func (l *loop) elsewhereError() []byte {
+	return resp.AppendErr(nil, elsewhere+" "+strconv.FormatUint(l.table.Epoch, 10))
+}
+
+// isElsewhere recognizes it.
+func isElsewhere(b []byte) bool { return bytes.HasPrefix(b, []byte("-"+elsewhere+" ")) }
+
+// sendByPeer sends a request on a slot that a peer moves. The frame is copied, since it may have to be
+// sent again.
+func (l *loop) sendByPeer(r *request, db, slot int, keys []slotlock.Key, frame []byte) {
+	if r.s.modes.peer {
+		r.giveBack(l.elsewhereError())
+		return
+	}
+	if r.detour == nil {
+		r.detour = &detour{until: l.now.Add(l.opt.LockDeadline)}
+	}
+	d := r.detour
+	// What is sent again is the detour's own copy, and is not copied once more.
+	d.db, d.slot, d.keys = db, slot, keys
+	if len(d.frame) == 0 || &d.frame[0] != &frame[0] {
+		d.frame = bytes.Clone(frame)
+	}
+	// What an operation has sent can't be taken back, so it waits before that.
+	if r.op != nil && !l.peerIsUp(l.table.Slots[slot].Via) && l.now.Before(d.until) {
+		l.wait(r)
+		return
+	}
+	r.sendTo(l, l.table.Slots[slot].Via, d.frame)
+}
+
+// giveBack answers a request that was not sent.
+func (r *request) giveBack(reply []byte) {
+	if r.op != nil {
+		r.op.dropped(r)
+	}
+	r.finish(reply)
+}
+
+// atPeer reports that the request was last handed to a connection to a peer.
+func (r *request) atPeer() bool { return r.pipe != nil && isPeerID(r.pipe.Group) }
+
+func isPeerID(upstream string) bool { return len(upstream) > 0 && upstream[0] == '@' }
+
+// refusedByPeer deals with a reply that says that the peer does not move the slot; false: it is none of
+// these. A plain command is sent again; an operation is told, and so is its client, that nothing was
+// executed.
+func (r *request) refusedByPeer(b []byte, last bool) (over bool, reply []byte) {
+	if !last || !isElsewhere(b) || !r.untouched() || !r.atPeer() {
+		return false, b
+	}
+	if r.comesBack() {
+		return true, nil
+	}
+	return false, upstreamError(r, errPeerDeadline)
+}
+
+// comesBack takes a request that a peer has refused, or that could not be sent to it, and has it wait
+// for another try; false: it is too late for that, or it is more than a plain command.
+func (r *request) comesBack() bool {
+	l, d := r.s.l, r.detour
+	if d == nil || r.op != nil || !r.atPeer() || !l.now.Before(d.until) || r.s.life == lifeGone {
+		return false
+	}
+	// Not at once: a connection that can't be made is refused within the call, and a peer that is behind
+	// would be asked again and again.
+	r.becomeWaiting()
+	l.wait(r)
+	return true
+}
+
+// wait puts a request aside, to be sent when the table has changed or a moment later.
+func (l *loop) wait(r *request) {
+	r.detour.waiting = true
+	l.servers.peers.waiting = append(l.servers.peers.waiting, r)
+	l.turns.wantTick.Store(true)
+}
+
+// peerIsUp reports that there is a connection to a peer; if there is none, it has one made.
+func (l *loop) peerIsUp(via int16) bool {
+	p := l.pipe(via, 0, 2)
+	if p.State() != upstream.Up {
+		p.Send(ignored{}, pingFrame)
+	}
+	return p.State() == upstream.Up
+}
+
+// sendAgain tries those that have come back by the present table. It is run when that has changed, and
+// by the tick. True: some wait on.
+func (l *loop) sendAgain() (again bool) {
+	// Taken first: one that has to wait on comes back to the list, and not into this round.
+	list := l.servers.peers.waiting
+	l.servers.peers.waiting = nil
+	for _, r := range list {
+		d := r.detour
+		if d == nil || !d.waiting { // its client has left
+			continue
+		}
+		d.waiting = false
+		if !l.now.Before(d.until) {
+			l.rec.N[stats.TryAgain]++
+			r.Fail(errPeerDeadline, false)
+			continue
+		}
+		l.place(r, d.db, d.slot, d.keys, d.frame)
+	}
+	return len(l.servers.peers.waiting) > 0
+}
+
+// forget takes a request whose client leaves out of those that wait for another try; false: it is not
+// one of them.
+func (r *request) forget() bool {
+	if r.detour == nil || !r.detour.waiting {
+		return false
+	}
+	r.detour.waiting = false
+	l := r.s.l
+	for i, w := range l.servers.peers.waiting {
+		if w == r {
+			l.servers.peers.waiting = append(l.servers.peers.waiting[:i:i], l.servers.peers.waiting[i+1:]...)
+			break
+		}
+	}
+	return true
+}
+
+// settleSessions keeps a client's commands in order when some slots' commands begin to go by a peer,
+// or no longer do: what it has sent by the one way is answered before anything goes by the other,
+// where it could be executed first. Of a client that has nothing under way nothing is asked.
+func (l *loop) settleSessions(old, t *router.Table) {
+	if old == nil || len(old.Peers)+len(t.Peers) == 0 || !anyByOtherPeer(old, t) {
+		return
+	}
+	for s := range l.clients.all {
+		if s.queue.n > 0 {
+			s.input.alone = true
+		}
+	}
+}
+
+func anyByOtherPeer(old, t *router.Table) bool {
+	for slot := range t.Slots {
+		if byPeer(old, slot) != byPeer(t, slot) {
+			return true
+		}
+	}
+	return false
+}
+
+// byPeer is the peer by which commands on a slot go; "" if they don't.
+func byPeer(t *router.Table, slot int) string {
+	if via := t.Slots[slot].Via; t.IsPeer(via) {
+		return t.Upstream(via).ID
+	}
+	return ""
+}
+
+// heardOf are the groups whose servers may have something to say of what an upstream has executed.
+func (l *loop) heardOf(upstream string) []string {
+	i := l.table.UpstreamOf(upstream)
+	if i < 0 || l.table.Upstream(i).Peer == nil {
+		return []string{upstream}
+	}
+	var ids []string
+	for _, g := range l.table.Upstream(i).Peer.Ends {
+		ids = append(ids, l.table.Groups[g].ID)
+	}
+	return ids
+}
+
+// peerArrival is the owner of a connection that the peers' listener has accepted, until it has a
+// session.
+type peerArrival struct{}
+
+// listenForPeers accepts connections of other gateways until the server ends.
+func (s *Server) listenForPeers(eng transport.Engine) error {
+	if s.opt.Peers.Listen == "" {
+		return nil
+	}
+	ln, err := net.Listen("tcp", s.opt.Peers.Listen)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(s.life.ctx, func() { _ = ln.Close() })
+	s.life.wg.Go(func() {
+		for {
+			nc, err := ln.Accept()
+			switch {
+			case err == nil:
+				s.dials.do(func(context.Context) { _ = eng.Adopt(nc, peerArrival{}) })
+			case errors.Is(err, net.ErrClosed):
+				return
+			default: // out of descriptors, most likely
+				s.log.Warn("a peer's connection could not be accepted", zap.Error(err))
+				select {
+				case <-s.life.ctx.Done():
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		}
+	})
+	return nil
+}
