@@ -1,6 +1,7 @@
 package migrator
 
 import (
+	"context"
 	"time"
 
 	"keyferry/internal/topology"
@@ -104,13 +105,16 @@ func (m *Manager) Follow(st topology.State) {
 		}
 		r.progressMs.Store(time.Now().UnixMilli())
 		lj.runner = r
-		m.wg.Go(func() { r.run(m.ctx) })
+		ctx, stop := context.WithCancel(m.ctx)
+		r.stop = stop
+		m.wg.Go(func() { r.run(ctx) })
 	}
 }
 
 // Routed implements control.Migrator: it opens the lock tables of new moves when they are
 // drained, and drops what is kept of jobs that don't need it any more.
-func (m *Manager) Routed(st topology.State, drained <-chan struct{}) {
+func (m *Manager) Routed(st topology.State, drained <-chan struct{}) (left <-chan struct{}) {
+	left = m.leave(&st)
 	m.mu.Lock()
 	for _, mv := range st.Moves {
 		lj := m.jobs[mv.Job]
@@ -149,4 +153,37 @@ func (m *Manager) Routed(st topology.State, drained <-chan struct{}) {
 	for _, id := range forgotten {
 		_ = m.store.DropEvents(m.ctx, id) // they cost room and nothing else
 	}
+	return left
+}
+
+// leave ends the runners of jobs that have been given to another gateway. Every loop has left their routes by
+// now, so nobody is parked for their keys any more; the batches under way are finished. left is closed
+// when all have ended, and has left no key in doubt: else it never is, and the new owner waits until this
+// gateway is out, and fenced.
+func (m *Manager) leave(st *topology.State) (left <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var leaving []*runner
+	for _, j := range st.Jobs {
+		if lj := m.jobs[j.ID]; lj != nil && lj.runner != nil && !j.Phase.Ended() && !m.control.Mine(j.Owner) {
+			leaving = append(leaving, lj.runner)
+			delete(m.jobs, j.ID) // should it come back, it is another's work that is gone on with
+		}
+	}
+	if len(leaving) == 0 {
+		return nil
+	}
+	done := make(chan struct{})
+	m.wg.Go(func() {
+		clean := true
+		for _, r := range leaving {
+			r.stop()
+			<-r.done
+			clean = clean && (r.mover == nil || len(r.mover.open.inDoubt()) == 0)
+		}
+		if clean {
+			close(done)
+		}
+	})
+	return done
 }

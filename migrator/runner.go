@@ -40,6 +40,7 @@ type runner struct {
 	frozen     bool                // the slots are held for a reversal
 	held       bool                // … or for an end; see holdUntouched
 	findings   []preflight.Finding // of the last preflight; Manager.mu protects it
+	stop       context.CancelFunc
 	done       chan struct{}
 }
 

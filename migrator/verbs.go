@@ -1,6 +1,7 @@
 package migrator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -85,7 +86,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 			j.JobRequest = topology.JobRequest{Slots: p.Slots, Source: p.Source, Target: p.Target, Durability: q.Durability, VerifyShare: q.VerifyShare,
 				Purge: q.Purge, MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
 			j.JobLimits, j.Phase = m.limited(q.Limits), topology.Queued
-			j.Owner = s.LeastBusy("")
+			j.Owner = cmp.Or(s.LeastBusy(""), m.control.Gateway())
 			id, err := s.AddJob(j)
 			if err != nil {
 				return err

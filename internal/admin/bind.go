@@ -75,6 +75,10 @@ var runners = map[string]runner{
 	"SLOT UNASSIGN": on((*Server).slotUnassign, as[unassignArgs, status]),
 	"SLOT CHECK":    on((*Server).slotCheck, each[slotCheckArgs](orphanFields)),
 
+	"GATEWAY LIST":   on((*Server).gatewayList, each[noArgs](GatewayRow.fields)),
+	"GATEWAY DRAIN":  on((*Server).gatewayDrain, as[gatewayArgs, status]),
+	"GATEWAY REMOVE": on((*Server).gatewayRemove, as[gatewayArgs, status]),
+
 	"MIGRATE":          on((*Server).migrate, func(_ migrateArgs, m moves) any { return m.one() }),
 	"REBALANCE":        on((*Server).rebalance, func(_ rebalanceArgs, m moves) any { return m.all() }),
 	"MIGRATION LIST":   on((*Server).jobList, each[noArgs](jobFields)),

@@ -25,8 +25,9 @@ type Migrator interface {
 	Follow(st topology.State)
 	// Routed hears that every loop routes by st. drained is closed when nothing is in
 	// flight that was sent without a lock to the sources of moves that are new; nil when
-	// the loops' table is the one before.
-	Routed(st topology.State, drained <-chan struct{})
+	// the loops' table is the one before. left is closed when nothing more is done for moves that
+	// have been given to another gateway; nil: there are none.
+	Routed(st topology.State, drained <-chan struct{}) (left <-chan struct{})
 	// CheckPrimary asks a group's server whether it can be the group's primary, and is none of
 	// the others'.
 	CheckPrimary(ctx context.Context, g topology.Group, others []topology.Group) error
@@ -83,7 +84,8 @@ func Open(ctx context.Context, store topology.Store, me Member, create topology.
 	} else if err != nil {
 		return nil, err
 	}
-	c := &Control{store: store, me: me, acks: newAcks(), news: make(chan struct{})}
+	c := &Control{store: store, me: me, news: make(chan struct{})}
+	c.acks = &acks{bell: make(chan struct{}, 1), told: func() { c.tell(func() {}) }}
 	st, err := c.enter(ctx)
 	if err != nil {
 		return nil, err

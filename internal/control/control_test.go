@@ -44,13 +44,14 @@ func (f *fakeMigrator) Follow(st topology.State) {
 	f.followed = st.Revision
 }
 
-func (f *fakeMigrator) Routed(st topology.State, drained <-chan struct{}) {
+func (f *fakeMigrator) Routed(st topology.State, drained <-chan struct{}) <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.routed = st.Revision
 	if drained != nil {
 		f.drains++
 	}
+	return nil
 }
 
 func (f *fakeMigrator) CheckPrimary(context.Context, topology.Group, []topology.Group) error {

@@ -47,12 +47,26 @@ func (c *Control) Run(ctx context.Context, publish Publish) error {
 			}
 			return err
 		}
-		c.acks.routed(ctx, published, st.Epoch, drained)
+		left := c.migrator.Routed(st.Clone(), drained)
+		c.acks.routed(ctx, published, st.Epoch, both(drained, left))
 		published = st.Epoch
-		c.migrator.Routed(st.Clone(), drained)
 		c.tell(func() { c.acked = st.Epoch })
 	}
 	return ctx.Err()
+}
+
+// both is closed when a and b are; b may be nil.
+func both(a, b <-chan struct{}) <-chan struct{} {
+	if b == nil {
+		return a
+	}
+	done := make(chan struct{})
+	go func() {
+		<-a
+		<-b
+		close(done)
+	}()
+	return done
 }
 
 // withOthers begins what a gateway does that is not alone.
@@ -64,6 +78,51 @@ func (c *Control) withOthers(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { c.watchOthers(ctx) })
 	wg.Go(func() { c.stayRegistered(ctx) })
 	wg.Go(func() { c.acks.store(ctx, c.me.Members, c.failed) })
+}
+
+// Drain gives the jobs of a gateway to others, of which each goes on when the gateway has let go of it.
+func (c *Control) Drain(ctx context.Context, name string) error {
+	if c.me.Members == nil {
+		return errors.New("this gateway is the only one of its cluster: no other could take its jobs")
+	}
+	_, err := topology.Update(ctx, c.store, func(s *topology.State) error { return s.Drain(name) })
+	return err
+}
+
+// HandOver is Drain of this gateway before it stops, and returns when it has let go of its jobs. If there is
+// nobody to take them nothing happens: they go on when it starts again.
+func (c *Control) HandOver(ctx context.Context) error {
+	if c.me.Members == nil {
+		return nil
+	}
+	st, err := topology.Update(ctx, c.store, func(s *topology.State) error {
+		if !s.Admitted(c.me.Name, c.incarnation) || s.LeastBusy(c.me.Name) == "" {
+			return topology.ErrUnchanged
+		}
+		return s.Drain(c.me.Name)
+	})
+	if err != nil {
+		return err
+	}
+	return c.Await(ctx, func() bool { return c.acks.covers(st.Epoch) })
+}
+
+// Remove takes a gateway out of the cluster, and forgets it once it is out. One that is alive joins again as
+// another incarnation, unless it is stopped.
+func (c *Control) Remove(ctx context.Context, name string) error {
+	_, err := topology.Update(ctx, c.store, func(s *topology.State) error {
+		g, ok := s.Gateway(name)
+		switch {
+		case name == c.me.Name:
+			return errors.New("a gateway does not remove itself: stop it, or ask another one")
+		case ok && !g.Out:
+			s.Fence(name, g.Incarnation)
+			s.GiveAway(name)
+			return nil
+		}
+		return s.RemoveGateway(name)
+	})
+	return err
 }
 
 // Leave takes this gateway out of the cluster, as the last thing of a planned stop: its jobs go to others,

@@ -61,6 +61,10 @@ func (c *Control) HasOthers() bool {
 func (c *Control) Members() []topology.Registered {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.me.Members == nil { // it is the only one
+		me, _ := c.state.Gateway(c.me.Name)
+		return []topology.Registered{{Gateway: me, Ack: topology.Ack{Epoch: c.acked}}}
+	}
 	var list []topology.Registered
 	for _, g := range c.state.AdmittedGateways() {
 		if r, ok := c.others[g.Name]; ok && r.Incarnation == g.Incarnation {
@@ -87,9 +91,8 @@ type acks struct {
 	mu   sync.Mutex // protects ack
 	ack  topology.Ack
 	bell chan struct{} // capacity 1: ack has changed
+	told func()        // who waits for a change in this process hears of it
 }
-
-func newAcks() *acks { return &acks{bell: make(chan struct{}, 1)} }
 
 func (a *acks) change(f func(*topology.Ack)) {
 	a.mu.Lock()
@@ -99,6 +102,14 @@ func (a *acks) change(f func(*topology.Ack)) {
 	case a.bell <- struct{}{}:
 	default:
 	}
+	a.told()
+}
+
+// covers is Ack.Covers of what there is to tell.
+func (a *acks) covers(epoch uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ack.Covers(epoch)
 }
 
 // routed notes that everything goes by an epoch now, which follows last. drained is closed when what

@@ -221,6 +221,7 @@ func (g *Gateway) Ended() <-chan error { return g.ended }
 // How long each part of a gateway may take to stop. What takes longer is logged and left
 // behind, so that the process ends whatever hangs.
 const (
+	stopHandOver  = 2 * time.Second  // of jobs, to other gateways
 	stopListeners = 2 * time.Second  // each: admin, HTTP
 	stopPlane     = 8 * time.Second  // once the time to answer commands in flight is over
 	stopMovers    = 10 * time.Second // the migrator, with the batches that are under way
@@ -235,6 +236,7 @@ func (g *Gateway) Stop(ctx context.Context) error {
 	step := func(what string, limit time.Duration, stop func(context.Context) error) {
 		errs = append(errs, g.within(what, limit, stop))
 	}
+	step("hand-over of jobs", stopHandOver, g.Control.HandOver)
 	step("admin listener", stopListeners, g.Admin.Stop)
 	if g.Web != nil {
 		step("dashboard", stopListeners, func(context.Context) error { g.Web.Stop(); return nil })

@@ -414,3 +414,96 @@ func TestEveryKindOfCommandByAPeer(t *testing.T) {
 		want("WRONGTYPE", c.LPush(ctx, "h", 1).Err(), "WRONGTYPE Operation against a key holding the wrong kind of value", nil)
 	}
 }
+
+// TestHandOver: a job goes from owner to owner while clients of all gateways count, and none hears of it. The
+// last owner stops, which hands the job over as well.
+func TestHandOver(t *testing.T) {
+	x := newSeveral(t, 3)
+	const keys = 3000
+	for i := range keys {
+		if err := x.clients[0].Set(t.Context(), fmt.Sprint("count:", i), 0, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rate := 500.0
+	id := x.move(0, "b", job.Limits{KeysPerS: &rate})
+	x.await(0, id, topology.Bulk)
+	c := x.count(keys, 0, 1, 2)
+	owners := make(map[int]bool)
+	for range 6 {
+		owner, other := x.owner(id)
+		owners[owner] = true
+		before, _ := x.all[owner].Manager.JobStatus(id)
+		if err := x.all[other].Control.Drain(t.Context(), x.all[owner].Control.Gateway()); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			j, _ := x.all[0].Control.Job(id)
+			if now, _ := x.owner(id); now != owner {
+				if s, _ := x.all[now].Manager.JobStatus(id); s.Live && s.KeysMoved > before.KeysMoved+50 || j.Phase.Ended() {
+					break
+				}
+			}
+			if t.Context().Err() != nil {
+				t.Fatalf("the job does not go on: %+v", j)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		// Draining ends with the next start only; here a stored word does that.
+		if _, err := topology.Update(t.Context(), x.stores[0], func(s *topology.State) error {
+			for i := range s.Gateways {
+				s.Gateways[i].Draining = false
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fast := 0.0
+	if err := x.all[0].Manager.Limit(t.Context(), id, job.Limits{KeysPerS: &fast}); err != nil {
+		t.Fatal(err)
+	}
+	x.await(0, id, topology.Done)
+	c.check(1, keys)
+	if len(c.errs) > 0 || len(owners) < 2 {
+		t.Errorf("errors %v, owners %v", c.errs, owners)
+	}
+}
+
+// TestStopOfAnOwner: the planned stop of a job's owner hands the job over, and clients of other gateways hear
+// nothing of it.
+func TestStopOfAnOwner(t *testing.T) {
+	x := newSeveral(t, 3)
+	const keys = 2000
+	for i := range keys {
+		if err := x.clients[0].Set(t.Context(), fmt.Sprint("count:", i), 0, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rate := 500.0
+	id := x.move(0, "b", job.Limits{KeysPerS: &rate})
+	x.await(0, id, topology.Bulk)
+	owner, other := x.owner(id)
+	third := 3 - owner - other
+	c := x.count(keys, other, third)
+	for s, _ := x.all[owner].Manager.JobStatus(id); s.KeysMoved < 200; s, _ = x.all[owner].Manager.JobStatus(id) {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := x.all[owner].Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	x.await(other, id, topology.Done)
+	if j, _ := x.all[other].Control.Job(id); j.Owner == x.all[owner].Control.Gateway() {
+		t.Errorf("the job is still %s's", j.Owner)
+	}
+	st := x.all[other].Control.State()
+	if g, _ := st.Gateway(x.all[owner].Control.Gateway()); !g.Out {
+		t.Errorf("who has stopped is %+v", g)
+	}
+	c.check(third, keys)
+	if len(c.errs) > 0 {
+		t.Errorf("clients of other gateways heard of it: %v", c.errs)
+	}
+}

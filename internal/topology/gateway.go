@@ -19,7 +19,8 @@ import (
 type Gateway struct {
 	Name        string `json:"name"`
 	Incarnation uint64 `json:"incarnation"`
-	Out         bool   `json:"out,omitempty"` // this incarnation is not admitted any more
+	Out         bool   `json:"out,omitempty"`      // this incarnation is not admitted any more
+	Draining    bool   `json:"draining,omitempty"` // it gets no jobs, and is about to go
 	GatewayAddrs
 	Version string `json:"version,omitempty"` // of the program
 }
@@ -65,15 +66,38 @@ func (t *Topology) AdmittedGateways() []Gateway {
 }
 
 // Admit lets a gateway in that starts, and gives it its new incarnation; an earlier one of the
-// same name is fenced by that. g.Incarnation and g.Out don't matter.
+// same name is fenced by that. It gets the jobs that no gateway of the cluster runs. g.Incarnation,
+// g.Out and g.Draining don't matter.
 func (s *State) Admit(g Gateway) uint64 {
-	g.Incarnation, g.Out = 1, false
+	g.Incarnation, g.Out, g.Draining = 1, false, false
 	if i := s.gatewayIndex(g.Name); i >= 0 {
 		g.Incarnation = s.Gateways[i].Incarnation + 1
 		s.Gateways = slices.Delete(s.Gateways, i, i+1)
 	}
 	s.Gateways = append(s.Gateways, g)
+	for _, j := range s.Jobs {
+		if o, ok := s.Gateway(j.Owner); !j.Phase.Ended() && (!ok || o.Out) {
+			s.setOwnerOf(j.ID, g.Name)
+		}
+	}
 	return g.Incarnation
+}
+
+// Drain gives the jobs of a gateway whose slots move to others, and no more jobs to it, until it is admitted
+// anew. It goes on to serve clients. A job that has not begun to move is left: what its preflight has
+// under way could still remove keys, and only a gateway that is out can be kept from that. Drain is
+// refused where no other gateway could take the jobs.
+func (s *State) Drain(name string) error {
+	i := s.gatewayIndex(name)
+	if i < 0 || s.Gateways[i].Out {
+		return fmt.Errorf("gateway %q is no part of the cluster", name)
+	}
+	if s.LeastBusy(name) == "" {
+		return fmt.Errorf("no other gateway is there to take the jobs of %s", name)
+	}
+	s.Gateways[i].Draining = true
+	s.giveAway(name, func(j *Job) bool { return j.Published })
+	return nil
 }
 
 // AdmitAlone is Admit where no other gateway can be: all others are out, and g owns every job
@@ -86,7 +110,7 @@ func (s *State) AdmitAlone(g Gateway) uint64 {
 		}
 	}
 	for _, j := range s.Jobs {
-		if !j.Phase.Ended() {
+		if !j.Phase.Ended() && j.Owner != g.Name {
 			s.setOwnerOf(j.ID, g.Name)
 		}
 	}
@@ -163,9 +187,11 @@ func (s *State) SetJobOwner(id, gateway string) error {
 
 // GiveAway gives the jobs of a gateway that have not ended to those that are part of the cluster,
 // each to the one that has the fewest. It does nothing if there is none but itself.
-func (s *State) GiveAway(name string) {
+func (s *State) GiveAway(name string) { s.giveAway(name, func(*Job) bool { return true }) }
+
+func (s *State) giveAway(name string, which func(*Job) bool) {
 	for _, j := range s.Jobs {
-		if j.Owner == name && !j.Phase.Ended() {
+		if j.Owner == name && !j.Phase.Ended() && which(&j) {
 			if to := s.LeastBusy(name); to != "" {
 				s.setOwnerOf(j.ID, to)
 			}
@@ -173,8 +199,8 @@ func (s *State) GiveAway(name string) {
 	}
 }
 
-// LeastBusy is the gateway, but for one, that is part of the cluster and owns the fewest jobs that have
-// not ended; of several they take turns, from job to job. "" if there is none.
+// LeastBusy is the gateway, but for one, that is part of the cluster, is not draining, and owns the fewest jobs
+// that have not ended; of several they take turns, from job to job. "" if there is none.
 func (s *State) LeastBusy(but string) (least string) {
 	jobs := make(map[string]int)
 	for _, j := range s.Jobs {
@@ -185,7 +211,7 @@ func (s *State) LeastBusy(but string) (least string) {
 	in := s.AdmittedGateways()
 	for i := range in {
 		g := in[(uint64(i)+s.NextJob)%uint64(len(in))]
-		if g.Name != but && (least == "" || jobs[g.Name] < jobs[least]) {
+		if g.Name != but && !g.Draining && (least == "" || jobs[g.Name] < jobs[least]) {
 			least = g.Name
 		}
 	}

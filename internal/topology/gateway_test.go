@@ -101,16 +101,10 @@ func published(j Job) Job {
 	return j
 }
 
-// TestGatewaysOutAreBounded: those that went first are forgotten, but never one that is admitted or
-// whose slots move.
+// TestGatewaysOutAreBounded: those that went first are forgotten, and never one that is part of the cluster.
 func TestGatewaysOutAreBounded(t *testing.T) {
 	st := sample(t)
 	st.Admit(Gateway{Name: "stays"})
-	st.Admit(Gateway{Name: "owns"})
-	id := addJob(t, &st, "a", "b", Range{0, 9})
-	must(t, st.SetJobOwner(id, "owns"))
-	must(t, st.PutJob(published(*st.Job(id))))
-	st.Fence("owns", 1)
 	for i := range 2 * MaxGatewaysOut {
 		name := fmt.Sprint("pod-", i)
 		st.Admit(Gateway{Name: name})
@@ -120,9 +114,55 @@ func TestGatewaysOutAreBounded(t *testing.T) {
 	if n := len(st.Gateways); n != MaxGatewaysOut+1 {
 		t.Errorf("%d gateways are remembered", n)
 	}
-	for _, name := range []string{"stays", "owns", fmt.Sprint("pod-", 2*MaxGatewaysOut-1)} {
+	for _, name := range []string{"stays", fmt.Sprint("pod-", 2*MaxGatewaysOut-1)} {
 		if _, ok := st.Gateway(name); !ok {
 			t.Errorf("%s is forgotten", name)
+		}
+	}
+}
+
+// TestDrain: jobs that move go to others, those that have not begun stay, and no more come.
+func TestDrain(t *testing.T) {
+	st := sample(t)
+	st.Admit(Gateway{Name: "x"})
+	refused(t, st, "no other gateway is there", func(s *State) error { return s.Drain("x") })
+	refused(t, st, `gateway "z" is no part of the cluster`, func(s *State) error { return s.Drain("z") })
+	st.Admit(Gateway{Name: "y"})
+	moving, queued := addJob(t, &st, "a", "b", Range{0, 9}), addJob(t, &st, "a", "b", Range{20, 29})
+	for _, id := range []string{moving, queued} {
+		must(t, st.SetJobOwner(id, "x"))
+	}
+	must(t, st.PutJob(published(*st.Job(moving))))
+	must(t, st.Drain("x"))
+	if a, b := st.Job(moving).Owner, st.Job(queued).Owner; a != "y" || b != "x" {
+		t.Errorf("the job that moves is %s's, the queued one %s's", a, b)
+	}
+	if to := st.LeastBusy(""); to != "y" {
+		t.Errorf("the next job would be %q's", to)
+	}
+	st.Fence("x", 1)
+	st.GiveAway("x")
+	if o := st.Job(queued).Owner; o != "y" {
+		t.Errorf("when it has gone, the queued job is %s's", o)
+	}
+	if st.Admit(Gateway{Name: "x"}); st.Gateways[1].Draining || st.Gateways[1].Out {
+		t.Errorf("started again it is %+v", st.Gateways)
+	}
+	must(t, st.Validate())
+}
+
+// TestJobsOfNobody: whoever joins gets the jobs that no gateway of the cluster runs.
+func TestJobsOfNobody(t *testing.T) {
+	st := sample(t)
+	st.Admit(Gateway{Name: "x"})
+	ids := []string{addJob(t, &st, "a", "b", Range{0, 9}), addJob(t, &st, "a", "b", Range{20, 29})}
+	must(t, st.SetJobOwner(ids[1], "x"))
+	st.Fence("x", 1)
+	st.GiveAway("x") // to nobody
+	st.Admit(Gateway{Name: "y"})
+	for _, id := range ids {
+		if o := st.Job(id).Owner; o != "y" {
+			t.Errorf("job %s is %q's", id, o)
 		}
 	}
 }

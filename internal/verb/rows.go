@@ -34,6 +34,7 @@ var Containers = []struct{ Name, Short string }{
 	{"GROUP", "List, add, change and remove groups"},
 	{"SLOT", "Show, assign and check slots"},
 	{"MIGRATION", "Follow and steer migration jobs"},
+	{"GATEWAY", "List, drain and remove the gateways of the cluster"},
 }
 
 // Rows is the table, in the order of the help. Nobody changes it.
@@ -59,6 +60,17 @@ var Rows = []Row{
 		Args:    []Arg{{Name: "id", Kind: Group, Help: "the group"}},
 		Options: []Option{{Name: "UNCHECKED", Help: "do not ask the server whether it has keys in databases that the gateway does not serve"}},
 		Help:    "Refused while the group owns slots or a job uses it, and where the server says that it has keys in databases that the gateway does not serve. The server itself is left as it is."},
+
+	{Name: "GATEWAY LIST", Role: View, Short: "List the gateways of the cluster", Show: ShowTable,
+		Help: "Every gateway, with its state: serving, draining (its jobs go to others), silent (the cluster has not heard of it; it is about to be taken out), out (it may not talk to servers; started again it comes back). " +
+			"EPOCH is the one that it has acknowledged: one that stays behind the cluster's holds up the beginning of jobs.",
+		Columns: []Column{{"GATEWAY", "{name}"}, {"STATE", "{state}"}, {"EPOCH", "{epoch}"}, {"JOBS", "{jobs}"}, {"CLIENTS AT", "{clients}"}, {"PEERS AT", "{peers}"}, {"VERSION", "{version}"}}},
+	{Name: "GATEWAY DRAIN", Role: Operate, Short: "Give the jobs of a gateway to others",
+		Args: []Arg{{Name: "name", Kind: Text, Help: "the gateway"}},
+		Help: "For a planned stop. The gateway gets no more jobs until it is started again, and goes on to serve clients. Jobs that have not begun to move keys stay with it until it stops."},
+	{Name: "GATEWAY REMOVE", Role: Administer, Short: "Take a gateway out of the cluster, or forget one that is out",
+		Args: []Arg{{Name: "name", Kind: Text, Help: "the gateway"}},
+		Help: "One that is part of the cluster is taken out: its connections to servers are killed where slots move, and others go on with its jobs. If its process is alive it joins again: stop it first. One that is out is forgotten."},
 
 	{Name: "SLOT LIST", Role: View, Short: "Show which group serves which slot", Show: ShowTable,
 		Help:    "Runs of slots with their group and state: stable, moving, returning or unassigned.",
