@@ -25,15 +25,19 @@ import (
 const foreignAgain = 300 * time.Millisecond
 
 // foreignGateways are the other gateways that are connected to a server. Of a group of ours those of our
-// own name do not count: they are ours, or what a former process has left. At any other server they do: two
+// cluster do not count, with what former processes have left. At any other server they do: two
 // gateways of one machine have one name, unless they were given others.
 func (m *Manager) foreignGateways(ctx context.Context, l *link.Link, ours bool) ([]string, error) {
 	id, err := l.Conn.ClientID(ctx).Result()
 	if err != nil && !joberr.Refused(err) {
 		return nil, err
 	}
-	own := upstream.GatewayPrefix(m.control.Gateway())
-	isOwn := func(c upstream.Client) bool { return c.ID == id || ours && strings.HasPrefix(c.Name, own) }
+	st := m.control.State()
+	isOwn := func(c upstream.Client) bool {
+		name, _, _ := upstream.ParseName(c.Name)
+		_, known := st.Gateway(name)
+		return c.ID == id || ours && known
+	}
 	for try := 0; ; try++ {
 		text, err := l.Conn.ClientList(ctx).Result()
 		if joberr.Refused(err) {

@@ -73,20 +73,25 @@ var errInDoubt = errors.New("keys are in doubt: an end of the move does not answ
 // Those of other gateways stand still as well. Who calls it may remove keys, the gateways' own among
 // them.
 func (m *Manager) Quiesce(ctx context.Context) (resume func(), err error) {
-	own, err := m.quiesceOwn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	others, err := m.quiesceOthers(ctx)
-	if err != nil {
-		own()
-		return nil, err
-	}
-	return func() { others(); own() }, nil
+	return m.quiesceAll(ctx, m.quiesceToEmpty, methodEmpty)
 }
 
-// quiesceOwn is Quiesce for the movers of this gateway.
-func (m *Manager) quiesceOwn(ctx context.Context) (resume func(), err error) {
+// quiesceAll stops the movers of this gateway by own, and those of the others by a method.
+func (m *Manager) quiesceAll(ctx context.Context, own func(context.Context) (func(), error), method string) (resume func(), err error) {
+	mine, err := own(ctx)
+	if err != nil {
+		return nil, err
+	}
+	others, err := m.quiesceOthers(ctx, method)
+	if err != nil {
+		mine()
+		return nil, err
+	}
+	return func() { others(); mine() }, nil
+}
+
+// quiesceToEmpty is Quiesce for the movers of this gateway.
+func (m *Manager) quiesceToEmpty(ctx context.Context) (resume func(), err error) {
 	reopen, err := m.quiesce(ctx)
 	if err != nil {
 		return nil, err
@@ -94,7 +99,7 @@ func (m *Manager) quiesceOwn(ctx context.Context) (resume func(), err error) {
 	return sync.OnceFunc(func() { m.renewMarks(); reopen() }), nil
 }
 
-// quiesce is Quiesce for who leaves the gateway's own keys alone. resume may be called once.
+// quiesce stops the movers of this gateway for who leaves its own keys alone. resume may be called once.
 func (m *Manager) quiesce(ctx context.Context) (resume func(), err error) {
 	if err := shutGate(ctx, &m.gate); err != nil {
 		return nil, err

@@ -182,7 +182,7 @@ func (s *orphanSearch) page(ctx context.Context, in *link.Link, db int, names []
 		return nil
 	}
 	if s.fix != FixNothing {
-		resume, err := s.m.quiesce(ctx)
+		resume, err := s.m.quiesceAll(ctx, s.m.quiesce, methodQuiesce)
 		if err != nil {
 			return err
 		}

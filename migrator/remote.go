@@ -34,6 +34,7 @@ const (
 	methodTell    = "tell"    // remoteEvent → nothing
 	methodJobs    = "jobs"    // nothing → []Status of the open jobs that this gateway owns
 	methodQuiesce = "quiesce" // nothing → nothing; its movers stand still until it is released
+	methodEmpty   = "empty"   // the same, and the gateways' own keys at servers may be removed meanwhile
 )
 
 // remoteEvent is what an operator says to a job of another gateway.
@@ -86,7 +87,10 @@ func (m *Manager) Serve(ctx context.Context, method string, body []byte) (reply 
 		reply, err = json.Marshal(m.ownJobs())
 		return reply, nil, err
 	case methodQuiesce:
-		release, err = m.quiesceOwn(ctx)
+		release, err = m.quiesce(ctx)
+		return nil, release, err
+	case methodEmpty:
+		release, err = m.quiesceToEmpty(ctx)
 		return nil, release, err
 	}
 	return nil, nil, fmt.Errorf("unknown method %q: gateways of different versions?", method)
@@ -173,22 +177,24 @@ func (m *Manager) otherOwners() map[string]bool {
 	return owners
 }
 
-// quiesceOthers has the movers of other gateways stand still until resume is called.
-func (m *Manager) quiesceOthers(ctx context.Context) (resume func(), err error) {
+// quiesceOthers has the movers of other gateways stand still until resume is called, by one of the two
+// methods: also of those that own no job, which could begin with one.
+func (m *Manager) quiesceOthers(ctx context.Context, method string) (resume func(), err error) {
 	var held []func()
 	resume = func() {
 		for _, release := range held {
 			release()
 		}
 	}
-	for owner := range m.otherOwners() {
-		if m.plane.peers == nil {
-			return nil, fmt.Errorf("gateway %s moves slots and can't be asked to pause", owner)
+	st := m.control.State()
+	for _, g := range st.AdmittedGateways() {
+		if m.control.Mine(g.Name) || m.plane.peers == nil {
+			continue
 		}
-		release, err := m.plane.peers.Hold(ctx, owner, methodQuiesce, nil)
+		release, err := m.plane.peers.Hold(ctx, g.Name, method, nil)
 		if err != nil {
 			resume()
-			return nil, fmt.Errorf("gateway %s, which moves slots, could not be asked to pause: %w", owner, err)
+			return nil, fmt.Errorf("gateway %s could not be asked to move no keys meanwhile: %w", g.Name, err)
 		}
 		held = append(held, release)
 	}

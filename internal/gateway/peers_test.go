@@ -303,6 +303,29 @@ func TestVerbsAtAnyGateway(t *testing.T) {
 	}
 }
 
+// TestGroupsOfTheCluster: that other gateways of the cluster are connected to a group's server is nothing
+// that stands against its use.
+func TestGroupsOfTheCluster(t *testing.T) {
+	x := newSeveral(t, 3)
+	for i := range x.clients {
+		if err := x.clients[i].Set(t.Context(), "k", i, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := x.all[1].Control.UnassignSlots(t.Context(), []topology.Range{{First: 0, Last: 99}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, g := range x.all {
+		if err := g.Control.AssignSlots(t.Context(), []topology.Range{{First: 10 * i, Last: 10*i + 9}}, "a", false); err != nil {
+			t.Errorf("gateway %d: %v", i, err)
+		}
+	}
+	rows := x.all[2].Admin.Gateways()
+	if len(rows) != 3 || rows[0].State != "serving" || rows[1].Name != "gw1" || !rows[2].This || rows[0].Peers == "" {
+		t.Errorf("%+v", rows)
+	}
+}
+
 // TestFlushAtAnotherGateway: FLUSHALL at a gateway that moves nothing leaves no key, though keys are under
 // way just then.
 func TestFlushAtAnotherGateway(t *testing.T) {
