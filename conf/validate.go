@@ -211,6 +211,17 @@ func (c *Config) PeersAddr() string {
 	return c.Peers.Listen
 }
 
+// ClientsAddr is how clients reach this gateway, and no other; "" if that is not said.
+func (c *Config) ClientsAddr() string {
+	switch {
+	case len(c.Advertise) == 1:
+		return c.Advertise[0]
+	case hasHost(c.Listen):
+		return c.Listen
+	}
+	return ""
+}
+
 // hasHost reports that an address names a host, and not every address of this machine.
 func hasHost(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)

@@ -33,7 +33,8 @@ type clusterNode struct {
 	first, last int // its slots
 }
 
-// clusterNodes are the nodes in the order of their slots. me is the one that this client
+// clusterNodes are the nodes in the order of their slots: the gateways of the cluster that are alive and
+// don't drain, else the addresses that this one advertises. me is the one that this client
 // has reached: by address, else the only one with this port, else the first.
 //
 // Slots are divided evenly and in order, whatever the groups have: a client connects to all
@@ -41,7 +42,10 @@ type clusterNode struct {
 // here, and clients' maps stay right for ever.
 func (s *session) clusterNodes() (nodes []clusterNode, me int) {
 	here := s.localAddr()
-	list := s.l.srv.opt.Advertise
+	list := s.l.table.Doors // of the gateways that are alive
+	if len(list) == 0 {
+		list = s.l.srv.opt.Advertise
+	}
 	if len(list) == 0 {
 		list = []string{here}
 	}

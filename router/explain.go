@@ -35,6 +35,7 @@ type Explanation struct {
 	Group   string    `json:"group,omitempty"`
 	Target  string    `json:"target,omitempty"` // while the slot moves
 	Job     string    `json:"job,omitempty"`
+	Gateway string    `json:"gateway,omitempty"` // that moves it, if it is another one
 	Keys    []KeySlot `json:"keys"`
 	Why     []string  `json:"why"` // sentences, the general first
 }
@@ -127,6 +128,10 @@ func (t *Table) whySlot(x *Explanation, args [][]byte) []string {
 		whose = fmt.Sprintf("its %d keys have", n)
 	}
 	out := []string{fmt.Sprintf("%s slot %d (%s of the name, or of what is in {…})", whose, x.Slot, hash)}
+	if via := s.Via; t.IsPeer(via) {
+		x.Gateway = t.Upstream(via).Peer.Name
+		return append(out, fmt.Sprintf("the slot moves from %s to %s under gateway %s: the command is sent to that, which decides for each key", x.Group, x.Target, x.Gateway))
+	}
 	switch t.RouteSlot(x.Slot) {
 	case Unserved:
 		return append(out, "no group serves that slot: it is answered with -CLUSTERDOWN")

@@ -70,9 +70,10 @@ type Table struct {
 	Databases int
 	Groups    []Group
 	Peers     []Peer
-	Jobs      []Job  // of this gateway
-	Slots     []Slot // indexed by slot
-	Moves     []Move // that begin or end after the epoch ForgottenTo: all; older: some
+	Jobs      []Job    // of this gateway
+	Slots     []Slot   // indexed by slot
+	Doors     []string // where clients reach the gateways that take part and don't drain, by name; nil: one gateway, or not all say
+	Moves     []Move   // that begin or end after the epoch ForgottenTo: all; older: some
 
 	ForgottenTo uint64
 }
@@ -236,6 +237,7 @@ func Build(top topology.Topology, view View) (*Table, error) {
 		index[g.ID] = int16(i)
 		t.Groups = append(t.Groups, g)
 	}
+	t.Doors = doors(top)
 	jobs := make(map[string]Slot) // of each move that goes on: how its slots are routed
 	for _, m := range top.Moves {
 		t.addMoves(m, index)
@@ -260,6 +262,23 @@ func Build(top topology.Topology, view View) (*Table, error) {
 		}
 	}
 	return t, nil
+}
+
+// doors are in the order of the gateways' names, so that every gateway tells the same.
+func doors(top topology.Topology) (addrs []string) {
+	in := top.AdmittedGateways()
+	if len(in) < 2 {
+		return nil
+	}
+	for _, g := range in {
+		switch {
+		case g.Clients == "":
+			return nil
+		case !g.Draining:
+			addrs = append(addrs, g.Clients)
+		}
+	}
+	return addrs
 }
 
 // route adds what the slots of a move need, its lock table or its peer, and says how they are routed.

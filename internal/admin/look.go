@@ -115,6 +115,9 @@ func explainShape(_ explainArgs, x router.Explanation) any {
 	if x.Target != "" {
 		out = append(out, "target", x.Target, "job", x.Job)
 	}
+	if x.Gateway != "" {
+		out = append(out, "gateway", x.Gateway)
+	}
 	return append(out, "why", strings.Join(x.Why, "; "))
 }
 

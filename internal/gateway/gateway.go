@@ -167,7 +167,7 @@ func (g *Gateway) start(c conf.Config) error {
 // member is what this gateway is in its cluster.
 func (g *Gateway) member(c conf.Config, name string) control.Member {
 	m := control.Member{Gateway: topology.Gateway{Name: name, Version: Version,
-		GatewayAddrs: topology.GatewayAddrs{Clients: c.Listen, Peers: c.PeersAddr(), Admin: c.Admin, HTTP: c.HTTP.Listen}},
+		GatewayAddrs: topology.GatewayAddrs{Clients: c.ClientsAddr(), Peers: c.PeersAddr(), Admin: c.Admin, HTTP: c.HTTP.Listen}},
 		Secret: topology.NewSecret(c.Peers.Secret), TTL: time.Duration(c.Peers.Lease),
 		Failed: func(err error) { g.log.Warn("the cluster's store", zap.Error(err)) }}
 	m.Members, _ = g.store.(topology.Members) // nil: it is this gateway's own
