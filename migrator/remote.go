@@ -129,12 +129,41 @@ func (m *Manager) followRemote(ctx context.Context) {
 	}
 	t := time.NewTicker(remoteEvery)
 	defer t.Stop()
+	told := make(map[string]uint64)
 	for {
 		select {
 		case <-t.C:
+			m.tellRemote(ctx, told)
 			m.askOwners(ctx)
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// tellRemote tells the subscribers what has happened to jobs of other gateways, as the history has it. told
+// is the number of the last event of each job that they have heard of.
+func (m *Manager) tellRemote(ctx context.Context, told map[string]uint64) {
+	if m.subscribers.idle() {
+		clear(told)
+		return
+	}
+	for _, j := range m.control.State().Jobs {
+		last, heard := told[j.ID]
+		if m.control.Mine(j.Owner) || j.Phase.Ended() && !heard {
+			continue
+		}
+		events, err := m.store.Events(ctx, j.ID)
+		if err != nil || len(events) == 0 {
+			continue
+		}
+		for _, e := range events {
+			if heard && e.Seq > last {
+				m.announce(e)
+			}
+		}
+		if told[j.ID] = events[len(events)-1].Seq; j.Phase.Ended() && told[j.ID] == last {
+			delete(told, j.ID)
 		}
 	}
 }

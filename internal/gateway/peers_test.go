@@ -272,6 +272,8 @@ func TestVerbsAtAnyGateway(t *testing.T) {
 	_, other := x.owner(id)
 	x.await(other, id, topology.Bulk)
 	m := x.all[other].Manager
+	news := m.Subscribe(1000)
+	defer news.Close()
 	for s, _ := m.JobStatus(id); !s.Live || s.KeysMoved == 0; s, _ = m.JobStatus(id) {
 		if t.Context().Err() != nil {
 			t.Fatalf("the job's numbers don't come: %+v", s)
@@ -298,6 +300,18 @@ func TestVerbsAtAnyGateway(t *testing.T) {
 		}
 	}
 	x.await(other, id, topology.Reverted)
+	var heard []topology.Phase // of its events, at the gateway that does not run it
+	for n := range news.C() {
+		if n.Event != nil {
+			heard = append(heard, n.Event.To)
+		}
+		if n.Event != nil && n.Event.To == topology.Reverted {
+			break
+		}
+	}
+	if !slices.Contains(heard, topology.Paused) {
+		t.Errorf("heard of %v", heard)
+	}
 	if err := m.Resume(t.Context(), id); err == nil || !strings.Contains(err.Error(), "is reverted") {
 		t.Errorf("RESUME of a job that has ended: %v", err)
 	}
