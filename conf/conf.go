@@ -30,13 +30,11 @@ type Config struct {
 	File string `toml:"-"` // that it was loaded from, or ""
 
 	Addresses
-	DataDir       string `toml:"data-dir"`
-	Name          string `toml:"name"`
-	Password      string `toml:"password"`
-	ClusterFacade string `toml:"cluster-facade"`
-	Advertise     List   `toml:"advertise"`
-	Passthrough   Lines  `toml:"passthrough"`
-	Log           struct {
+	Name     string `toml:"name"`
+	Password string `toml:"password"`
+	Stores
+	Facade
+	Log struct {
 		Level  string `toml:"level"`
 		Format string `toml:"format"`
 	} `toml:"log"`
@@ -115,6 +113,30 @@ type Config struct {
 	} `toml:"migration"`
 }
 
+// Stores say where topology and jobs are kept.
+type Stores struct {
+	Store   string `toml:"store"`
+	DataDir string `toml:"data-dir"`
+	Etcd    struct {
+		Endpoints      List     `toml:"endpoints"`
+		Prefix         string   `toml:"prefix"`
+		User           string   `toml:"user"`
+		Password       string   `toml:"password"`
+		CA             string   `toml:"ca"`
+		Cert           string   `toml:"cert"`
+		Key            string   `toml:"key"`
+		DialTimeout    Duration `toml:"dial-timeout"`
+		RequestTimeout Duration `toml:"request-timeout"`
+	} `toml:"etcd"`
+}
+
+// Facade is what clients take the gateway for.
+type Facade struct {
+	ClusterFacade string `toml:"cluster-facade"`
+	Advertise     List   `toml:"advertise"`
+	Passthrough   Lines  `toml:"passthrough"`
+}
+
 // Default is the embedded file.
 func Default() Config {
 	var c Config
@@ -173,12 +195,12 @@ func collect(v reflect.Value, prefix string, out map[string]reflect.Value) {
 		if tag == "-" {
 			continue
 		}
-		key := prefix + tag
-		f := v.Field(i)
-		if v.Type().Field(i).Anonymous {
-			collect(f, prefix, out)
+		if v.Type().Field(i).Anonymous { // its keys are those of what it is part of
+			collect(v.Field(i), prefix, out)
 			continue
 		}
+		key := prefix + tag
+		f := v.Field(i)
 		if _, text := f.Addr().Interface().(encoding.TextUnmarshaler); f.Kind() == reflect.Struct && !text {
 			collect(f, key+".", out)
 		} else {

@@ -23,6 +23,8 @@ var documented = map[string]string{
 	"log.level": "info", "log.format": "console",
 	"http.listen": "127.0.0.1:7382", "http.token": "", "http.hosts": "", "hotkeys.sample-every": "16",
 	"cluster.scheme": "redis", "cluster.databases": "16",
+	"store": "bolt", "etcd.endpoints": "127.0.0.1:2379", "etcd.prefix": "/keyferry", "etcd.user": "", "etcd.password": "", "etcd.ca": "", "etcd.cert": "", "etcd.key": "",
+	"etcd.dial-timeout": "5s", "etcd.request-timeout": "5s",
 	"loops.count": "0", "loops.transport": "auto", "loops.read-buffer": "64kb",
 	"clients.max-clients": "10000", "clients.max-bulk": "512mb", "clients.query-buffer-limit": "1gb",
 	"clients.output-buffer-hard": "1gb", "clients.output-buffer-soft": "256mb", "clients.output-buffer-soft-for": "1m0s",
@@ -207,8 +209,8 @@ func unwrap(err error) error {
 func TestEnvAndFlagsReachEveryKey(t *testing.T) {
 	other := map[string]string{ // where the default is not next to another valid value
 		"listen": "127.0.0.1:1", "admin": "127.0.0.2:1", "http.listen": "127.0.0.3:1", "http.hosts": "a,b", "log.level": "warn", "log.format": "json", "cluster.scheme": "codis", "loops.transport": "gnet", "migration.max-p99": "off", "migration.slice": "1s/4s",
-		"cluster-facade": "on", "advertise": "a:1,b:2",
 		"peers.listen": "127.0.0.4:1", "peers.advertise": "a:1", "peers.secret": "0123456789abcdef",
+		"cluster-facade": "on", "advertise": "a:1,b:2", "store": "etcd", "etcd.endpoints": "a:1,b:2",
 		"passthrough": "A.B 2 readonly keys=1,1,1; A.C 2 write keys=1,1,1",
 	}
 	d := Default()

@@ -117,9 +117,9 @@ func TestRewriteRefuses(t *testing.T) {
 	if err := c.Rewrite([]string{"listen"}); err == nil {
 		t.Error("a broken file was rewritten")
 	}
-	c.Password, c.AdminPassword, c.HTTP.Token = "hush", "hush", "hush"
+	c.Password, c.AdminPassword, c.HTTP.Token, c.Etcd.Password = "hush", "hush", "hush", "hush"
 	texts := c.Texts()
-	if len(texts) != len(c.fields())-3 {
+	if len(texts) != len(c.fields())-4 {
 		t.Errorf("%d of %d settings are shown", len(texts), len(c.fields()))
 	}
 	for key, text := range texts {

@@ -22,7 +22,7 @@ type bound[T cmp.Ordered] struct {
 // Validate checks what types can't say. Its error names every key that is wrong, with the
 // value and what is allowed.
 func (c *Config) Validate() error {
-	return errors.Join(slices.Concat(c.checkTexts(), check(c.counts()), check(c.sizes()), check(c.times()), c.checkPairs())...)
+	return errors.Join(slices.Concat(c.checkTexts(), check(c.counts()), check(c.sizes()), check(c.times()), c.checkPairs(), c.checkEtcd())...)
 }
 
 // maxAdvertise bounds the reply to CLUSTER SLOTS.
@@ -65,6 +65,7 @@ func (c *Config) checkTexts() (errs []error) {
 	need(c.Peers.Listen == "" || c.PeersAddr() != "", "peers.listen", c.Peers.Listen, "a host that other gateways reach it by, or peers.advertise set")
 	need(c.Peers.Secret == "" || len(c.Peers.Secret) >= 16, "peers.secret", "***", "16 characters or more")
 	need(c.Peers.Listen == "" || loopback(c.Peers.Listen) || c.Peers.Secret != "", "peers.listen", c.Peers.Listen, "a loopback address, as 127.0.0.1:7383, or peers.secret set")
+	oneOf("store", c.Store, "bolt", "etcd")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "console", "json")
 	oneOf("loops.transport", c.Loops.Transport, "auto", "epoll", "gnet")
@@ -144,6 +145,8 @@ func (c *Config) times() []bound[Duration] {
 		{"slowlog.slower-than", c.Slowlog.SlowerThan, 0, hour},
 		{"slowlog.latency-threshold", c.Slowlog.LatencyThreshold, 0, hour},
 		{"peers.lease", c.Peers.Lease, hour / 3600, hour},
+		{"etcd.dial-timeout", c.Etcd.DialTimeout, 10 * ms, hour},
+		{"etcd.request-timeout", c.Etcd.RequestTimeout, 10 * ms, hour},
 		{"servers.connect-timeout", c.Servers.ConnectTimeout, ms, hour},
 		{"servers.request-timeout", c.Servers.RequestTimeout, 0, 24 * hour},
 		{"servers.reconnect-min", c.Servers.ReconnectMin, ms, hour},
@@ -184,6 +187,9 @@ func (c *Config) Warnings() []string {
 	}
 	if c.ClusterFacade != "on" && len(c.Advertise) > 0 {
 		out = append(out, `advertise has no effect while cluster-facade = "off"`)
+	}
+	if c.Store == "etcd" && !c.etcdSecure() && slices.ContainsFunc(c.Etcd.Endpoints, func(e string) bool { return !loopback(hostPort(e)) }) {
+		out = append(out, "etcd is spoken to without TLS: whoever listens on the way learns the passwords of the groups' servers")
 	}
 	if c.Clients.MaxBulk > c.Clients.QueryBufferLimit {
 		out = append(out, fmt.Sprintf("clients.max-bulk = %v is more than clients.query-buffer-limit = %v: clients that send such values are closed",

@@ -38,6 +38,8 @@ func TestBounds(t *testing.T) {
 		{"http.hosts", "a.example,b.example", ""},
 		{"hotkeys.sample-every", "-1", "0 to 1048576"},
 		{"data-dir", "", "a directory"},
+		{"store", "redis", "bolt or etcd"},
+		{"etcd.request-timeout", "1ms", "10ms to 1h"},
 		{"name", "a b", "printable ASCII without spaces and colons"},
 		{"name", "a:b", "printable ASCII without spaces and colons"},
 		{"name", "ä", "printable ASCII without spaces and colons"},
@@ -130,6 +132,40 @@ func TestEveryNumberBounded(t *testing.T) {
 	}
 }
 
+// TestEtcd: what is said of etcd counts when it is the store.
+func TestEtcd(t *testing.T) {
+	for _, c := range []struct{ set, want string }{ // want: a part of the error; "": none
+		{"", ""},
+		{"etcd.endpoints=", "etcd.endpoints: want one address at least"},
+		{"etcd.endpoints=a", `etcd.endpoints = "a": want host:port`},
+		{"etcd.endpoints=a:1,:2", `etcd.endpoints = ":2": want host:port`},
+		{"etcd.endpoints=ftp://a:1", `want host:port, http://host:port or https://host:port`},
+		{"etcd.endpoints=https://a:1,https://[::1]:2", ""},
+		{"etcd.endpoints=https://a:1,b:2", "want https:// for all of them or for none"},
+		{"etcd.endpoints=http://a:1 etcd.ca=x", "want no http:// with etcd.ca"},
+		{"etcd.ca=x etcd.cert=y etcd.key=z", ""},
+		{"etcd.cert=y", "etcd.cert and etcd.key: want both or neither"},
+		{"etcd.user=u", "etcd.user and etcd.password: want both or neither"},
+		{"etcd.user=u etcd.password=p", ""},
+		{"etcd.prefix=/", "etcd.prefix: want printable ASCII"},
+		{"etcd.prefix=prod/keyferry/", ""},
+	} {
+		set := map[string]string{"store": "etcd"}
+		for _, kv := range strings.Fields(c.set) {
+			key, value, _ := strings.Cut(kv, "=")
+			set[key] = value
+		}
+		_, err := Load("", nil, set)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: got %v, want %s", c.set, err, c.want)
+		}
+		set["store"] = "bolt"
+		if _, err := Load("", nil, set); err != nil {
+			t.Errorf("%s, with another store: %v", c.set, err)
+		}
+	}
+}
+
 func TestFacadeNeedsRedisSlots(t *testing.T) {
 	_, err := Load("", nil, map[string]string{"cluster-facade": "on", "cluster.scheme": "codis"})
 	if err == nil || !strings.Contains(err.Error(), "CRC16 to 16384 slots, a Codis by CRC32 to 1024") {
@@ -168,6 +204,9 @@ func TestWarnings(t *testing.T) {
 		{map[string]string{"listen": "127.0.0.1:7380"}, nil},
 		{map[string]string{"listen": "127.0.0.1:7380", "advertise": "a:1"}, []string{"advertise has no effect"}},
 		{map[string]string{"listen": "127.0.0.1:7380", "advertise": "a:1", "cluster-facade": "on"}, nil},
+		{map[string]string{"listen": "127.0.0.1:7380", "store": "etcd"}, nil},
+		{map[string]string{"listen": "127.0.0.1:7380", "store": "etcd", "etcd.endpoints": "http://10.0.0.1:2379"}, []string{"etcd is spoken to without TLS"}},
+		{map[string]string{"listen": "127.0.0.1:7380", "store": "etcd", "etcd.endpoints": "https://10.0.0.1:2379"}, nil},
 		{map[string]string{"listen": "127.0.0.1:7380", "clients.query-buffer-limit": "100mb"}, []string{"clients.max-bulk = 512mb is more than"}},
 	} {
 		cfg, err := Load("", nil, c.set)

@@ -40,7 +40,7 @@ var answerAdvices = map[string]string{
 
 const (
 	dumpAdvice    = "the %s can't read the other server's dumps: it must be of the same version or a newer one; then MIGRATION RESUME"
-	storeAdvice   = "check that the disk under data-dir has room and works; stable slots are served meanwhile"
+	storeAdvice   = "check the store: that etcd answers and has room, or the disk under data-dir; stable slots are served meanwhile"
 	gatewayAdvice = "see the gateway's log"
 )
 

@@ -21,7 +21,6 @@ import (
 	"keyferry/internal/observe"
 	"keyferry/internal/resp"
 	"keyferry/internal/topology"
-	"keyferry/internal/topology/bolt"
 	"keyferry/internal/upstream"
 	"keyferry/internal/web"
 	"keyferry/migrator"
@@ -51,13 +50,10 @@ type Gateway struct {
 	running chan struct{} // closed when the control plane has ended
 }
 
-// Start brings a gateway up; when it returns, clients are served. Errors: the data
-// directory is in use or unreadable, an address is taken.
+// Start brings a gateway up; when it returns, clients are served. Errors: the store is in use,
+// unreadable or does not answer, an address is taken.
 func Start(c conf.Config, log *zap.Logger) (*Gateway, error) {
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("data-dir: %w", err)
-	}
-	store, err := bolt.Open(c.DataDir)
+	store, err := OpenStore(&c)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +122,7 @@ func (g *Gateway) start(c conf.Config) error {
 		return err
 	}
 	if scheme := g.Control.State().Scheme; c.ClusterFacade == "on" && scheme != router.Redis.String() {
-		return fmt.Errorf("cluster-facade = \"on\": the scheme stored in %s is %s: clients of a Redis Cluster would hash keys otherwise", c.DataDir, scheme)
+		return fmt.Errorf("cluster-facade = \"on\": the scheme stored in %s is %s: clients of a Redis Cluster would hash keys otherwise", StoredIn(&c), scheme)
 	}
 	g.fitFiles(&c)
 	opt := proxyOptions(c, name)
@@ -183,7 +179,7 @@ func (g *Gateway) warnOfStored(c conf.Config) {
 	}{{"cluster.scheme", st.Scheme, c.Cluster.Scheme}, {"cluster.databases", st.Databases, c.Cluster.Databases}} {
 		if x.stored != x.wanted {
 			g.log.Warn("a setting is ignored: the value of the first start stays in force", zap.String("setting", x.key),
-				zap.Any("in_force", x.stored), zap.Any("configured", x.wanted), zap.String("data_dir", c.DataDir))
+				zap.Any("in_force", x.stored), zap.Any("configured", x.wanted), zap.String("stored_in", StoredIn(&c)))
 		}
 	}
 }

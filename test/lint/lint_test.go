@@ -16,7 +16,7 @@ import (
 // import. An import that is not here points the wrong way.
 var mayImport = map[string][]string{
 	"cmd/keyferry":                {"bench", "conf", "internal/admin", "internal/gateway", "internal/testredis", "internal/topology", "internal/verb", "migrator", "migrator/job"},
-	"internal/gateway":            {"conf", "internal/admin", "internal/control", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/topology/bolt", "internal/upstream", "internal/web", "migrator", "proxy", "proxy/stats", "router"},
+	"internal/gateway":            {"conf", "internal/admin", "internal/control", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/topology/bolt", "internal/topology/etcd", "internal/upstream", "internal/web", "migrator", "proxy", "proxy/stats", "router"},
 	"internal/web":                {"internal/admin", "internal/metrics", "internal/observe", "internal/topology", "internal/verb", "migrator", "proxy", "proxy/stats"},
 	"internal/admin":              {"internal/control", "internal/metrics", "internal/observe", "internal/resp", "internal/topology", "internal/verb", "migrator", "migrator/job", "proxy", "proxy/stats", "router"},
 	"internal/observe":            {"internal/control", "internal/metrics", "internal/topology", "internal/upstream", "migrator", "proxy", "proxy/stats", "router"},
