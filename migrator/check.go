@@ -36,7 +36,7 @@ func (m *Manager) Check(ctx context.Context, plans []Plan, q MoveRequest) ([]Rep
 	for i, p := range plans {
 		source, _ := st.Group(p.Source)
 		target, _ := st.Group(p.Target)
-		j := topology.Job{ID: fmt.Sprintf("check%d", i), JobRequest: topology.JobRequest{Slots: p.Slots, Source: p.Source, Target: p.Target, Purge: q.Purge, Durability: q.Durability}}
+		j := topology.Job{ID: fmt.Sprintf("check%d", i), JobRequest: topology.JobRequest{Slots: p.Slots, Source: p.Source, Target: p.Target, Purge: q.Purge, PurgeKeys: q.PurgeKeys, Durability: q.Durability}}
 		c := &preflight.Check{Env: m.checks(), Job: j, Bytes: p.Bytes}
 		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 		err := c.Run(bounded, source, target)
@@ -69,6 +69,9 @@ func (r *runner) preflight(ctx context.Context) (*job.Event, error) {
 	r.setFindings(c.Found)
 	if err := c.FirstFatal(); err != nil {
 		return nil, err
+	}
+	if c.Counted {
+		return &job.Event{Kind: job.Counted}, nil
 	}
 	return &job.Event{Kind: job.Checked, RunID: c.Life, TargetID: c.TargetLife}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"keyferry/internal/topology"
@@ -20,7 +21,9 @@ type MoveRequest struct {
 	Slots  []topology.Range
 	Target string
 	Limits job.Limits
-	Purge  bool // remove keys of the slots that the target holds
+
+	Purge     bool  // remove keys of the slots that the target holds
+	PurgeKeys int64 // … if they are so many
 
 	Durability  string  // job.DurabilityAuto and so on
 	VerifyShare float64 // of the keys, 0 to 1, that are compared before the source gives them up
@@ -62,8 +65,12 @@ func PlanMove(st topology.State, q MoveRequest) ([]Plan, error) {
 			}
 		}
 	}
-	if len(by) == 0 {
+	switch {
+	case len(by) == 0:
 		return nil, fmt.Errorf("group %s owns these slots already", q.Target)
+	case len(by) > 1 && q.Purge: // a number for all would say nothing of any
+		return nil, fmt.Errorf("PURGE states how many keys one job will remove, and these slots need %d jobs, since they come from groups %s: DRYRUN without PURGE says what is in the way of each; MIGRATE the slots of each group by themselves",
+			len(by), strings.Join(slices.Sorted(maps.Keys(by)), ", "))
 	}
 	var out []Plan
 	for source, rs := range by {
@@ -84,7 +91,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 		for _, p := range plans {
 			var j topology.Job
 			j.JobRequest = topology.JobRequest{Slots: p.Slots, Source: p.Source, Target: p.Target, Durability: q.Durability, VerifyShare: q.VerifyShare,
-				Purge: q.Purge, MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
+				Purge: q.Purge, PurgeKeys: q.PurgeKeys, MaxAttempts: m.cfg.MaxAttempts, CreatedAtMs: time.Now().UnixMilli()}
 			j.JobLimits, j.Phase = m.limited(q.Limits), topology.Queued
 			j.Owner = cmp.Or(s.LeastBusy(""), m.control.Gateway())
 			id, err := s.AddJob(j)

@@ -42,7 +42,7 @@ type migrateArgs struct {
 	limitOptions
 	Durability string  `verb:"DURABILITY"`
 	Verify     float64 `verb:"VERIFY"`
-	Purge      bool    `verb:"PURGE"`
+	Purge      *int    `verb:"PURGE"`
 	DryRun     bool    `verb:"DRYRUN"`
 }
 
@@ -90,9 +90,12 @@ func (m moves) one() any {
 
 func (s *Server) migrate(ctx context.Context, a migrateArgs) (m moves, err error) {
 	st := s.Control.State()
-	q := migrator.MoveRequest{Target: a.To, Limits: a.limits(), Purge: a.Purge, VerifyShare: a.Verify}
+	q := migrator.MoveRequest{Target: a.To, Limits: a.limits(), VerifyShare: a.Verify}
 	if q.Slots, err = a.Slots.In(st.SlotCount); err != nil {
 		return m, err
+	}
+	if a.Purge != nil {
+		q.Purge, q.PurgeKeys = true, int64(*a.Purge)
 	}
 	if a.Durability != "auto" { // which is what a job does that was told nothing
 		q.Durability = a.Durability

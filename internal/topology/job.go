@@ -71,6 +71,7 @@ type JobRequest struct {
 	Durability  string  `json:"durability,omitempty"`   // before the source gives a key up: none, replica, aof; "": as the target can
 	VerifyShare float64 `json:"verify_share,omitempty"` // of the keys that are compared before the source gives them up
 	Purge       bool    `json:"purge,omitempty"`        // keys of the slots that the target holds are removed by preflight
+	PurgeKeys   int64   `json:"purge_keys,omitempty"`   // … if they are so many
 	MaxAttempts int     `json:"max_attempts"`           // failed attempts in a row, then Failed; 0: it never fails by that
 	CreatedAtMs int64   `json:"created_at_ms"`          // Unix time
 }
@@ -93,6 +94,9 @@ type JobProgress struct {
 	// Published is true from the moment that the slots are routed as moving until the
 	// flip (or a cancel before any move). Invariant: !Published => no key was moved.
 	Published bool `json:"published"`
+	// Purging is true from when as many keys were counted as PURGE states, until the job is published.
+	// From then on there may be fewer, since it removes them.
+	Purging bool `json:"purging,omitempty"`
 	// Back is true from the moment that a reverting job has turned round: its keys move
 	// from Target to Source, which owns the slots as ever.
 	Back bool `json:"back,omitempty"`

@@ -96,11 +96,14 @@ var Rows = []Row{
 				Help: "what the target must have done with a key before the source gives it up: none, replica (a replica has it), aof (it is on disk); auto: a replica where there is one"},
 			Option{Name: "VERIFY", Values: []Arg{{Name: "share", Meta: "sample=<n>%|full", Kind: Share, Want: "full, or a share of the keys as sample=1%"}},
 				Help: "compare that share of the keys, value by value, before the source gives them up"},
-			Option{Name: "PURGE", Help: "remove keys of these slots that the target holds already, where the job would be refused"},
+			Option{Name: "PURGE", Without: "0", Values: []Arg{{Name: "keys", Kind: Integer, Max: 1e15, Want: "the number of keys that it will remove, as DRYRUN counts them"}},
+				Help: "remove keys of these slots that the target holds already, where the job would be refused: so many as you say, and none if another number is there. Look at them with SLOT CHECK first"},
 			Option{Name: "DRYRUN", Role: View, Help: "check both ends, list findings and change nothing"}),
 		Waits: true,
 		Help: "Answers the job's id, or an array of ids when the slots come from several groups. Follow it with MIGRATION STATUS; stop it with MIGRATION PAUSE or CANCEL. " +
-			"A job checks both ends before it moves anything: over RESP and HTTP its status says what that found; keyferry migrate waits for it, and exits with 1 if the job can't begin.",
+			"A job checks both ends before it moves anything: over RESP and HTTP its status says what that found; keyferry migrate waits for it, and exits with 1 if the job can't begin. " +
+			"PURGE removes no more keys than stated. Fewer are accepted only if those that are missing may have expired since you counted (no more are missing than there still are with an expiry), " +
+			"or if the job itself has removed them in an attempt that broke off. With slots of several groups DRYRUN counts for each; then MIGRATE those of each group by themselves.",
 		Alias: &Alias{Name: "check", Given: "DRYRUN", Short: "Check both ends of a migration and change nothing. Exit code 1 if it would be refused",
 			Help: "Takes what migrate takes, and finds what would stop or slow that migration: servers, versions, rights, memory, clients that bypass the gateway, keys in the way."}},
 	{Name: "REBALANCE", Role: Operate, Short: "Move slots so that every group has its share", Show: ShowTable, Columns: planColumns,

@@ -68,7 +68,9 @@ func TestMistakes(t *testing.T) {
 		{"MIGRATE 0 TO g2 VERIFY 5", `{"slots":0,"to":"g2","verify":5}`, `VERIFY "5": want full`},
 		{"MIGRATE 0 TO g2 RATE 1 RATE 2", `{"slots":0,"to":"g2","rate":1,"RATE":2}`, "RATE is given twice"},
 		{"MIGRATE 0 TO g2 PURGE PURGE", `{"slots":0,"to":"g2","purge":true,"purge":true}`, "PURGE is given twice"},
-		{"", `{"slots":0,"to":"g2","purge":"x"}`, "PURGE: want 0 values, got 1"},
+		{"MIGRATE 0 TO g2 PURGE x", `{"slots":0,"to":"g2","purge":"x"}`, `PURGE "x": want the number of keys that it will remove`},
+		{"MIGRATE 0 TO g2 PURGE -1", `{"slots":0,"to":"g2","purge":-1}`, `PURGE "-1": want the number of keys`},
+		{"", `{"id":"m1","nosuch":true}`, "unknown option 'NOSUCH'"},
 		{"REBALANCE BY X", `{"by":"X"}`, `BY "X": want SLOTS, KEYS, MEMORY or OPS`},
 		{"REBALANCE WEIGHT g1 x", `{"weight":{"g1":"x"}}`, `WEIGHT g1 "x": want a number from 0, which empties the group, to 1000000`},
 		{"REBALANCE WEIGHT g1 nan", `{"weight":"g1=nan"}`, `WEIGHT g1 "nan": want`},
@@ -100,8 +102,6 @@ func TestMistakes(t *testing.T) {
 		row := Find("MIGRATION PAUSE")
 		if len(words) > 0 {
 			row, _, _ = rowOf(words)
-		} else if strings.Contains(x.want, "PURGE") {
-			row = Find("MIGRATE")
 		}
 		given, err := row.FromJSON([]byte(x.fields))
 		if err == nil {
@@ -125,15 +125,15 @@ func TestDecode(t *testing.T) {
 		To    string `verb:"TO"`
 		Limits
 		Share float64 `verb:"VERIFY"`
-		Purge bool    `verb:"PURGE"`
+		Purge *int    `verb:"PURGE"`
 		Dry   bool    `verb:"DRYRUN"`
 	}
-	c, err := Parse(strings.Fields("migrate 0-5 RATE 1e3 to json PURGE maxp99 OFF verify 5% json"))
+	c, err := Parse(strings.Fields("migrate 0-5 RATE 1e3 to json PURGE 7 maxp99 OFF verify 5% json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Decode(&a)
-	if a.Slots != "0-5" || a.To != "json" || *a.Rate != 1000 || a.Bytes != nil || !a.P99.Off || a.Share != 0.05 || !a.Purge || a.Dry || !c.JSON {
+	if a.Slots != "0-5" || a.To != "json" || *a.Rate != 1000 || a.Bytes != nil || !a.P99.Off || a.Share != 0.05 || *a.Purge != 7 || a.Dry || !c.JSON {
 		t.Errorf("%+v, JSON %v", a, c.JSON)
 	}
 	var w struct {

@@ -9,6 +9,7 @@ import "keyferry/internal/topology"
 //	NextTryAtMs         Backoff, and Paused between two slices
 //	EndedAtMs           Failed and the ends: Done, Reverted, Cancelled
 //	Published           false until Preparing and from the ends on, true between them
+//	Purging             of Preflight, and while a job is stopped there
 //	Back, MovedForth    set when a reverting job turns round, until it turns round once more
 //	Onward              of a reverting job that has turned round and is to do so once more
 //	SourceRunID, TargetRunID   of Preparing, and again of each reversal
@@ -36,11 +37,17 @@ func becomePreflight(j *topology.Job, atMs int64) {
 	j.StartedAtMs = atMs
 }
 
+// becomePurging is stored before the first key is removed: a count of fewer is right from then on.
+func becomePurging(j *topology.Job) {
+	enter(j, topology.Preflight)
+	j.Purging = true
+}
+
 // becomePreparing publishes the slots as moving. The lives are those of source and target, as
 // preflight saw them.
 func becomePreparing(j *topology.Job, source, target string) {
 	enter(j, topology.Preparing)
-	j.Published = true
+	j.Published, j.Purging = true, false
 	j.SourceRunID, j.TargetRunID = source, target
 }
 

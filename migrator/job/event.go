@@ -8,6 +8,7 @@ type EventKind uint8
 const (
 	Start        EventKind = iota // the manager has taken it up
 	Checked                       // preflight has no findings that stop it
+	Counted                       // preflight has counted as many keys in the way as PURGE states
 	Acked                         // every loop routes the slots as moving and has drained
 	PassEnd                       // a full pass is over; Found keys were seen at the source
 	Verified                      // the proof stands
@@ -27,7 +28,7 @@ const (
 	SliceBegin                    // … and has rested
 )
 
-var eventNames = [...]string{"start", "checked", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "target-forgot", "room", "due", "pause", "resume", "cancel", "limit", "turned", "home", "slice-end", "slice-begin"}
+var eventNames = [...]string{"start", "checked", "counted", "acked", "pass-end", "verified", "failure", "hopeless", "target-full", "target-forgot", "room", "due", "pause", "resume", "cancel", "limit", "turned", "home", "slice-end", "slice-begin"}
 
 // String is the name that a job's history and the transcripts use.
 func (k EventKind) String() string { return eventNames[k] }

@@ -18,7 +18,7 @@ func possible(j topology.Job) []Event {
 	case topology.Queued:
 		return []Event{{Kind: Start}}
 	case topology.Preflight:
-		return append(fail, Event{Kind: Checked, RunID: "r"})
+		return append(fail, Event{Kind: Checked, RunID: "r"}, Event{Kind: Counted})
 	case topology.Preparing:
 		return append(fail, Event{Kind: Acked})
 	case topology.Bulk, topology.Tail, topology.Verifying:

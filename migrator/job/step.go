@@ -72,6 +72,8 @@ func planned(j *topology.Job, e Event) {
 		becomePreflight(j, e.AtMs)
 	case j.Phase == topology.Preflight && e.Kind == Checked:
 		becomePreparing(j, e.RunID, e.TargetID)
+	case j.Phase == topology.Preflight && e.Kind == Counted:
+		becomePurging(j)
 	case j.Phase == topology.Preparing && e.Kind == Acked:
 		becomeBulk(j)
 	case j.Phase == topology.Bulk && e.Kind == PassEnd:

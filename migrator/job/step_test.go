@@ -120,6 +120,9 @@ func describe(j topology.Job) string {
 	if j.Published {
 		s += " published"
 	}
+	if j.Purging {
+		s += " purging"
+	}
 	if j.Back {
 		s += " back"
 	}

@@ -29,6 +29,7 @@ type Finding struct {
 	Severity Severity `json:"severity"`
 	Text     string   `json:"text"`
 	Advice   string   `json:"advice,omitempty"`
+	Keys     int64    `json:"keys,omitempty"` // of target-free: how many are in the way
 
 	err error // Fatal: what the job says; its origin and whether waiting mends it
 }
@@ -51,6 +52,7 @@ type Check struct {
 	Act   bool
 	Bytes int64 // thought to move; 0: not known
 
+	Counted    bool      // the keys in the way are as many as PURGE states: nothing was removed yet, nor looked at what follows
 	Life       string    // of the source's data, once Run has tried it
 	TargetLife string    // … and of the target's
 	Found      []Finding // in the order of the checks

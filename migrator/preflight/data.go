@@ -287,55 +287,6 @@ func (c *Check) fence(ctx context.Context) error {
 	return c.Fence(ctx, c.dst.Group)
 }
 
-// purgeAdvice names what keeps keys first: those in the way may be live ones, as when slots
-// were assigned to a group that does not have their keys.
-const purgeAdvice = "look at them with PROXY SLOT CHECK: if anybody needs them, SLOT CHECK FIX ADOPT brings those to the owner that it lacks, " +
-	"or SLOT UNASSIGN and SLOT ASSIGN give the slots to the group that has the keys; only if nobody does, MIGRATE … PURGE removes them"
-
-// targetFree looks for keys of the slots at the target. There must be none: what the
-// target holds wins over the source. PURGE removes them, when the job begins and not before:
-// between the plan and the job somebody may think again.
-func (c *Check) targetFree(ctx context.Context) error {
-	slots := topology.NewSlotSet(c.Job.Slots)
-	inWay := 0
-	scan, err := link.NewScanner(ctx, c.dst, c.PageTime, c.PageMost)
-	if err != nil {
-		return joberr.At(joberr.Target, err)
-	}
-	for db := range c.Databases {
-		if err := c.dst.Use(ctx, db); err != nil {
-			return joberr.At(joberr.Target, err)
-		}
-		for cursor := uint64(0); ; {
-			names, next, err := scan.Page(ctx, cursor)
-			if err != nil {
-				return joberr.At(joberr.Target, err)
-			}
-			names = slices.DeleteFunc(names, func(n string) bool {
-				return strings.HasPrefix(n, router.ReservedPrefix) || !slots.Has(c.Scheme.Slot([]byte(n)))
-			})
-			inWay += len(names)
-			if len(names) > 0 && !c.Job.Purge {
-				c.Fatal("target-free", joberr.Target, c.dst.Group, purgeAdvice, joberr.Hopeless("%s holds key %q of slot %d in database %d already: see PROXY SLOT CHECK: keys that somebody needs are brought to their owner by SLOT CHECK FIX ADOPT; the rest are removed by MIGRATE … PURGE; then RESUME",
-					c.dst.Group.Addr, names[0], c.Scheme.Slot([]byte(names[0])), db))
-				return nil
-			}
-			if c.Act && len(names) > 0 {
-				if err := c.dst.Conn.Unlink(ctx, names...).Err(); err != nil {
-					return joberr.At(joberr.Target, err)
-				}
-			}
-			if cursor = next; cursor == 0 {
-				break
-			}
-		}
-	}
-	if inWay > 0 {
-		c.add(Warning, "target-free", c.dst, "", "%d keys of these slots are there: PURGE removes them when the job starts", inWay)
-	}
-	return joberr.At(joberr.Target, c.dst.Use(ctx, 0))
-}
-
 // functions brings the libraries that the target lacks, so that what is called with keys of
 // these slots is there.
 //

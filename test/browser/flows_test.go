@@ -77,7 +77,7 @@ func TestMoveFromTheMap(t *testing.T) {
 	if got := eval[string](b, `document.querySelector("#move [name=slots]").value`); got != "1000-6000" {
 		t.Fatalf("dragged from slot 1000 to 6000 and selected %q", got)
 	}
-	b.offers("#move", "MIGRATE", "TO", "DRYRUN")                                                                                                     // which have a field and a button of their own
+	b.offers("#move", "MIGRATE", "TO", "DRYRUN", "PURGE")                                                                                            // which have a field and a button of their own
 	b.do("choose", chromedp.SetValue(`#move [name=target]`, "g2", chromedp.ByQuery), chromedp.SetValue(`#move [name=rate]`, "20", chromedp.ByQuery), // a minute, of which the pages below need some
 		chromedp.Click(`#move [type=submit]`, chromedp.ByQuery), chromedp.WaitVisible("#start", chromedp.ByQuery))
 	if plan := eval[string](b, `document.getElementById("plan").innerText`); !strings.Contains(plan, "5,001") {
@@ -147,8 +147,21 @@ func TestRefusalIsExplained(t *testing.T) {
 		const n = document.querySelector("#plan [data-severity=error]");
 		return n?.textContent.includes("key:5") && n.querySelector(".advice") && document.getElementById("start").disabled;
 	})()`)
+	b.dialog("#purge") // shows how many there are, and asks for the number
+	b.await("the count", `document.getElementById("ask-title").textContent.startsWith("Remove 1 key at g2 (") && document.getElementById("ask-body").textContent.includes("ADOPT")`)
+	b.fill("purge", "2")
+	b.yes()
+	b.await("another number to be refused", `document.getElementById("ask-said").textContent.includes("1 key is there")`)
+	b.do("not now", chromedp.Click("#ask-no", chromedp.ByQuery), chromedp.WaitNotPresent(`#ask[open]`, chromedp.ByQuery))
 	r.Proxy("MIGRATE", "0-16383", "TO", "g2") // asked for all the same, elsewhere
 	b.await("the failure", `document.querySelector("#job-m1 .badge")?.textContent === "failed" && document.getElementById("job-m1").innerText.includes("What to do: correct what it says about the target")`)
+	r.Proxy("MIGRATION", "CANCEL", "m1")
+	submit("0-16383", "g2")
+	b.await("the finding", `document.getElementById("purge") !== null`)
+	b.dialog("#purge")
+	b.fill("purge", "1")
+	b.yes()
+	b.await("the end", `document.querySelector("#job-m2 .badge")?.textContent === "done"`)
 }
 
 // TestFullTarget: a target that is out of memory is shown with what to do, and when it has

@@ -113,12 +113,12 @@ func TestLateDeletions(t *testing.T) {
 					}
 				}
 			} else {
-				r.proxy("MIGRATE", "0-16383", "TO", "g2", "PURGE")
+				r.proxy("MIGRATE", "0-16383", "TO", "g2", "PURGE", keys)
 			}
 			l.await()
 			before := gatewayConns(t, r.servers[1])
 			if what == "fix" {
-				r.proxy("MIGRATE", "0-16383", "TO", "g2", "PURGE")
+				r.proxy("MIGRATE", "0-16383", "TO", "g2", "PURGE", keys)
 			}
 			r.awaitDone()
 			l.arrive(before)

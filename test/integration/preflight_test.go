@@ -53,7 +53,7 @@ func lessonBrokenTargets(t *testing.T) {
 		{"ACL without RESTORE", "acl", "restore", false, do("ACL", "SETUSER", "default", "-restore")},
 		{"older version", "version", "can't read the source's payloads", false, answers("RESTORE", "-ERR DUMP payload version or checksum are wrong\r\n")},
 		{"no memory", "memory", "maxmemory", true, do("CONFIG", "SET", "maxmemory", "100000")},
-		{"foreign keys", "target-free", `holds key "foreign" of slot`, false, do("SET", "foreign", "1")},
+		{"foreign keys", "target-free", `holds 1 keys of these slots already (one is key "foreign" of slot`, false, do("SET", "foreign", "1")},
 		{"replica", "role", "is a slave", false, do("REPLICAOF", "127.0.0.1", "1")},
 		{"loading", "loading", "LOADING", true, answers("INFO", "-LOADING Redis is loading the dataset in memory\r\n")},
 	} {
@@ -157,7 +157,7 @@ func TestCheckFindings(t *testing.T) {
 	if err := src.FunctionLoad(ctx, "#!lua name=lib\nredis.register_function{function_name='f', callback=function() return 7 end, flags={'no-writes'}}").Err(); err != nil {
 		t.Fatal(err)
 	}
-	report := r.dryrun("0-16383", "TO", "g2", "PURGE")[0]
+	report := r.dryrun("0-16383", "TO", "g2", "PURGE", "2")[0]
 	found, strangers := map[string]preflight.Severity{}, ""
 	for _, f := range report.Findings {
 		found[f.What] = f.Severity
@@ -183,7 +183,7 @@ func TestCheckFindings(t *testing.T) {
 	if text := fmt.Sprint(r.proxy("MIGRATE", "0-16383", "TO", "g2", "DRYRUN")); !strings.Contains(text, "ok no") || !strings.Contains(text, "PURGE") {
 		t.Errorf("without PURGE: %s", text)
 	}
-	r.proxy("MIGRATE", "0-16383", "TO", "g2", "PURGE")
+	r.proxy("MIGRATE", "0-16383", "TO", "g2", "PURGE", "2")
 	r.awaitDone()
 	if v := dst.Do(ctx, "FCALL", "f", "0").Val(); v != int64(7) {
 		t.Errorf("the function at the target answers %v", v)

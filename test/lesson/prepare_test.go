@@ -59,7 +59,7 @@ func (r *rig) prepared(to int) (id string) {
 	r.must(src.FunctionLoadReplace(ctx, library).Err())
 	r.must(dst.FunctionFlush(ctx).Err())
 	r.must(dst.Set(ctx, "in the way", "x", 0).Err())
-	id = r.Proxy("MIGRATE", "0-16383", "TO", []string{"g1", "g2"}[to], "PURGE").(string)
+	id = r.Proxy("MIGRATE", "0-16383", "TO", []string{"g1", "g2"}[to], "PURGE", "1").(string)
 	r.Await("the job to end", func() bool { return r.Job().Phase.Ended() })
 	return id
 }

@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"migrator/flow":               {},
 	"migrator/joberr":             {"internal/topology"},
 	"migrator/keymove":            {"internal/failpoint", "internal/topology", "internal/upstream", "migrator/job", "migrator/joberr", "migrator/link", "router", "slotlock"},
-	"migrator/preflight":          {"internal/resp", "internal/topology", "internal/upstream", "migrator/job", "migrator/joberr", "migrator/keymove", "migrator/link", "router"},
+	"migrator/preflight":          {"internal/failpoint", "internal/resp", "internal/topology", "internal/upstream", "migrator/job", "migrator/joberr", "migrator/keymove", "migrator/link", "router"},
 	"migrator/link":               {"internal/topology", "internal/upstream", "migrator/flow", "migrator/joberr"},
 	"router":                      {"internal/resp", "internal/topology", "slotlock"},
 	"internal/transport":          {},

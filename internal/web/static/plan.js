@@ -42,8 +42,29 @@ export function findingNotes(plans) {
   return notes;
 }
 
-/** moveOptions are the options of MIGRATE that the form offers: all but those that it says by itself. */
-const moveOptions = (row) => row.options.filter((o) => o.name !== "TO" && o.name !== "DRYRUN");
+/** moveOptions are the options of MIGRATE that the form offers: all but those that it says by itself, or asks for when it has counted. */
+const moveOptions = (row) => row.options.filter((o) => !["TO", "DRYRUN", "PURGE"].includes(o.name));
+
+/** inWay is the finding of keys at the target, if nothing else stops the only job. */
+function inWay(plans) {
+  const fatal = findingsOf(plans).filter((f) => rank(f) === 0);
+  return plans.length === 1 && fatal.length === 1 && fatal[0].keys > 0 ? fatal[0] : null;
+}
+
+/** purgeButton offers to remove the keys in the way, for who types how many they are. */
+function purgeButton(found, move) {
+  const keys = int(found.keys) + (found.keys === 1 ? " key" : " keys");
+  return h("button", { type: "button", class: "danger", id: "purge", onclick: () => ask({
+    title: "Remove " + keys + " at " + found.where + "?", yes: "Remove them and move", danger: true,
+    body: [h("p", {}, found.text), h("p", { class: "advice" }, found.advice),
+      h("label", { class: "option" }, h("span", {}, "How many keys are removed for good: type " + found.keys), h("input", { name: "purge", required: true, inputmode: "numeric", autocomplete: "off" }))],
+    run: (form) => {
+      const typed = form.elements.purge.value.trim();
+      if (typed !== String(found.keys)) throw new Error(keys + (found.keys === 1 ? " is" : " are") + " there: type that number, or leave them where they are");
+      return move({ purge: typed });
+    },
+  }) }, "Remove " + keys + " …");
+}
 
 /** moveForm wires the form #move and the place #plan below it. */
 export function moveForm() {
@@ -69,18 +90,19 @@ export function moveForm() {
       const list = await run("migrate", { ...fields, dryrun: true });
       const notes = findingNotes(list), refused = findingsOf(list).some((f) => rank(f) === 0);
       const go = h("button", { type: "button", class: "main", id: "start", disabled: refused }, "Start moving");
+      const move = async (more) => {
+        started(await run("migrate", { ...fields, ...more }));
+        out.replaceChildren();
+        form.reset();
+        form.dispatchEvent(new Event("started"));
+      };
       go.addEventListener("click", () => ask({
         title: "Move " + int(list.reduce((n, p) => n + count(p.slots), 0)) + " slots to " + to + "?", yes: "Move them",
         body: h("p", {}, "Clients go on meanwhile. You can pause, limit or cancel at any time."),
-        run: async () => {
-          started(await run("migrate", fields));
-          out.replaceChildren();
-          form.reset();
-          form.dispatchEvent(new Event("started"));
-        },
+        run: () => move(),
       }));
       if (notes.length === 0 && list.some((p) => p.findings)) notes.push(h("div", { class: "note good" }, "Both ends were checked: no findings."));
-      out.replaceChildren(...notes, planTable(list), h("div", { class: "row" }, go,
+      out.replaceChildren(...notes, planTable(list), h("div", { class: "row" }, go, inWay(list) && purgeButton(inWay(list), move),
         h("button", { type: "button", class: "quiet", onclick: () => out.replaceChildren() }, "Not now")));
     } catch (err) {
       out.replaceChildren(complaint(err, "Not possible"));
