@@ -31,6 +31,7 @@ type call struct {
 
 	counted bool // it has been answered, or has a request, and is counted by that
 	refused bool // it was answered with an error and not executed
+	atOnce  bool // the gateway has answered it by itself, with no request
 	muted   bool // CLIENT REPLY: the client does not see the reply
 }
 
@@ -81,6 +82,7 @@ func (c *call) answer(reply []byte) {
 	if c.counted {
 		cmd = nil
 	}
+	c.atOnce = !c.counted
 	c.counted = true
 	s.l.rec.CountAnswer(cmd, reply)
 	if c.muted {

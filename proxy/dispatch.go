@@ -52,6 +52,9 @@ func (c *call) serve() (taken bool) {
 		if len(l.monitoring.at) > 0 && !c.refused && s.life < lifeGone {
 			c.show()
 		}
+		if c.atOnce && l.rec.Slow.All() {
+			c.logAnswer()
+		}
 	}
 	s.who.commands++
 	l.rec.N[stats.Commands]++

@@ -124,6 +124,7 @@ var (
 	copyCommand   = resp.Lookup([]byte("copy"))
 	moveCommand   = resp.Lookup([]byte("move"))
 	execCommand   = resp.Lookup([]byte("exec"))
+	quitCommand   = resp.Lookup([]byte("quit"))
 	clientCommand = resp.Lookup([]byte("client"))
 )
 

@@ -55,17 +55,22 @@ func (s *Server) groupEndpoints() (out []upstream.Endpoint) {
 	return out
 }
 
-// killed makes one reply of those to a KILL. The script runs at one group, and all others have
-// nothing to kill (NOTBUSY), which says nothing about it: so what any other says comes first.
+// killed makes one reply of those to a KILL, by what they say and not by the order of groups. Most
+// groups have nothing to kill (NOTBUSY), which says nothing about the others: so that is the answer
+// only if all say it.
 //
-//	a success                 it was killed
-//	an error of a server      it runs there, and can't be killed (UNKILLABLE)
-//	no answer                 it may run there
-//	NOTBUSY                   nothing runs anywhere
+//	a success                   something was killed
+//	UNKILLABLE                  nothing was, and something runs that can't be
+//	another error of a server   something runs there that is not of the kind to be killed (BUSY), or
+//	                            it would not say (NOPERM, LOADING)
+//	no answer                   something may run there
+//	NOTBUSY                     nothing runs anywhere
 func killed(parts [][]byte) []byte {
 	rank := func(p []byte) int {
 		switch {
 		case len(p) > 0 && p[0] != '-':
+			return 4
+		case bytes.HasPrefix(p, []byte("-UNKILLABLE")):
 			return 3
 		case bytes.HasPrefix(p, []byte("-NOTBUSY")):
 			return 0

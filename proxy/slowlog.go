@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"keyferry/internal/resp"
+	"keyferry/proxy/stats"
 )
 
 // SLOWLOG shows what took long as the clients saw it: from the moment that a command was parsed,
@@ -12,6 +13,17 @@ import (
 //
 // Each loop keeps its own log (stats.SlowLog), which only it touches. Whoever asks collects copies
 // by message, so that a slow reader of the log holds up no loop.
+
+// logAnswer enters a command that was answered at once in a log that takes everything.
+//
+// As in Redis: not what was refused, nor what MULTI has queued, which come by other ways, nor QUIT.
+func (c *call) logAnswer() {
+	s := c.s
+	if c.cmd == quitCommand || c.cmd.Flags&resp.SkipSlowlog != 0 || s.life == lifeGone {
+		return
+	}
+	s.l.rec.Answered(resp.AppendRequest(nil, c.args...), stats.Sender{ClientAddr: s.who.addr, ClientName: s.who.name}, s.l.ns, s.l.now)
+}
 
 func (c *call) slowlogLen() {
 	srv := c.s.l.srv

@@ -13,7 +13,7 @@ import (
 // Config is what is measured, beyond what always is. CONFIG SET can change all but SampleEvery and
 // BigValue while the server runs.
 type Config struct {
-	SlowerThan       time.Duration // commands that take as long are kept for SLOWLOG; 0: none
+	SlowerThan       time.Duration // commands that take as long are kept for SLOWLOG; 1 ns: all; 0: none
 	SlowMax          int           // how many of them are
 	LatencyThreshold time.Duration // … are noted for LATENCY; 0: none
 	SampleEvery      int           // one command in so many is looked at for hot keys and slots; 0: none
@@ -65,6 +65,9 @@ func (r *Recorder) Configure(c *Config) {
 	r.Slow.threshold, r.Spikes.threshold = math.MaxInt64, math.MaxInt64
 	if c.SlowerThan > 0 && c.SlowMax > 0 {
 		r.Slow.threshold = int64(c.SlowerThan)
+		if c.SlowerThan == 1 { // everything, also what is answered in no time
+			r.Slow.threshold = 0
+		}
 	}
 	if c.LatencyThreshold > 0 {
 		r.Spikes.threshold = int64(c.LatencyThreshold)

@@ -48,6 +48,17 @@ type SlowLog struct {
 	ring      slowRing
 }
 
+// All reports that the log takes every command, however quick.
+func (q *SlowLog) All() bool { return q.threshold == 0 }
+
+// Answered enters a command that the gateway has answered at once, and so in no time.
+func (r *Recorder) Answered(frame []byte, from Sender, now int64, at time.Time) {
+	id := r.Slow.shared.Slow.Add(1) - 1
+	if r.Slow.ring.wants(now, 0) {
+		r.Slow.ring.add(&SlowEntry{ID: id, At: at, Args: slowArgs(frame), Sender: from})
+	}
+}
+
 // Notable looks closer at a command for which Done has said so, at the same now.
 func (r *Recorder) Notable(t *Span, c *resp.Command, from Sender, now int64, at time.Time) {
 	d := now - t.Begun
@@ -58,7 +69,7 @@ func (r *Recorder) Notable(t *Span, c *resp.Command, from Sender, now int64, at 
 		}
 		r.Spikes.Note(event, d, at)
 	}
-	if d < r.Slow.threshold || c.Flags&resp.SkipSlowlog != 0 {
+	if d < r.Slow.threshold {
 		return
 	}
 	if !r.Slow.ring.wants(now, d) {
