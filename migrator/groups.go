@@ -64,19 +64,54 @@ func (m *Manager) CheckPrimary(ctx context.Context, g topology.Group, others []t
 	case info.Loading:
 		return fmt.Errorf("%s still loads its data", g.Addr)
 	}
+	if i := m.sameServer(ctx, info, others); i >= 0 {
+		return fmt.Errorf("%s is the same server as that of group %s", g.Addr, preflight.Where(others[i]))
+	}
+	return m.checkUnused(ctx, g)
+}
+
+// looksAtOnce bounds how many servers are asked at the same time.
+const looksAtOnce = 16
+
+// sameServer is which of the groups has the server that has said info; -1: none.
+//
+// Of most of them it is known what they are: from whoever looks at them all the time. That holds if
+// they were seen while this server's process was running: were they one, they would have said
+// the same run id then. Only the others are asked, and one that is down is no reason to refuse this one.
+func (m *Manager) sameServer(ctx context.Context, info link.Info, groups []topology.Group) int {
+	begun := time.Now().Add(-time.Duration(info.UptimeS) * time.Second)
+	same := make([]bool, len(groups))
+	places := make(chan struct{}, looksAtOnce)
 	var wg sync.WaitGroup
-	same := make([]bool, len(others))
-	for i, other := range others {
+	for i, g := range groups {
+		if m.plane.seen != nil {
+			if runID, at := m.plane.seen(g); runID != "" && at.After(begun) {
+				same[i] = runID == info.RunID
+				continue
+			}
+		}
+		places <- struct{}{}
 		wg.Go(func() {
-			there, err := m.look(ctx, other) // one that is down is no reason to refuse this one
+			defer func() { <-places }()
+			there, err := m.look(ctx, g)
 			same[i] = err == nil && there.RunID == info.RunID
 		})
 	}
 	wg.Wait()
-	if i := slices.Index(same, true); i >= 0 {
-		return fmt.Errorf("%s is the same server as that of group %s", g.Addr, preflight.Where(others[i]))
+	return slices.Index(same, true)
+}
+
+// SetSeen gives the Manager the word of whoever looks at the groups' servers all the time: the run id
+// that a group's has said last, and when. Call it before Begin.
+func (m *Manager) SetSeen(f func(topology.Group) (runID string, at time.Time)) { m.plane.seen = f }
+
+// RefusalAdvice is what to do about a group's server that refuses a connection.
+func RefusalAdvice(group string, err error) string {
+	if !joberr.OfPassword(err) {
+		return preflight.RefusalAdvice(err)
 	}
-	return m.checkUnused(ctx, g)
+	return fmt.Sprintf("it does not take the password that the gateway has for it: make the server accept that (CONFIG SET requirepass, or ACL SETUSER), "+
+		"or tell the gateway the server's: PROXY GROUP SET %s PASSWORD <password>, or NOPASSWORD if it has none", group)
 }
 
 // Unserved implements control.Migrator. Keys in databases that the gateway does not serve are

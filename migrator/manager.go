@@ -72,7 +72,8 @@ type plane struct {
 	deadline   func() time.Duration                          // how long a command waits for a key
 	settled    func(ctx context.Context, group string) error // returns when all commands sent to the group are answered
 	events     Events
-	peers      Peers // nil: there are none
+	peers      Peers                                             // nil: there are none
+	seen       func(topology.Group) (runID string, at time.Time) // what a group's server has said last that it is
 }
 
 // Events is what the data plane knows of keyspace events.

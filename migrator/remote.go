@@ -106,7 +106,7 @@ func (m *Manager) serveTell(ctx context.Context, body []byte) error {
 	}
 	var refusal error
 	if e.Event.Kind == job.CancelBy && e.Event.Revert {
-		refusal = m.refuseRevert(ctx, e.Job)
+		_, refusal = m.refuseRevert(ctx, e.Job) // the warning is with who asked
 	}
 	return m.tell(ctx, e.Job, e.Event, refusal)
 }

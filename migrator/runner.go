@@ -476,6 +476,6 @@ func (r *runner) do(ctx context.Context, ev job.Event, refusal error) error {
 	case err := <-c.reply:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("job %s was told, and has not answered in time: it may do it yet, which MIGRATION STATUS shows: %w", id, ctx.Err())
 	}
 }

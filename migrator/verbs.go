@@ -107,7 +107,7 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 	}
 	// Whoever asks about the job next, by the id that is returned here, finds it.
 	if err := m.control.Await(ctx, func() bool { return m.control.Revision() >= st.Revision }); err != nil {
-		return ids, err
+		return ids, fmt.Errorf("%s been stored and will begin, but the gateway has not come to it yet: %w", jobsHave(ids), err)
 	}
 	for _, id := range ids {
 		at := time.Now().UnixMilli()
@@ -117,6 +117,17 @@ func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]st
 		m.record(ctx, topology.JobEvent{Job: id, AtMs: at, Event: "submitted", To: topology.Queued})
 	}
 	return ids, nil
+}
+
+// jobsHave begins a sentence about jobs.
+func jobsHave(ids []string) string {
+	switch n := len(ids); {
+	case n == 1:
+		return "job " + ids[0] + " has"
+	case n > 5:
+		return fmt.Sprintf("%d jobs, %s to %s, have", n, ids[0], ids[n-1])
+	}
+	return "jobs " + strings.Join(ids, ", ") + " have"
 }
 
 // limited are the limits that a new job has.
@@ -147,9 +158,11 @@ func (m *Manager) Cancel(ctx context.Context, id string) error {
 
 // Revert ends a job by bringing back what has moved; it returns when that is stored as the
 // job's intent. Of a job that has moved nothing it is Cancel. It is refused, and the job goes on
-// as it was, if the source would not take the keys back.
-func (m *Manager) Revert(ctx context.Context, id string) error {
-	return m.tell(ctx, id, job.Event{Kind: job.CancelBy, Revert: true}, m.refuseRevert(ctx, id))
+// as it was, if the source would not take the keys back. warning is what stands in its way that an
+// operator can mend while it goes on; "": nothing is known.
+func (m *Manager) Revert(ctx context.Context, id string) (warning string, err error) {
+	warning, refusal := m.refuseRevert(ctx, id)
+	return warning, m.tell(ctx, id, job.Event{Kind: job.CancelBy, Revert: true}, refusal)
 }
 
 // tell hands an operator's event to who runs the job. Without a runner the job has ended, or this

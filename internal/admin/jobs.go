@@ -246,17 +246,21 @@ type cancelArgs struct {
 }
 
 func (s *Server) jobCancel(ctx context.Context, a cancelArgs) (status, error) {
-	tell := s.Manager.Cancel
+	warning, err := "", error(nil)
 	if a.Revert {
-		tell = s.Manager.Revert
+		warning, err = s.Manager.Revert(ctx, a.ID)
+	} else {
+		err = s.Manager.Cancel(ctx, a.ID)
 	}
-	if err := tell(ctx, a.ID); err != nil {
+	if err != nil {
 		return "", err
 	}
 	j, _ := s.Manager.JobStatus(a.ID)
 	switch {
 	case j.Phase == topology.Cancelled:
 		return "OK cancelled: nothing had moved", nil
+	case a.Revert && warning != "":
+		return status("OK reverting: what has moved is brought back. Warning: " + warning), nil
 	case a.Revert:
 		return "OK reverting: what has moved is brought back", nil
 	}

@@ -15,7 +15,10 @@ func (c *Control) change(ctx context.Context, change func(*topology.State) error
 	if err != nil {
 		return err
 	}
-	return c.AwaitEpoch(ctx, st.Epoch)
+	if err := c.AwaitEpoch(ctx, st.Epoch); err != nil {
+		return fmt.Errorf("it has been stored and takes effect by itself, but not every event loop routes by it yet: %w", err)
+	}
+	return nil
 }
 
 // What is wrong about a server is found out before it is stored: each of these mistakes would

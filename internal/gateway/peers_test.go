@@ -293,7 +293,7 @@ func TestVerbsAtAnyGateway(t *testing.T) {
 	for _, say := range []func() error{
 		func() error { return m.Limit(t.Context(), id, job.Limits{KeysPerS: &fast}) },
 		func() error { return m.Resume(t.Context(), id) },
-		func() error { return m.Revert(t.Context(), id) },
+		func() error { _, err := m.Revert(t.Context(), id); return err },
 	} {
 		if err := say(); err != nil {
 			t.Fatal(err)

@@ -83,6 +83,7 @@ type probe struct {
 
 	mu   sync.Mutex // protects what follows
 	last Primary    // written by the probe, read by snapshots
+	id   string     // the run id that it has said last, at last.SeenMs
 }
 
 // follow starts and ends probes, so that there is one for each group. mu is held.
@@ -153,7 +154,8 @@ func (p *probe) ask(ctx context.Context, n int) {
 		return
 	}
 	g.Error, g.SeenMs, g.PingUs = "", time.Now().UnixMilli(), us(ping)
-	g.Said = said(upstream.ParseInfo(text))
+	info := upstream.ParseInfo(text)
+	g.Said, p.id = said(info), info.Get("run_id")
 	if listed {
 		g.Direct, g.Who = len(direct), nil
 		for _, c := range direct[:min(len(direct), directShown)] {
@@ -173,6 +175,19 @@ func said(i upstream.Info) Said {
 		s.Replicas = append(s.Replicas, r.Addr+" "+r.State)
 	}
 	return s
+}
+
+// Seen is the run id that a group's server has said last, and when; "": none yet.
+func (o *Observer) Seen(g topology.Group) (runID string, at time.Time) {
+	o.mu.Lock()
+	p := o.probes[g.ID]
+	o.mu.Unlock()
+	if p == nil || p.to != g.Endpoint {
+		return "", at
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.id, time.UnixMilli(p.last.SeenMs)
 }
 
 func (p *probe) view(g topology.Group, st *topology.State, links stats.Link) Group {

@@ -79,13 +79,14 @@ type Snapshot struct {
 }
 
 // New makes an Observer with a first snapshot. It hears of each connection that the Dialer makes
-// from then on.
+// from then on, and the Manager has its word on the groups' servers.
 func New(c Config) *Observer {
 	o := &Observer{c: c, started: time.Now(), news: make(chan struct{}), jobs: make(map[string]*jobStory),
 		errors: make(map[[2]string]uint64), probes: make(map[string]*probe), outages: newOutages(c.Log)}
 	c.Dialer.Tried = func(to topology.Endpoint, err error) {
 		o.outages.tried(to, err, time.Now(), func() []topology.Group { return c.Control.State().Groups })
 	}
+	c.Manager.SetSeen(o.Seen)
 	o.last.Store(&Snapshot{At: o.started, State: c.Control.State()})
 	return o
 }

@@ -10,6 +10,7 @@ import (
 
 	"keyferry/internal/topology"
 	"keyferry/internal/upstream"
+	"keyferry/migrator"
 )
 
 const (
@@ -42,6 +43,7 @@ type outage struct {
 	refused bool      // the server answers, and refuses the connection
 	since   time.Time // zero: it is over
 	told    time.Time // when the log last said something
+	refusal bool      // … it was that the server refuses
 	said    bool      // … of this one
 	failed  int       // tries of this one
 }
@@ -75,22 +77,31 @@ func (x *outages) tried(to topology.Endpoint, err error, now time.Time, groups f
 		}
 	}
 	if o.since.IsZero() {
-		o.since, o.failed, o.said = now, 0, false
+		o.since, o.failed, o.said, o.refusal = now, 0, false, false
 	}
 	o.failed++
 	o.err = err
 	var refusal upstream.ServerError
 	o.refused = errors.As(err, &refusal)
-	if o.said && now.Sub(o.told) < outageEvery || !o.said && now.Sub(o.told) < outageRest {
+	// One that was away, and refuses now, is another matter: somebody has to do something about it.
+	news := o.refused && o.said && !o.refusal
+	if !news && (o.said && now.Sub(o.told) < outageEvery || !o.said && now.Sub(o.told) < outageRest) {
 		return
 	}
-	o.told, o.said = now, true
+	o.told, o.said, o.refusal = now, true, o.refusal || o.refused
+	x.say(o, to, now)
+}
+
+// say is the log's line about an outage. mu is held.
+func (x *outages) say(o *outage, to topology.Endpoint, now time.Time) {
 	text := "a group's server can't be reached: commands for its slots fail until it can"
+	fields := []zap.Field{zap.String("group", o.group), zap.String("addr", to.Addr), zap.Error(o.err),
+		zap.Duration("for", now.Sub(o.since).Round(time.Millisecond)), zap.Int("tries", o.failed)}
 	if o.refused {
 		text = "a group's server refuses new connections: commands that need one fail until it takes them"
+		fields = append(fields, zap.String("advice", migrator.RefusalAdvice(o.group, o.err)))
 	}
-	x.log.Warn(text, zap.String("group", o.group), zap.String("addr", to.Addr), zap.Error(err),
-		zap.Duration("for", now.Sub(o.since).Round(time.Millisecond)), zap.Int("tries", o.failed))
+	x.log.Warn(text, fields...)
 }
 
 // answered notes that a connection which stands works. It says nothing of new ones, which the

@@ -92,6 +92,20 @@ func TestOutagesAreToldOnce(t *testing.T) {
 	said("takes connections again")
 	state(Up)
 
+	// One that comes back with another password: at once, once, and what to do.
+	now = now.Add(time.Hour)
+	try(at, down)
+	said("can't be reached")
+	now = now.Add(time.Second)
+	try(at, wrong)
+	try(at, wrong)
+	all := log.TakeAll()
+	if len(all) != 1 || !strings.Contains(all[0].Message, "refuses") || !strings.Contains(all[0].ContextMap()["advice"].(string), "PROXY GROUP SET g1 PASSWORD") {
+		t.Errorf("a wrong password after an outage: %v", all)
+	}
+	try(at, nil)
+	said("takes connections again")
+
 	try(at, down)
 	x.keep(nil)
 	state(Up)

@@ -139,7 +139,7 @@ var Rows = []Row{
 		Options: []Option{{Name: "STAY", Not: "REVERT", Help: "leave a job that has moved keys paused as it is (the default)"},
 			{Name: "REVERT", Not: "STAY", Help: "move back what has moved, while clients go on"}},
 		Waits: true,
-		Help:  "A job that has moved nothing ends. Nothing is lost either way. REVERT is refused where the source would not take the keys back, as one of an older version does not. MIGRATION RESUME FORWARD takes a REVERT back."},
+		Help:  "A job that has moved nothing ends. Nothing is lost either way. REVERT is refused where the source would not take the keys back, as one of an older version does not; that it lacks room for them is said, and stops nothing. MIGRATION RESUME FORWARD takes a REVERT back."},
 	{Name: "MIGRATION LIMIT", Role: Operate, AnyOf: true, Short: "Change the limits of a job that runs", Args: []Arg{jobArg}, Options: limits,
 		Help: "Only the limits that are named change, at once."},
 	{Name: "MIGRATION LOG", Role: View, Short: "Show everything that happened to a job", Args: []Arg{jobArg}, Show: ShowLines,

@@ -35,6 +35,7 @@ type Link struct {
 // Info is what a job needs to know of a server's process.
 type Info struct {
 	RunID     string
+	UptimeS   int64 // whole seconds that its process has run
 	ReplID    string
 	Version   string
 	Role      string
@@ -104,7 +105,7 @@ func (l *Link) Refresh(ctx context.Context) error {
 func ReadInfo(text string) Info {
 	i := upstream.ParseInfo(text)
 	return Info{
-		RunID: i.Get("run_id"), ReplID: i.Get("master_replid"), Version: i.Get("redis_version"), Role: i.Get("role"), Policy: i.Get("maxmemory_policy"),
+		RunID: i.Get("run_id"), UptimeS: i.Int("uptime_in_seconds"), ReplID: i.Get("master_replid"), Version: i.Get("redis_version"), Role: i.Get("role"), Policy: i.Get("maxmemory_policy"),
 		Replicas: int(i.Int("connected_slaves")), Loading: i.Get("loading") == "1", AOF: i.Get("aof_enabled") == "1",
 		UsedBytes: i.Int("used_memory"), MaxBytes: i.Int("maxmemory"), Gateway: i.Get("keyferry_version") != "", Cluster: i.Get("cluster_enabled") == "1", Keyspace: i.Keyspace(),
 	}

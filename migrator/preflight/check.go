@@ -51,6 +51,7 @@ type Check struct {
 	Job   topology.Job // ID: of the job, or one of its own for a plan
 	Act   bool
 	Bytes int64 // thought to move; 0: not known
+	Moved int64 // for TryWay: keys that have moved and would come back
 
 	Counted    bool      // the keys in the way are as many as PURGE states: nothing was removed yet, nor looked at what follows
 	Life       string    // of the source's data, once Run has tried it
@@ -171,6 +172,12 @@ func refusal(err error) (what, advice string) {
 		return "cluster", "use a server with cluster-enabled no"
 	}
 	return "commands", "see what it says, and the server's log"
+}
+
+// RefusalAdvice is what to do about a server that refuses.
+func RefusalAdvice(err error) string {
+	_, advice := refusal(err)
+	return advice
 }
 
 // DiskAdvice is for a server that refuses every write, a job's UNLINK as well, as long as it can't

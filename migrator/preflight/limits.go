@@ -23,6 +23,9 @@ func (c *Check) limits(ctx context.Context) error {
 		c.add(Warning, "limits", c.dst, "CONFIG SET "+dst.Setting+" there to what the source has",
 			"it takes values of at most %d bytes (%s), the source of %d (%s): keys that are larger stay at the source, and the job fails with their names when all others have been moved", dst.Bytes, dst.Setting, src.Bytes, src.Setting)
 	}
+	if src.Most() < dst.Most() && dst.Most() < math.MaxInt64 {
+		c.add(Info, "way-back", c.src, "", "it takes values of at most %d bytes (%s), the target of %d: what clients write there that is larger could not come back by a REVERT", src.Bytes, src.Setting, dst.Bytes)
+	}
 	return nil
 }
 

@@ -19,6 +19,7 @@ func (c *Check) wayBack(ctx context.Context) error {
 	at, err := c.tryOwn(ctx, c.dst, c.src)
 	switch {
 	case err == nil || joberr.IsOOM(err):
+		c.roomForReturn()
 	case !joberr.Refused(err):
 		return joberr.At(c.origin(at), err)
 	default:
@@ -26,6 +27,43 @@ func (c *Check) wayBack(ctx context.Context) error {
 			"once keys have moved the job can't be reverted: %v", c.explainWay(c.dst, c.src, err))
 	}
 	return nil
+}
+
+// roomForReturn: a source that is over its maxmemory gives memory back by what moves, but has no
+// room for all of it again. One that is not has, unless others fill it meanwhile.
+func (c *Check) roomForReturn() {
+	i := c.src.Info
+	over := i.UsedBytes - i.MaxBytes
+	if i.MaxBytes <= 0 || over <= 0 {
+		return
+	}
+	c.add(Warning, "way-back", c.src, "raise its maxmemory before you revert the job",
+		"it is over its maxmemory (%d bytes in use, of %d): once keys have moved, at least the last %d bytes of them would find no room when they come back: %s", i.UsedBytes, i.MaxBytes, over, whenFull(i.Policy))
+}
+
+// whenFull is what becomes of keys that come to a server without room for them.
+func whenFull(policy string) string {
+	if policy != "noeviction" {
+		return "it evicts keys then (" + policy + ")"
+	}
+	return "a REVERT pauses there, and goes on by itself when there is room"
+}
+
+// weighReturn compares what is to come back with the room for it. Like every estimate it stops nobody.
+func (c *Check) weighReturn(ctx context.Context) {
+	i := c.dst.Info
+	if i.MaxBytes <= 0 || c.Moved == 0 {
+		return
+	}
+	room := i.Room()
+	if room < 0 { // it evicts: to the mover that is room
+		room = max(0, i.MaxBytes-i.UsedBytes)
+	}
+	size := KeyBytes(ctx, c.src, c.Databases)
+	if bytes := int64(size * float64(c.Moved)); room == 0 || size > 0 && bytes > room {
+		c.add(Warning, "memory", c.dst, "raise its maxmemory",
+			"about %d keys of %d bytes altogether are to come back and there is room for %d (maxmemory %d, in use %d): %s", c.Moved, max(bytes, 0), room, i.MaxBytes, i.UsedBytes, whenFull(i.Policy))
+	}
 }
 
 // TryWay tries whether keys can go from one group to another while a job is about them: by a key of
@@ -57,8 +95,11 @@ func (c *Check) tryWay(ctx context.Context, from, to topology.Group) error {
 	at, err := c.tryOwn(ctx, c.src, c.dst)
 	switch {
 	case err == nil:
-		return c.types(ctx)
+		err = c.types(ctx)
+		c.weighReturn(ctx)
+		return err
 	case joberr.IsOOM(err):
+		c.weighReturn(ctx)
 		return nil
 	case joberr.Refused(err):
 		err = c.explainWay(c.src, c.dst, err)

@@ -183,3 +183,46 @@ func TestRemovalOfADeadServer(t *testing.T) {
 		t.Errorf("the groups are %s", list)
 	}
 }
+
+// TestKnownServersAreNotAsked: SLOT ASSIGN and GROUP ADD compare a server with those of all groups, and
+// connect to none of them that the gateway sees all the time.
+func TestKnownServersAreNotAsked(t *testing.T) {
+	ctx := context.Background()
+	r := newRig(t, 3)
+	spare := testredis.StartT(t)
+	third := r.servers[2].Client()
+	connections := func() (n int) {
+		text := third.Info(ctx, "stats").Val()
+		_, text, _ = strings.Cut(text, "total_connections_received:")
+		_, _ = fmt.Sscan(text, &n)
+		return n
+	}
+	seen := func() bool {
+		var rows []admin.GroupRow
+		_ = json.Unmarshal([]byte(r.proxy("GROUP", "LIST", "JSON").(string)), &rows)
+		return len(rows) == 3 && rows[2].State == "up"
+	}
+	r.await("the third server to be seen", seen)
+	for _, s := range r.servers[:2] { // a server that has just begun has to be older than what was seen
+		r.await("the servers to be a few seconds old", func() bool {
+			_, text, _ := strings.Cut(s.Client().Info(ctx, "server").Val(), "uptime_in_seconds:")
+			return !strings.HasPrefix(text, "0") && !strings.HasPrefix(text, "1")
+		})
+	}
+	r.await("the spare one, too", func() bool {
+		_, text, _ := strings.Cut(spare.Client().Info(ctx, "server").Val(), "uptime_in_seconds:")
+		return !strings.HasPrefix(text, "0") && !strings.HasPrefix(text, "1")
+	})
+	before := connections()
+	for range 10 {
+		r.proxy("SLOT", "UNASSIGN", "0-9")
+		r.proxy("SLOT", "ASSIGN", "0-9", "g1")
+	}
+	r.proxy("GROUP", "ADD", "g4", spare.Addr)
+	if n := connections() - before; n > 4 { // g4's feeds and pipes are no business of the third server's
+		t.Errorf("the third server was connected to %d times", n)
+	}
+	if _, err := r.proxyErr("GROUP", "ADD", "again", strings.Replace(r.servers[2].Addr, "127.0.0.1", "localhost", 1)); err == nil || !strings.Contains(err.Error(), "same server as that of group g3") {
+		t.Errorf("a server that is seen all the time: %v", err)
+	}
+}

@@ -69,6 +69,42 @@ func TestRevertToOlderSource(t *testing.T) {
 	}
 }
 
+// TestRevertToAFullSource: that a source has no room for what would come back is said before anything
+// moves, and again when REVERT is asked for; it stops neither, and the way back goes on when there is.
+func TestRevertToAFullSource(t *testing.T) {
+	ctx := context.Background()
+	r := newRig(t, 2)
+	r.fill(1000, 2000)
+	src := r.servers[0].Client()
+	wayBack := func() (text string) {
+		for _, f := range r.dryrun("0-16383", "TO", "g2")[0].Findings {
+			if f.What == "way-back" {
+				text += string(f.Severity) + " " + f.Where + ": " + f.Text
+			}
+		}
+		return text
+	}
+	src.ConfigSet(ctx, "maxmemory", "1gb")
+	if text := wayBack(); text != "" {
+		t.Errorf("with room the dry run says %q", text)
+	}
+	src.ConfigSet(ctx, "maxmemory", "1mb")
+	if text := wayBack(); !strings.Contains(text, "warning g1") || !strings.Contains(text, "a REVERT pauses there") {
+		t.Errorf("of a full source the dry run says %q", text)
+	}
+	id := r.proxy("MIGRATE", "0-16383", "TO", "g2", "RATE", "500").(string)
+	r.awaitMoved(100)
+	r.proxy("MIGRATION", "PAUSE", id)
+	if v := r.proxy("MIGRATION", "CANCEL", id, "REVERT").(string); !strings.HasPrefix(v, "OK reverting") || !strings.Contains(v, "to come back") || !strings.Contains(v, "room for 0") {
+		t.Errorf("REVERT is answered %q", v)
+	}
+	src.ConfigSet(ctx, "maxmemory", "0")
+	r.await("the revert", func() bool { return r.job().Phase == topology.Reverted })
+	if n := src.DBSize(ctx).Val(); n != 1000 {
+		t.Errorf("%d keys are at the source", n)
+	}
+}
+
 // TestForwardFromTheWayBack: a job whose way back turns out to be closed, before it has turned round
 // or half way, fails with the reason and what to do, and is sent forward again: also one that could
 // go on back. Nothing is lost, and clients go on all the while.
