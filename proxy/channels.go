@@ -26,8 +26,18 @@ import (
 // it asks, and until it asks for the end; it listens for as long and a little longer, until what it was
 // counted for has come. So it gets what it was counted for, between its two answers.
 type subscriptions struct {
-	of      [3]map[string]struct{} // by kindIndex
-	joining []pubsub.Key           // of a SUBSCRIBE that is not answered: messages come behind the answer
+	of    [3]map[string]struct{} // by kindIndex
+	joins []*join                // in the order in which they were sent: messages come behind the answers
+}
+
+// join is a SUBSCRIBE whose answer is due when the servers have confirmed it, and all before it have
+// been answered: each answer has the number of channels by then.
+type join struct {
+	r     *request
+	kind  pubsub.Kind
+	asked []string
+	fresh []pubsub.Key // of asked, what the client did not have
+	ready bool
 }
 
 // kinds are the kinds of channels, by their index in subscriptions.
@@ -68,46 +78,59 @@ var pubsubHelp = []string{
 }
 
 // subscribe answers when the servers have confirmed, so that a client which has its
-// answer misses nothing. What the client sends next waits so long.
+// answer misses nothing. What the client sends next waits so long, unless it is another SUBSCRIBE: that
+// holds from when it was sent, and a PUBLISH which comes meanwhile must not overtake it.
 func (c *call) subscribe(kind pubsub.Kind, names [][]byte) {
 	s := c.s
 	l := s.l
 	if s.subs == nil {
 		s.subs = &subscriptions{}
 	}
-	set := s.subs.of[kindIndex(kind)]
-	var fresh []pubsub.Key
-	asked := make([]string, len(names))
-	seen := make(map[string]struct{})
-	for i, n := range names {
-		asked[i] = string(n)
-		_, have := set[asked[i]]
-		if _, twice := seen[asked[i]]; !have && !twice {
-			seen[asked[i]] = struct{}{}
-			fresh = append(fresh, pubsub.Key{Kind: kind, Name: asked[i]})
+	x := s.subs
+	j := &join{kind: kind}
+	for _, n := range names {
+		k := pubsub.Key{Kind: kind, Name: string(n)}
+		j.asked = append(j.asked, k.Name)
+		if _, listens := l.readers.channels.Of(k)[s]; !listens { // also by one that is not answered yet
+			l.readers.channels.Add(k, s)
+			j.fresh = append(j.fresh, k)
 		}
 	}
 	// What the client has already needs no server; its count is told again, as Redis does.
-	if len(fresh) == 0 {
-		c.answer(s.subscribed(kind, asked))
+	if len(j.fresh) == 0 && len(x.joins) == 0 {
+		c.answer(s.subscribed(kind, j.asked))
 		return
 	}
-	r := c.begin()
+	j.r = c.begin()
 	// What the client sends next may be a PUBLISH to itself.
-	s.hold = r
-	s.subs.joining = fresh
-	for _, k := range fresh {
-		l.readers.channels.Add(k, s)
+	s.hold = j.r
+	x.joins = append(x.joins, j)
+	if len(j.fresh) == 0 {
+		j.ready = true // behind those before it
+		return
 	}
 	// The hub calls back on this loop, later: the client may have gone by then.
-	l.srv.hub.Want(l, fresh, func() {
-		if s.life == lifeGone {
-			r.finish(nil)
-			return
-		}
-		s.subs.joining = nil
-		r.finish(s.subscribed(kind, asked))
+	l.srv.hub.Want(l, j.fresh, func() {
+		j.ready = true
+		x.answerJoins(s)
 	})
+}
+
+// subscribes reports that the request is a SUBSCRIBE.
+func (r *request) subscribes() bool { return r.cmd != nil && r.cmd.Traits&resp.Subscribes != 0 }
+
+// answerJoins answers in the order in which they were sent those that nothing keeps any more. Servers may
+// have confirmed a later one first.
+func (x *subscriptions) answerJoins(s *session) {
+	for len(x.joins) > 0 && x.joins[0].ready {
+		j := x.joins[0]
+		x.joins = x.joins[1:]
+		if s.life == lifeGone {
+			j.r.finish(nil)
+			continue
+		}
+		j.r.finish(s.subscribed(j.kind, j.asked))
+	}
 }
 
 // subscribed enters channels that the hub has and gives the replies.
@@ -225,7 +248,10 @@ func (s *session) unsubscribeAll() {
 	if s.subs == nil {
 		return
 	}
-	left := s.subs.joining
+	var left []pubsub.Key
+	for _, j := range s.subs.joins {
+		left = append(left, j.fresh...)
+	}
 	for i, set := range s.subs.of {
 		for n := range set {
 			left = append(left, pubsub.Key{Kind: kinds[i], Name: n})
@@ -265,7 +291,7 @@ func (l *loop) Deliver(list []pubsub.Message) {
 
 // hear: while it subscribes to something, its messages come behind the answer to that.
 func (s *session) hear(msg []byte) {
-	if s.subs != nil && s.subs.joining != nil {
+	if s.subs != nil && len(s.subs.joins) > 0 {
 		s.pushBehind(msg)
 		return
 	}

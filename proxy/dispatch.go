@@ -33,6 +33,10 @@ func (c *call) serve() (taken bool) {
 	if s.saying > 0 && (cmd == nil || cmd.Traits&resp.Says == 0) {
 		return false
 	}
+	// What follows a SUBSCRIBE waits until it is answered, but for another one: see mustWait.
+	if s.hold != nil && (cmd == nil || cmd.Traits&resp.Subscribes == 0) {
+		return false
+	}
 	c.muted = s.modes.quiet != quietNot && s.mutes(cmd)
 	switch c.admit(bad) {
 	case postponed:

@@ -297,7 +297,8 @@ func (s *session) process(b []byte) int {
 // parsed waits as bytes, first here and then in the client's socket. The bounds, one after the
 // other:
 //
-//   - hold: the next commands depend on how the one at hand ends, as after WATCH or EXEC
+//   - hold: the next commands depend on how the one at hand ends, as after WATCH or EXEC. Behind a
+//     SUBSCRIBE those that do are found when they have been parsed (call.serve)
 //
 //   - MaxInFlight: commands without an answer, each of which costs a request
 //
@@ -308,7 +309,7 @@ func (s *session) process(b []byte) int {
 //
 //   - PipeBytes: the server that the client uses can't keep up
 func (s *session) mustWait() bool {
-	if s.hold != nil || s.queue.n >= s.l.opt.MaxInFlight || s.out.held > heldMax || s.input.alone && s.queue.n > 0 {
+	if s.hold != nil && !s.hold.subscribes() || s.queue.n >= s.l.opt.MaxInFlight || s.out.held > heldMax || s.input.alone && s.queue.n > 0 {
 		return true
 	}
 	s.input.alone = false

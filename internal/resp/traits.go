@@ -18,6 +18,8 @@ const (
 	Heard
 	// Says: it is a message to whoever listens, and nothing else.
 	Says
+	// Subscribes: it begins to listen to channels.
+	Subscribes
 	// EndsPause: no CLIENT PAUSE holds it up.
 	EndsPause
 	// HasBody: a script, whose body is argument 1.
@@ -44,6 +46,7 @@ var traits = []struct {
 	{Anywhere, "ping echo time select publish spublish lolwut"},
 	{Heard, "publish spublish pfcount"},
 	{Says, "publish spublish"},
+	{Subscribes, "subscribe psubscribe ssubscribe"},
 	{EndsPause, "client|unpause"},
 	{HasBody, "eval eval_ro"},
 	{HasSHA, "evalsha evalsha_ro"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -250,6 +251,57 @@ func TestSubscribedBeforeTheReply(t *testing.T) {
 			}
 			if lost > 0 {
 				t.Errorf("%d messages of %d are lost", lost, clients*each)
+			}
+		})
+	}
+}
+
+// TestSubscribedInARow: that holds for a SUBSCRIBE behind others of its client to which no server has
+// answered yet, and the answers tell of one channel more each.
+func TestSubscribedInARow(t *testing.T) {
+	r := newSpread(t)
+	for _, v := range []struct{ verb, pub, of string }{{"SUBSCRIBE", "PUBLISH", "message"}, {"PSUBSCRIBE", "PUBLISH", "pmessage"}, {"SSUBSCRIBE", "SPUBLISH", "smessage"}} {
+		t.Run(v.verb, func(t *testing.T) {
+			pub, sub, other := meet(t, r.listen), meet(t, r.listen), meet(t, r.listen)
+			for _, w := range []*party{pub, sub, other} {
+				w.ask("PING")
+			}
+			const channels = 300
+			lost, heard := 0, make([]bool, channels)
+			for i := range channels {
+				ch := fmt.Sprint(v.pub, i)
+				sub.say(v.verb+" "+ch, v.verb+" "+ch) // the second changes nothing
+				other.ask("PING")
+				heard[i] = pub.ask(v.pub+" "+ch+" m") == "1"
+				if !heard[i] {
+					lost++
+				}
+			}
+			if lost > 0 {
+				t.Fatalf("%d messages of %d are lost", lost, channels)
+			}
+			answers := 0
+			for range 3 * channels {
+				f := strings.Fields(sub.next())
+				switch f[0] {
+				case strings.ToLower(v.verb):
+					if want := fmt.Sprintf("%s%d %d", v.pub, answers/2, answers/2+1); strings.Join(f[1:], " ") != want {
+						t.Fatalf("answer %d is %q, want %s", answers, f, want)
+					}
+					answers++
+				case v.of:
+					if i, err := strconv.Atoi(f[len(f)-2][len(v.pub):]); err != nil || 2*i >= answers || !heard[i] {
+						t.Fatalf("%q before its channel is there, or twice", f)
+					} else {
+						heard[i] = false
+					}
+				default:
+					t.Fatalf("%q", f)
+				}
+			}
+			sub.say("PING x")
+			if got := sub.next(); !strings.HasSuffix(got, "x") {
+				t.Errorf("behind all: %q", got)
 			}
 		})
 	}
