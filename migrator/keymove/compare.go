@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -235,20 +236,33 @@ func (c *Comparer) values(ctx context.Context, k string) (string, error) {
 	if err != nil {
 		return "", fromTarget(err)
 	}
-	if kind == "none" || other == "none" && kind == "hash" {
-		return c.vanished(ctx, k, kind)
-	}
-	if kind != other {
+	switch {
+	case kind == "none":
+		return "", nil
+	case other == "none":
+		return c.lacking(ctx, k)
+	case kind != other:
 		return fmt.Sprintf("type %s at the source, %s at the target", kind, other), nil
 	}
 	a, b, err := c.contents(ctx, kind, k)
-	if kind == "hash" && err == nil && !slices.Equal(a, b) { // a field may have expired between the two
-		a, b, err = c.contents(ctx, kind, k)
+	if err == nil && !slices.Equal(a, b) { // the key, or a field of it, may have expired between the two
+		return c.again(ctx, kind, k)
 	}
-	if err != nil {
+	return "", err
+}
+
+// again looks a second time at values that seemed to differ. Other than the first time, a value that
+// is there no more is one that has expired.
+func (c *Comparer) again(ctx context.Context, kind, k string) (string, error) {
+	a, b, err := c.contents(ctx, kind, k)
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if !slices.Equal(a, b) {
+	case len(a) == 0:
+		return "", nil
+	case len(b) == 0:
+		return c.lacking(ctx, k)
+	case !slices.Equal(a, b):
 		return fmt.Sprintf("its elements, of type %s: %d at the source, %d at the target", kind, len(a), len(b)), nil
 	}
 	return "", nil
@@ -302,12 +316,16 @@ func groupFacts(reply any) (list []string) {
 	return list
 }
 
-// content is all of a value in an order that does not depend on how it is laid out.
+// content is all of a value in an order that does not depend on how it is laid out; nothing, of a
+// key that is not there.
 func content(ctx context.Context, conn *redis.Conn, kind, k string) (list []string, err error) {
 	switch kind {
 	case "string":
 		var v string
 		v, err = conn.Get(ctx, k).Result()
+		if errors.Is(err, redis.Nil) { // it has expired
+			return nil, nil
+		}
 		return []string{v}, err
 	case "list":
 		return conn.LRange(ctx, k, 0, -1).Result()
@@ -332,6 +350,9 @@ func content(ctx context.Context, conn *redis.Conn, kind, k string) (list []stri
 		list = []string{fmt.Sprint(s)}
 		if err == nil {
 			s, err = conn.Do(ctx, "XINFO", "GROUPS", k).Result()
+			if err != nil && strings.HasSuffix(err.Error(), "no such key") {
+				return nil, nil
+			}
 			list = append(list, groupFacts(s)...)
 		}
 	default: // of a module, which may lay out a value anew: RESTORE has checked its sum

@@ -4,9 +4,14 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"keyferry/internal/faultproxy"
 	"keyferry/internal/testredis"
+	"keyferry/internal/topology"
+	"keyferry/internal/upstream"
+	"keyferry/migrator/link"
+	"keyferry/slotlock"
 )
 
 // TestStreamsByWhatIsStored: two versions that derive another lag from the same stream hold the
@@ -46,5 +51,59 @@ func TestStreamsByWhatIsStored(t *testing.T) {
 	}
 	if there := says("$3\r\n1-1\r\n$3\r\nlag\r\n:77\r\n"); slices.Equal(here, there) {
 		t.Errorf("another position is taken for the same: %q", there)
+	}
+}
+
+// TestExpiredWhileCompared: a key of any type that expires between two of the questions, at the
+// target a moment earlier, differs in nothing. One that the source keeps does.
+func TestExpiredWhileCompared(t *testing.T) {
+	ctx := context.Background()
+	end := func() (*testredis.Server, *faultproxy.Proxy, *link.Link) {
+		s := testredis.StartT(t)
+		p, err := faultproxy.New(s.Addr, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close() })
+		l, err := link.Dial(ctx, upstream.NewDialer("test", 1), topology.Group{Endpoint: topology.Endpoint{Addr: p.Addr}}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(l.Close)
+		return s, p, l
+	}
+	server, source, src := end()
+	_, target, dst := end()
+	c := &Comparer{src: src, dst: dst}
+	says := func(reply string, words ...string) faultproxy.Trap {
+		return faultproxy.Trap{Action: faultproxy.Answer, Match: faultproxy.Command(words...), Reply: reply, Times: 1}
+	}
+	for _, v := range []struct{ kind, read, value string }{
+		{"string", "GET", "$1\r\na\r\n"}, {"list", "LRANGE", "*1\r\n$1\r\na\r\n"}, {"set", "SMEMBERS", "*1\r\n$1\r\na\r\n"},
+		{"zset", "ZRANGE", "*2\r\n$1\r\na\r\n$1\r\n1\r\n"}, {"hash", "HGETALL", "*2\r\n$1\r\na\r\n$1\r\nb\r\n"},
+		{"stream", "XINFO", "*0\r\n"},
+	} {
+		dumped, kind, value := "$4\r\ndump\r\n", says("+"+v.kind+"\r\n", "TYPE"), says(v.value, v.read)
+		for at, still := range map[string][2][]faultproxy.Trap{ // what the source, and the target, still answers; neither has the key
+			"before the type at the target":  {{kind, value}, nil},
+			"before the value at the target": {{kind, value}, {kind}},
+			"before the value at the source": {{kind}, {kind, value}},
+		} {
+			source.SetTraps(append(still[0], says(dumped, "DUMP"))...)
+			target.SetTraps(append(still[1], says("$5\r\nother\r\n", "DUMP"))...)
+			if why, err := c.differs(ctx, &Key{Key: slotlock.Key{Name: "k"}}); err != nil || why != "" {
+				t.Errorf("a %s that expires %s: %q, %v", v.kind, at, why, err)
+			}
+		}
+	}
+	if err := server.Client().Set(ctx, "k", "a", time.Hour).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for at, still := range map[string][]faultproxy.Trap{"type": nil, "value": {says("+string\r\n", "TYPE")}} {
+		target.SetTraps(append(still, says("$5\r\nother\r\n", "DUMP"))...)
+		source.SetTraps()
+		if why, err := c.differs(ctx, &Key{Key: slotlock.Key{Name: "k"}}); err != nil || why != "the target does not have it" {
+			t.Errorf("a key that the source keeps, and the target lacks by its %s: %q, %v", at, why, err)
+		}
 	}
 }
