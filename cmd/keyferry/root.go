@@ -53,7 +53,7 @@ func root() *cobra.Command {
 		SilenceErrors: false,
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
-	c.AddCommand(serveCommand(), demoCommand(), benchCommand(), configCommand())
+	c.AddCommand(serveCommand(), demoCommand(), benchCommand(), configCommand(), storeCommand())
 	c.AddCommand(verbCommands()...)
 	for _, sub := range append(c.Commands(), c) {
 		if sub.HasSubCommands() {

@@ -19,41 +19,32 @@ import (
 )
 
 func serveCommand() *cobra.Command {
-	var path string
-	var sets []string
+	var s settings
 	flags := map[string]*string{}
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the gateway",
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			set := map[string]string{}
-			for _, kv := range sets {
-				k, v, ok := strings.Cut(kv, "=")
-				if !ok {
-					return errUsage{fmt.Errorf("--set %s: want key=value", kv)}
-				}
-				set[k] = v
-			}
+			var more []string
 			for key, v := range flags {
 				if cmd.Flags().Changed(key) {
-					set[strings.Replace(key, "http", "http.listen", 1)] = *v
+					more = append(more, strings.Replace(key, "http", "http.listen", 1)+"="+*v)
 				}
 			}
-			cfg, err := conf.Load(path, os.Environ(), set)
+			cfg, err := s.load(more...)
 			if err != nil {
-				return errUsage{err}
+				return err
 			}
 			return serve(cfg)
 		},
 	}
-	c.Flags().StringVar(&path, "config", "", "settings that differ from the defaults (see: keyferry config)")
 	for key, text := range map[string]string{"listen": "host:port for clients (default :7380)", "admin": "host:port for admin commands (default 127.0.0.1:7381)",
 		"http":     "host:port of the dashboard and /metrics (default 127.0.0.1:7382; empty: none)",
 		"data-dir": "where topology and jobs are kept (default ./keyferry-data)", "name": "name of this gateway (default from the host's)"} {
 		flags[key] = c.Flags().String(key, "", text)
 	}
-	c.Flags().StringArrayVar(&sets, "set", nil, "any setting, as clients.max-clients=500; may be repeated")
+	s.flags(c)
 	return c
 }
 
