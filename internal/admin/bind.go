@@ -75,7 +75,7 @@ var runners = map[string]runner{
 	"SLOT UNASSIGN": on((*Server).slotUnassign, as[unassignArgs, status]),
 	"SLOT CHECK":    on((*Server).slotCheck, each[slotCheckArgs](orphanFields)),
 
-	"GATEWAY LIST":   on((*Server).gatewayList, each[noArgs](GatewayRow.fields)),
+	"GATEWAY LIST":   on((*Server).gatewayList, each[noArgs](gatewayFields)),
 	"GATEWAY DRAIN":  on((*Server).gatewayDrain, as[gatewayArgs, status]),
 	"GATEWAY REMOVE": on((*Server).gatewayRemove, as[gatewayArgs, status]),
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"keyferry/internal/observe"
 	"keyferry/internal/verb"
 	"keyferry/internal/verb/verbtest"
 	"keyferry/migrator"
@@ -60,7 +61,7 @@ func tags(t reflect.Type, into map[string]bool) {
 
 // TestColumnsAreFields: a table that keyferry prints shows fields that the answer has.
 func TestColumnsAreFields(t *testing.T) {
-	answers := map[string]any{"GROUP LIST": GroupRow{}, "GATEWAY LIST": GatewayRow{}, "SLOT LIST": SlotRow{}, "SLOT CHECK": migrator.Orphans{}, "MIGRATION VERIFY": migrator.Orphans{}, "MIGRATION LIST": migrator.Status{},
+	answers := map[string]any{"GROUP LIST": GroupRow{}, "GATEWAY LIST": observe.Gateway{}, "SLOT LIST": SlotRow{}, "SLOT CHECK": migrator.Orphans{}, "MIGRATION VERIFY": migrator.Orphans{}, "MIGRATION LIST": migrator.Status{},
 		"MIGRATE": migrator.Plan{}, "REBALANCE": migrator.Plan{}, "HOTKEYS": stats.HotKey{}, "BIGKEYS": BigKeyRow{}, "LOCKS": LockRow{}}
 	for name, value := range answers {
 		names := map[string]bool{}

@@ -17,6 +17,7 @@ import (
 
 	"keyferry/conf"
 	"keyferry/internal/control"
+	"keyferry/internal/observe"
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
 	"keyferry/internal/topology/memory"
@@ -334,7 +335,7 @@ func TestGroupsOfTheCluster(t *testing.T) {
 			t.Errorf("gateway %d: %v", i, err)
 		}
 	}
-	rows := x.all[2].Admin.Gateways()
+	rows := observe.Gateways(x.all[2].Control)
 	if len(rows) != 3 || rows[0].State != "serving" || rows[1].Name != "gw1" || !rows[2].This || rows[0].Peers == "" {
 		t.Errorf("%+v", rows)
 	}

@@ -84,6 +84,13 @@ var (
 	SlotsMoving     = series(Gauge, "slots_moving", "", "Slots in motion")
 )
 
+// Gateways of the cluster.
+var (
+	GatewayUp    = series(Gauge, "gateway_up", "", "1 if the gateway is part of the cluster and the store hears of it", "gateway")
+	GatewayEpoch = series(Gauge, "gateway_epoch_acknowledged", "", "Epoch that the gateway has acknowledged; behind keyferry_epoch it holds up the beginning of jobs", "gateway")
+	GatewayJobs  = series(Gauge, "gateway_jobs", "", "Jobs that the gateway runs", "gateway")
+)
+
 // Migration. Those with the label migration, which is the job's id, are of open jobs and of the newest ended ones.
 var (
 	Jobs             = series(Gauge, "migration_jobs", "", "Jobs that are remembered, by phase", "phase")

@@ -73,6 +73,7 @@ type Snapshot struct {
 	Acked  uint64
 	Jobs   []migrator.Status
 	Groups []Group
+	Peers  []Gateway // all gateways of the cluster, this one too
 	Heat   []float32 // commands per second by slot, estimated; nil: not sampled
 	Memory uint64    // of the gateway's process, from the Go runtime
 	Now    Point
@@ -122,7 +123,7 @@ func (o *Observer) Changed() <-chan struct{} {
 func (o *Observer) take(ctx context.Context, n uint64) {
 	c, cancel := context.WithTimeout(ctx, sampleBound)
 	defer cancel()
-	s := &Snapshot{Seq: n, At: time.Now(), State: o.c.Control.State(), Acked: o.c.Control.Epoch(), Jobs: o.c.Manager.Jobs()}
+	s := &Snapshot{Seq: n, At: time.Now(), State: o.c.Control.State(), Acked: o.c.Control.Epoch(), Jobs: o.c.Manager.Jobs(), Peers: Gateways(o.c.Control)}
 	s.Plane, s.Whole = o.c.Proxy.Sample(c)
 	s.Now = o.Last().Now
 	if n%perPoint == 1 {

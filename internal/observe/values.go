@@ -40,6 +40,7 @@ func (o *Observer) Values() []metrics.Value {
 	v.clients(&s.Plane)
 	v.groups(s)
 	v.jobs(s.Jobs)
+	v.gateways(s.Peers)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for k, n := range o.errors {
@@ -92,6 +93,14 @@ func (v *values) groups(s *Snapshot) {
 	v.put(metrics.EpochAcked, float64(s.Acked))
 	v.put(metrics.SlotsUnassigned, float64(topology.CountSlots(s.State.Unassigned())))
 	v.put(metrics.SlotsMoving, float64(s.State.SlotsMoving()))
+}
+
+func (v *values) gateways(all []Gateway) {
+	for _, g := range all {
+		v.put(metrics.GatewayUp, flag(g.State == Serving || g.State == Draining), g.Name)
+		v.put(metrics.GatewayEpoch, float64(g.Epoch), g.Name)
+		v.put(metrics.GatewayJobs, float64(g.Jobs), g.Name)
+	}
 }
 
 // AllPhases are shown with 0 too, so that an alert on a phase has something to compare.

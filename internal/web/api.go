@@ -51,6 +51,7 @@ func (s *Server) apiRoutes() []route {
 		{"GET /api/v1/overview", readBound, s.overview},
 		{"GET /api/v1/history", readBound, s.history},
 		{"GET /api/v1/groups", readBound, func(*http.Request) (any, error) { return s.Observer.Last().Groups, nil }},
+		{"GET /api/v1/gateways", readBound, func(*http.Request) (any, error) { return s.Observer.Last().Peers, nil }},
 		{"GET /api/v1/slots", readBound, func(*http.Request) (any, error) { return admin.SlotRows(s.Observer.Last().State), nil }},
 		{"GET /api/v1/migrations", readBound, func(*http.Request) (any, error) { return orEmpty(s.Observer.Last().Jobs), nil }},
 		{"GET /api/v1/migrations/{id}", readBound, s.job},
@@ -108,7 +109,7 @@ func (s *Server) overview(*http.Request) (any, error) {
 	last := s.Observer.Last()
 	return map[string]any{"name": s.Name, "version": s.Version, "started_ms": s.Observer.Started().UnixMilli(), "at_ms": last.At.UnixMilli(),
 		"now": last.Now, "plane": last.Plane.Counts, "epoch": last.State.Epoch, "epoch_acknowledged": last.Acked, "blocked_clients": last.Plane.Blocked,
-		"groups_down": groupsDown(last.Groups), "errors": last.Plane.Errors, "scheme": last.State.Scheme, "slots": last.State.SlotCount, "databases": last.State.Databases}, nil
+		"groups_down": groupsDown(last.Groups), "gateways": last.Peers, "errors": last.Plane.Errors, "scheme": last.State.Scheme, "slots": last.State.SlotCount, "databases": last.State.Databases}, nil
 }
 
 // groupsDown are the groups with a server that is down or refuses connections.

@@ -77,9 +77,22 @@ on("jobs", () => {
     ))))]);
 });
 
+// Who lags behind the newest epoch holds up the beginning of migrations.
+function gateways(o) {
+  const list = o.gateways || [];
+  $("gateways").hidden = list.length < 2;
+  rows($("gw-table"), list, (g) => [
+    h("td", { class: "cell" }, chip(g.name), g.this ? h("span", { class: "muted" }, " this one") : null),
+    h("td", {}, h("span", { class: "badge " + (g.state === "serving" ? "good" : g.state === "draining" ? "warn" : "bad") }, g.state)),
+    h("td", { class: "n" }, g.epoch ? g.epoch + (g.epoch < o.epoch ? " (" + (o.epoch - g.epoch) + " behind)" : "") : "–"),
+    h("td", { class: "n" }, int(g.jobs)), h("td", {}, g.clients || "–"), h("td", {}, g.peers || "–"), h("td", {}, g.version || "–"),
+  ], "None.");
+}
+
 async function facts() {
   try {
     const o = await get("/api/v1/overview");
+    gateways(o);
     const e = Object.entries(o.errors || {}).sort((a, b) => b[1] - a[1]).slice(0, 4).map(([k, n]) => k + " " + int(n)).join(", ");
     $("facts").replaceChildren(...[
       ["Up for", span((o.at_ms - o.started_ms) / 1000)], ["Event loops", int(o.plane.loops)], ["Topology epoch", o.epoch + (o.epoch === o.epoch_acknowledged ? "" : " (in force: " + o.epoch_acknowledged + ")")],
