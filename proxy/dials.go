@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"keyferry/internal/transport"
@@ -116,6 +117,10 @@ func (s *Server) dial(l *loop, p *upstream.Pipe) {
 		defer cancel()
 		c, err := s.opt.Dialer.Dial(ctx, target)
 		if err != nil {
+			if target.Peer && s.opt.Peers.Refused != nil && errors.Is(err, syscall.ECONNREFUSED) {
+				name, _ := router.PeerOf(p.Group)
+				s.opt.Peers.Refused(name)
+			}
 			l.post(func() { p.DialFailed(err) })
 			return
 		}

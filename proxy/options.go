@@ -49,6 +49,9 @@ type PeerOptions struct {
 	Listen string // host:port where they come in; "": nowhere
 	Secret string // they must AUTH with it, and so does this gateway with them
 	Calls  PeerCalls
+	// Refused hears that the address of a peer refuses connections. It must not block. Nil: nobody
+	// wants to know.
+	Refused func(gateway string)
 }
 
 // Identity says which gateway this is. It holds from the start on.

@@ -98,7 +98,7 @@ func (r *request) giveBack(reply []byte) {
 // atPeer reports that the request was last handed to a connection to a peer.
 func (r *request) atPeer() bool { return r.pipe != nil && isPeerID(r.pipe.Group) }
 
-func isPeerID(upstream string) bool { return len(upstream) > 0 && upstream[0] == '@' }
+func isPeerID(upstream string) bool { _, ok := router.PeerOf(upstream); return ok }
 
 // refusedByPeer deals with a reply that says that the peer does not move the slot; false: it is none of
 // these. A plain command is sent again; an operation is told, and so is its client, that nothing was

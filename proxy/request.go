@@ -187,7 +187,8 @@ func (r *request) Reply(b []byte, last bool) {
 // the error.
 func (r *request) Fail(err error, sent bool) {
 	l := r.s.l
-	if r.detour != nil && !sent && r.untouched() && r.comesBack() {
+	// What only reads can be asked again, whatever has become of it.
+	if r.detour != nil && (!sent || r.cmd.Flags&resp.Write == 0) && r.untouched() && r.comesBack() {
 		return
 	}
 	if r.fate = fateNothing; sent {

@@ -125,7 +125,7 @@ func (l *loop) lost(p *upstream.Pipe, name string) (failed func()) {
 	l.servers.losing = x
 	l.rec.N[stats.ConnectionsLost]++
 	if isPeerID(p.Group) { // it holds no lock of ours, and the peer looks after its own servers
-		l.srv.log.Warn("connection to another gateway lost with commands in flight", zap.String("gateway", p.Group[1:]), zap.String("addr", p.Addr), zap.Int("in_flight", p.InFlight()))
+		l.srv.log.Warn("connection to another gateway lost with commands in flight", zap.String("gateway", p.Group), zap.String("addr", p.Addr), zap.Int("in_flight", p.InFlight()))
 		p.Fenced()
 		return func() { l.servers.losing = outer }
 	}
@@ -166,7 +166,11 @@ func (l *loop) adopt(t *router.Table) {
 	// Their clients' next commands, which a failed reply may let go on, find the new table in
 	// force.
 	for _, p := range gone { // what fails by that may lead to more, which goes by t
-		p.Retire()
+		if isPeerID(p.Group) {
+			p.Abandon() // it is no part of the cluster any more, and may never answer
+		} else {
+			p.Retire()
+		}
 	}
 	l.retireDedicated()
 	l.unblockMisplaced()

@@ -7,6 +7,9 @@ package router
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"keyferry/internal/resp"
 	"keyferry/internal/topology"
@@ -35,9 +38,11 @@ type Job struct {
 // Peer is another gateway, to which commands go on slots that it moves. Commands reach it as they
 // reach a server.
 type Peer struct {
-	Name     string
-	Endpoint topology.Endpoint
-	Ends     []int16 // the groups between which it moves slots, sources first of each move
+	Name        string
+	Incarnation uint64
+	Endpoint    topology.Endpoint
+	Ends        []int16 // the groups between which it moves slots, the source of each move before its target
+	Out         bool    // it is no part of the cluster any more, and nobody else moves its slots yet
 }
 
 // Slot is the route of one slot.
@@ -69,7 +74,7 @@ type Table struct {
 	Scheme    Scheme
 	Databases int
 	Groups    []Group
-	Peers     []Peer
+	Peers     []Peer   // every other gateway that is part of the cluster
 	Jobs      []Job    // of this gateway
 	Slots     []Slot   // indexed by slot
 	Doors     []string // where clients reach the gateways that take part and don't drain, by name; nil: one gateway, or not all say
@@ -141,7 +146,7 @@ func (t *Table) RouteSlot(slot int) Outcome {
 
 // Upstream is what commands are sent to: a group's server, or a peer.
 type Upstream struct {
-	ID       string // of the group; of a peer "@" and its name, which no group can have
+	ID       string // of the group, or of the peer
 	Endpoint topology.Endpoint
 	Peer     *Peer // nil: it is a group
 }
@@ -153,14 +158,16 @@ func (t *Table) Upstreams() int { return len(t.Groups) + len(t.Peers) }
 func (t *Table) Upstream(i int16) Upstream {
 	if n := int(i) - len(t.Groups); n >= 0 {
 		p := &t.Peers[n]
-		return Upstream{PeerID(p.Name), p.Endpoint, p}
+		return Upstream{p.ID(), p.Endpoint, p}
 	}
 	g := &t.Groups[i]
 	return Upstream{g.ID, g.Endpoint, nil}
 }
 
 // Moving reports that some slots move, under this gateway or another.
-func (t *Table) Moving() bool { return len(t.Jobs)+len(t.Peers) > 0 }
+func (t *Table) Moving() bool {
+	return len(t.Jobs) > 0 || slices.ContainsFunc(t.Peers, func(p Peer) bool { return len(p.Ends) > 0 })
+}
 
 // IsPeer reports that an upstream is a peer.
 func (t *Table) IsPeer(upstream int16) bool { return int(upstream) >= len(t.Groups) }
@@ -173,15 +180,25 @@ func (t *Table) UpstreamOf(id string) int16 {
 		}
 	}
 	for i := range t.Peers {
-		if PeerID(t.Peers[i].Name) == id {
+		if t.Peers[i].ID() == id {
 			return int16(len(t.Groups) + i)
 		}
 	}
 	return -1
 }
 
-// PeerID is the id of a peer as an upstream.
-func PeerID(gateway string) string { return "@" + gateway }
+// ID is a peer's as an upstream, "@" and its name and incarnation, which no group can have: a gateway that
+// was started again is another upstream.
+func (p *Peer) ID() string { return "@" + p.Name + ":" + strconv.FormatUint(p.Incarnation, 10) }
+
+// PeerOf is the name of the peer that an id of an upstream stands for; false: it is a group's.
+func PeerOf(id string) (gateway string, ok bool) {
+	if len(id) == 0 || id[0] != '@' {
+		return "", false
+	}
+	gateway, _, _ = strings.Cut(id[1:], ":")
+	return gateway, true
+}
 
 func numberOf(t *Table, index map[string]int16, id string) int {
 	if i, ok := index[id]; ok {
@@ -238,6 +255,13 @@ func Build(top topology.Topology, view View) (*Table, error) {
 		t.Groups = append(t.Groups, g)
 	}
 	t.Doors = doors(top)
+	if view.Gateway != "" {
+		for _, g := range top.AdmittedGateways() {
+			if g.Name != view.Gateway {
+				t.addPeer(view, g)
+			}
+		}
+	}
 	jobs := make(map[string]Slot) // of each move that goes on: how its slots are routed
 	for _, m := range top.Moves {
 		t.addMoves(m, index)
@@ -302,13 +326,20 @@ func (t *Table) route(top topology.Topology, view View, m topology.Move, index m
 	return r, nil
 }
 
-// peer is the upstream of a gateway, which is added if it is not there yet.
+// peer is the upstream of a gateway that moves slots. One that is out is added: nobody answers there, and
+// whoever is sent there waits until another one has taken over.
 func (t *Table) peer(top topology.Topology, view View, name string) int16 {
-	if i := t.UpstreamOf(PeerID(name)); i >= 0 {
-		return i
+	for i := range t.Peers {
+		if t.Peers[i].Name == name {
+			return int16(len(t.Groups) + i)
+		}
 	}
 	g, _ := top.Gateway(name)
-	t.Peers = append(t.Peers, Peer{Name: name, Endpoint: topology.Endpoint{Addr: g.Peers, Secret: view.Secret}})
+	return t.addPeer(view, g)
+}
+
+func (t *Table) addPeer(view View, g topology.Gateway) int16 {
+	t.Peers = append(t.Peers, Peer{Name: g.Name, Incarnation: g.Incarnation, Out: g.Out, Endpoint: topology.Endpoint{Addr: g.Peers, Secret: view.Secret}})
 	return int16(len(t.Groups) + len(t.Peers) - 1)
 }
 

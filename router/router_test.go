@@ -119,10 +119,10 @@ func TestTableOfAPeer(t *testing.T) {
 		t.Errorf("peers %+v of %d upstreams", table.Peers, table.Upstreams())
 	}
 	u := table.Upstream(2)
-	if u.ID != "@y" || u.Endpoint.Addr != "y:7383" || u.Endpoint.Secret != secret || u.Peer == nil || fmt.Sprint(u.Peer.Ends) != "[0 1 1 0]" {
+	if u.ID != "@y:1" || u.Endpoint.Addr != "y:7383" || u.Endpoint.Secret != secret || u.Peer == nil || fmt.Sprint(u.Peer.Ends) != "[0 1 1 0]" {
 		t.Errorf("%+v", u)
 	}
-	for id, want := range map[string]int16{"a": 0, "b": 1, "@y": 2, "@x": -1, "y": -1} {
+	for id, want := range map[string]int16{"a": 0, "b": 1, "@y:1": 2, "@y:2": -1, "@x:1": -1, "y": -1} {
 		if got := table.UpstreamOf(id); got != want {
 			t.Errorf("upstream of %s: %d, want %d", id, got, want)
 		}

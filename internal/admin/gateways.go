@@ -7,7 +7,7 @@ import (
 )
 
 func gatewayFields(r observe.Gateway) []any {
-	return []any{"name", r.Name, "state", r.State, "incarnation", r.Incarnation, "epoch", r.Epoch, "jobs", r.Jobs,
+	return []any{"name", r.Name, "state", r.State, "incarnation", int64(r.Incarnation), "epoch", int64(r.Epoch), "jobs", r.Jobs,
 		"clients", r.Clients, "peers", r.Peers, "version", r.Version}
 }
 

@@ -50,12 +50,13 @@ type Control struct {
 	migrator    Migrator        // set by Attach
 	acks        *acks
 
-	mu     sync.Mutex                     // protects what follows; never held while anybody else is called
-	state  topology.State                 // the newest that was seen
-	table  *router.Table                  // the newest that was built; written by Attach and Run
-	acked  uint64                         // the epoch that every loop routes by
-	others map[string]topology.Registered // the gateways that are alive, by name
-	news   chan struct{}                  // closed and replaced when any of these changes
+	mu       sync.Mutex                     // protects what follows; never held while anybody else is called
+	state    topology.State                 // the newest that was seen
+	table    *router.Table                  // the newest that was built; written by Attach and Run
+	acked    uint64                         // the epoch that every loop routes by
+	others   map[string]topology.Registered // the gateways that are alive, by name
+	refusing map[string]bool                // gateways that Refused deals with
+	news     chan struct{}                  // closed and replaced when any of these changes
 }
 
 // Member is what a gateway is in its cluster.

@@ -15,6 +15,10 @@ import (
 // others find that nothing is left to do.
 //
 //	its registration has ended ─► dead ─► takeOut: not registered, by a fresh look ─► Fence + GiveAway
+//	its address refuses connections ─► Refused ───────────────────────────────────► Fence + GiveAway
+//
+// A process that was killed so is missed at once, and one that hangs when its lease ends. Either may
+// be wrong, and costs the gateway no more than a new incarnation.
 
 // pauseMin and pauseMax bound the pauses between tries of what the store has to take.
 const (
@@ -52,7 +56,7 @@ func (c *Control) watchOthers(ctx context.Context) {
 	pause := pauseMin
 	for c.Await(ctx, func() bool { return len(c.dead()) > 0 }) == nil {
 		for _, g := range c.dead() {
-			if err := c.takeOut(ctx, g); err != nil && ctx.Err() == nil {
+			if err := c.takeOut(ctx, g, false); err != nil && ctx.Err() == nil {
 				c.failed(fmt.Errorf("gateway %s has gone and could not be taken out of the cluster: %w", g.Name, err))
 			}
 		}
@@ -65,10 +69,56 @@ func (c *Control) watchOthers(ctx context.Context) {
 	}
 }
 
-// takeOut takes an incarnation of a gateway out of the cluster, unless it is registered. What has been
-// heard of registrations can be older than the State, and a gateway registers before it is
-// admitted; so the State is read first and the registrations after that.
-func (c *Control) takeOut(ctx context.Context, g topology.Gateway) error {
+// Refused takes a gateway out whose address for peers refuses connections: no process listens there. Any
+// goroutine may call it, as often as that is so.
+func (c *Control) Refused(name string) {
+	if c.me.Members == nil || name == c.me.Name {
+		return
+	}
+	st := c.State()
+	g, known := st.Gateway(name)
+	if !known || g.Out || !c.startRefusing(name) {
+		return
+	}
+	go func() {
+		defer c.stopRefusing(name)
+		ctx, cancel := context.WithTimeout(context.Background(), c.me.TTL)
+		defer cancel()
+		if err := c.takeOut(ctx, g, true); err != nil {
+			c.failed(fmt.Errorf("gateway %s refuses connections and could not be taken out of the cluster: %w", name, err))
+			return
+		}
+		_ = c.Await(ctx, func() bool { // until it is seen, so that it is not stored again and again
+			st := c.State()
+			return !st.Admitted(name, g.Incarnation)
+		})
+	}()
+}
+
+// startRefusing and stopRefusing have one goroutine at a time deal with a gateway.
+func (c *Control) startRefusing(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refusing[name] {
+		return false
+	}
+	if c.refusing == nil {
+		c.refusing = make(map[string]bool)
+	}
+	c.refusing[name] = true
+	return true
+}
+
+func (c *Control) stopRefusing(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.refusing, name)
+}
+
+// takeOut takes an incarnation of a gateway out of the cluster, unless it is registered; surely: even
+// then. What has been heard of registrations can be older than the State, and a gateway registers
+// before it is admitted; so the State is read first and the registrations after that.
+func (c *Control) takeOut(ctx context.Context, g topology.Gateway, surely bool) error {
 	_, err := topology.Update(ctx, c.store, func(s *topology.State) error {
 		if !s.Admitted(c.me.Name, c.incarnation) {
 			return ErrFenced
@@ -76,12 +126,14 @@ func (c *Control) takeOut(ctx context.Context, g topology.Gateway) error {
 		if !s.Admitted(g.Name, g.Incarnation) {
 			return topology.ErrUnchanged
 		}
-		there, err := c.me.Members.Registered(ctx)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(there, func(r topology.Registered) bool { return r.Name == g.Name && r.Incarnation == g.Incarnation }) {
-			return topology.ErrUnchanged
+		if !surely {
+			there, err := c.me.Members.Registered(ctx)
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(there, func(r topology.Registered) bool { return r.Name == g.Name && r.Incarnation == g.Incarnation }) {
+				return topology.ErrUnchanged
+			}
 		}
 		s.Fence(g.Name, g.Incarnation)
 		s.GiveAway(g.Name)

@@ -127,7 +127,7 @@ func (g *Gateway) start(c conf.Config) error {
 	g.fitFiles(&c)
 	opt := proxyOptions(c, name)
 	opt.Incarnation, opt.Dialer, opt.Log, opt.Sections, opt.Quiesce = g.Control.Incarnation(), dialer, g.log, g.sections, g.Manager.Quiesce
-	opt.Peers.Calls = g.Manager.Serve
+	opt.Peers.Calls, opt.Peers.Refused = g.Manager.Serve, g.Control.Refused
 	configure(&opt, c)
 	g.Proxy = proxy.New(opt, table)
 	g.Manager.SetScripted(g.Proxy.Scripted)

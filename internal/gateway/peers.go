@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"keyferry/internal/control"
@@ -57,6 +58,9 @@ func (p *peerCalls) call(ctx context.Context, gateway, method string, body []byt
 	}
 	// The connection outlives ctx, which is about the call.
 	c, err := p.dialer.Conn(context.WithoutCancel(ctx), upstream.Target{Endpoint: topology.Endpoint{Addr: g.Peers, Secret: p.secret}, Peer: true}, peerTimeout)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		p.control.Refused(gateway)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
