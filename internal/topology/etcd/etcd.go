@@ -111,6 +111,9 @@ func Open(o Options) (*Store, error) {
 	}
 	if err != nil {
 		err = s.explain(context.Background(), err, o.DialTimeout)
+		if why := probe(ctx, o.Endpoints, conf.TLS); why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
 		_ = s.Close()
 		return nil, err
 	}
