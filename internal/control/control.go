@@ -56,6 +56,7 @@ type Control struct {
 	acked    uint64                         // the epoch that every loop routes by
 	others   map[string]topology.Registered // the gateways that are alive, by name
 	refusing map[string]bool                // gateways that Refused deals with
+	patience time.Time                      // until when nobody is taken for dead
 	news     chan struct{}                  // closed and replaced when any of these changes
 }
 

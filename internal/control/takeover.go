@@ -20,6 +20,9 @@ import (
 // A process that was killed so is missed at once, and one that hangs when its lease ends. Either may
 // be wrong, and costs the gateway no more than a new incarnation.
 
+// veryLong stands for as long as this gateway is not registered itself.
+const veryLong = 365 * 24 * time.Hour
+
 // pauseMin and pauseMax bound the pauses between tries of what the store has to take.
 const (
 	pauseMin = 50 * time.Millisecond
@@ -39,10 +42,15 @@ func wait(ctx context.Context, pause *time.Duration) bool {
 	}
 }
 
-// dead are the gateways that are part of the cluster and not registered, by what has been heard.
+// dead are the gateways that are part of the cluster and not registered, by what has been heard. When this
+// gateway's own registration has ended, the store was away, and the others get the time of a lease to
+// register anew, as this one has.
 func (c *Control) dead() (gone []topology.Gateway) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if time.Now().Before(c.patience) {
+		return nil
+	}
 	for _, g := range c.state.AdmittedGateways() {
 		if r, ok := c.others[g.Name]; g.Name != c.me.Name && (!ok || r.Incarnation != g.Incarnation) {
 			gone = append(gone, g)
@@ -185,6 +193,7 @@ func (c *Control) stayRegistered(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		c.tell(func() { c.patience = time.Now().Add(veryLong) }) // at once: the list that comes next may lack everybody
 		var err error
 		for pause := pauseMin; ; {
 			if lost, err = c.me.Members.Register(ctx, me, c.me.TTL); err == nil {
@@ -198,6 +207,8 @@ func (c *Control) stayRegistered(ctx context.Context) {
 				return
 			}
 		}
+		c.tell(func() { c.patience = time.Now().Add(c.me.TTL) })
+		time.AfterFunc(c.me.TTL, func() { c.tell(func() {}) })
 		c.acks.change(func(*topology.Ack) {}) // it went with the registration
 	}
 }

@@ -545,3 +545,119 @@ func TestStopOfAnOwner(t *testing.T) {
 		t.Errorf("clients of other gateways heard of it: %v", c.errs)
 	}
 }
+
+// TestWaitersStayWhenTheOwnerChanges: clients of all gateways block on keys of slots that move, the owner
+// changes, and each gets what is pushed after that, without hearing of it.
+func TestWaitersStayWhenTheOwnerChanges(t *testing.T) {
+	x := newSeveral(t, 3)
+	x.fill(0, 300)
+	rate := 20.0
+	id := x.move(0, "b", job.Limits{KeysPerS: &rate})
+	x.await(0, id, topology.Bulk)
+	x.agree()
+	type answer struct {
+		gateway int
+		got     []string
+		err     error
+	}
+	answers := make(chan answer, 3)
+	for g := range 3 {
+		go func() {
+			got, err := x.clients[g].BLPop(t.Context(), time.Minute, fmt.Sprint("queue:", g)).Result()
+			answers <- answer{g, got, err}
+		}()
+	}
+	blocked := func() (n int64) {
+		for _, g := range x.all {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			s, _ := g.Proxy.Sample(ctx)
+			cancel()
+			n += s.Blocked
+		}
+		return n
+	}
+	for blocked() < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	for range 2 {
+		owner, other := x.owner(id)
+		if err := x.all[other].Control.Drain(t.Context(), x.all[owner].Control.Gateway()); err != nil {
+			t.Fatal(err)
+		}
+		for now := owner; now == owner; now, _ = x.owner(id) {
+			time.Sleep(time.Millisecond)
+		}
+		x.agree()
+	}
+	for g := range 3 {
+		if err := x.clients[(g+1)%3].RPush(t.Context(), fmt.Sprint("queue:", g), "job").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		select {
+		case a := <-answers:
+			if a.err != nil || fmt.Sprint(a.got) != fmt.Sprintf("[queue:%d job]", a.gateway) {
+				t.Errorf("gateway %d: %v, %v", a.gateway, a.got, a.err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("a client waits on")
+		}
+	}
+}
+
+// TestStoreAway: while the store can't be reached, and every registration ends, clients of all gateways are
+// served; when it is back nobody is taken for dead, and the job ends.
+func TestStoreAway(t *testing.T) {
+	x := newSeveral(t, 3)
+	const keys = 1000
+	for i := range keys {
+		if err := x.clients[0].Set(t.Context(), fmt.Sprint("count:", i), 0, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rate := 200.0
+	id := x.move(0, "b", job.Limits{KeysPerS: &rate})
+	x.await(0, id, topology.Bulk)
+	x.agree()
+	c := x.count(keys, 0, 1, 2)
+	before := c.answered()
+	for c.answered() < before+500 { // every connection that they need is there
+		time.Sleep(time.Millisecond)
+	}
+	for i, s := range x.stores {
+		s.Away(true)
+		x.cluster.Expire(x.all[i].Control.Gateway())
+	}
+	before = c.answered()
+	for c.answered() < before+3000 {
+		time.Sleep(time.Millisecond)
+	}
+	for _, s := range x.stores {
+		s.Away(false)
+	}
+	fast := 0.0
+	owner, _ := x.owner(id)
+	if err := x.all[owner].Manager.Limit(t.Context(), id, job.Limits{KeysPerS: &fast}); err != nil {
+		t.Error(err)
+	}
+	x.await(0, id, topology.Done)
+	c.check(1, keys)
+	if len(c.errs) > 0 {
+		t.Errorf("clients heard of it: %v", c.errs)
+	}
+	for _, g := range observe.Gateways(x.all[0].Control) {
+		if g.Incarnation != 1 || g.State == observe.Out {
+			t.Errorf("%s was taken for dead: %+v", g.Name, g)
+		}
+	}
+}
+
+func (c *counting) answered() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.done {
+		n += k
+	}
+	return n
+}
