@@ -26,8 +26,9 @@ import (
 // it asks, and until it asks for the end; it listens for as long and a little longer, until what it was
 // counted for has come. So it gets what it was counted for, between its two answers.
 type subscriptions struct {
-	of    [3]map[string]struct{} // by kindIndex
-	joins []*join                // in the order in which they were sent: messages come behind the answers
+	of    [3]map[string]struct{}  // by kindIndex
+	joins []*join                 // in the order in which they were sent: messages come behind the answers
+	asked map[pubsub.Key]struct{} // of joins: the hub has been told, and the client does not listen yet
 }
 
 // join is a SUBSCRIBE whose answer is due when the servers have confirmed it, and all before it have
@@ -91,8 +92,9 @@ func (c *call) subscribe(kind pubsub.Kind, names [][]byte) {
 	for _, n := range names {
 		k := pubsub.Key{Kind: kind, Name: string(n)}
 		j.asked = append(j.asked, k.Name)
-		if _, listens := l.readers.channels.Of(k)[s]; !listens { // also by one that is not answered yet
-			l.readers.channels.Add(k, s)
+		_, listens := l.readers.channels.Of(k)[s]
+		if _, asked := x.asked[k]; !listens && !asked { // nor by a SUBSCRIBE that is not answered yet
+			x.ask(k)
 			j.fresh = append(j.fresh, k)
 		}
 	}
@@ -109,11 +111,30 @@ func (c *call) subscribe(kind pubsub.Kind, names [][]byte) {
 		j.ready = true // behind those before it
 		return
 	}
-	// The hub calls back on this loop, later: the client may have gone by then.
-	l.srv.hub.Want(l, j.fresh, func() {
+	// The hub calls back on this loop, later: the client may have gone by then. It listens from the first
+	// call, which is behind the messages for which it is not counted.
+	l.srv.hub.Want(l, j.fresh, func() { x.listen(s, j) }, func() {
 		j.ready = true
 		x.answerJoins(s)
 	})
+}
+
+func (x *subscriptions) ask(k pubsub.Key) {
+	if x.asked == nil {
+		x.asked = make(map[pubsub.Key]struct{})
+	}
+	x.asked[k] = struct{}{}
+}
+
+// listen: messages for which the client has been counted come from here on, and no earlier ones do, which are
+// for other clients of its loop.
+func (x *subscriptions) listen(s *session, j *join) {
+	for _, k := range j.fresh {
+		delete(x.asked, k)
+		if s.life < lifeGone {
+			s.l.readers.channels.Add(k, s)
+		}
+	}
 }
 
 // subscribes reports that the request is a SUBSCRIBE.
@@ -243,10 +264,20 @@ func (l *loop) unlisten(s *session, keys []pubsub.Key) {
 	}
 }
 
-// unsubscribeAll: for RESET and teardown. One word to the hub for all channels: a client can have very many.
+// unsubscribeAll: for teardown. What the client was counted for and has not been written yet is lost
+// with its connection, as at a server.
 func (s *session) unsubscribeAll() {
+	if left := s.takeChannels(); len(left) > 0 {
+		s.l.unlisten(s, left)
+		s.l.srv.hub.Drop(s.l, left, nil)
+	}
+}
+
+// takeChannels takes all channels from the session, for whoever tells the hub: in one word, since a
+// client can have very many. It hears them until unlisten.
+func (s *session) takeChannels() []pubsub.Key {
 	if s.subs == nil {
-		return
+		return nil
 	}
 	var left []pubsub.Key
 	for _, j := range s.subs.joins {
@@ -257,9 +288,8 @@ func (s *session) unsubscribeAll() {
 			left = append(left, pubsub.Key{Kind: kinds[i], Name: n})
 		}
 	}
-	s.l.unlisten(s, left)
-	s.l.srv.hub.Drop(s.l, left, nil)
 	s.subs, s.nsubs = nil, 0
+	return left
 }
 
 // Post implements pubsub.Loop.

@@ -125,7 +125,9 @@ var (
 	moveCommand   = resp.Lookup([]byte("move"))
 	execCommand   = resp.Lookup([]byte("exec"))
 	quitCommand   = resp.Lookup([]byte("quit"))
-	clientCommand = resp.Lookup([]byte("client"))
+	// spublishCommand is told from PUBLISH by its kind of channel.
+	spublishCommand = resp.Lookup([]byte("spublish"))
+	clientCommand   = resp.Lookup([]byte("client"))
 )
 
 // handlersOf is the table of handlers by the commands' Index: all that the loops need to

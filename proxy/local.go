@@ -209,15 +209,31 @@ func (s *session) setProto(proto int) {
 // reset makes the session what it was when the client connected.
 //
 // It runs alone because it changes the protocol version, and takes back what commands in
-// flight may still need.
+// flight may still need. The messages for which a subscriber has been counted come in front of the
+// answer, in the version in which it has subscribed, as with UNSUBSCRIBE.
 func (c *call) reset() bool {
 	s := c.s
 	if s.queue.n > 0 {
 		return false
 	}
-	s.resetState()
 	c.muted = false
-	c.answer([]byte("+RESET\r\n"))
+	reply := []byte("+RESET\r\n")
+	left := s.takeChannels()
+	if len(left) == 0 {
+		s.resetState()
+		c.answer(reply)
+		return true
+	}
+	l := s.l
+	r := c.begin()
+	s.hold = r
+	l.srv.hub.Drop(l, left, func() {
+		l.unlisten(s, left)
+		if s.life < lifeGone {
+			s.resetState()
+		}
+		r.finish(reply)
+	})
 	return true
 }
 

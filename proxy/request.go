@@ -164,16 +164,24 @@ func (r *request) Reply(b []byte, last bool) {
 		}
 	}
 	if last {
-		for _, o := range r.observers {
-			o.answered(r, b)
-		}
-		l.releaseHolds(r)
-		if r.mayBeHeard() {
-			r.waitUntilHeard(b)
-			return
-		}
+		r.whole(b, nil)
+		return
 	}
-	r.take(b, last)
+	r.take(b, false)
+}
+
+// whole ends the request with the last piece of its server's reply, or with all of it, if its operation
+// has collected that. x are the messages of a transaction, or nil.
+func (r *request) whole(b []byte, x *published) {
+	for _, o := range r.observers {
+		o.answered(r, b)
+	}
+	r.s.l.releaseHolds(r)
+	if x != nil || r.mayBeHeard() {
+		r.waitUntilHeard(b, x)
+		return
+	}
+	r.take(b, true)
 }
 
 // Fail implements upstream.Call.

@@ -35,10 +35,12 @@ type speech struct {
 	unheard  map[string][]unheard
 }
 
-// unheard is a reply that waits for what a group's server has said of its command. b is its last piece.
+// unheard is a reply that waits for what a group's server has said of its command. b is its last piece,
+// or all of it, if there are messages of a transaction to be counted.
 type unheard struct {
 	r *request
 	b []byte
+	x *published
 }
 
 // say runs f when every loop has taken what clients had sent until now. A SUBSCRIBE for whose reply
@@ -90,6 +92,9 @@ func (l *loop) speak() {
 		delete(x.unheard, group)
 		then := func() {
 			for _, u := range list {
+				if u.x != nil {
+					u.b = u.x.counted(l, u.b)
+				}
 				u.r.take(u.b, true)
 			}
 		}
@@ -156,9 +161,9 @@ func (r *request) mayBeHeard() bool {
 // session's queue keeps what stands behind it.
 //
 // The request is no operation any more: a teardown must not end what the hub will end.
-func (r *request) waitUntilHeard(b []byte) {
+func (r *request) waitUntilHeard(b []byte, x *published) {
 	r.op = nil // it has had its say
 	l := r.s.l
-	l.speech.unheard[r.pipe.Group] = append(l.speech.unheard[r.pipe.Group], unheard{r, bytes.Clone(b)})
+	l.speech.unheard[r.pipe.Group] = append(l.speech.unheard[r.pipe.Group], unheard{r, bytes.Clone(b), x})
 	l.arm()
 }

@@ -36,6 +36,7 @@ type transaction struct {
 	functions []string
 	reads     []string     // keys to remember for CLIENT TRACKING when they are read
 	scans     *queuedScans // nil: none
+	published *published   // nil: none
 }
 
 func (c *call) multi() {
@@ -88,6 +89,9 @@ func (c *call) enqueue() {
 	}
 	if cmd.Traits&resp.ScansElements != 0 {
 		tx.queueScan(args, len(frame))
+	}
+	if cmd.Traits&resp.Says != 0 {
+		tx.notePublish(cmd, args)
 	}
 	tx.frames = append(tx.frames, frame...)
 	tx.n++
@@ -232,7 +236,7 @@ func (c *call) exec() bool {
 		c.answer([]byte("*0\r\n"))
 		return true
 	}
-	op := &execution{plain: plain{tx.unnamed}, db: s.db, after: tx.db, n: tx.n, writes: tx.writes, scripts: tx.scripts, scans: tx.scans}
+	op := &execution{plain: plain{tx.unnamed}, db: s.db, after: tx.db, n: tx.n, writes: tx.writes, scripts: tx.scripts, scans: tx.scans, published: tx.published}
 	r := c.begin()
 	r.op = op
 	slot, keys := tx.slot, tx.keys
@@ -314,9 +318,10 @@ type execution struct {
 	n      int        // commands
 	writes bool
 	// scripts: it runs some, and so goes out where these do.
-	scripts bool
-	sent    bool         // on the connection that watches
-	scans   *queuedScans // nil: none
+	scripts   bool
+	sent      bool         // on the connection that watches
+	scans     *queuedScans // nil: none
+	published *published   // nil: none
 }
 
 // send: without a watch it is one block on the shared connection, which is left in the database in
@@ -337,6 +342,7 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 		if x.scripts {
 			p = l.scriptPipe(r, group, x.db)
 		}
+		x.published.listen(l, l.table.Upstream(group).ID)
 		r.transmit(p, b)
 	case on.key.group != l.table.Upstream(group).ID || !on.sound(): // the keys live elsewhere by now
 		l.giveBackWatching(on)
@@ -346,6 +352,7 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 		r.finish(out.B)
 	default:
 		x.sent = true
+		x.published.listen(l, on.key.group)
 		on.send(r, x.db, b) // x may not have it any more when it has been sent
 		on.db = x.after     // or not, if it is aborted; then the next user selects
 		if x.after != x.db {
@@ -354,14 +361,21 @@ func (x *execution) send(l *loop, r *request, group int16, frame []byte) {
 	}
 }
 
-// reply: a transaction that was not aborted has executed its SELECT: then the client is in that
+// reply: what the gateway changes of it (published, scans) is collected first. A transaction that was not aborted has executed its SELECT: then the client is in that
 // database from now on.
 func (x *execution) reply(r *request, b []byte, last bool) bool {
 	s := r.s
-	if x.scans != nil {
-		if b = x.scans.reply(b, last); b == nil {
-			return false
-		}
+	collects := true
+	switch {
+	case x.scans != nil:
+		b = x.scans.reply(b, last)
+	case x.published != nil:
+		b = x.published.collect(b, last)
+	default:
+		collects = false
+	}
+	if b == nil {
+		return false
 	}
 	if x.after != x.db && r.untouched() && b[0] == '*' && !bytes.HasPrefix(b, []byte("*-1")) {
 		s.db = x.after
@@ -370,17 +384,18 @@ func (x *execution) reply(r *request, b []byte, last bool) bool {
 		if x.scripts && x.on == nil {
 			s.l.heardLane(r.pipe)
 		}
-		x.dropped(r)
+		published := x.published
+		x.published = nil // else dropped would give it up
+		if x.dropped(r); collects {
+			r.whole(b, published)
+		}
 	}
-	if x.scans != nil {
-		r.finish(b)
-		return false
-	}
-	return true
+	return !collects
 }
 
 // dropped: a connection that was sent the EXEC watches nothing any more; one that was not still does.
 func (x *execution) dropped(r *request) {
+	x.published.overlook(r.s.l)
 	on := x.on
 	if x.on = nil; on == nil {
 		return

@@ -35,17 +35,18 @@ type feed struct {
 	stop   context.CancelFunc
 	wakeup chan struct{} // capacity 1: there is something to send
 
-	mu       sync.Mutex // protects all below; never held across I/O
-	state    feedState
-	out      []byte // commands not yet sent
-	asks     []ask  // whose replies are awaited, in their order
-	taken    int    // so many of asks, from the first, have been taken by write
-	unsynced int    // subscriptions whose confirmation is awaited; 1 more while it connects
-	unmarked bool   // there are publications behind the last PING
-	gap      bool   // clients may have cached, since it was up last, what it has heard no news of
-	waiters  []chan struct{}
-	early    []*Publication // that wait for the first connection
-	retiring bool           // it is wanted no more, and ends when it has been answered
+	mu        sync.Mutex // protects all below; never held across I/O
+	state     feedState
+	out       []byte // commands not yet sent
+	asks      []ask  // whose replies are awaited, in their order
+	taken     int    // so many of asks, from the first, have been taken by write
+	unsynced  int    // subscriptions whose confirmation is awaited; 1 more while it connects
+	unmarked  bool   // there are publications behind the last PING
+	gap       bool   // clients may have cached, since it was up last, what it has heard no news of
+	waiters   []chan struct{}
+	early     []*Publication // that wait for the first connection
+	overheard []*Overheard   // that are published there by others than the feed, in the order of Overhear
+	retiring  bool           // it is wanted no more, and ends when it has been answered
 
 	answered []*Publication // the reader's: with their replies, but not with all of their messages
 }
@@ -410,7 +411,9 @@ func (f *feed) parse(frame []byte, x *brought) bool {
 	}
 	channel, _ := resp.BulkBody(parts[len(parts)-2])
 	payload, _ := resp.BulkBody(parts[len(parts)-1])
-	m.of = f.publicationOf(m.Key.Kind, channel, payload)
+	if m.of = f.publicationOf(m.Key.Kind, channel, payload); m.of == nil {
+		m.over = f.overheardOf(m.Key, channel, payload)
+	}
 	if m.of != nil || !f.h.c.OfMove(f.group.ID, channel, payload) {
 		x.messages = append(x.messages, m)
 	}

@@ -177,9 +177,9 @@ func (h *Hub) used() {
 }
 
 // Want adds one session of a loop to channels, and calls ready on the loop when every
-// server that can be reached has confirmed. From now on it is counted, so messages may come before
-// ready is called, and are for it.
-func (h *Hub) Want(l Loop, keys []Key, ready func()) {
+// server that can be reached has confirmed. From now on it is counted: what is delivered behind the call
+// of listen is for it, also before ready is called, and nothing in front of that.
+func (h *Hub) Want(l Loop, keys []Key, listen, ready func()) {
 	h.mu.Lock()
 	for _, k := range keys {
 		c := h.channels[k]
@@ -197,6 +197,7 @@ func (h *Hub) Want(l Loop, keys []Key, ready func()) {
 		c.loops[l]++
 		c.total++
 	}
+	l.Post(listen)
 	h.adjust()
 	h.whenSynced(l, ready)
 	h.mu.Unlock()
@@ -286,7 +287,8 @@ type Message struct {
 	Keys [][]byte
 	All  bool
 
-	of *Publication // of one of this gateway's clients, or nil
+	of   *Publication // of one of this gateway's clients, or nil
+	over *Overheard   // of a transaction of one, or nil
 }
 
 // Invalidates reports that the message is news of changed keys, and not one of a channel.
@@ -314,6 +316,9 @@ func (h *Hub) receive(list []Message) {
 			}
 			if m.of != nil {
 				m.of.clients += c.total
+			}
+			if m.over != nil {
+				m.over.clients += c.total
 			}
 		}
 	}

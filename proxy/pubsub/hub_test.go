@@ -102,9 +102,9 @@ func TestHub(t *testing.T) {
 	ctx := context.Background()
 	one, two := newFakeLoop(t), newFakeLoop(t)
 	ch, news := Key{Exact, "ch"}, Key{Pattern, "n*"}
-	one.sync(t, func(ready func()) { h.Want(one, []Key{ch, news}, ready) })
-	one.sync(t, func(ready func()) { h.Want(one, []Key{ch}, ready) })
-	two.sync(t, func(ready func()) { h.Want(two, []Key{news}, ready) })
+	one.sync(t, func(ready func()) { h.Want(one, []Key{ch, news}, func() {}, ready) })
+	one.sync(t, func(ready func()) { h.Want(one, []Key{ch}, func() {}, ready) })
+	two.sync(t, func(ready func()) { h.Want(two, []Key{news}, func() {}, ready) })
 	publish := func(s *testredis.Server, channel, text string, receivers int64) {
 		t.Helper()
 		if n, err := s.Client().Publish(ctx, channel, text).Result(); err != nil || n != receivers {
@@ -134,7 +134,7 @@ func TestHub(t *testing.T) {
 	}
 	h.Drop(one, []Key{ch}, nil) // the first of two
 	h.Drop(one, []Key{ch, news, {Sharded, "none"}}, nil)
-	two.sync(t, func(ready func()) { h.Want(two, []Key{{Exact, "last"}}, ready) }) // so the servers have heard of the end
+	two.sync(t, func(ready func()) { h.Want(two, []Key{{Exact, "last"}}, func() {}, ready) }) // so the servers have heard of the end
 	publish(a, "ch", "3", 0)
 	publish(a, "news", "4", 1)
 	if m := two.next(t); m.Key != news || len(one.got) > 0 {
@@ -155,7 +155,7 @@ func TestInterruptedFeed(t *testing.T) {
 	h := startHub(t, srv)
 	ctx := context.Background()
 	l := newFakeLoop(t)
-	l.sync(t, func(ready func()) { h.Want(l, []Key{{Exact, "ch"}}, ready) })
+	l.sync(t, func(ready func()) { h.Want(l, []Key{{Exact, "ch"}}, func() {}, ready) })
 	l.sync(t, func(ready func()) { h.Track(l, 1, ready) })
 	srv.Client().Set(ctx, "k", "v", 0)
 	if m := l.next(t); !m.Invalidates() || len(m.Keys) != 1 || string(m.Keys[0]) != "k" {
@@ -188,7 +188,7 @@ func TestServerAway(t *testing.T) {
 	}
 	h := startHub(t, srv, &testredis.Server{Addr: fmt.Sprint("127.0.0.1:", port)})
 	l := newFakeLoop(t)
-	l.sync(t, func(ready func()) { h.Want(l, []Key{{Sharded, "ch"}}, ready) })
+	l.sync(t, func(ready func()) { h.Want(l, []Key{{Sharded, "ch"}}, func() {}, ready) })
 	if n := srv.Client().SPublish(context.Background(), "ch", "x").Val(); n != 1 {
 		t.Errorf("%d receivers", n)
 	}
@@ -240,9 +240,9 @@ func TestPublish(t *testing.T) {
 	want := func(n int) string { return fmt.Sprintf(":%d\r\n", n) }
 	expect(publish("1"), want(1))
 	ch, all := Key{Exact, "ch"}, Key{Pattern, "c*"}
-	h.Want(l, []Key{ch, all}, func() {}) // nobody waits for the servers: the order is that of the calls
+	h.Want(l, []Key{ch, all}, func() {}, func() {}) // nobody waits for the servers: the order is that of the calls
 	expect(publish("2"), want(3))
-	h.Want(l, []Key{ch}, func() {})
+	h.Want(l, []Key{ch}, func() {}, func() {})
 	expect(publish("3"), want(4))
 	h.Drop(l, []Key{ch, all}, nil)
 	expect(publish("3"), want(2))
