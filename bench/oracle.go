@@ -52,6 +52,7 @@ type OracleConfig struct {
 	// ReconnectOnError has clients reconnect when a connection is lost, instead
 	// of ending Run with an error.
 	ReconnectOnError bool
+	Endpoints        Endpoints // several addresses, instead of Addr
 }
 
 func (cfg *OracleConfig) setDefaults() error {
@@ -61,6 +62,11 @@ func (cfg *OracleConfig) setDefaults() error {
 	if len(cfg.Types) == 0 {
 		cfg.Types = kindNames[:]
 	}
+	if len(cfg.Endpoints.Addrs) == 0 {
+		cfg.Endpoints.Addrs = []string{cfg.Addr}
+	}
+	cfg.Addr = cfg.Endpoints.Addrs[0]
+	setDefault(&cfg.Endpoints.Silence, replyTimeout)
 	setDefault(&cfg.Clients, 16)
 	cfg.Clients = max(cfg.Clients, len(cfg.DBs))
 	setDefault(&cfg.Keys, 10_000)
@@ -107,6 +113,7 @@ type Oracle struct {
 	tolerance time.Duration
 	start     time.Time // zero of the model's clock
 	clients   []*oracleClient
+	endpoints []*endpoint
 	recorder  *recorder
 	busy      sync.Mutex // held by Preload, Run or Verify: they own the model
 
@@ -116,6 +123,7 @@ type Oracle struct {
 	mu         sync.Mutex // guards what follows
 	firstErr   string
 	violations violations
+	sides      [sides]Side
 }
 
 // NewOracle makes an oracle; a bad config is reported by Preload, Run or Verify.
@@ -125,6 +133,9 @@ func NewOracle(cfg OracleConfig) *Oracle {
 		return o
 	}
 	o.tolerance = time.Duration(o.cfg.TTLToleranceMS) * time.Millisecond
+	for _, addr := range o.cfg.Endpoints.Addrs {
+		o.endpoints = append(o.endpoints, &endpoint{addr: addr})
+	}
 	for i := range o.cfg.Clients {
 		o.clients = append(o.clients, newOracleClient(o, i))
 	}
@@ -237,6 +248,10 @@ type OracleStats struct {
 	LongestOutageMS float64 `json:"longest_outage_ms"`
 	InDoubt         int64   `json:"in_doubt"` // keys with a write of unknown outcome
 
+	// Of what there was: clients of addresses that live, and of those that were taken down (Oracle.Down).
+	Living Side `json:"living"`
+	Downed Side `json:"downed"`
+
 	// Keys found wrong while running.
 	Lost        int `json:"lost"`
 	Stale       int `json:"stale"`
@@ -261,8 +276,8 @@ func (o *Oracle) Snapshot() OracleStats {
 		Errors: o.errors.Load(), ConnErrors: o.connErrors.Load(), FirstError: o.firstErr,
 		OpsPerS: float64(ops), P99MS: p99MS,
 		LongestStallMS: milliseconds(stall), LongestOutageMS: milliseconds(time.Duration(o.outage.Load())),
-		InDoubt: o.doubts.Load(),
-		Lost:    o.violations.count[classLost], Stale: o.violations.count[classStale],
+		InDoubt: o.doubts.Load(), Living: o.sides[sideLiving].clone(), Downed: o.sides[sideDown].clone(),
+		Lost: o.violations.count[classLost], Stale: o.violations.count[classStale],
 		Resurrected: o.violations.count[classResurrected],
 		WrongTTL:    o.violations.count[classWrongTTL], Wrong: o.violations.count[classWrong],
 	}

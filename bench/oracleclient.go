@@ -21,6 +21,7 @@ type oracleClient struct {
 	big    []*key // those of active that are big
 	seq    uint32 // last sequence number given to a value
 
+	route     route
 	conn      *wire // nil while not connected
 	deadline  time.Time
 	undrain   func() bool
@@ -35,8 +36,10 @@ type oracleClient struct {
 }
 
 func newOracleClient(o *Oracle, index int) *oracleClient {
+	home := index / len(o.cfg.DBs) % len(o.endpoints)
 	return &oracleClient{
 		oracle: o, index: index, db: o.cfg.DBs[index%len(o.cfg.DBs)],
+		route:   route{home: home, at: home},
 		rng:     rand.New(rand.NewPCG(uint64(o.cfg.Seed), uint64(index))),
 		encoder: encoder{valueBytes: o.cfg.ValueBytes},
 	}
@@ -88,11 +91,12 @@ func (c *oracleClient) retire(k *key) {
 
 func (c *oracleClient) dial(ctx context.Context) error {
 	cfg := &c.oracle.cfg
-	conn, err := dial(ctx, cfg.Addr, cfg.Password, c.db, dialTimeout)
+	ups := c.endpoint().ups.Load()
+	conn, err := dial(ctx, c.endpoint().addr, cfg.Password, c.db, min(dialTimeout, cfg.Endpoints.Silence))
 	if err != nil {
 		return err
 	}
-	c.conn, c.deadline = conn, time.Time{}
+	c.conn, c.deadline, c.route.dialed = conn, time.Time{}, ups
 	c.undrain = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(drainTimeout)) })
 	return nil
 }
@@ -108,9 +112,9 @@ func (c *oracleClient) close() {
 // extendDeadline works like that of a loadClient; it comes before ctx is asked,
 // so that the drain deadline comes last.
 func (c *oracleClient) extendDeadline() {
-	now := time.Now()
-	if c.deadline.Sub(now) <= replyTimeout/2 {
-		c.deadline = now.Add(replyTimeout)
+	now, silence := time.Now(), c.oracle.cfg.Endpoints.Silence
+	if c.deadline.Sub(now) <= silence*3/4 {
+		c.deadline = now.Add(silence)
 		_ = c.conn.SetDeadline(c.deadline)
 	}
 }
@@ -195,12 +199,12 @@ func (c *oracleClient) run(ctx context.Context) error {
 	pace := newPacer(time.Now(), cfg.Rate, cfg.Pipeline, c.index, cfg.Clients)
 	defer c.close()
 	for ctx.Err() == nil {
+		c.goHome()
 		if c.conn == nil {
-			if err := c.dial(ctx); err != nil {
-				if err := c.lostConn(ctx, err); err != nil {
-					return err
-				}
-				sleep(ctx, &c.timer, redialPause)
+			if err := c.connect(ctx); err != nil {
+				return err
+			}
+			if c.conn == nil {
 				continue
 			}
 			pace.reset()
@@ -214,7 +218,6 @@ func (c *oracleClient) run(ctx context.Context) error {
 		err := c.exchange(since)
 		c.finishBatch()
 		if err != nil {
-			c.close()
 			if err := c.lostConn(ctx, err); err != nil {
 				return err
 			}
@@ -223,14 +226,22 @@ func (c *oracleClient) run(ctx context.Context) error {
 	return nil
 }
 
-// lostConn counts a lost connection and decides whether it ends the run. When
-// the run is over anyway, it says nothing about the endpoint.
+// lostConn counts a connection that was lost or not to be had, and decides whether that ends the
+// run; if not, the client goes to the next endpoint. When the run is over anyway, it says nothing
+// about the endpoint.
 func (c *oracleClient) lostConn(ctx context.Context, err error) error {
+	side := c.side()
+	if c.conn != nil {
+		c.route.lost = side
+	}
+	c.close()
 	if ctx.Err() != nil {
 		return nil
 	}
 	c.oracle.connErrors.Add(1)
 	c.oracle.noteError(err.Error())
+	c.noteSide(side, func(s *Side) { s.ConnErrors++; s.note(connText(err)) })
+	c.leave()
 	if !c.oracle.cfg.ReconnectOnError {
 		return err
 	}
@@ -261,6 +272,7 @@ func (c *oracleClient) exchange(since time.Time) error {
 	if len(c.latencies) > 0 {
 		c.endOutage(waiting)
 	}
+	c.noteStall(stall)
 	if err != nil && c.lastReply.IsZero() {
 		c.lastReply = waiting
 		if len(c.latencies) == 0 {
@@ -280,6 +292,7 @@ func (c *oracleClient) endOutage(now time.Time) {
 		return
 	}
 	outage := int64(now.Sub(c.lastReply))
+	c.noteSide(c.route.lost, func(s *Side) { s.LongestOutageMS = max(s.LongestOutageMS, milliseconds(time.Duration(outage))) })
 	for {
 		longest := c.oracle.outage.Load()
 		if outage <= longest || c.oracle.outage.CompareAndSwap(longest, outage) {
@@ -351,6 +364,7 @@ func (c *oracleClient) violate(o *op, f finding) {
 func (c *oracleClient) settleError(group []op, v *reply, at span) {
 	c.oracle.errors.Add(1)
 	c.oracle.noteError(string(v.text))
+	c.noteSide(c.side(), func(s *Side) { s.Errors++; s.note(string(v.text)) })
 	if isWrongType(v.text) {
 		c.violate(&group[0], found(classWrong, "a "+kindNames[group[0].key.kind], describe(v)))
 		return
