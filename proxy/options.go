@@ -52,6 +52,9 @@ type PeerOptions struct {
 	// Refused hears that the address of a peer refuses connections. It must not block. Nil: nobody
 	// wants to know.
 	Refused func(gateway string)
+	// Patience is how much longer than LockDeadline a command waits for a gateway that has gone: until others
+	// have noticed, and one of them goes on in its place.
+	Patience time.Duration
 }
 
 // Identity says which gateway this is. It holds from the start on.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -71,7 +72,7 @@ func (l *loop) sendByPeer(r *request, db, slot int, keys []slotlock.Key, frame [
 		return
 	}
 	if r.detour == nil {
-		r.detour = &detour{until: l.now.Add(l.opt.LockDeadline)}
+		r.detour = &detour{until: l.now.Add(l.opt.LockDeadline + l.opt.Peers.Patience)}
 	}
 	d := r.detour
 	// What is sent again is the detour's own copy, and is not copied once more.
@@ -127,9 +128,49 @@ func (r *request) comesBack() bool {
 	return true
 }
 
-// wait puts a request aside, to be sent when the table has changed or a moment later.
+// repeatable reports that a request which a peer may have executed can be sent again as if it had not
+// been. A read can, unless its client has sent a write to one of its keys behind it, which may be
+// executed by then.
+func (r *request) repeatable() bool {
+	if r.cmd == nil || r.cmd.Flags&resp.Readonly == 0 {
+		return false
+	}
+	first := r
+	if r.g != nil {
+		first = r.g.r
+	}
+	q, behind := &r.s.queue, false
+	for i := range q.n {
+		x := q.buf[(q.head+i)&(len(q.buf)-1)]
+		if behind && x.mayWrite(r.detour.keys) {
+			return false
+		}
+		behind = behind || x == first
+	}
+	return behind
+}
+
+// mayWrite reports that a request behind one that has gone by a peer may write one of its keys. What goes
+// another way is on other slots: a client's requests do not go by two ways at a time.
+func (r *request) mayWrite(keys []slotlock.Key) bool {
+	switch {
+	case r.cmd == nil || r.cmd.Flags&resp.Readonly != 0:
+		return false
+	case r.op != nil || r.detour == nil && r.state == requestWaits: // in parts, for one
+		return true
+	}
+	return r.detour != nil && meet(r.detour.keys, keys)
+}
+
+func meet(a, b []slotlock.Key) bool {
+	return slices.ContainsFunc(a, func(k slotlock.Key) bool { return slices.Contains(b, k) })
+}
+
+// wait puts a request aside, to be sent when the table has changed or a moment later. What its client sends
+// from now on waits until it has its reply: it could be executed before.
 func (l *loop) wait(r *request) {
 	r.detour.waiting = true
+	r.s.input.alone = true
 	l.servers.peers.waiting = append(l.servers.peers.waiting, r)
 	l.turns.wantTick.Store(true)
 }

@@ -195,9 +195,13 @@ func (r *request) whole(b []byte, x *published) {
 // the error.
 func (r *request) Fail(err error, sent bool) {
 	l := r.s.l
-	// What only reads can be asked again, whatever has become of it.
-	if r.detour != nil && (!sent || r.cmd.Flags&resp.Write == 0) && r.untouched() && r.comesBack() {
-		return
+	if r.detour != nil && r.untouched() {
+		if (!sent || r.repeatable()) && r.comesBack() {
+			return
+		}
+		if !sent && r.atPeer() && !l.now.Before(r.detour.until) {
+			err = errPeerDeadline
+		}
 	}
 	if r.fate = fateNothing; sent {
 		r.fate = fateUnknown

@@ -299,7 +299,7 @@ func proxyOptions(c conf.Config, name string) proxy.Options {
 	d := func(x conf.Duration) time.Duration { return time.Duration(x) }
 	x := &c.Clients
 	return proxy.Options{
-		Peers: proxy.PeerOptions{Listen: c.Peers.Listen, Secret: c.Peers.Secret},
+		Peers: proxy.PeerOptions{Listen: c.Peers.Listen, Secret: c.Peers.Secret, Patience: d(c.Peers.Lease)},
 		ListenOptions: proxy.ListenOptions{Listen: c.Listen, Loops: c.Loops.Count, Transport: c.Loops.Transport, ReadBuffer: int(c.Loops.ReadBuffer),
 			ClusterFacade: c.ClusterFacade == "on", Advertise: c.Advertise},
 		Identity: proxy.Identity{Name: name, Version: Version},

@@ -34,12 +34,12 @@ type several struct {
 	clients []*redis.Client
 }
 
-func newSeveral(t *testing.T, n int) *several {
+func newSeveral(t *testing.T, n int, set ...func(*conf.Config)) *several {
 	t.Helper()
 	x := &several{t: t, cluster: &memory.Cluster{}}
 	a, b := testredis.StartT(t), testredis.StartT(t)
 	for i := range n {
-		x.start(fmt.Sprintf("gw%d", i))
+		x.start(fmt.Sprintf("gw%d", i), set...)
 	}
 	for i, s := range []*testredis.Server{a, b} {
 		if err := x.all[0].Control.AddGroup(t.Context(), topology.Group{ID: string(rune('a' + i)), Endpoint: topology.Endpoint{Addr: s.Addr}}, false); err != nil {
@@ -53,11 +53,14 @@ func newSeveral(t *testing.T, n int) *several {
 	return x
 }
 
-func (x *several) start(name string) *Gateway {
+func (x *several) start(name string, set ...func(*conf.Config)) *Gateway {
 	x.t.Helper()
 	c := conf.Default()
 	c.Name, c.Listen, c.Admin, c.HTTP.Listen, c.DataDir = name, freeAddr(x.t), "127.0.0.1:0", "", x.t.TempDir()
 	c.Peers.Listen, c.Peers.Secret = freeAddr(x.t), "a secret of gateways"
+	for _, f := range set {
+		f(&c)
+	}
 	store := x.cluster.Open()
 	g, err := StartOn(c, zap.NewNop(), store)
 	if err != nil {
