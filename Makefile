@@ -19,8 +19,11 @@ PROFILE ?= cmd/keyferry/default.pgo
 pgo: tools-redis build
 	./$(BIN) bench profile --out $(PROFILE)
 
+# With more gateways than one they share an etcd, and two of them are killed and frozen.
+GATEWAYS ?= 1
 demo: tools-redis build
-	./$(BIN) demo $(DEMO)
+	@[ "$(GATEWAYS)" = 1 ] || $(MAKE) --no-print-directory tools-etcd
+	./$(BIN) demo --gateways $(GATEWAYS) $(DEMO)
 
 # Everything but the long runs; the race detector is on where goroutines meet. What takes
 # longest begins first. -v for the clients: where some can't be had, as without npm, one reads

@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keyferry/bench"
+	"keyferry/internal/testetcd"
 	"keyferry/internal/testredis"
 	"keyferry/internal/topology"
 	"keyferry/migrator"
@@ -25,16 +25,19 @@ import (
 
 type demo struct {
 	keys, clients, pipeline, big int
+	gateways                     int
 	seconds, rate                float64
 	seed                         uint64
 	json                         bool
-	out                          io.Writer
+
+	mu  sync.Mutex // protects out
+	out io.Writer
 
 	dir     string
 	servers []*testredis.Server
-	gateway *testredis.Child
-	listen  string
-	admin   *redis.Client
+	fleet   []*demoGateway
+	etcd    *testetcd.Server // nil: there is one gateway
+	breaks  []demoBreak      // what was done to gateways
 }
 
 func demoCommand() *cobra.Command {
@@ -62,19 +65,25 @@ func demoCommand() *cobra.Command {
 	c.Flags().IntVar(&d.pipeline, "pipeline", 4, "commands in one write")
 	c.Flags().Float64Var(&d.rate, "rate", 20000, "commands per second of all clients; 0: no limit")
 	c.Flags().Uint64Var(&d.seed, "seed", uint64(time.Now().UnixNano()), "of the random commands")
+	c.Flags().IntVar(&d.gateways, "gateways", 1, "gateways; with more than one they share an etcd, and two of them are killed and frozen while keys move")
 	c.Flags().BoolVar(&d.json, "json", false, "end with one line of JSON")
 	return c
 }
 
-func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
+func (d *demo) say(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fmt.Fprintf(d.out, format+"\n", args...)
+}
 
 func (d *demo) run(ctx context.Context) error {
 	if err := d.start(ctx); err != nil {
 		return err
 	}
-	d.say("clients connect to %s as if it were one Redis; slots are on g1 and g2; seed %d", d.listen, d.seed)
-	o := bench.NewOracle(bench.OracleConfig{Addr: d.listen, DBs: []int{0, 1}, Keys: d.keys, Clients: d.clients, Pipeline: d.pipeline,
-		Rate: d.rate, Seed: int64(d.seed), Prefix: "demo", IncludeDeletes: true, BigKeys: d.big})
+	d.say("clients connect to %s as if it were one Redis; slots are on g1 and g2; seed %d", strings.Join(d.listens(), ", "), d.seed)
+	o := bench.NewOracle(bench.OracleConfig{Endpoints: bench.Endpoints{Addrs: d.listens(), Silence: demoSilence}, DBs: []int{0, 1}, Keys: d.keys,
+		Clients: d.clients, Pipeline: d.pipeline, Rate: d.rate, Seed: int64(d.seed), Prefix: "demo", IncludeDeletes: true, BigKeys: d.big,
+		ReconnectOnError: d.several()})
 	t := time.Now()
 	if err := o.Preload(ctx); err != nil {
 		return fmt.Errorf("load: %w", err)
@@ -101,7 +110,11 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.proxy(ctx, "REBALANCE").Err(); err != nil {
 		return err
 	}
-	jobs, err := d.follow(ctx, o, ended)
+	breaking, err := d.breakGateways(ctx, o)
+	if err != nil {
+		return err
+	}
+	jobs, err := d.follow(ctx, o, ended, breaking)
 	if err != nil {
 		return err
 	}
@@ -119,8 +132,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err := <-ended; err != nil {
 		return err
 	}
-	d.say("comparing every key with what was acknowledged")
-	v, err := o.Verify(ctx, d.listen)
+	v, err := d.verify(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -131,7 +143,7 @@ func (d *demo) run(ctx context.Context) error {
 	return d.report(o, v, jobs, moveSeconds, left)
 }
 
-// start brings up three servers and a gateway with the slots on the first two.
+// start brings up three servers and the gateways, with the slots on the first two.
 func (d *demo) start(ctx context.Context) error {
 	var err error
 	if d.dir, err = os.MkdirTemp("", "keyferry-demo-"); err != nil {
@@ -144,47 +156,23 @@ func (d *demo) start(ctx context.Context) error {
 		}
 		d.servers = append(d.servers, s)
 	}
-	var ports [3]int
-	for i := range ports {
-		if ports[i], err = testredis.FreePort(); err != nil {
-			return err
-		}
-	}
-	d.listen = fmt.Sprintf("127.0.0.1:%d", ports[0])
-	adminAddr, httpAddr := fmt.Sprintf("127.0.0.1:%d", ports[1]), fmt.Sprintf("127.0.0.1:%d", ports[2])
-	self, err := os.Executable()
-	if err != nil {
+	if err := d.startGateways(ctx); err != nil {
 		return err
 	}
-	logFile, err := os.Create(filepath.Join(d.dir, "gateway.log"))
-	if err != nil {
-		return err
-	}
-	defer logFile.Close()
-	gateway := exec.Command(self, "serve", "--listen", d.listen, "--admin", adminAddr, "--http", httpAddr, "--data-dir", filepath.Join(d.dir, "data"), "--name", "demo")
-	gateway.Stdout, gateway.Stderr = logFile, logFile
-	if d.gateway, err = testredis.StartChild(gateway); err != nil {
-		return err
-	}
-	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := bench.AwaitPort(wait, adminAddr); err != nil {
-		return fmt.Errorf("gateway: %w (log: %s)", err, logFile.Name())
-	}
-	d.admin = testredis.NewClient(adminAddr, "", 0)
 	for _, cmd := range [][]any{{"GROUP", "ADD", "g1", d.servers[0].Addr}, {"GROUP", "ADD", "g2", d.servers[1].Addr},
 		{"SLOT", "ASSIGN", "0-8191", "g1"}, {"SLOT", "ASSIGN", "8192-16383", "g2"}} {
 		if err := d.proxy(ctx, cmd...).Err(); err != nil {
 			return err
 		}
 	}
+	if err := d.awaitSlots(ctx); err != nil {
+		return err
+	}
 	d.say("started redis-server on %s, %s and %s", d.servers[0].Addr, d.servers[1].Addr, d.servers[2].Addr)
-	d.say("watch it at http://%s/", httpAddr)
+	for _, g := range d.fleet {
+		d.say("watch %s at http://%s/", g.name, g.http)
+	}
 	return nil
-}
-
-func (d *demo) proxy(ctx context.Context, args ...any) *redis.Cmd {
-	return d.admin.Do(ctx, append([]any{"PROXY"}, args...)...)
 }
 
 // watch prints a line each half second until done says so.
@@ -206,7 +194,7 @@ func (d *demo) watch(ctx context.Context, o *bench.Oracle, ended chan error, don
 		}
 		s := o.Snapshot()
 		line := fmt.Sprintf("%8.0f ops/s  p99 %6.2f ms  errors %d  wrong %d", float64(s.Ops-last.Ops)/time.Since(at).Seconds(), s.P99MS,
-			s.Errors+s.ConnErrors, s.Lost+s.Stale+s.Resurrected+s.WrongTTL+s.Wrong)
+			s.Living.Errors+s.Living.ConnErrors, s.Lost+s.Stale+s.Resurrected+s.WrongTTL+s.Wrong)
 		if more != nil {
 			line += "  " + more()
 		}
@@ -225,19 +213,28 @@ func (d *demo) jobs(ctx context.Context) ([]migrator.Status, error) {
 	return jobs, json.Unmarshal([]byte(text), &jobs)
 }
 
-// follow shows the jobs until all are done.
-func (d *demo) follow(ctx context.Context, o *bench.Oracle, ended chan error) ([]migrator.Status, error) {
+// follow shows the jobs until all are done, and what is done to gateways.
+func (d *demo) follow(ctx context.Context, o *bench.Oracle, ended, breaking chan error) ([]migrator.Status, error) {
 	var jobs []migrator.Status
 	var jobErr error
+	broken := breaking == nil
 	refresh := func() {
+		select {
+		case jobErr = <-breaking:
+			broken = true
+		default:
+		}
 		if list, err := d.jobs(ctx); err == nil {
 			jobs = list
-		} else {
+		} else if !d.several() { // another gateway is asked the next time
 			jobErr = err
 		}
 	}
 	done := func() bool {
 		refresh()
+		if !broken || jobErr != nil {
+			return jobErr != nil
+		}
 		for _, j := range jobs {
 			if j.Phase == topology.Failed {
 				jobErr = fmt.Errorf("job %s failed: %s", j.ID, j.Reason)
@@ -251,16 +248,30 @@ func (d *demo) follow(ctx context.Context, o *bench.Oracle, ended chan error) ([
 	err := d.watch(ctx, o, ended, done, func() string {
 		var lines []string
 		for _, j := range jobs {
-			lines = append(lines, "\n   "+progressLine(j))
+			line := "\n   " + progressLine(j)
+			if d.several() && !j.Phase.Ended() {
+				line += "  by " + j.Owner
+			}
+			lines = append(lines, line)
 		}
 		return strings.Join(lines, "")
 	})
 	return jobs, errors.Join(err, jobErr)
 }
 
-// leftBehind counts keys that sit in a group that does not own them.
-func (d *demo) leftBehind(ctx context.Context) (int64, error) {
-	gw := testredis.NewClient(d.listen, "", 0)
+// leftBehind counts keys that sit in a group that does not own them. They are counted at one place after the
+// other, and some expire meanwhile: what is left behind is so each time.
+func (d *demo) leftBehind(ctx context.Context) (left int64, err error) {
+	for range 10 {
+		if left, err = d.countLeft(ctx); left == 0 || err != nil {
+			break
+		}
+	}
+	return left, err
+}
+
+func (d *demo) countLeft(ctx context.Context) (int64, error) {
+	gw := testredis.NewClient(d.fleet[0].listen, "", 0)
 	defer gw.Close()
 	n, err := keysOf(ctx, gw)
 	total := -n
@@ -308,13 +319,15 @@ type demoReport struct {
 	LockHoldP50us int64              `json:"lock_hold_p50_us"`
 	LockHoldP99us int64              `json:"lock_hold_p99_us"`
 	LockHoldMaxUs int64              `json:"lock_hold_max_us"`
+	Gateways      int                `json:"gateways"`
+	Breaks        []demoBreak        `json:"breaks,omitempty"`
 	Seed          uint64             `json:"seed"`
 	OK            bool               `json:"ok"`
 }
 
 func (d *demo) report(o *bench.Oracle, v bench.Verdict, jobs []migrator.Status, seconds float64, left int64) error {
 	s := o.Snapshot()
-	r := demoReport{Ops: s.Ops, ClientErrors: s.Errors + s.ConnErrors, KeysChecked: v.KeysChecked, Lost: v.Lost, Stale: v.Stale,
+	r := demoReport{Ops: s.Ops, ClientErrors: s.Living.Errors + s.Living.ConnErrors, Gateways: d.gateways, Breaks: d.breaks, KeysChecked: v.KeysChecked, Lost: v.Lost, Stale: v.Stale,
 		Resurrected: v.Resurrected, WrongTTL: v.WrongTTL, LongestStall: s.LongestStallMS, Wrong: v.Wrong, Phases: o.Phases(), MoveSeconds: seconds, Seed: d.seed}
 	for _, j := range jobs {
 		r.KeysMoved += j.KeysMoved
@@ -323,11 +336,12 @@ func (d *demo) report(o *bench.Oracle, v bench.Verdict, jobs []migrator.Status, 
 		r.LockHoldMaxUs = max(r.LockHoldMaxUs, j.HoldMaxUs)
 	}
 	r.KeysPerS = float64(r.KeysMoved) / seconds
-	r.OK = v.OK() && r.ClientErrors == 0 && r.KeysMoved > 0 && left == 0
+	r.OK = v.OK() && r.ClientErrors == unknownOutcomes(s.Living) && r.KeysMoved > 0 && left == 0
 	d.say("")
 	d.say("keys moved       %d in %.1f s (%.0f keys/s) by %d jobs", r.KeysMoved, seconds, r.KeysPerS, len(jobs))
 	d.say("client commands  %d, errors %d%s", r.Ops, r.ClientErrors, firstError(s.FirstError))
 	d.say("keys compared    %d: lost %d, stale %d, resurrected %d, wrong TTL %d, wrong %d, in doubt %d; on the wrong server %d", v.KeysChecked, v.Lost, v.Stale, v.Resurrected, v.WrongTTL, v.Wrong, v.InDoubt, left)
+	d.reportSides(s)
 	for _, e := range v.Examples {
 		d.say("   %s", e)
 	}
@@ -360,12 +374,7 @@ func firstError(text string) string {
 
 // cleanUp ends what start has started, in whatever state it is.
 func (d *demo) cleanUp() {
-	if d.admin != nil {
-		_ = d.admin.Close()
-	}
-	if d.gateway != nil {
-		_ = d.gateway.Terminate(15 * time.Second)
-	}
+	d.stopGateways()
 	for _, s := range d.servers {
 		_ = s.Stop()
 	}
