@@ -37,7 +37,7 @@ type Info struct {
 	RunID     string
 	UptimeS   int64 // whole seconds that its process has run
 	ReplID    string
-	Version   string
+	Version   string // with the name, where it is not a Redis
 	Role      string
 	Policy    string // maxmemory-policy
 	Replicas  int
@@ -105,10 +105,19 @@ func (l *Link) Refresh(ctx context.Context) error {
 func ReadInfo(text string) Info {
 	i := upstream.ParseInfo(text)
 	return Info{
-		RunID: i.Get("run_id"), UptimeS: i.Int("uptime_in_seconds"), ReplID: i.Get("master_replid"), Version: i.Get("redis_version"), Role: i.Get("role"), Policy: i.Get("maxmemory_policy"),
+		RunID: i.Get("run_id"), UptimeS: i.Int("uptime_in_seconds"), ReplID: i.Get("master_replid"), Version: version(i), Role: i.Get("role"), Policy: i.Get("maxmemory_policy"),
 		Replicas: int(i.Int("connected_slaves")), Loading: i.Get("loading") == "1", AOF: i.Get("aof_enabled") == "1",
 		UsedBytes: i.Int("used_memory"), MaxBytes: i.Int("maxmemory"), Gateway: i.Get("keyferry_version") != "", Cluster: i.Get("cluster_enabled") == "1", Keyspace: i.Keyspace(),
 	}
+}
+
+// version is the server's own one. A Valkey says which Redis it is compatible with as well, which is the
+// same for versions that can't read each other's payloads.
+func version(i upstream.Info) string {
+	if own := i.Get("valkey_version"); own != "" {
+		return "Valkey " + own
+	}
+	return i.Get("redis_version")
 }
 
 // Close ends it. Nil has been closed.
