@@ -234,12 +234,13 @@ func (r *remote) started(c *cobra.Command, ids []string, follow bool) error {
 	return r.begun(c, ids)
 }
 
-// orphansLeft is how many keys a look has found and not mended.
+// orphansLeft is how many keys a look has found and not mended. Those in databases that are not served count:
+// whoever goes by the exit code gives the server up.
 func orphansLeft(text string) (n int64) {
 	var found []migrator.Orphans
 	_ = json.Unmarshal([]byte(text), &found)
 	for _, o := range found {
-		n += o.Twins + o.Alone - o.Removed - o.Adopted
+		n += o.Twins + o.Alone - o.Removed - o.Adopted + o.Unserved
 	}
 	return n
 }

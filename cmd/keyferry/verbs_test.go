@@ -239,6 +239,14 @@ func TestAnswersAsText(t *testing.T) {
 			t.Errorf("keyferry %s: %v\n%q, want\n%q", x.line, err, got, x.want)
 		}
 	}
+	for answer, want := range map[string]error{`[{"group":"g1","keys_unserved":4}]`: errFound, `[{"group":"g1","twins":2,"removed":2}]`: nil} {
+		gw.answer = answer
+		for _, line := range []string{"slot check", "migration verify m1"} {
+			if _, err := keyferry(append(strings.Fields(line), "--admin", gw.addr)...); !errors.Is(err, want) {
+				t.Errorf("keyferry %s, answered %s: %v, want %v", line, answer, err, want)
+			}
+		}
+	}
 	gw.answer = `[{"source":"g1","target":"g2","ok":false,"findings":[{"severity":"error","what":"role","where":"g2","text":"is a replica","advice":"name its primary"}]}]`
 	for _, line := range []string{"check 0 --to g2", "migrate 0 --to g2 --dryrun", "check 0 --to g2 --json", "rebalance --dryrun"} {
 		got, err := keyferry(append(strings.Fields(line), "--admin", gw.addr)...)

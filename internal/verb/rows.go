@@ -87,7 +87,7 @@ var Rows = []Row{
 	{Name: "SLOT CHECK", Role: View, Long: true, Short: "Look through all keys for those in a group that does not own them", Show: ShowTable, Columns: orphanColumns,
 		Options: []Option{{Name: "FIX", Role: Operate, Without: "TWINS", Values: []Arg{{Name: "what", Meta: "TWINS|DROP|ADOPT", Kind: Choice, Choices: []string{"TWINS", "DROP", "ADOPT"}}},
 			Help: "remove what is found. TWINS (what FIX alone means): only keys that the owner has as well; DROP: the others too; ADOPT: move the others to the owner"}},
-		Help: "Scans every database of every group that the gateway serves; keys in others are counted (NOT SERVED). Without FIX nothing is changed. keyferry exits with 1 if such keys are left."},
+		Help: "Scans every database of every group that the gateway serves; keys in others are counted (NOT SERVED). Without FIX nothing is changed. keyferry exits with 1 if keys of either kind are left."},
 
 	{Name: "MIGRATE", Role: Operate, Short: "Move slots with their keys while clients go on", Show: ShowTable, Columns: planColumns,
 		Args: []Arg{slotsArg},
@@ -145,7 +145,7 @@ var Rows = []Row{
 	{Name: "MIGRATION LOG", Role: View, Short: "Show everything that happened to a job", Args: []Arg{jobArg}, Show: ShowLines,
 		Help: "The oldest event first. SUBSCRIBE keyferry:migrations gives events as they happen, with the progress, as JSON."},
 	{Name: "MIGRATION VERIFY", Role: View, Long: true, Short: "Look for keys that an ended job has left behind", Args: []Arg{jobArg}, Show: ShowTable, Columns: orphanColumns,
-		Help: "At any time after the job has ended. Changes nothing: SLOT CHECK FIX removes what is found. keyferry exits with 1 if it finds any."},
+		Help: "At any time after the job has ended. Changes nothing: SLOT CHECK FIX removes what is found. keyferry exits with 1 if it finds any, or keys in databases that are not served."},
 
 	{Name: "KEY", Role: View, Short: "Show what the servers have under a key", Show: ShowFields,
 		Args:    []Arg{{Name: "key", Kind: Key, Help: "the key"}},
