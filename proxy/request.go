@@ -328,6 +328,8 @@ func upstreamError(r *request, err error) []byte {
 	switch {
 	case errors.As(err, &said) && strings.HasPrefix(string(said), "BUSY "):
 		text = string(said) // as the server says it: clients go by the first word
+	case errors.Is(err, upstream.ErrLost) && r.atPeer():
+		text = "ERR connection to the gateway that moves the key's slot was lost" + where + outcomeUnknown
 	case errors.Is(err, upstream.ErrLost):
 		text = "ERR connection to the server was lost" + where + outcomeUnknown
 	case errors.Is(err, upstream.ErrBusy), errors.Is(err, errParkedFull):

@@ -351,7 +351,9 @@ func (d *demo) report(o *bench.Oracle, v bench.Verdict, jobs []migrator.Status, 
 		d.say("  %-12s %10.2f %8.2f %8.2f %8.2f", p.Name, l.P50MS, l.P99MS, l.P999MS, l.MaxMS)
 	}
 	d.say("longest stall    %.2f ms of any client", r.LongestStall)
-	d.say("locks on a key   p50 %.2f ms, p99 %.2f ms, max %.2f ms", float64(r.LockHoldP50us)/1000, float64(r.LockHoldP99us)/1000, float64(r.LockHoldMaxUs)/1000)
+	if r.LockHoldMaxUs > 0 { // else the jobs have ended at gateways that were not asked
+		d.say("locks on a key   p50 %.2f ms, p99 %.2f ms, max %.2f ms", float64(r.LockHoldP50us)/1000, float64(r.LockHoldP99us)/1000, float64(r.LockHoldMaxUs)/1000)
+	}
 	if d.json {
 		b, err := json.Marshal(r)
 		if err != nil {

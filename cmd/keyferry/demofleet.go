@@ -201,6 +201,10 @@ func (d *demo) rows(ctx context.Context) (map[string]demoRow, error) {
 	return rows, nil
 }
 
+// demoMiddle is what part of what is left a job has moved when it is in its middle; there has to be
+// enough left for two takeovers.
+const demoMiddle = 6
+
 // demoJobSeconds is how long a job is made to last, so that there is a middle to kill its owner in.
 const demoJobSeconds = 25
 
@@ -312,7 +316,7 @@ func (d *demo) awaitMiddle(ctx context.Context, but string) (job migrator.Status
 		ended = err == nil
 		for _, j := range list {
 			ended = ended && j.Phase.Ended()
-			if j.Owner != but && j.Phase == topology.Bulk && j.KeysMoved > 100 {
+			if j.Owner != but && j.Phase == topology.Bulk && j.KeysMoved > max(100, j.KeysLeft/demoMiddle) {
 				job = j
 				return true
 			}

@@ -119,7 +119,7 @@ A command on a key that is being moved waits for that key, a few milliseconds as
 could not have it within ` + "`locks.wait-deadline`" + ` it is answered ` + "`-TRYAGAIN`" + ` and was not executed.
 Slots in which scripts run, or SORT with patterns of keys, are moved in one piece: there a command
 waits for all keys of the slot, and up to ten times that long.
-An error ` + "`connection to the server was lost`" + ` says that the outcome is not known, as it would
+An error ` + "`connection to the server was lost`" + ` (or ` + "`to the gateway that moves the key's slot`" + `) says that the outcome is not known, as it would
 if the client had lost the connection itself.
 
 `
