@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"keyferry/internal/topology"
 	"keyferry/router"
@@ -104,7 +105,31 @@ func (c *Control) HandOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.Await(ctx, func() bool { return c.acks.covers(st.Epoch) })
+	if err := c.Await(ctx, func() bool { return c.acks.covers(st.Epoch) }); err != nil {
+		return err
+	}
+	// Others that are behind still send commands on the jobs' slots here, and would lose them with this gateway.
+	// One that hangs is not waited for.
+	behind, cancel := context.WithTimeout(ctx, othersBound)
+	defer cancel()
+	_ = c.Await(behind, func() bool { return c.othersRoute(st.Epoch) })
+	return nil
+}
+
+// othersBound is how long a gateway that stops waits for others to route by the epoch in which its jobs
+// were given away.
+const othersBound = time.Second
+
+// othersRoute reports that every other gateway of the cluster routes by an epoch.
+func (c *Control) othersRoute(epoch uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, g := range c.state.AdmittedGateways() {
+		if r := c.others[g.Name]; g.Name != c.me.Name && (r.Incarnation != g.Incarnation || r.Ack.Epoch < epoch) {
+			return false
+		}
+	}
+	return true
 }
 
 // Remove takes a gateway out of the cluster, and forgets it once it is out. One that is alive joins again as
