@@ -167,8 +167,9 @@ func usageError(c *cobra.Command, err error) error {
 
 var errRefused = errors.New("the migration would be refused")
 
-// errFound is of a look for keys in the wrong place.
-var errFound = errors.New("there are keys in groups that do not own their slots")
+// errFound is of a look for keys in the wrong place: in a group that does not own their slot, or in a
+// database that is not served.
+var errFound = errors.New("there are keys that no client of the gateway can see")
 
 // do says a call to the gateway, prints what it answers, and judges it: the exit code says
 // whether what was asked for came about.
