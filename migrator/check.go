@@ -22,7 +22,7 @@ type Report struct {
 // checks is what all checks of this gateway have in common.
 func (m *Manager) checks() *preflight.Env {
 	return &preflight.Env{Databases: m.databases, Scheme: m.scheme, PageTime: m.cfg.LockHoldTarget, PageMost: int(m.cfg.ScanCount),
-		Dial: m.dialChanger, HangUp: m.hangUp, Fence: m.fenceChangers}
+		Dial: m.dialChanger, HangUp: m.hangUp, Fence: m.fenceChangers, Stamp: m.checkStamp}
 }
 
 // checkTimeout bounds the check of one plan for an operator who waits for it.

@@ -91,6 +91,7 @@ func (lj *liveJob) record(stored topology.Job) topology.Job {
 
 // Follow implements control.Migrator: it runs the jobs that are new.
 func (m *Manager) Follow(st topology.State) {
+	m.stamps.follow(st)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, j := range st.Jobs {

@@ -1,6 +1,7 @@
 package migrator
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -35,7 +36,10 @@ type Config struct {
 	CallTimeout     time.Duration // of one call to a server
 	StalledAfter    time.Duration // without progress
 	MaxWaiting      int           // keys waited for by clients, per job
+	StampEvery      time.Duration // from one look at the stamps of all groups to the next; 0: stampEvery
 }
+
+func (c *Config) stampEvery() time.Duration { return cmp.Or(c.StampEvery, stampEvery) }
 
 // Manager carries out the jobs of one gateway: it runs those of each State that the control
 // plane shows it, and keeps the lock tables of their slots. It lives as long as the gateway:
@@ -58,8 +62,8 @@ type Manager struct {
 	jobs     map[string]*liveJob // by id
 	changers map[string]bool     // names of the connections of dialChanger that stand
 
-	remote remote // what is known of jobs of other gateways
-
+	remote      remote      // what is known of jobs of other gateways
+	stamps      *stampBook  // what the groups' servers show
 	subscribers subscribers // who wants to hear of jobs
 }
 
@@ -74,6 +78,7 @@ type plane struct {
 	events     Events
 	peers      Peers                                             // nil: there are none
 	seen       func(topology.Group) (runID string, at time.Time) // what a group's server has said last that it is
+	refuse     func(why string)                                  // has writes refused, or served again
 }
 
 // Events is what the data plane knows of keyspace events.
@@ -94,7 +99,8 @@ func New(store topology.Store, cfg Config, ctl *control.Control, dialer *upstrea
 		return nil, err
 	}
 	m := &Manager{cfg: cfg, log: log, store: store, control: ctl, dialer: dialer, scheme: scheme, databases: st.Databases,
-		places: flow.NewPlaces(flowDepth * cfg.GroupParallel), jobs: make(map[string]*liveJob), changers: make(map[string]bool)}
+		places: flow.NewPlaces(flowDepth * cfg.GroupParallel), jobs: make(map[string]*liveJob), changers: make(map[string]bool),
+		stamps: newStampBook(st)}
 	return m, nil
 }
 
@@ -104,6 +110,8 @@ func (m *Manager) Begin(ctx context.Context) {
 	m.wg.Go(func() { m.tellProgress(ctx) })
 	m.wg.Go(func() { m.watch(ctx) })
 	m.wg.Go(func() { m.followRemote(ctx) })
+	m.stamps.begin()
+	m.wg.Go(func() { m.keepStamps(ctx) })
 	m.lookForStrays(ctx)
 }
 
@@ -169,14 +177,17 @@ func (m *Manager) newMover(r *runner) *mover {
 	}
 	mv.fenceOthers = func(ctx context.Context) error {
 		if !r.live.recovered && !m.control.HasOthers() {
-			return nil
+			return m.stampEnds(ctx, source, target)
 		}
 		// A gateway that does not acknowledge is taken out in the end; only then its connections are
 		// known to be of the fenced.
 		if err := r.awaitDrained(ctx); err != nil {
 			return err
 		}
-		return m.fenceOthers(ctx, source, target)
+		if err := m.fenceOthers(ctx, source, target); err != nil {
+			return err
+		}
+		return m.stampEnds(ctx, source, target)
 	}
 	mv.stats.init(m.cfg.BigKeyBytes, mv.gov.Sized)
 	mv.stats.firstKeys, mv.stats.firstBytes = j.KeysMoved, j.BytesMoved

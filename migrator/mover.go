@@ -105,11 +105,7 @@ type sweeping struct {
 
 // begin is called by a pass.
 func (s *sweeping) begin(at link.Info, scanned int64) {
-	keys := int64(0)
-	for _, db := range at.Keyspace {
-		keys += db.Keys
-	}
-	s.of.Store(keys)
+	s.of.Store(at.Keys())
 	s.from.Store(scanned)
 }
 

@@ -65,6 +65,9 @@ type orphan struct {
 //
 //	found by SCAN ─► movers are held ─► owner by what is stored now ─► still an orphan? ─► mended
 func (m *Manager) FindOrphans(ctx context.Context, groups []string, slots []topology.Range, fix Fix) ([]Orphans, error) {
+	if why := m.Refusal(); why != "" && fix != FixNothing {
+		return nil, fmt.Errorf("no keys are mended now: %s", why)
+	}
 	st := m.control.State()
 	if slots == nil {
 		slots = []topology.Range{{First: 0, Last: st.SlotCount - 1}}
@@ -162,6 +165,7 @@ func (s *orphanSearch) run(ctx context.Context, in *link.Link) error {
 			if err != nil {
 				return err
 			}
+			names = slices.DeleteFunc(names, func(n string) bool { return router.Reserved([]byte(n)) })
 			s.found.Scanned += int64(len(names))
 			if err := s.page(ctx, in, db, names); err != nil {
 				return err
@@ -227,7 +231,7 @@ func (s *orphanSearch) orphans(st topology.State, names []string) (list []*orpha
 	}
 	for _, n := range names {
 		slot := s.m.scheme.Slot([]byte(n))
-		if o := owner[slot]; o != "" && o != s.found.Group && s.slots.Has(slot) && !strings.HasPrefix(n, router.ReservedPrefix) {
+		if o := owner[slot]; o != "" && o != s.found.Group && s.slots.Has(slot) {
 			list = append(list, &orphan{name: n, slot: slot, owner: o})
 		}
 	}

@@ -328,17 +328,21 @@ func (s *scanPass) askScan(ctx context.Context, db int, cursor uint64) (keys []s
 		return nil, 0, upstream.ErrProtocol
 	}
 	s.text, s.ends = s.text[:0], s.ends[:0]
+	own := int64(0) // keys of the gateway's
 	for range head[2].N {
 		name, err := s.src.Answer()
 		if err != nil {
 			return nil, 0, err
+		}
+		if router.Reserved(name.Text) {
+			own++
 		}
 		if s.m.wants(name.Text) {
 			s.text = append(s.text, name.Text...)
 			s.ends = append(s.ends, len(s.text))
 		}
 	}
-	s.m.stats.scanned.Add(head[2].N)
+	s.m.stats.scanned.Add(head[2].N - own)
 	text, begin := string(s.text), 0 // one piece of memory for all names of a page
 	keys = make([]slotlock.Key, len(s.ends))
 	for i, end := range s.ends {

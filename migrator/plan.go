@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"keyferry/internal/topology"
-	"keyferry/internal/upstream"
 	"keyferry/migrator/link"
 )
 
@@ -242,21 +241,12 @@ func (m *Manager) measure(ctx context.Context, st topology.State, by Measure) ma
 		if l, err := link.Dial(c, m.dialer, g, m.cfg.CallTimeout); err == nil {
 			if by == ByMemory {
 				out[g.ID] = l.Info.UsedBytes
-			} else if n, err := countKeys(c, l); err == nil {
-				out[g.ID] = n
+			} else {
+				out[g.ID] = l.Info.Keys()
 			}
 			l.Close()
 		}
 		cancel()
 	}
 	return out
-}
-
-// countKeys sums the databases, from INFO keyspace.
-func countKeys(ctx context.Context, l *link.Link) (int64, error) {
-	text, err := l.Conn.Info(ctx, "keyspace").Result()
-	if err != nil {
-		return 0, err
-	}
-	return upstream.ParseInfo(text).Keys(), nil
 }

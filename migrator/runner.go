@@ -67,7 +67,7 @@ func (r *runner) run(ctx context.Context) {
 		}
 		actx, cancel := context.WithCancel(ctx)
 		result := make(chan *job.Event, 1)
-		go func() { result <- r.act(actx) }()
+		go func() { result <- r.actAccepted(actx) }()
 		r.await(ctx, cancel, result)
 		cancel()
 	}

@@ -85,6 +85,9 @@ func PlanMove(st topology.State, q MoveRequest) ([]Plan, error) {
 // All jobs of a request are stored in one transaction, or none is: half a rebalance is nothing
 // that anybody has asked for.
 func (m *Manager) Submit(ctx context.Context, plans []Plan, q MoveRequest) ([]string, error) {
+	if why := m.Refusal(); why != "" {
+		return nil, fmt.Errorf("no keys are moved now: %s", why)
+	}
 	var ids []string
 	st, err := topology.Update(ctx, m.store, func(s *topology.State) error {
 		ids = ids[:0]

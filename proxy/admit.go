@@ -21,6 +21,7 @@ const (
 //
 //	it exists, with so many arguments    bad says if not
 //	the client has authenticated         but for AUTH and what else needs no password
+//	it does not write, or writes are served
 //	CLIENT PAUSE does not hold it up
 //	a RESP2 client is not subscribed     it could not tell a reply from a message
 //	a monitoring client asks for no data
@@ -42,6 +43,8 @@ func (c *call) admit(bad string) admission {
 		c.refuse(bad)
 	case !s.modes.authed && cmd.Flags&resp.NoAuth == 0:
 		c.refuse("NOAUTH Authentication required.")
+	case s.l.clients.refusal != "" && c.writes():
+		c.refuse(s.l.clients.refusal)
 	// Before everything that has an effect, and before MULTI queues: what a pause holds up is to
 	// be as if it had not been sent yet. It stays in the input as bytes.
 	case s.l.clients.pause != pauseNone && c.postponed():

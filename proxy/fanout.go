@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/redcon"
 
 	"keyferry/internal/resp"
+	"keyferry/router"
 )
 
 // Commands that concern every group. They are not atomic over groups.
@@ -71,7 +72,7 @@ func (c *call) swapDB() bool {
 		c.reject("ERR SWAPDB is refused while slots move: a key would change its database on one side of its move only")
 		return true
 	}
-	c.fanHeld(l.everyGroup(), resp.AppendRequest(nil, c.args...), firstOf)
+	c.fanHeld(l.everyGroup(), resp.AppendRequest(nil, c.args...), l.srv.flushed(firstOf))
 	return true
 }
 
@@ -133,13 +134,23 @@ func (c *call) fanHeld(groups []int16, frame []byte, join func(parts [][]byte) [
 // All parts are made before the first is sent, since it may fail at once and the gather must
 // know how many there are.
 func (s *session) fanOut(r *request, groups []int16, frame []byte, g *gather) {
-	l := s.l
 	if len(groups) == 0 {
 		if g.before != nil {
 			g.before()
 		}
 		r.finish(g.join(nil))
 		return
+	}
+	s.fanParts(r, groups, [][]byte{frame}, g)
+}
+
+// fanParts is fanOut of several commands: each group gets all of them, one behind the other. The parts are
+// the first of each group, then the second of each.
+func (s *session) fanParts(r *request, once []int16, frames [][]byte, g *gather) {
+	l := s.l
+	var groups []int16
+	for range frames {
+		groups = append(groups, once...)
 	}
 	g.r, g.left = r, len(groups)
 	parts := make([]*request, len(groups))
@@ -151,21 +162,40 @@ func (s *session) fanOut(r *request, groups []int16, frame []byte, g *gather) {
 	}
 	g.parts = parts
 	for i, grp := range groups {
-		parts[i].transmit(l.pipe(grp, s.db, s.proto), block{frame: frame})
+		parts[i].transmit(l.pipe(grp, s.db, s.proto), block{frame: frames[i/len(once)]})
 	}
 }
 
-// sumOf: of integers, as DBSIZE has them.
-func sumOf(parts [][]byte) []byte {
-	sum := int64(0)
-	for _, p := range parts {
-		n, ok := resp.ParseInt(p)
-		if !ok {
-			return badPart()
-		}
-		sum += n
+var (
+	dbSizeFrame = resp.AppendRequest(nil, []byte("DBSIZE"))
+	stampFrame  = resp.AppendRequest(nil, []byte("EXISTS"), []byte(router.StampKey))
+)
+
+// dbSize: without the gateway's own key that a server has for good, if it has it. A key that is being moved
+// can for a moment be counted twice.
+//
+// The key is asked for in the same breath, and not remembered: it may have been evicted, or flushed by
+// somebody else, a moment ago. Nothing comes between the two commands at a server, which reads both from one
+// connection at once.
+func (c *call) dbSize() {
+	s := c.s
+	r, groups := c.begin(), s.l.table.Serving()
+	if len(groups) == 0 {
+		r.finish(redcon.AppendInt(nil, 0))
+		return
 	}
-	return redcon.AppendInt(nil, sum)
+	s.fanParts(r, groups, [][]byte{dbSizeFrame, stampFrame}, &gather{tolerant: true, join: func(parts [][]byte) []byte {
+		keys := int64(0)
+		for i := range groups {
+			n, ok := resp.ParseInt(parts[i])
+			if !ok {
+				return bytes.Clone(parts[i])
+			}
+			own, _ := resp.ParseInt(parts[len(groups)+i]) // a server may refuse to tell
+			keys += n - own
+		}
+		return redcon.AppendInt(nil, keys)
+	}})
 }
 
 // leastOf is the least of integers.
@@ -216,7 +246,7 @@ func (c *call) flushData() bool {
 	l := s.l
 	srv := l.srv
 	if !l.table.Moving() || srv.opt.Quiesce == nil {
-		c.fanHeld(l.table.Serving(), frame, firstOf)
+		c.fanHeld(l.table.Serving(), frame, srv.flushed(firstOf))
 		return true
 	}
 	r := c.begin()
@@ -233,10 +263,21 @@ func (c *call) flushData() bool {
 			return
 		}
 		l.post(func() {
-			s.fanOut(r, l.table.Serving(), frame, &gather{join: firstOf, before: resume})
+			s.fanOut(r, l.table.Serving(), frame, &gather{join: srv.flushed(firstOf), before: resume})
 		})
 	})
 	return true
+}
+
+// flushed tells whoever keeps keys of the gateway's own at servers that these have gone, or are in another
+// database.
+func (s *Server) flushed(join joiner) joiner {
+	return func(parts [][]byte) []byte {
+		if s.opt.Flushed != nil {
+			s.opt.Flushed()
+		}
+		return join(parts)
+	}
 }
 
 // badSwap is what Redis says of the arguments of SWAPDB before it does anything.

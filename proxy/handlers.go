@@ -59,7 +59,7 @@ var atOnce = map[string]func(*call){
 	"pubsub|numsub": counts(pubsub.Exact), "pubsub|shardnumsub": counts(pubsub.Sharded), "pubsub|help": help("PUBSUB", pubsubHelp),
 
 	// Every group.
-	"scan": (*call).scan, "randomkey": (*call).randomKey, "dbsize": toServing(sumOf), // a key that is being moved can for a moment be counted twice
+	"scan": (*call).scan, "randomkey": (*call).randomKey, "dbsize": (*call).dbSize,
 	"bgsave": toServing(firstOf), "bgrewriteaof": toServing(firstOf), "lastsave": toServing(leastOf), // when the last of them is done
 	"script|load": (*call).scriptLoad, "script|flush": (*call).scriptFlush, "script|exists": (*call).scriptExists,
 	"function|load": toEvery(firstOf), "function|delete": toEvery(firstOf), "function|flush": toEvery(firstOf), "function|restore": toEvery(firstOf),

@@ -368,6 +368,10 @@ func (r *report) gateway() {
 	r.put("incarnation", s.opt.Incarnation)
 	r.count(stats.Loops, stats.InFlight, stats.Parked, stats.ParkedEver, stats.TryAgain, stats.AtSource, stats.AtTarget, stats.ConnectionsLost, stats.LostReplies, stats.LimitCloses, stats.Unlingered)
 	r.put("clients_paused", boolBit(s.isPaused()))
+	r.put("writes_refused", boolBit(s.refusal() != ""))
+	if why := s.refusal(); why != "" {
+		r.put("writes_refused_reason", why)
+	}
 }
 
 // more is a section that the control plane knows.

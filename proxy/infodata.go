@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -159,6 +160,8 @@ func (x *dataConn) once(ctx context.Context, s *Server) (upstream.Info, error) {
 		x.conn.Command("INFO", 1)
 		x.conn.Arg(section)
 	}
+	x.conn.Command("EXISTS", 1)
+	x.conn.Arg(router.StampKey)
 	if err := x.conn.Flush(); err != nil {
 		return upstream.Info{}, err
 	}
@@ -170,7 +173,11 @@ func (x *dataConn) once(ctx context.Context, s *Server) (upstream.Info, error) {
 		}
 		text += string(r.Text)
 	}
-	return upstream.ParseInfo(text), nil
+	own, err := x.conn.Answer()
+	if err != nil && !errors.As(err, new(upstream.ServerError)) {
+		return upstream.Info{}, err
+	}
+	return upstream.ParseInfo(text).Without(own.N), nil
 }
 
 // add takes over what one server has said.

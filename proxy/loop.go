@@ -79,6 +79,7 @@ type clients struct {
 	all       map[*session]struct{}
 	memory    int // bytes in the buffers of all, as last accounted; see evict
 	pause     pauseMode
+	refusal   string     // why writes are refused; "": they are served
 	dirty     []*session // have something to write, or to end by
 	resumable []*session // may go on parsing what they have
 }
@@ -101,7 +102,7 @@ func newLoop(s *Server, el transport.Loop, id int) *loop {
 		servers:    newServers(),
 		dedicated:  dedicatedPool{all: make(map[*dedicated]struct{}), spare: make(map[dedicatedKey][]*dedicated)},
 		waiters:    newWaiters(),
-		clients:    clients{all: make(map[*session]struct{}), pause: pauseMode(s.pauses.mode.Load())},
+		clients:    clients{all: make(map[*session]struct{}), pause: pauseMode(s.pauses.mode.Load()), refusal: s.refusal()},
 		speech:     speech{unheard: make(map[string][]unheard)},
 		readers:    readers{keys: pubsub.NewReaders[*session](trackedMax)},
 		monitoring: monitoring{here: make(map[*session]struct{})},

@@ -28,6 +28,9 @@ type Options struct {
 	// Quiesce stops every mover and returns when nothing of a move is under way; resume
 	// lets them go on. Nil where there are no movers.
 	Quiesce func(ctx context.Context) (resume func(), err error)
+	// Flushed hears that servers were flushed, or that their databases were swapped. It must not wait. Nil:
+	// nobody does.
+	Flushed func()
 	// Sections adds INFO sections that the data plane does not know: lower-case name → text.
 	Sections func() map[string]string
 	Log      *zap.Logger

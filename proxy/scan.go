@@ -201,7 +201,7 @@ type drawing struct {
 	plain
 	db    int   // of the client when it asked
 	left  []int // numbers of groups, since the table may change meanwhile
-	tries int   // at the first of left
+	tries int   // at the first of left; below 0: its keys are listed
 	buf   []byte
 }
 
@@ -211,7 +211,11 @@ func (x *drawing) next(l *loop, r *request) {
 	for ; len(x.left) > 0; x.left = x.left[1:] {
 		if group := l.groupNumber(x.left[0]); group >= 0 {
 			x.buf = x.buf[:0]
-			x.send(l, r, group, []byte("*1\r\n$9\r\nRANDOMKEY\r\n"))
+			frame := randomKeyFrame
+			if x.tries < 0 {
+				frame = someKeysFrame
+			}
+			x.send(l, r, group, frame)
 			return
 		}
 	}
@@ -232,19 +236,51 @@ func (x *drawing) reply(r *request, b []byte, last bool) bool {
 		return false
 	}
 	l := r.s.l
-	name, ok := resp.BulkBody(x.buf)
 	group := l.groupNumber(x.left[0])
+	if x.tries < 0 && x.buf[0] != '-' {
+		if key := someKey(l.table, group, x.buf); key != nil {
+			r.finish(key)
+			return false
+		}
+		x.left, x.tries = x.left[1:], drawTries
+		x.next(l, r)
+		return false
+	}
+	name, ok := resp.BulkBody(x.buf)
 	switch {
 	case ok && group >= 0 && livesIn(l.table, group, name), x.buf[0] == '-':
 		r.finish(bytes.Clone(x.buf))
 		return false
-	case ok && x.tries > 0:
+	case ok:
 		x.tries--
 	default:
 		x.left, x.tries = x.left[1:], drawTries
 	}
 	x.next(l, r)
 	return false
+}
+
+var (
+	randomKeyFrame = []byte("*1\r\n$9\r\nRANDOMKEY\r\n")
+	someKeysFrame  = resp.AppendRequest(nil, []byte("SCAN"), []byte("0"), []byte("COUNT"), []byte("1000"))
+)
+
+// someKey draws from a page of SCAN; nil: none of its keys lives there. A group with one key beside the
+// gateway's own would else be taken for an empty one, by chance.
+func someKey(t *router.Table, group int16, page []byte) []byte {
+	parts, ok := resp.SplitArray(page, nil)
+	if !ok || len(parts) != 2 || group < 0 {
+		return nil
+	}
+	keys, _ := resp.SplitArray(parts[1], nil)
+	keys = slices.DeleteFunc(keys, func(k []byte) bool {
+		name, ok := resp.BulkBody(k)
+		return !ok || !livesIn(t, group, name)
+	})
+	if len(keys) == 0 {
+		return nil
+	}
+	return bytes.Clone(keys[rand.IntN(len(keys))])
 }
 
 // listKeys runs KEYS. While slots move it asks twice: a key that left its source before that

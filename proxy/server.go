@@ -111,6 +111,8 @@ type pauses struct {
 	// functions are those that servers know, and whether they declare no-writes. It is there while a
 	// pause of writes lasts, as soon as all groups have answered.
 	functions atomic.Pointer[map[string]bool]
+	// refusal is why writes are refused, which is no pause: they are answered. Nil or "": they are served.
+	refusal atomic.Pointer[string]
 }
 
 // monitors says where MONITOR clients are. The mutex is held while the loops are told, as in pauses.

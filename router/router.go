@@ -20,6 +20,9 @@ import (
 // that names such a key is refused, none is shown one, and no job moves one.
 const ReservedPrefix = "__keyferry__:"
 
+// StampKey is the one of these that lasts: whoever counts keys leaves it out.
+const StampKey = topology.StampKey
+
 // Reserved reports whether a name is the gateway's own.
 func Reserved(name []byte) bool {
 	return len(name) >= len(ReservedPrefix) && string(name[:len(ReservedPrefix)]) == ReservedPrefix

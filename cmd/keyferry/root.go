@@ -53,8 +53,8 @@ func root() *cobra.Command {
 		SilenceErrors: false,
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
-	c.AddCommand(serveCommand(), demoCommand(), benchCommand(), configCommand(), storeCommand())
-	c.AddCommand(verbCommands()...)
+	c.AddCommand(serveCommand(), demoCommand(), benchCommand(), configCommand())
+	c.AddCommand(withStoreCopy(verbCommands())...)
 	for _, sub := range append(c.Commands(), c) {
 		if sub.HasSubCommands() {
 			sub.Args, sub.RunE = oneOf, func(c *cobra.Command, _ []string) error { return c.Help() }

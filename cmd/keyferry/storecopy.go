@@ -16,10 +16,14 @@ import (
 	"keyferry/internal/topology"
 )
 
-func storeCommand() *cobra.Command {
-	c := &cobra.Command{Use: "store", Short: "Where a cluster is kept"}
-	c.AddCommand(storeCopyCommand())
-	return c
+// withStoreCopy adds it to the verbs that are about the store.
+func withStoreCopy(verbs []*cobra.Command) []*cobra.Command {
+	for _, c := range verbs {
+		if c.Name() == "store" {
+			c.AddCommand(storeCopyCommand())
+		}
+	}
+	return verbs
 }
 
 func storeCopyCommand() *cobra.Command {

@@ -69,6 +69,8 @@ var runners = map[string]runner{
 	"GROUP ADD":     on((*Server).groupAdd, as[groupAddArgs, status]),
 	"GROUP SET":     on((*Server).groupSet, as[groupSetArgs, status]),
 	"GROUP DEL":     on((*Server).groupDel, as[groupDelArgs, status]),
+	"STORE STATUS":  on((*Server).storeStatus, storeShape),
+	"STORE ACCEPT":  on((*Server).storeAccept, as[noArgs, status]),
 	"SLOT LIST":     on((*Server).slotList, each[noArgs](SlotRow.fields)),
 	"SLOT OF":       on((*Server).slotOf, func(_ keyArgs, r slotOfRow) any { return r.fields() }),
 	"SLOT ASSIGN":   on((*Server).slotAssign, as[assignArgs, status]),

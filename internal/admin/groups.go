@@ -48,11 +48,12 @@ type groupAddArgs struct {
 	Addr     string `verb:"addr"`
 	Password string `verb:"PASSWORD"`
 	Trust    bool   `verb:"UNCHECKED"`
+	Take     bool   `verb:"TAKEOVER"`
 }
 
 func (s *Server) groupAdd(ctx context.Context, a groupAddArgs) (status, error) {
 	g := topology.Group{ID: a.ID, Endpoint: topology.Endpoint{Addr: a.Addr, Secret: topology.NewSecret(a.Password)}}
-	return ok, s.Control.AddGroup(ctx, g, a.Trust)
+	return ok, s.Control.AddGroup(ctx, g, a.Trust, a.Take)
 }
 
 type groupSetArgs struct {
@@ -60,13 +61,14 @@ type groupSetArgs struct {
 	Addr       *string `verb:"ADDR"`
 	Password   *string `verb:"PASSWORD"`
 	NoPassword bool    `verb:"NOPASSWORD"`
+	Take       bool    `verb:"TAKEOVER"`
 }
 
 func (s *Server) groupSet(ctx context.Context, a groupSetArgs) (status, error) {
 	if a.NoPassword {
 		a.Password = new(string)
 	}
-	return ok, s.Control.SetGroup(ctx, a.ID, a.Addr, a.Password)
+	return ok, s.Control.SetGroup(ctx, a.ID, a.Addr, a.Password, a.Take)
 }
 
 type groupDelArgs struct {

@@ -31,6 +31,11 @@ type Migrator interface {
 	// CheckPrimary asks a group's server whether it can be the group's primary, and is none of
 	// the others'.
 	CheckPrimary(ctx context.Context, g topology.Group, others []topology.Group) error
+	// CheckOwner asks whether a server is another cluster's or another group's.
+	CheckOwner(ctx context.Context, g topology.Group) error
+	// Claim makes a server a group's of this cluster, before the group is stored; Disclaim takes that back.
+	Claim(ctx context.Context, g topology.Group, take bool) error
+	Disclaim(ctx context.Context, g topology.Group)
 	// Unserved tells of keys that a group's server has in databases that are not served; "":
 	// there are none.
 	Unserved(ctx context.Context, g topology.Group) (string, error)

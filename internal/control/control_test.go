@@ -58,6 +58,12 @@ func (f *fakeMigrator) CheckPrimary(context.Context, topology.Group, []topology.
 	return f.refuse
 }
 
+func (f *fakeMigrator) CheckOwner(context.Context, topology.Group) error { return f.refuse }
+
+func (f *fakeMigrator) Claim(context.Context, topology.Group, bool) error { return f.refuse }
+
+func (f *fakeMigrator) Disclaim(context.Context, topology.Group) {}
+
 func (f *fakeMigrator) Unserved(context.Context, topology.Group) (string, error) { return "", f.refuse }
 
 func (f *fakeMigrator) Wait() {
@@ -159,8 +165,8 @@ func (r *rig) step(t *testing.T, id string, p topology.JobProgress) {
 
 func groups(t *testing.T, r *rig) {
 	t.Helper()
-	must(t, r.AddGroup(t.Context(), topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: "h:1"}}, false))
-	must(t, r.AddGroup(t.Context(), topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: "h:2"}}, false))
+	must(t, r.AddGroup(t.Context(), topology.Group{ID: "a", Endpoint: topology.Endpoint{Addr: "h:1"}}, false, false))
+	must(t, r.AddGroup(t.Context(), topology.Group{ID: "b", Endpoint: topology.Endpoint{Addr: "h:2"}}, false, false))
 	must(t, r.AssignSlots(t.Context(), []topology.Range{{First: 0, Last: 99}, {First: 200, Last: 299}}, "a", false))
 }
 
@@ -259,15 +265,15 @@ func TestSetGroup(t *testing.T) {
 	addr, taken := "h:3", "h:2"
 	r.migrator.refuse = errors.New("it is a replica")
 	for want, id := range map[string]string{`no such group "x"`: "x", "group a was not changed: it is a replica": "a"} {
-		if err := r.SetGroup(t.Context(), id, &addr, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if err := r.SetGroup(t.Context(), id, &addr, nil, false); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
 	r.migrator.refuse = nil
-	if err := r.SetGroup(t.Context(), "a", &taken, nil); err == nil || !strings.Contains(err.Error(), "is that of group b") {
+	if err := r.SetGroup(t.Context(), "a", &taken, nil, false); err == nil || !strings.Contains(err.Error(), "is that of group b") {
 		t.Errorf("%v", err)
 	}
-	must(t, r.SetGroup(t.Context(), "a", &addr, nil))
+	must(t, r.SetGroup(t.Context(), "a", &addr, nil, false))
 	if g := r.Table().Groups[0]; g.Addr != addr {
 		t.Errorf("routed to %s", g.Addr)
 	}

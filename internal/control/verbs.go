@@ -26,7 +26,10 @@ func (c *Control) change(ctx context.Context, change func(*topology.State) error
 // operator who knows better says so, with the word UNCHECKED: trust.
 
 // AddGroup adds a group without slots and waits until every loop knows it.
-func (c *Control) AddGroup(ctx context.Context, g topology.Group, trust bool) error {
+//
+// The server is claimed first, so that of two clusters that add it at once one is refused. take takes it
+// from another cluster.
+func (c *Control) AddGroup(ctx context.Context, g topology.Group, trust, take bool) error {
 	add := func(st *topology.State) error { return st.AddGroup(g) }
 	st := c.State()
 	if err := add(&st); err != nil { // to a copy; it is said before anybody is asked
@@ -43,8 +46,24 @@ func (c *Control) AddGroup(ctx context.Context, g topology.Group, trust bool) er
 		case text != "":
 			return fmt.Errorf("group %s was not added: %s has %s (UNCHECKED takes it as it is)", g.ID, g.Addr, text)
 		}
+		if err := c.migrator.Claim(ctx, g, take); err != nil {
+			return fmt.Errorf("group %s was not added: %w", g.ID, err)
+		}
 	}
-	return c.change(ctx, add)
+	err := c.change(ctx, add)
+	if _, stored := c.stored(g.ID); err != nil && !trust && !stored {
+		c.migrator.Disclaim(ctx, g)
+	}
+	return err
+}
+
+// stored looks a group up in what is stored, which the loops may not route by yet.
+func (c *Control) stored(id string) (topology.Group, bool) {
+	st, err := c.store.Load(context.Background())
+	if err != nil {
+		return topology.Group{}, true // nobody knows
+	}
+	return st.Group(id)
 }
 
 // check asks the server of a group whether it can be.
@@ -71,7 +90,11 @@ func (c *Control) DelGroup(ctx context.Context, id string, trust bool) (unknown 
 			return "", fmt.Errorf("group %s was not removed: %s has %s (UNCHECKED leaves them there)", id, g.Addr, text)
 		}
 	}
-	return unknown, c.change(ctx, del)
+	if err := c.change(ctx, del); err != nil {
+		return unknown, err
+	}
+	c.migrator.Disclaim(ctx, g)
+	return unknown, nil
 }
 
 // AssignSlots gives slots that nobody owns to a group, all or none of them, and waits until
@@ -94,6 +117,9 @@ func (c *Control) AssignSlots(ctx context.Context, slots []topology.Range, group
 		if err := c.check(ctx, st, g); err != nil {
 			return fmt.Errorf("no slots were assigned to group %s: %w (UNCHECKED takes it as it is)", group, err)
 		}
+		if err := c.migrator.CheckOwner(ctx, g); err != nil {
+			return fmt.Errorf("no slots were assigned to group %s: %w", group, err)
+		}
 	}
 	return c.change(ctx, assign)
 }
@@ -105,14 +131,18 @@ func (c *Control) UnassignSlots(ctx context.Context, slots []topology.Range) err
 }
 
 // SetGroup changes the address or the password of a group's server, nil: not, and waits until
-// every loop routes by it. The server has to be a primary that takes the password.
-func (c *Control) SetGroup(ctx context.Context, id string, addr, password *string) error {
+// every loop routes by it. The server has to be a primary that takes the password, and the group's, unless
+// take is set.
+func (c *Control) SetGroup(ctx context.Context, id string, addr, password *string, take bool) error {
 	st := c.State()
 	if err := st.SetGroup(id, addr, password); err != nil { // to a copy; it is said before anybody is asked
 		return err
 	}
 	g, _ := st.Group(id)
 	if err := c.check(ctx, st, g); err != nil {
+		return fmt.Errorf("group %s was not changed: %w", id, err)
+	}
+	if err := c.migrator.Claim(ctx, g, take); err != nil {
 		return fmt.Errorf("group %s was not changed: %w", id, err)
 	}
 	return c.change(ctx, func(st *topology.State) error { return st.SetGroup(id, addr, password) })

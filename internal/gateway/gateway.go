@@ -126,18 +126,16 @@ func (g *Gateway) start(c conf.Config) error {
 	}
 	g.fitFiles(&c)
 	opt := proxyOptions(c, name)
-	opt.Incarnation, opt.Dialer, opt.Log, opt.Sections, opt.Quiesce = g.Control.Incarnation(), dialer, g.log, g.sections, g.Manager.Quiesce
+	opt.Incarnation, opt.Dialer, opt.Log, opt.Sections, opt.Quiesce, opt.Flushed = g.Control.Incarnation(), dialer, g.log, g.sections, g.Manager.Quiesce, g.Manager.Flushed
 	opt.Peers.Calls, opt.Peers.Refused = g.Manager.Serve, g.Control.Refused
 	configure(&opt, c)
 	g.Proxy = proxy.New(opt, table)
-	g.Manager.SetScripted(g.Proxy.Scripted)
-	g.Manager.SetClientLatency(g.Proxy.ClientLatency)
-	g.Manager.SetSettled(g.Proxy.Settled)
-	g.Manager.SetEvents(migrator.Events{Wanted: g.Proxy.EventsWanted, Heard: g.Proxy.EventsHeard})
-	g.Manager.SetWaitDeadline(g.Proxy.LockDeadline)
+	g.tellManager()
 	g.observer = observe.New(observe.Config{Control: g.Control, Manager: g.Manager, Proxy: g.Proxy, Name: name, Version: Version, Dialer: dialer, Log: g.log})
 	g.Manager.SetSlotOps(func() []float32 { return g.observer.Last().Heat })
 	g.Admin = &admin.Server{Control: g.Control, Manager: g.Manager, Password: c.AdminPassword, Info: g.Proxy.Info, Observer: g.observer, Plane: g.Proxy, Log: g.log}
+	dialer.Admit = g.Manager.AdmitConn
+	g.Manager.CheckStamps(ctx) // before the first client
 	if err := g.Proxy.Start(); err != nil {
 		return fmt.Errorf("the clients' address (listen): %w", err)
 	}
@@ -158,6 +156,16 @@ func (g *Gateway) start(c conf.Config) error {
 	g.log.Info("keyferry is up", zap.String("version", Version), zap.String("name", name), zap.Uint64("incarnation", g.Control.Incarnation()),
 		zap.String("listen", c.Listen), zap.String("admin", c.Admin), zap.Uint64("epoch", st.Epoch), zap.Int("groups", len(st.Groups)))
 	return nil
+}
+
+// tellManager gives the Manager what it asks of the data plane.
+func (g *Gateway) tellManager() {
+	g.Manager.SetScripted(g.Proxy.Scripted)
+	g.Manager.SetClientLatency(g.Proxy.ClientLatency)
+	g.Manager.SetSettled(g.Proxy.Settled)
+	g.Manager.SetEvents(migrator.Events{Wanted: g.Proxy.EventsWanted, Heard: g.Proxy.EventsHeard})
+	g.Manager.SetWaitDeadline(g.Proxy.LockDeadline)
+	g.Manager.SetRefuse(g.Proxy.RefuseWrites)
 }
 
 // member is what this gateway is in its cluster.

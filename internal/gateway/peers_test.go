@@ -42,7 +42,7 @@ func newSeveral(t *testing.T, n int, set ...func(*conf.Config)) *several {
 		x.start(fmt.Sprintf("gw%d", i), set...)
 	}
 	for i, s := range []*testredis.Server{a, b} {
-		if err := x.all[0].Control.AddGroup(t.Context(), topology.Group{ID: string(rune('a' + i)), Endpoint: topology.Endpoint{Addr: s.Addr}}, false); err != nil {
+		if err := x.all[0].Control.AddGroup(t.Context(), topology.Group{ID: string(rune('a' + i)), Endpoint: topology.Endpoint{Addr: s.Addr}}, false, false); err != nil {
 			t.Fatal(err)
 		}
 	}

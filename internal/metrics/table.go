@@ -79,6 +79,7 @@ var (
 	ServerLost      = series(Counter, "server_connections_lost_total", "", "Connections to servers that died with commands in flight")
 	LostReplies     = series(Counter, "lost_replies_total", "", "Commands whose outcome the client was not told")
 	Epoch           = series(Gauge, "epoch", "", "Epoch of the stored topology")
+	WritesRefused   = series(Gauge, "writes_refused", "", "1 while no writes are served, because servers show that the store is not the newest or that they are another cluster's")
 	EpochAcked      = series(Gauge, "epoch_acknowledged", "", "Epoch that every loop routes by")
 	SlotsUnassigned = series(Gauge, "slots_unassigned", "", "Slots that no group serves")
 	SlotsMoving     = series(Gauge, "slots_moving", "", "Slots in motion")

@@ -132,9 +132,14 @@ func (p *probe) ask(ctx context.Context, n int) {
 	begin := time.Now()
 	err := p.client.Ping(ctx).Err()
 	ping := time.Since(begin)
-	text := ""
+	text, own := "", int64(0)
 	if err == nil {
-		text, err = p.client.Info(ctx).Result()
+		pipe := p.client.Pipeline()
+		info, exists := pipe.Info(ctx), pipe.Exists(ctx, topology.StampKey)
+		_, err = pipe.Exec(ctx)
+		if text, own = info.Val(), exists.Val(); text != "" { // it may refuse to tell of the stamp
+			err = nil
+		}
 	}
 	var direct []upstream.Client
 	listed := false
@@ -155,7 +160,7 @@ func (p *probe) ask(ctx context.Context, n int) {
 	}
 	g.Error, g.SeenMs, g.PingUs = "", time.Now().UnixMilli(), us(ping)
 	info := upstream.ParseInfo(text)
-	g.Said, p.id = said(info), info.Get("run_id")
+	g.Said, p.id = said(info.Without(own)), info.Get("run_id")
 	if listed {
 		g.Direct, g.Who = len(direct), nil
 		for _, c := range direct[:min(len(direct), directShown)] {

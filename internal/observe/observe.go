@@ -65,18 +65,19 @@ type Observer struct {
 
 // Snapshot is the gateway at one moment. It is never changed.
 type Snapshot struct {
-	Seq    uint64
-	At     time.Time
-	Plane  stats.Sample
-	Whole  bool // every loop answered
-	State  topology.State
-	Acked  uint64
-	Jobs   []migrator.Status
-	Groups []Group
-	Peers  []Gateway // all gateways of the cluster, this one too
-	Heat   []float32 // commands per second by slot, estimated; nil: not sampled
-	Memory uint64    // of the gateway's process, from the Go runtime
-	Now    Point
+	Seq     uint64
+	At      time.Time
+	Plane   stats.Sample
+	Whole   bool // every loop answered
+	State   topology.State
+	Acked   uint64
+	Jobs    []migrator.Status
+	Groups  []Group
+	Peers   []Gateway // all gateways of the cluster, this one too
+	Heat    []float32 // commands per second by slot, estimated; nil: not sampled
+	Refusal string    // why no writes are served; "": they are
+	Memory  uint64    // of the gateway's process, from the Go runtime
+	Now     Point
 }
 
 // New makes an Observer with a first snapshot. It hears of each connection that the Dialer makes
@@ -88,7 +89,7 @@ func New(c Config) *Observer {
 		o.outages.tried(to, err, time.Now(), func() []topology.Group { return c.Control.State().Groups })
 	}
 	c.Manager.SetSeen(o.Seen)
-	o.last.Store(&Snapshot{At: o.started, State: c.Control.State()})
+	o.last.Store(&Snapshot{At: o.started, State: c.Control.State(), Refusal: c.Manager.Refusal()})
 	return o
 }
 
@@ -123,7 +124,7 @@ func (o *Observer) Changed() <-chan struct{} {
 func (o *Observer) take(ctx context.Context, n uint64) {
 	c, cancel := context.WithTimeout(ctx, sampleBound)
 	defer cancel()
-	s := &Snapshot{Seq: n, At: time.Now(), State: o.c.Control.State(), Acked: o.c.Control.Epoch(), Jobs: o.c.Manager.Jobs(), Peers: Gateways(o.c.Control)}
+	s := &Snapshot{Seq: n, At: time.Now(), State: o.c.Control.State(), Acked: o.c.Control.Epoch(), Jobs: o.c.Manager.Jobs(), Peers: Gateways(o.c.Control), Refusal: o.c.Manager.Refusal()}
 	s.Plane, s.Whole = o.c.Proxy.Sample(c)
 	s.Now = o.Last().Now
 	if n%perPoint == 1 {

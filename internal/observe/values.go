@@ -91,6 +91,11 @@ func (v *values) groups(s *Snapshot) {
 	}
 	v.put(metrics.Epoch, float64(s.State.Epoch))
 	v.put(metrics.EpochAcked, float64(s.Acked))
+	refused := 0.0
+	if s.Refusal != "" {
+		refused = 1
+	}
+	v.put(metrics.WritesRefused, refused)
 	v.put(metrics.SlotsUnassigned, float64(topology.CountSlots(s.State.Unassigned())))
 	v.put(metrics.SlotsMoving, float64(s.State.SlotsMoving()))
 }

@@ -268,3 +268,14 @@ func (r *Rig) PlacesRight() {
 		}
 	}
 }
+
+// KeysAt is how many keys a server has in database 0, without the gateway's own.
+func KeysAt(t *testing.T, s *testredis.Server) (n int64) {
+	t.Helper()
+	for k := range allKeys(t, s, 1) {
+		if !strings.HasPrefix(k, "0/"+router.ReservedPrefix) {
+			n++
+		}
+	}
+	return n
+}

@@ -26,7 +26,7 @@ func Diff(old, next *State) (Difference, error) {
 	changed := !next.sameRouting(&old.Topology)
 	want := old.Epoch
 	if changed {
-		want++
+		want = next.epochAfter(&old.Topology)
 	}
 	if next.Epoch != want {
 		return Difference{}, fmt.Errorf("%w: epoch %d where it should be %d", ErrInvalid, next.Epoch, want)
@@ -56,10 +56,10 @@ func Diff(old, next *State) (Difference, error) {
 	return d, nil
 }
 
-// sameRouting reports that two topologies differ in nothing but their epoch.
+// sameRouting reports that two topologies differ in nothing but their epoch, and what is said of it.
 func (t *Topology) sameRouting(old *Topology) bool {
 	a, b := *t, *old
-	a.Epoch, b.Epoch = 0, 0
+	a.Epoch, b.Epoch, a.Past, b.Past = 0, 0, nil, nil
 	return reflect.DeepEqual(a, b)
 }
 
@@ -74,9 +74,10 @@ func (s *State) sameCluster(old *State) error {
 
 // follow gives s, which was made of old, its revision and its epoch.
 func (s *State) follow(old *State) {
-	s.Revision, s.Epoch = old.Revision+1, old.Epoch
+	s.Revision, s.Epoch, s.Past = old.Revision+1, old.Epoch, old.Past
 	if !s.sameRouting(&old.Topology) {
-		s.Epoch++
+		s.Epoch = s.epochAfter(&old.Topology)
+		s.bear(&old.Topology)
 	}
 }
 

@@ -18,6 +18,8 @@ type Topology struct {
 	// ForgottenTo is the epoch up to which a move may have gone on that is no longer among
 	// Moves.
 	ForgottenTo uint64    `json:"forgotten_to,omitempty"`
+	Accepted    uint64    `json:"accepted,omitempty"`   // the epoch in which an operator has last accepted the store: see Accept
+	Past        []Birth   `json:"past,omitempty"`       // the newest births, in their order: see Birth
 	NextGroup   int       `json:"next_group,omitempty"` // the number that the next group gets, if free
 	Gateways    []Gateway `json:"gateways"`
 }
@@ -52,6 +54,7 @@ func (t Topology) Clone() Topology {
 	t.Groups = slices.Clone(t.Groups)
 	t.Slots = slices.Clone(t.Slots)
 	t.Gateways = slices.Clone(t.Gateways)
+	t.Past = slices.Clone(t.Past)
 	t.Moves = slices.Clone(t.Moves)
 	for i := range t.Moves {
 		t.Moves[i].Slots = slices.Clone(t.Moves[i].Slots)

@@ -81,6 +81,11 @@ type Dialer struct {
 	// connection unused. Set before the first connection; nil: nobody can object.
 	Valid func(context.Context) error
 
+	// Admit is asked about a connection that nobody has named, before it is given to whoever wants it:
+	// what clients send goes over such. It is set before the first connection; nil: all are admitted.
+	// It may ask the server, over a connection with a name.
+	Admit func(ctx context.Context, to Endpoint) error
+
 	prefix string
 	last   atomic.Int64 // number given to a name
 }
@@ -131,7 +136,8 @@ func (d *Dialer) Dial(ctx context.Context, t Target) (*Dialed, error) {
 func (d *Dialer) dial(ctx context.Context, t Target) (*Dialed, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialMax)
 	defer cancel()
-	if t.Name == "" {
+	unnamed := t.Name == ""
+	if unnamed {
 		t.Name = d.Name("")
 	}
 	c, err := d.connect(ctx, t.Endpoint)
@@ -145,6 +151,9 @@ func (d *Dialer) dial(ctx context.Context, t Target) (*Dialed, error) {
 	id, err := handshake(c, t)
 	if err == nil && d.Valid != nil && !t.Peer {
 		err = d.Valid(ctx)
+	}
+	if err == nil && unnamed && !t.Peer && d.Admit != nil {
+		err = d.Admit(ctx, t.Endpoint)
 	}
 	if err != nil {
 		_ = c.Close()
@@ -248,6 +257,9 @@ func serverError(reply []byte) ServerError {
 // is rare, and above all for what is meant to interrupt a server, or to ask what it is busy with: on a
 // connection that others use that would wait behind what it is about. The deadline is ctx's, within dialMax.
 func (d *Dialer) Once(ctx context.Context, t Target, frame []byte) ([]byte, error) {
+	if t.Name == "" {
+		t.Name = d.Name("") // and so it needs no admission
+	}
 	c, err := d.Dial(ctx, t)
 	if err != nil {
 		return nil, err

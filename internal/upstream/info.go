@@ -11,12 +11,13 @@ import (
 type Info struct {
 	sections map[string]map[string]string // by names in lower case
 	fields   map[string]string            // of all sections; of two with one name, the first
+	own      int64                        // keys in database 0 that Keyspace leaves out
 }
 
 // ParseInfo takes the reply to INFO apart, or several in a row. It never fails: lines that
 // are neither a heading nor a field are left out.
 func ParseInfo(text string) Info {
-	i := Info{make(map[string]map[string]string), make(map[string]string)}
+	i := Info{sections: make(map[string]map[string]string), fields: make(map[string]string)}
 	section := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
@@ -49,6 +50,12 @@ func (i Info) Int(field string) int64 { return number(i.fields[field]) }
 // Section has the fields of a section. The caller leaves it as it is.
 func (i Info) Section(name string) map[string]string { return i.sections[strings.ToLower(name)] }
 
+// Without leaves that many keys of the gateway's own in database 0 out of Keyspace and Keys.
+func (i Info) Without(own int64) Info {
+	i.own = own
+	return i
+}
+
 // Keyspace is what a server says of one of its databases.
 type Keyspace struct {
 	Keys, Expires int64
@@ -65,7 +72,13 @@ func (i Info) Keyspace() map[int]Keyspace {
 			continue
 		}
 		p := pairs(value)
-		out[int(db)] = Keyspace{number(p["keys"]), number(p["expires"]), number(p["avg_ttl"])}
+		k := Keyspace{number(p["keys"]), number(p["expires"]), number(p["avg_ttl"])}
+		if db == 0 && i.own > 0 {
+			if k.Keys -= i.own; k.Keys <= 0 {
+				continue
+			}
+		}
+		out[int(db)] = k
 	}
 	return out
 }

@@ -7,6 +7,7 @@ var (
 	jobArg    = Arg{Name: "id", Kind: Job, Help: "the job, as m1"}
 	countArg  = Arg{Name: "count", Kind: Integer, Min: 1, Max: 1000, Optional: true, Default: "20", Want: "1 to 1000", Help: "how many, at most 1000; 20 unless you say otherwise"}
 	unchecked = Option{Name: "UNCHECKED", Help: "take the server as it is, and do not ask it anything, as while it is down"}
+	takeover  = Option{Name: "TAKEOVER", Not: "UNCHECKED", Help: "take the server although its stamp says that it is another cluster's, another group's, or that the store is not the newest"}
 )
 
 // limits are the options of MIGRATE and MIGRATION LIMIT.
@@ -32,6 +33,7 @@ func with(first []Option, rest ...Option) []Option {
 // Containers are the first words of verbs of two.
 var Containers = []struct{ Name, Short string }{
 	{"GROUP", "List, add, change and remove groups"},
+	{"STORE", "Show whether the store is the newest one, and accept one that is not"},
 	{"SLOT", "Show, assign and check slots"},
 	{"MIGRATION", "Follow and steer migration jobs"},
 	{"GATEWAY", "List, drain and remove the gateways of the cluster"},
@@ -46,20 +48,29 @@ var Rows = []Row{
 	{Name: "GROUP ADD", Role: Administer, Short: "Add a group without slots",
 		Args: []Arg{{Name: "id", Kind: Text, Help: "a name for the group"}, {Name: "addr", Meta: "<host:port>", Kind: Address, Help: "its primary"}},
 		Options: []Option{{Name: "PASSWORD", Flag: "server-password", Values: []Arg{{Name: "password", Kind: Secret, Want: "the server's password"}},
-			Help: "the password of the server"}, unchecked},
-		Help: "The group gets no slots: give it some with SLOT ASSIGN, MIGRATE or REBALANCE. The server must answer, take the password, be a primary and no other group's, and have no keys in databases that the gateway does not serve."},
+			Help: "the password of the server"}, {Name: unchecked.Name, Not: takeover.Name, Help: unchecked.Help}, takeover},
+		Help: "The group gets no slots: give it some with SLOT ASSIGN, MIGRATE or REBALANCE. The server must answer, take the password, be a primary and no other group's or cluster's, and have no keys in databases that the gateway does not serve. " +
+			"It gets a stamp that says which cluster it belongs to."},
 	{Name: "GROUP SET", Role: Administer, AnyOf: true, Short: "Change the address or the password of a group's server",
 		Args: []Arg{{Name: "id", Kind: Group, Help: "the group"}},
 		Options: []Option{
 			{Name: "ADDR", Values: []Arg{{Name: "host:port", Kind: Address, Want: "host:port"}}, Help: "host:port of the primary that has the group's keys now"},
 			{Name: "PASSWORD", Flag: "server-password", Not: "NOPASSWORD", Values: []Arg{{Name: "password", Kind: Secret, Want: "the server's password"}}, Help: "the password of the server; empty: none"},
 			{Name: "NOPASSWORD", Not: "PASSWORD", Help: "the server has no password"},
+			{Name: "TAKEOVER", Help: takeover.Help},
 		},
 		Help: "For a group whose primary has another address, as after a failover, or another password. The server there must be a primary and must have the group's keys."},
 	{Name: "GROUP DEL", Role: Administer, Short: "Remove a group that owns no slots",
 		Args:    []Arg{{Name: "id", Kind: Group, Help: "the group"}},
 		Options: []Option{{Name: "UNCHECKED", Help: "do not ask the server whether it has keys in databases that the gateway does not serve"}},
-		Help:    "Refused while the group owns slots or a job uses it, and where the server says that it has keys in databases that the gateway does not serve. The server itself is left as it is."},
+		Help:    "Refused while the group owns slots or a job uses it, and where the server says that it has keys in databases that the gateway does not serve. The server's keys are left as they are; only the cluster's stamp is removed."},
+
+	{Name: "STORE STATUS", Role: View, Short: "Show whether the store is the newest one, by the stamps of the groups' servers", Show: ShowFields,
+		Help: "Whether writes are served, why not, and what each server's stamp says: own, newer (than the store), of another cluster, not checked (it has not answered since the gateway started)."},
+	{Name: "STORE ACCEPT", Role: Administer, Short: "Go on with this store although servers show that it is not the newest, or belong to another cluster",
+		Help: "For when writes are refused and there is no newer topology.db to put back. Writes are served, and jobs go on, by the slot map of this store; its epoch rises above all that servers show, and these get this cluster's stamp. " +
+			"Keys at groups that this store does not have as the owner of their slots stay hidden: look for them with SLOT CHECK, and move them with SLOT CHECK FIX ADOPT. " +
+			"A group that it does not have at all is to be added first."},
 
 	{Name: "GATEWAY LIST", Role: View, Short: "List the gateways of the cluster", Show: ShowTable,
 		Help: "Every gateway, with its state: serving, draining (its jobs go to others), silent (the cluster has not heard of it; it is about to be taken out), out (it may not talk to servers; started again it comes back). " +

@@ -49,7 +49,7 @@ func TestMistakes(t *testing.T) {
 	for _, x := range []struct{ words, fields, want string }{
 		{"", "", "wrong number of arguments for 'proxy' command"},
 		{"NOSUCH x", "", "unknown subcommand 'NOSUCH'. Try PROXY HELP."},
-		{"GROUP", "", "GROUP needs a subcommand; usage: PROXY GROUP LIST | ADD <id> <host:port> [PASSWORD <password>] [UNCHECKED] | SET"},
+		{"GROUP", "", "GROUP needs a subcommand; usage: PROXY GROUP LIST | ADD <id> <host:port> [PASSWORD <password>] [UNCHECKED|TAKEOVER] | SET"},
 		{"SLOT NOSUCH", "", "unknown subcommand 'NOSUCH' of SLOT. Try PROXY SLOT HELP."},
 		{"MIGRATION WATCH", "", "unknown subcommand 'WATCH' of MIGRATION. Try PROXY MIGRATION HELP."},
 		{"MIGRATE", "{}", "<first>-<last>[,<first>-<last>...] is missing: the slots, as 0-1023,5000; usage: PROXY MIGRATE <first>"},

@@ -108,7 +108,7 @@ func reply(w http.ResponseWriter, v any) {
 func (s *Server) overview(*http.Request) (any, error) {
 	last := s.Observer.Last()
 	return map[string]any{"name": s.Name, "version": s.Version, "started_ms": s.Observer.Started().UnixMilli(), "at_ms": last.At.UnixMilli(),
-		"now": last.Now, "plane": last.Plane.Counts, "epoch": last.State.Epoch, "epoch_acknowledged": last.Acked, "blocked_clients": last.Plane.Blocked,
+		"now": last.Now, "plane": last.Plane.Counts, "epoch": last.State.Epoch, "epoch_acknowledged": last.Acked, "writes_refused": last.Refusal, "blocked_clients": last.Plane.Blocked,
 		"groups_down": groupsDown(last.Groups), "gateways": last.Peers, "errors": last.Plane.Errors, "scheme": last.State.Scheme, "slots": last.State.SlotCount, "databases": last.State.Databases}, nil
 }
 

@@ -117,7 +117,7 @@ func (s *Server) metrics() http.Handler {
 const staleAfter = 5 * time.Second
 
 // ready answers whether clients should be sent here: the data plane has a table and its
-// loops answer. Servers that are away do not count: no other gateway could reach them.
+// loops answer, and writes are served. Servers that are away do not count: no other gateway could reach them.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	last := s.Observer.Last()
 	switch {
@@ -125,6 +125,8 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusServiceUnavailable, "starting: no table is in force yet\n")
 	case time.Since(last.At) > staleAfter || !last.Whole:
 		plain(w, http.StatusServiceUnavailable, "an event loop does not answer\n")
+	case last.Refusal != "":
+		plain(w, http.StatusServiceUnavailable, "writes are refused: "+last.Refusal+"\n")
 	default:
 		plain(w, http.StatusOK, "ready\n")
 	}

@@ -6,6 +6,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,28 +83,33 @@ func DialAs(ctx context.Context, d *upstream.Dialer, g topology.Group, name stri
 	c := d.Client(upstream.Target{Endpoint: g.Endpoint, Name: name}, timeout)
 	l := &Link{Group: g, Name: name, client: c, Conn: c.Conn()}
 	l.unhook = context.AfterFunc(ctx, func() { _ = c.Close() })
-	text, err := l.Conn.Info(ctx).Result()
-	if err != nil {
+	if err := l.Refresh(ctx); err != nil {
 		l.Close()
 		return nil, err
 	}
-	l.Info = ReadInfo(text)
 	return l, nil
 }
 
 // Refresh asks the server once more who it is: its process may have been a replica meanwhile.
 func (l *Link) Refresh(ctx context.Context) error {
-	text, err := l.Conn.Info(ctx).Result()
-	if err == nil {
-		l.Info = ReadInfo(text)
+	p := l.Conn.Pipeline()
+	info, own := p.Info(ctx), &redis.IntCmd{}
+	if l.db == 0 {
+		own = p.Exists(ctx, topology.StampKey)
 	}
-	return err
+	_, err := p.Exec(ctx) // also what was wrong when the connection could not be made
+	if info.Val() == "" {
+		return cmp.Or(info.Err(), err)
+	}
+	l.Info = readInfo(upstream.ParseInfo(info.Val()).Without(own.Val()))
+	return nil
 }
 
 // ReadInfo takes what a job needs out of the reply to INFO. What the server does not say is zero,
 // which for MaxBytes means no limit, and for a life that no cursor is trusted.
-func ReadInfo(text string) Info {
-	i := upstream.ParseInfo(text)
+func ReadInfo(text string) Info { return readInfo(upstream.ParseInfo(text)) }
+
+func readInfo(i upstream.Info) Info {
 	return Info{
 		RunID: i.Get("run_id"), UptimeS: i.Int("uptime_in_seconds"), ReplID: i.Get("master_replid"), Version: version(i), Role: i.Get("role"), Policy: i.Get("maxmemory_policy"),
 		Replicas: int(i.Int("connected_slaves")), Loading: i.Get("loading") == "1", AOF: i.Get("aof_enabled") == "1",
@@ -160,6 +166,14 @@ func PTTL(ctx context.Context, c *redis.Conn, key string) (int64, error) {
 // Fence kills the named connection at its server; nil is proof.
 func Fence(ctx context.Context, d *upstream.Dialer, g topology.Group, name string, timeout time.Duration) error {
 	return d.Fence(ctx, g.Endpoint, timeout, func(n string) bool { return n == name })
+}
+
+// Keys is how many keys there are, in all databases.
+func (i Info) Keys() (n int64) {
+	for _, k := range i.Keyspace {
+		n += k.Keys
+	}
+	return n
 }
 
 // UnservedKeys is how many keys there are in databases from served on.

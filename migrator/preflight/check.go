@@ -73,6 +73,9 @@ type Env struct {
 	Dial   func(context.Context, topology.Group) (*link.Link, error)
 	HangUp func(*link.Link)
 	Fence  func(context.Context, topology.Group) error
+	// Stamp says why a server is not the group's to have: another cluster, another group or a newer store
+	// has stamped it. "": it is.
+	Stamp func(context.Context, *link.Link, topology.Group) (why string, err error)
 }
 
 // errStop ends a check of which the rest makes no sense: what follows would fail for the same
@@ -108,7 +111,7 @@ func Where(g topology.Group) string { return g.ID + " (" + g.Addr + ")" }
 // looked for, since an UNLINK that is still on its way could remove one that the job brings.
 func (c *Check) Run(ctx context.Context, source, target topology.Group) error {
 	defer func() { c.HangUp(c.src); c.HangUp(c.dst) }()
-	steps := []func(context.Context) error{c.roles, c.rights, c.trial, c.wayBack, c.databases, c.types, c.memory, c.policies, c.limits, c.clocks, c.durable, c.directClients, c.fence, c.targetFree, c.functions, c.events}
+	steps := []func(context.Context) error{c.roles, c.stamps, c.rights, c.trial, c.wayBack, c.databases, c.types, c.memory, c.policies, c.limits, c.clocks, c.durable, c.directClients, c.fence, c.targetFree, c.functions, c.events}
 	if !c.dial(ctx, source, target) {
 		return ctx.Err()
 	}
@@ -127,6 +130,20 @@ func (c *Check) Run(ctx context.Context, source, target topology.Group) error {
 			}
 			c.Fatal("reachable", o.Origin, l.Group, "try again; see the server's log", o.Err)
 			return nil
+		}
+	}
+	return nil
+}
+
+// stamps are whose servers these are.
+func (c *Check) stamps(ctx context.Context) error {
+	for _, l := range []*link.Link{c.src, c.dst} {
+		why, err := c.Stamp(ctx, l, l.Group)
+		if err != nil {
+			return joberr.At(c.origin(l), err)
+		}
+		if why != "" {
+			c.Fatal("stamp", c.origin(l), l.Group, "see PROXY STORE STATUS, and PROXY GROUP SET "+l.Group.ID+" TAKEOVER", joberr.Hopeless("%s", why))
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"keyferry/router"
 	"math"
 
 	"github.com/redis/go-redis/v9"
@@ -36,7 +37,7 @@ func KeyBytes(ctx context.Context, l *link.Link, databases int) float64 {
 		})
 		usage, _ := l.Conn.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, c := range names {
-				if name, ok := c.(*redis.StringCmd); ok && name.Err() == nil {
+				if name, ok := c.(*redis.StringCmd); ok && name.Err() == nil && !router.Reserved([]byte(name.Val())) {
 					p.MemoryUsage(ctx, name.Val(), 5)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keyferry/internal/testredis"
+	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
 )
 
@@ -55,7 +56,7 @@ func TestDurability(t *testing.T) {
 	r.unlimited()
 	r.awaitOpenJobs()
 	r.never(id, topology.Failed)
-	if n := replica.Client().DBSize(ctx).Val(); n != keys {
+	if n := testrig.KeysAt(t, replica); n != keys {
 		t.Errorf("the replica has %d keys of %d", n, keys)
 	}
 	r.placesRight()

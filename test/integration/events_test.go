@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"keyferry/internal/testredis"
+	"keyferry/internal/testrig"
 )
 
 // TestKeyspaceEvents: who asks for keyspace events by CONFIG SET hears of keys of every group,
@@ -76,7 +77,7 @@ func TestKeyspaceEvents(t *testing.T) {
 		}
 		heard[m.(*redis.Message).Payload] = true
 	}
-	if n := added.Client().DBSize(bg).Val(); n == 0 {
+	if n := testrig.KeysAt(t, added); n == 0 {
 		t.Error("the group that was added has no keys: that shows nothing")
 	}
 	r.placesRight()

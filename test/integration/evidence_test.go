@@ -33,7 +33,7 @@ func TestServerOfAnotherGateway(t *testing.T) {
 	}
 	third.Kill()
 	r.kill()
-	other.Proxy("GROUP", "ADD", "x", r.servers[0].Addr)
+	other.Proxy("GROUP", "ADD", "x", r.servers[0].Addr, "TAKEOVER") // its stamp stays
 }
 
 const stopWait = 10 * time.Second

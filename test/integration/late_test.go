@@ -186,7 +186,7 @@ func TestOrphansOfOneServer(t *testing.T) {
 				t.Errorf("SLOT CHECK %v: %v, want %q", fix, err, why)
 			}
 		}
-		if n := a.Client().DBSize(ctx).Val(); n != keys {
+		if n := testrig.KeysAt(t, a); n != keys {
 			t.Fatalf("%d keys are left of %d", n, keys)
 		}
 	}
@@ -197,10 +197,10 @@ func TestOrphansOfOneServer(t *testing.T) {
 	if err := replica.Client().Do(ctx, "REPLICAOF", "127.0.0.1", a.Port).Err(); err != nil {
 		t.Fatal(err)
 	}
-	r.await("the replica", func() bool { return replica.Client().DBSize(ctx).Val() == keys })
+	r.await("the replica", func() bool { return testrig.KeysAt(t, replica) == keys })
 	r.proxy("GROUP", "ADD", "copy", replica.Addr, "UNCHECKED")
 	refused("must be its primary")
-	if n := replica.Client().DBSize(ctx).Val(); n != keys {
+	if n := testrig.KeysAt(t, replica); n != keys {
 		t.Errorf("%d keys are left of %d at the replica", n, keys)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"testing"
 
+	"keyferry/internal/testrig"
 	"keyferry/migrator"
 )
 
@@ -83,7 +84,7 @@ func TestOrphans(t *testing.T) {
 	if at := c.Do(ctx, "PEXPIRETIME", alone).Val(); at != int64(expires) {
 		t.Errorf("the adopted key expires at %v", at)
 	}
-	if n := src.DBSize(ctx).Val() + wrong.Client().DBSize(ctx).Val(); n != keys+1 {
+	if n := testrig.KeysAt(t, r.servers[0]) + testrig.KeysAt(t, wrong); n != keys+1 {
 		t.Errorf("%d keys in database 0, want %d", n, keys+1)
 	}
 	r.placesRight()

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"keyferry/bench"
+	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
 	"keyferry/migrator"
 )
@@ -110,7 +111,7 @@ func TestRevertToFullSource(t *testing.T) {
 	}
 	r.unlimited()
 	r.awaitReverted()
-	if n := source.DBSize(ctx).Val(); n != keys {
+	if n := testrig.KeysAt(t, r.servers[0]); n != keys {
 		t.Errorf("%d keys are at the source, of %d", n, keys)
 	}
 	r.placesRight()

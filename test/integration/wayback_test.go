@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keyferry/bench"
+	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
 	"keyferry/migrator/preflight"
 )
@@ -64,7 +65,7 @@ func TestRevertToOlderSource(t *testing.T) {
 	r.proxy("MIGRATION", "LIMIT", id, "RATE", "0")
 	r.awaitDone()
 	r.placesRight()
-	if n := r.servers[1].Client().DBSize(context.Background()).Val(); n != keys {
+	if n := testrig.KeysAt(t, r.servers[1]); n != keys {
 		t.Errorf("%d keys are at the target, of %d", n, keys)
 	}
 }

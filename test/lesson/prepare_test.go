@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keyferry/internal/faultproxy"
+	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
 )
 
@@ -107,8 +108,8 @@ func everyPreparationReplyLost(t *testing.T) {
 			}
 			t.Logf("%s %s: errors %v", name, kind, j.ErrorCounts)
 			link.SetTraps()
-			if left := r.Servers[1-to].Client().Keys(context.Background(), "*").Val(); len(left) > 0 {
-				t.Errorf("the reply of %s of the %s was lost: %q is left at the source", kind, name, left)
+			if left := testrig.KeysAt(t, r.Servers[1-to]); left > 0 {
+				t.Errorf("the reply of %s of the %s was lost: %d keys are left at the source", kind, name, left)
 			}
 		}
 		if len(kinds) < 12 {

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"keyferry/bench"
+	"keyferry/internal/testrig"
 	"keyferry/router"
 )
 
@@ -189,10 +190,10 @@ func anyBytes(t *testing.T) {
 				rt.Fatalf("%q holds %q, want %q", k, got, v)
 			}
 		}
-		if n := r.Servers[2-to].Client().DBSize(ctx).Val(); n != 0 {
+		if n := testrig.KeysAt(t, r.Servers[2-to]); n != 0 {
 			rt.Fatalf("%d keys are left behind", n)
 		}
-		if n := r.Servers[to-1].Client().DBSize(ctx).Val(); n != int64(len(keys)) {
+		if n := testrig.KeysAt(t, r.Servers[to-1]); n != int64(len(keys)) {
 			rt.Fatalf("%d keys have become %d", len(keys), n)
 		}
 		if err := c.FlushAll(ctx).Err(); err != nil {

@@ -131,7 +131,7 @@ func openFile(path string, buckets ...[]byte) (*bbolt.DB, error) {
 	if err := checkPages(path); err != nil {
 		return nil, fmt.Errorf("topology: open %s: %w", path, err)
 	}
-	db, err := openPages(path)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, NoFreelistSync: true})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w (%s)", topology.ErrLocked, path)
 	}

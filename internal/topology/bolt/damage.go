@@ -1,15 +1,12 @@
 package bolt
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
-	"strings"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // errDamaged is what a file is that can't be read, or is not what was written. It is also what becomes
@@ -57,33 +54,12 @@ func checkPages(path string) (err error) {
 		}
 	}()
 	return db.View(func(tx *bbolt.Tx) error {
-		return readBucket(tx.Cursor().Bucket())
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return readBucket(b) })
 	})
 }
 
-// openPages opens a file for reading and writing. bbolt panics over what it finds wrong with pages that
-// can be read, as over one that has two places in the tree.
-func openPages(path string) (db *bbolt.DB, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", errDamaged, p)
-		}
-	}()
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, NoFreelistSync: true})
-	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) ||
-		err != nil && strings.HasPrefix(err.Error(), "file size too small") {
-		err = fmt.Errorf("%w: %w", errDamaged, err)
-	}
-	return db, err
-}
-
 func readBucket(b *bbolt.Bucket) error {
-	var last []byte
 	return b.ForEach(func(k, v []byte) error {
-		if last != nil && bytes.Compare(last, k) >= 0 {
-			return fmt.Errorf("%w: key %q behind %q", errDamaged, k, last)
-		}
-		last = k
 		if v == nil {
 			return readBucket(b.Bucket(k))
 		}

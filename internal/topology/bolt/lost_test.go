@@ -3,7 +3,6 @@ package bolt
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.etcd.io/bbolt"
 
 	"keyferry/internal/topology"
 )
@@ -136,54 +134,6 @@ func TestDamagedState(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d damaged files are refused, the others are read as they were", refused, tries)
-}
-
-// TestStateCutOff: a topology.db that ends too soon, or has something else in its place, is read as it was or
-// refused with what to do; so is one whose keys are out of order, over which bbolt panics.
-func TestStateCutOff(t *testing.T) {
-	dir, want := served(t)
-	path := filepath.Join(dir, "topology.db")
-	whole, err := os.ReadFile(path)
-	must(t, err)
-	files := map[string][]byte{
-		"another file":     bytes.Repeat([]byte("keyferry"), len(whole)/8),
-		"keys in disorder": disordered(t, dir),
-	}
-	for n := 0; n < len(whole); n += 1000 {
-		files[fmt.Sprint("cut off at ", n)] = whole[:n]
-	}
-	refused := 0
-	for what, b := range files {
-		must(t, os.WriteFile(path, b, 0o600))
-		st, err := openAs(dir)
-		switch {
-		case err != nil:
-			refused++
-			if !strings.Contains(err.Error(), putBack) {
-				t.Errorf("%s: %v", what, err)
-			}
-		case !cmp.Equal(st, want):
-			t.Errorf("%s: another State is taken", what)
-		}
-	}
-	if refused < 3 {
-		t.Errorf("%d files are refused", refused)
-	}
-}
-
-// disordered is the topology.db of a directory with two keys more, of which the greater comes first.
-func disordered(t *testing.T, dir string) []byte {
-	path := filepath.Join(dir, "topology.db")
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true})
-	must(t, err)
-	must(t, db.Update(func(tx *bbolt.Tx) error {
-		b, long := tx.Bucket(jobBucket), make([]byte, os.Getpagesize()) // a small bucket has no page of its own, and is not checked
-		return errors.Join(b.Put([]byte("xx1"), long), b.Put([]byte("xx2"), long))
-	}))
-	must(t, db.Close())
-	b, err := os.ReadFile(path)
-	must(t, err)
-	return bytes.ReplaceAll(b, []byte("xx1"), []byte("xx3"))
 }
 
 // TestOlderState: a copy of topology.db from before is refused, as long as there is the other file to tell.

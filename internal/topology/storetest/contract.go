@@ -249,7 +249,7 @@ func testReopen(t *testing.T, open func() topology.Store) {
 	s = opened(t, open)
 	got, err := s.Load(t.Context())
 	must(t, err)
-	st.Revision, st.Epoch = 1, 1
+	st.Revision, st.Epoch, st.Past = 1, 1, got.Past
 	if d := cmp.Diff(st, got); d != "" {
 		t.Fatalf("stored (-) and loaded after reopening (+):\n%s", d)
 	}

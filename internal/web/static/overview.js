@@ -93,6 +93,8 @@ async function facts() {
   try {
     const o = await get("/api/v1/overview");
     gateways(o);
+    keep($("refused"), o.writes_refused ? [note({ bad: true, text: o.writes_refused }, "Writes are refused, and no keys are moved"),
+      verbButton("Accept this store …", "STORE ACCEPT", () => ({ title: "Go on with this store?", yes: "Accept", done: "Store accepted" }), { "data-act": "accept-store" })] : []);
     const e = Object.entries(o.errors || {}).sort((a, b) => b[1] - a[1]).slice(0, 4).map(([k, n]) => k + " " + int(n)).join(", ");
     $("facts").replaceChildren(...[
       ["Up for", span((o.at_ms - o.started_ms) / 1000)], ["Event loops", int(o.plane.loops)], ["Topology epoch", o.epoch + (o.epoch === o.epoch_acknowledged ? "" : " (in force: " + o.epoch_acknowledged + ")")],
