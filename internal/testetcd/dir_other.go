@@ -2,4 +2,6 @@
 
 package testetcd
 
-func tempRoot() string { return "" }
+import "os"
+
+func tempDir() (string, error) { return os.MkdirTemp("", "keyferry-etcd-") }

@@ -123,7 +123,7 @@ func newServer(name string, o Options) (*Server, error) {
 		*addr = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	var err error
-	if s.Dir, err = os.MkdirTemp(tempRoot(), "keyferry-etcd-"); err != nil {
+	if s.Dir, err = tempDir(); err != nil {
 		return nil, fmt.Errorf("testetcd: %w", err)
 	}
 	return s, nil

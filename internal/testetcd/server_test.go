@@ -2,8 +2,10 @@ package testetcd
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -34,6 +36,37 @@ func TestMember(t *testing.T) {
 	}
 	if _, err := os.Stat(s.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the directory is still there: %v", err)
+	}
+}
+
+// TestLeftDirectories: what a killed test has left in memory is removed, and what others use is not.
+func TestLeftDirectories(t *testing.T) {
+	mine, err := tempDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(mine)
+	if !strings.HasPrefix(mine, "/dev/shm/") {
+		return // there is too little memory to keep any in
+	}
+	child := exec.Command("true")
+	if err := child.Run(); err != nil {
+		t.Fatal(err)
+	}
+	left := fmt.Sprintf("/dev/shm/keyferry-etcd-%d-left", child.Process.Pid)
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	again, err := tempDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(again)
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there (%v)", left, err)
+	}
+	if _, err := os.Stat(mine); err != nil {
+		t.Error(err)
 	}
 }
 
