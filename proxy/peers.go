@@ -54,6 +54,7 @@ type detour struct {
 	frame    []byte
 	until    time.Time // then it is given up
 	waiting  bool      // it is among servers.peers
+	piece    []byte    // of an error reply, until the rest has come
 }
 
 // elsewhereError refuses a peer's command. Nothing was executed.
@@ -105,7 +106,20 @@ func isPeerID(upstream string) bool { _, ok := router.PeerOf(upstream); return o
 // these. A plain command is sent again; an operation is told, and so is its client, that nothing was
 // executed.
 func (r *request) refusedByPeer(b []byte, last bool) (over bool, reply []byte) {
-	if !last || !isElsewhere(b) || !r.untouched() || !r.atPeer() {
+	if !r.untouched() || !r.atPeer() {
+		return false, b
+	}
+	// An error that ends beyond what was read at once comes in pieces, and is whole with the last one.
+	if d := r.detour; len(d.piece) > 0 || len(b) > 0 && b[0] == '-' {
+		if !last {
+			d.piece = append(d.piece, b...)
+			return true, nil
+		}
+		if len(d.piece) > 0 {
+			b, d.piece = append(d.piece, b...), nil
+		}
+	}
+	if !last || !isElsewhere(b) {
 		return false, b
 	}
 	if r.comesBack() {
@@ -124,6 +138,7 @@ func (r *request) comesBack() bool {
 	// Not at once: a connection that can't be made is refused within the call, and a peer that is behind
 	// would be asked again and again.
 	r.becomeWaiting()
+	d.piece = nil
 	l.wait(r)
 	return true
 }

@@ -181,3 +181,53 @@ func TestOrderWhileAPeerIsAway(t *testing.T) {
 		}
 	})
 }
+
+// TestRefusalsOfAPeerReachNobody: a job's next owner has not heard of that yet, and refuses what another gateway
+// passes on to it, thousands at a time. It is sent again, and no client sees the gateways' own error.
+func TestRefusalsOfAPeerReachNobody(t *testing.T) {
+	x := newSeveral(t, 3)
+	if err := x.clients[0].Set(t.Context(), "count:0", 0, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	rate := 1.0
+	id := x.move(0, "b", job.Limits{KeysPerS: &rate})
+	x.await(0, id, topology.Bulk)
+	x.agree()
+	owner, next := x.owner(id)
+	third := 3 - owner - next
+	x.stores[next].Away(true)
+	if _, err := topology.Update(t.Context(), x.stores[third], func(s *topology.State) error {
+		for i := range s.Gateways {
+			s.Gateways[i].Draining = s.Gateways[i].Name == x.all[third].Control.Gateway()
+		}
+		return s.Drain(s.Job(id).Owner)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.all[third].Control.AwaitEpoch(t.Context(), x.all[third].Control.State().Epoch); err != nil {
+		t.Fatal(err)
+	}
+	nc, err := net.Dial("tcp", x.clients[third].Options().Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	const commands = 6000
+	go func() {
+		for range commands {
+			_, _ = nc.Write([]byte("INCR n\r\n"))
+		}
+	}()
+	go func() {
+		time.Sleep(300 * time.Millisecond) // for some rounds of refusals
+		x.stores[next].Away(false)
+	}()
+	in := bufio.NewReader(nc)
+	for i := range commands {
+		_ = nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+		line, err := in.ReadString('\n')
+		if err != nil || line[0] == '-' {
+			t.Fatalf("reply %d: %q, %v", i, line, err)
+		}
+	}
+}
