@@ -40,6 +40,8 @@ type blocking struct {
 	askedAt   time.Time // when it was last told to unblock; zero: it was not
 	calledAt  time.Time // when it was first told to
 	early     int       // how often it was not blocked yet when it was told to
+	began     bool      // it has waited at a server
+	deferred  time.Time // when a server would not let it wait any more; zero: it may be placed
 	grudging  bool      // blocked at the source although the slot moves: the target is full
 	sentAt    time.Time
 	unblocked unblocked
@@ -62,7 +64,7 @@ func (x *blocking) waits() wait  { return waitsForData }
 var pingFrame = []byte("*1\r\n$4\r\nPING\r\n")
 
 // grudge is how long a client blocks at the source of a moving slot when its key could
-// not be brought to the target, before that is tried again.
+// not be brought to the target, before that is tried again; and how long it stands where no server lets it wait.
 const grudge = 300 * time.Millisecond
 
 // keyed: without keys it waits for replicas, and no move concerns it.
@@ -80,7 +82,7 @@ func (c *call) mayBlock() bool {
 		}
 	}
 	if resp.BlocksNow(c.cmd, c.args) {
-		if lines := c.s.l.srv.waits.lines; c.cmd.TakesFirst() && lines.Any() && lines.InGateway(appendKeys(nil, c.s.db, c.cmd, c.args, c.keys)) {
+		if lines := c.s.l.srv.waits.lines; c.cmd.TakesFirst() && lines.Any() && lines.InGateway(appendKeys(nil, c.s.db, c.cmd, c.args, c.keys), c.cmd.Group) {
 			return c.takeFirst()
 		}
 		return c.block()
@@ -243,6 +245,9 @@ func (q *lastID) Fail(err error, _ bool) { q.done([]byte("0-0"), err) }
 //	over, or unblocked  the client is to have the null
 //	else                place again, with the time that is left
 func (x *blocking) reply(r *request, b []byte, last bool) bool {
+	if last && r.untouched() && x.began && notNow(b) {
+		return x.put(r)
+	}
 	ended := isNull(b) || x.unblocked == unblockedAsError && !x.keyed() && b[0] != '-' // WAIT says how many there are by then
 	if !last || !r.untouched() || !ended {
 		if last {
@@ -262,6 +267,7 @@ func (x *blocking) reply(r *request, b []byte, last bool) bool {
 	}
 	// The connection is given up before the request is placed again, which may need one to another
 	// group.
+	x.began = true
 	x.handBack(l)
 	r.becomeWaiting()
 	if !x.deadline.IsZero() {
@@ -278,30 +284,6 @@ func (x *blocking) reply(r *request, b []byte, last bool) bool {
 		l.place(r, x.db, x.slot, x.keys, resp.AppendRequest(nil, x.args...))
 	}
 	return false
-}
-
-// patient reports that a parked client may wait on: it has come to wait. What is malformed
-// has no time-out and is not kept.
-func (x *blocking) patient(now time.Time) bool {
-	return x.timeout > 0 && (x.deadline.IsZero() || now.Before(x.deadline))
-}
-
-var unblockedReply = []byte("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")
-
-// expire ends the wait of a client that was parked: in due time, or by CLIENT UNBLOCK.
-func (x *blocking) expire(r *request) bool {
-	if x.timeout == 0 && x.unblocked == notUnblocked {
-		return false
-	}
-	x.end(r)
-	if x.unblocked == unblockedAsError {
-		r.finish(unblockedReply)
-		return true
-	}
-	out := r.s.reply()
-	out.NullArray()
-	r.finish(out.B)
-	return true
 }
 
 // abandon has the server end the wait: it would go on waiting for the client, and take from

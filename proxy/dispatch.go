@@ -191,9 +191,7 @@ func (c *call) keyed() (taken bool) {
 // nothing for a read.
 func (c *call) observe(r *request) {
 	if l := c.s.l; c.cmd.Flags&resp.Write != 0 && l.srv.waits.list.n.Load() > 0 {
-		if w := l.waker(c.s.db, c.args, c.keys); w != nil {
-			r.observe(w)
-		}
+		l.wakeAfter(r, appendKeys(nil, c.s.db, c.cmd, c.args, c.keys))
 	}
 }
 

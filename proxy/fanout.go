@@ -72,8 +72,20 @@ func (c *call) swapDB() bool {
 		c.reject("ERR SWAPDB is refused while slots move: a key would change its database on one side of its move only")
 		return true
 	}
+	if lines := l.srv.waits.lines; lines.Any() { // keys come to those who wait in the other database
+		if keys := lines.In(c.databases()); len(keys) > 0 && c.heldByLine(keys) {
+			return false
+		}
+	}
 	c.fanHeld(l.everyGroup(), resp.AppendRequest(nil, c.args...), l.srv.flushed(firstOf))
 	return true
+}
+
+// databases are those that SWAPDB names, which was found to be right.
+func (c *call) databases() (first, second int) {
+	a, _ := resp.Integer(c.args[1])
+	b, _ := resp.Integer(c.args[2])
+	return int(a), int(b)
 }
 
 // agreed is the reply that all groups have given. If they differ there is no one truth to

@@ -192,7 +192,7 @@ func (s *Server) census(ctx context.Context) (c census) {
 func (c *census) count(x *session) {
 	c.normal += boolBit(x.nsubs == 0)
 	c.subscribed += boolBit(x.nsubs > 0)
-	c.blocked += boolBit(x.isHeld() && x.l.clients.pause != pauseNone)
+	c.blocked += boolBit(x.isHeld() && x.hold == nil && x.l.clients.pause != pauseNone) // with hold it is counted as what it waits for
 	c.watching += boolBit(x.watch != nil)
 	c.maxIn, c.maxOut = max(c.maxIn, len(x.input.buf)-x.input.pos), max(c.maxOut, x.pendingOut())
 	c.memory += cap(x.input.buf) + x.pendingOut()

@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"bytes"
+	"math"
+	"slices"
 	"time"
 
 	"keyferry/internal/resp"
@@ -19,7 +22,10 @@ import (
 // The usual client finds nobody in front who is still on his way to the server, and is sent off at
 // once: an order costs a round trip only where two come for one key within that.
 func (l *loop) enterLine(x *blocking) {
-	x.spot = &line.Waiter{Keys: x.keys, AtServer: true, FD: x.r.s.conn.FD()}
+	x.spot = &line.Waiter{Keys: x.keys, Takes: x.r.cmd.Group, AtServer: true, FD: x.r.s.conn.FD()}
+	if x.r.cmd.Traits&resp.PassesOn != 0 {
+		x.spot.Keys, x.spot.To = x.keys[:1], x.keys[1:]
+	}
 	x.spot.Nudge = func() { l.post(func() { l.attend(x) }) }
 	l.srv.waits.lines.Enter(x.spot)
 	l.attend(x)
@@ -69,22 +75,86 @@ func (l *loop) callOff(x *blocking) {
 	}
 }
 
-// stands reports that x is at no server and not on its way to one: nothing but the line ends that.
-func (x *blocking) stands() bool { return x.on == nil && x.spot != nil && !x.r.isParked() }
+// stands reports that x is at no server and not on its way to one: nothing but the line, or the tick, ends that.
+func (x *blocking) stands() bool {
+	return x.on == nil && (x.spot != nil || !x.deferred.IsZero()) && !x.r.isParked()
+}
 
-// endStanding ends the waits that are over of those who stand. True: somebody stands.
+// endStanding ends the waits that are over of those who stand, and has those tried again who were put off. True:
+// somebody stands.
 //
 // Those who are at a server are ended by that, and those who are parked by parking.
 func (l *loop) endStanding() (any bool) {
 	for x := range l.waiters.blocked {
-		if x.stands() {
-			any = true
-			if x.timeout > 0 && !x.patient(l.now) {
-				x.expire(x.r)
-			}
+		if !x.stands() {
+			continue
+		}
+		any = true
+		switch {
+		case x.timeout > 0 && !x.patient(l.now):
+			x.expire(x.r)
+		case x.deferred.IsZero() || l.now.Sub(x.deferred) < grudge:
+		case x.spot != nil:
+			x.deferred = time.Time{}
+			l.srv.waits.lines.Retry(x.spot)
+			l.attend(x)
+		default:
+			x.deferred = time.Time{}
+			l.place(x.r, x.db, x.slot, x.keys, resp.AppendRequest(nil, x.args...))
 		}
 	}
 	return any
+}
+
+// notNow: a server that is asked to let a client wait looks at the key as if the client had just come. One that
+// has waited all the time would not have noticed that the key has another type now, or that a script runs.
+func notNow(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("-WRONGTYPE ")) || bytes.HasPrefix(b, []byte("-BUSY "))
+}
+
+// put has x stand where it is, since no server lets it wait, and keeps its turn. It is tried again by the tick.
+func (x *blocking) put(r *request) (pass bool) {
+	l := r.s.l
+	if r.s.life == lifeGone {
+		x.end(r)
+		return true
+	}
+	x.handBack(l)
+	r.becomeWaiting()
+	if x.unblocked != notUnblocked || x.timeout > 0 && !x.patient(l.now) {
+		x.expire(r)
+		return false
+	}
+	x.deferred = l.now
+	if x.spot != nil {
+		l.srv.waits.lines.Defer(x.spot)
+	}
+	l.turns.wantTick.Store(true)
+	return false
+}
+
+// patient reports that a parked client may wait on: it has come to wait. What is malformed
+// has no time-out and is not kept.
+func (x *blocking) patient(now time.Time) bool {
+	return x.timeout > 0 && (x.deadline.IsZero() || now.Before(x.deadline))
+}
+
+var unblockedReply = []byte("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")
+
+// expire ends the wait of a client that was parked: in due time, or by CLIENT UNBLOCK.
+func (x *blocking) expire(r *request) bool {
+	if x.timeout == 0 && x.unblocked == notUnblocked {
+		return false
+	}
+	x.end(r)
+	if x.unblocked == unblockedAsError {
+		r.finish(unblockedReply)
+		return true
+	}
+	out := r.s.reply()
+	out.NullArray()
+	r.finish(out.B)
+	return true
 }
 
 // inPlace takes the reply to the PING in front of a command that blocks. The server reads the two at
@@ -118,7 +188,7 @@ func (c *call) heldByLine(keys []slotlock.Key) bool {
 	s := c.s
 	l, since := s.l, &s.input.behind
 	late := !since.IsZero() && l.now.Sub(*since) > l.opt.LockDeadline
-	if late || !l.srv.waits.lines.Hold(keys, func() { l.post(s.wantResume) }) {
+	if late || !l.srv.waits.lines.Hold(keys, c.servesMost(), func() { l.post(s.wantResume) }) {
 		*since = time.Time{}
 		return false
 	}
@@ -129,6 +199,15 @@ func (c *call) heldByLine(keys []slotlock.Key) bool {
 	return true
 }
 
+// servesMost is how many of those who wait for a key the command may serve. What is pushed stands in the command, or in
+// values that it takes over whole, of any length.
+func (c *call) servesMost() int {
+	if len(c.keys) == 1 && c.cmd.Flags&resp.DenyOOM != 0 && c.cmd.Serve == resp.Keyed && c.cmd.Group != "generic" {
+		return len(c.args)
+	}
+	return math.MaxInt32
+}
+
 // awaited are the keys of the command for which somebody may wait, if it may give them something. A
 // command that blocks and only takes does not.
 func (c *call) awaited() (keys []slotlock.Key) {
@@ -136,10 +215,8 @@ func (c *call) awaited() (keys []slotlock.Key) {
 	if cmd.Flags&resp.Blocking != 0 && (cmd.TakesFirst() || len(c.keys) < 2) {
 		return nil
 	}
-	for _, i := range c.keys {
-		if lines.Awaited(c.args[i]) {
-			keys = append(keys, slotlock.Key{DB: c.s.db, Name: string(c.args[i])})
-		}
+	if !slices.ContainsFunc(c.keys, func(i int) bool { return lines.Awaited(c.args[i]) }) {
+		return nil
 	}
-	return keys
+	return appendKeys(nil, c.s.db, cmd, c.args, c.keys)
 }

@@ -62,6 +62,12 @@ func TestPopForSomebodyGone(t *testing.T) {
 				{"", "BLPOP k j 0", "RPUSH k v", "LLEN k", ":1"},
 				{"", "BLPOP k 0", "MULTI\nRPUSH k v\nEXEC", "LLEN k", ":1"},
 				{"", "BLPOP k 0", "SELECT 1\nRPUSH k v\nSELECT 0\nMOVE k 1\nLPUSH k v", "LLEN k", ":1"},
+				// To the database in which it waits from another one.
+				{"RPUSH k v", "SELECT 1\nBLPOP k 0", "MOVE k 1\nSELECT 1", "LLEN k", ":1"},
+				{"RPUSH k v", "SELECT 1\nBLPOP k j 0", "MOVE k 1\nSELECT 1", "LLEN k", ":1"},
+				{"RPUSH k v", "SELECT 1\nBLPOP k 0", "MULTI\nMOVE k 1\nEXEC\nSELECT 1", "LLEN k", ":1"},
+				{"RPUSH {k}from v", "SELECT 1\nBLPOP k 0", "COPY {k}from k DB 1\nSELECT 1", "LLEN k", ":1"},
+				{"RPUSH k v", "SELECT 1\nBLPOP k 0", "SWAPDB 0 1\nSELECT 1", "LLEN k", ":1"},
 			} {
 				t.Run(x.wait+", "+x.write, func(t *testing.T) {
 					ctx := context.Background()

@@ -240,6 +240,9 @@ func (c *call) runScript(op operation, frame []byte) bool {
 		l.srv.scripted.note(slot)
 		db, keys := s.db, appendKeys(nil, s.db, c.cmd, c.args, c.keys)
 		send = func() { l.place(r, db, slot, keys, frame) }
+		if mayWrite(c.cmd) {
+			l.wakeAfter(r, keys)
+		}
 	}
 	if !says {
 		send()

@@ -31,6 +31,7 @@ func (c *call) sort() {
 	}
 	r := c.begin()
 	r.op = plain{unnamed}
+	c.observe(r)
 	l.place(r, s.db, slot, appendKeys(nil, s.db, cmd, args, keys), resp.AppendRequest(nil, args...))
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,7 +42,8 @@ type takeFirst struct {
 	r        *request // stands in the session's queue and holds it
 	db       int
 	asks     []question
-	at       int      // the question that is asked
+	at       int      // how many questions have been answered
+	from     int      // the question that is asked first
 	part     *request // under way
 	spot     line.Waiter
 	phase    takePhase  // see there
@@ -125,7 +127,7 @@ func (c *call) takeFirst() bool {
 		c.refuse("ERR syntax error") // LEFT, RIGHT, MIN or MAX is missing
 		return true
 	}
-	x.cut(l, cmd.Kin, args, keys)
+	x.cut(l, cmd, args, keys)
 	x.r = c.begin()
 	s.hold = x.r
 	x.r.op = x
@@ -134,6 +136,7 @@ func (c *call) takeFirst() bool {
 	for _, q := range x.asks {
 		x.spot.Keys = append(x.spot.Keys, q.keys...)
 	}
+	x.spot.Takes = cmd.Group
 	x.spot.FD, x.spot.Nudge = s.conn.FD(), func() { l.post(x.attend) }
 	l.srv.waits.lines.Enter(&x.spot)
 	x.ask()
@@ -163,14 +166,16 @@ func parseTimeout(arg []byte) (wait time.Duration, bad string) {
 // other, of others one for each key.
 //
 // LMPOP and ZMPOP take several keys themselves, in order, so neighbours of one slot are one
-// question. The others are asked key by key: LPOP takes one.
-func (x *takeFirst) cut(l *loop, kin *resp.Command, args [][]byte, keys []int) {
+// question. The others are asked key by key: LPOP takes one, and who blocks is served from the key that was
+// written to.
+func (x *takeFirst) cut(l *loop, cmd *resp.Command, args [][]byte, keys []int) {
+	kin, blocks := cmd.Kin, cmd.Flags&resp.Blocking != 0
 	many := kin.CountsKeys()
 	tail := args[keys[len(keys)-1]+1:]
 	for i := 0; i < len(keys); {
 		q := question{slot: l.table.Scheme.Slot(args[keys[i]])}
 		from := i
-		for i++; many && i < len(keys) && l.table.Scheme.Slot(args[keys[i]]) == q.slot; i++ {
+		for i++; many && !blocks && i < len(keys) && l.table.Scheme.Slot(args[keys[i]]) == q.slot; i++ {
 		}
 		request := [][]byte{[]byte(kin.Name)}
 		if many {
@@ -212,7 +217,7 @@ func (x *takeFirst) ask() {
 func (x *takeFirst) askOne() {
 	s := x.r.s
 	l := s.l
-	q := &x.asks[x.at]
+	q := &x.asks[(x.from+x.at)%len(x.asks)]
 	route := l.table.RouteSlot(q.slot)
 	if route == router.Unserved {
 		x.end(resp.AppendErr(nil, unservedText(q.slot)))
@@ -237,7 +242,7 @@ func (x *takeFirst) answered(parts [][]byte) []byte {
 	b := parts[0]
 	s := x.r.s
 	x.part = nil
-	q := &x.asks[x.at]
+	q := &x.asks[(x.from+x.at)%len(x.asks)]
 	switch {
 	case isNull(b), string(b) == "*0\r\n", bytes.HasPrefix(b, []byte("-TRYAGAIN")):
 	case x.phase == laterRound && bytes.HasPrefix(b, []byte("-BUSY ")): // who blocks waits on meanwhile
@@ -290,13 +295,14 @@ func (x *takeFirst) form(q *question, b []byte) []byte {
 // while it asked has been used up.
 func (x *takeFirst) nothing() {
 	s := x.r.s
-	x.at, x.phase = 0, waiting
+	x.at, x.from, x.phase = 0, 0, waiting
 	switch {
 	case x.unblocked == unblockedAsError && s.life < lifeGone:
 		x.end(unblockedReply)
 	case !x.blocks() || x.unblocked == unblockedAsTimeout || s.life == lifeGone || s.life == lifeHalfClosed || x.late():
 		x.endEmpty()
 	case !s.l.srv.waits.lines.Waits(&x.spot): // a key was written to while the questions were asked
+		x.from = x.questionOf(s.l.srv.waits.lines.WokenBy(&x.spot))
 		x.ask()
 	default:
 		s.l.enterWaitlist(x)
@@ -346,9 +352,16 @@ func (x *takeFirst) attend() {
 			return
 		}
 		if l.clients.pause == pauseNone || !l.srv.waits.lines.Waits(&x.spot) {
+			x.from = x.questionOf(l.srv.waits.lines.WokenBy(&x.spot))
 			x.ask()
 		}
 	}
+}
+
+// questionOf is the question about a key. Who waits is served from the key that was written to, as by Redis,
+// though others in front of it may have something by then.
+func (x *takeFirst) questionOf(k slotlock.Key) int {
+	return max(0, slices.IndexFunc(x.asks, func(q question) bool { return slices.Contains(q.keys, k) }))
 }
 
 // abandon ends the wait. What a server has been asked it will answer, as it would a client

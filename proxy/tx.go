@@ -239,6 +239,9 @@ func (c *call) exec() bool {
 	op := &execution{plain: plain{tx.unnamed}, db: s.db, after: tx.db, n: tx.n, writes: tx.writes, scripts: tx.scripts, scans: tx.scans, published: tx.published}
 	r := c.begin()
 	r.op = op
+	if tx.writes {
+		l.wakeAfter(r, tx.keys)
+	}
 	slot, keys := tx.slot, tx.keys
 	if w != nil {
 		op.on, slot, s.watch = w.on, w.slot, nil

@@ -239,23 +239,23 @@ type waker struct {
 	keys []slotlock.Key
 }
 
-// waker is nil for a write to other keys.
-func (l *loop) waker(db int, args [][]byte, keys []int) *waker {
+// wakeAfter has those woken who wait for one of the keys, when the request has been answered.
+func (l *loop) wakeAfter(r *request, keys []slotlock.Key) {
 	a := &l.srv.waits.list
-	var w *waker
+	if a.n.Load() == 0 {
+		return
+	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	for _, i := range keys {
-		k := slotlock.Key{DB: db, Name: string(args[i])}
-		if len(a.loops[k]) == 0 {
-			continue
+	var awaited []slotlock.Key
+	for _, k := range keys {
+		if len(a.loops[k]) > 0 {
+			awaited = append(awaited, k)
 		}
-		if w == nil {
-			w = &waker{l: l}
-		}
-		w.keys = append(w.keys, k)
 	}
-	return w
+	if len(awaited) > 0 {
+		r.observe(&waker{l, awaited})
+	}
 }
 
 // answered: who is woken hears of it by message: what that leads to must not run within a reply. An error

@@ -31,6 +31,8 @@ const (
 	// ForReplicas: it waits for replicas, and its time-out is not one that a server may be
 	// asked again with: what it waits for is tied to one connection.
 	ForReplicas
+	// PassesOn: it takes from its first key and gives that to its second.
+	PassesOn
 	// ScansElements: it takes and gives a cursor over the elements of one key, as argument 2 and
 	// as the first part of its reply.
 	ScansElements
@@ -52,6 +54,7 @@ var traits = []struct {
 	{HasSHA, "evalsha evalsha_ro"},
 	{PopsPairs, "bzpopmin bzpopmax"},
 	{ForReplicas, "wait waitaof"},
+	{PassesOn, "blmove brpoplpush"},
 	{ScansElements, "hscan sscan zscan"},
 }
 

@@ -12,6 +12,20 @@
 // and all are placed again in their order. Clients that wait for a key in the gateway itself are in the same
 // lines, and are never placed.
 //
+//	Waiting ── Wake ─► Next says Ask ─► asks ── Leave
+//	   ▲                                  │
+//	   └─────────── Waits ◄── nothing ────┘
+//
+// Of these one asks at a time, the first: else the second could be given what has come since the first has
+// looked. Nobody behind them is placed, since a server would serve him before they can ask.
+//
+// All this is between clients that take the same type of value. A key has one type at a time, and somebody who waits for
+// a list is for a sorted set of the same name as if he were not there.
+//
+// A server that is asked to let a client wait looks at the key first. If that has another type by then, the client is
+// put off (Defer): it keeps its place in the line, is in nobody's way, and comes back to it (Retry), for which those
+// behind it are called off once more.
+//
 // Who writes to a key is held up (Hold) as long as the wrong client could be given what it
 // writes: while somebody who has gone still waits at a server, and while a line is being formed
 // anew.

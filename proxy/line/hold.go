@@ -8,19 +8,32 @@ func (b *Book) Awaited(name []byte) bool {
 	return b.n.Load() > 0 && b.filter[b.hash(name)].Load() > 0
 }
 
-// lookMost bounds how many of a line are looked at. What one of those behind them has done is known by
-// its own loop long before so many have been served.
-const lookMost = 256
+// ahead of how many a write is, beyond those that it may serve itself, is how many more of a line are looked
+// at: other writes may be under way. What one of those behind them has done is known by its own loop long before so many
+// have been served.
+const others = 256
 
 // Any reports that somebody waits for something.
 func (b *Book) Any() bool { return b.n.Load() > 0 }
 
+// In are the keys of two databases that somebody waits for.
+func (b *Book) In(first, second int) (keys []slotlock.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for k := range b.lines {
+		if k.DB == first || k.DB == second {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
 // Hold reports that a write to keys has to wait, and calls again, from any goroutine, when it is to
-// be tried again.
+// be tried again. most is how many it may serve.
 //
 // Those in line are asked for by the sockets of their clients: one that has closed its connection
 // before this write has come is told from one that waits, though its own loop has not seen it yet. All
-// of them, as other writes that serve the first are under way, up to lookMost. Nobody's state is believed from before that look: who leaves says so before its socket is
+// of them, as other writes that serve the first are under way, up to a bound (others). Nobody's state is believed from before that look: who leaves says so before its socket is
 // closed, and is looked at after it (leaving).
 //
 //	loop of the consumer                    loop of the producer
@@ -28,10 +41,10 @@ func (b *Book) Any() bool { return b.n.Load() > 0 }
 //	                                        RPUSH ─► Hold: the socket has ended ─► held
 //	Nudge ─► Gone ─► Leaving, CLIENT UNBLOCK
 //	null ─► Leave ────────────────────────► again ─► Hold: nobody ─► RPUSH is sent
-func (b *Book) Hold(keys []slotlock.Key, again func()) (held bool) {
+func (b *Book) Hold(keys []slotlock.Key, most int, again func()) (held bool) {
 	for {
 		b.mu.Lock()
-		ahead, disorder := b.ahead(keys)
+		ahead, disorder := b.ahead(keys, most+others)
 		if disorder {
 			b.held = append(b.held, again)
 			b.mu.Unlock()
@@ -79,7 +92,7 @@ func (b *Book) found(ahead []*Waiter) (any bool) {
 
 // ahead are those who may be served when keys are written to, and whether any line is in disorder. A client
 // that takes from one key to push to another one (BLMOVE) leads from line to line.
-func (b *Book) ahead(keys []slotlock.Key) (ahead []*Waiter, disorder bool) {
+func (b *Book) ahead(keys []slotlock.Key, most int) (ahead []*Waiter, disorder bool) {
 	seen := make(map[slotlock.Key]bool, len(keys))
 	for todo := keys; len(todo) > 0; {
 		k := todo[0]
@@ -88,15 +101,17 @@ func (b *Book) ahead(keys []slotlock.Key) (ahead []*Waiter, disorder bool) {
 			continue
 		}
 		seen[k] = true
+		deferred := false // who stands behind such a one does so for long
 		for i, w := range b.lines[k] {
-			if w.leaving.Load() || w.displaced || w.gone {
+			deferred = deferred || w.deferred
+			if w.leaving.Load() || w.displaced && !deferred || w.gone {
 				return nil, true
 			}
-			if i < lookMost {
+			if i < most {
 				ahead = append(ahead, w)
 			}
-			if len(w.Keys) > 1 {
-				todo = append(todo[:len(todo):len(todo)], w.Keys...)
+			if len(w.Keys)+len(w.To) > 1 {
+				todo = append(append(todo[:len(todo):len(todo)], w.Keys...), w.To...)
 			}
 		}
 	}
