@@ -6,7 +6,7 @@ import (
 )
 
 // dueWithin is how far from its expiry a key is taken for one that may have expired at an end: it is more
-// than the clocks of the servers are apart.
+// than a move takes, and than the gateway's clock should be off.
 const dueWithin = time.Second
 
 // settleDue makes a key that expires while it moves expire once for those who listen to keyspace
@@ -18,6 +18,16 @@ const dueWithin = time.Second
 //	RESTORE ─── source: expired ─── UNLINK ─── EXISTS: target: expired ─── heard ─── unlocked
 //
 // Without a listener, and of keys with more time, it does nothing.
+//
+// It takes the clocks of both servers to agree. Where they differ a key has two times of expiry, S at the source and T
+// at the target, and what is heard depends on where its move falls:
+//
+//	T behind: moved before S     T alone says it, later
+//	          S within the move  both say it: T when the key has been unlocked. It can be read in between
+//	T ahead:  moved before T     T alone says it, early
+//	          RESTORE after T    no copy is made, and nobody says it
+//
+// Preflight tells of clocks that differ.
 func (w *Worker) settleDue(ctx context.Context, db int) error {
 	if w.env.EventsWanted == nil {
 		return nil
