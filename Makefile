@@ -6,7 +6,7 @@ BIN    := bin/keyferry
 SEED   ?=
 FUZZTIME ?= 30s
 
-.PHONY: build demo test test-memory soak race lint fmt docs fuzz sim integration clients chaos kills bench bench-drain pgo screenshots tools-redis tools-chromium tools-nutcracker tools-clients tools-cc tools-etcd clean
+.PHONY: build demo test test-memory soak race lint fmt docs fuzz sim scenarios integration clients chaos kills bench bench-drain pgo screenshots tools-redis tools-chromium tools-nutcracker tools-clients tools-cc tools-etcd clean
 
 # The profile in cmd/keyferry is for what is run: tests would only compile all twice for it.
 export GOFLAGS += -pgo=off
@@ -78,8 +78,13 @@ fuzz:
 sim:
 	$(GO) test ./test/sim -timeout 30m -sim.seeds 100000
 
+# Random scenarios of several clients, at the gateway and at a plain server. SEED= is the first of SEEDS.
+SEEDS ?= 300
+scenarios: tools-redis tools-cc
+	$(GO) test -timeout 0 -count 1 ./test/integration -run 'TestScenarios' -scenario.seed $(or $(SEED),0) -scenario.seeds $(SEEDS)
+
 integration: tools-redis tools-cc
-	$(GO) test -v -timeout 60m -count 1 ./test/integration -soak -differential.runs 25 -scans 50
+	$(GO) test -v -timeout 60m -count 1 ./test/integration -soak -differential.runs 25 -scenario.seeds 100 -scans 50
 
 # The clients that people use, a minute each while slots move back and forth: go-redis,
 # redis-cli, redis-benchmark, ioredis and BullMQ, which npm fetches, redis-py, and the

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -56,25 +57,39 @@ func (w *party) say(lines ...string) {
 	}
 }
 
-// next is the next frame as text: scalars as they are, aggregates as their words.
-func (w *party) next() string {
+// frame is the next frame as it came; "" if none comes within that time.
+func (w *party) frame(within time.Duration) string {
 	w.t.Helper()
-	_ = w.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = w.c.SetReadDeadline(time.Now().Add(within))
 	for {
 		var s resp.ReplyScanner
 		n, st := s.Scan(w.buf)
 		if st == resp.OK {
-			r := parseReply(w.buf[:n])
+			f := string(w.buf[:n])
 			w.buf = w.buf[n:]
-			return wordsOf(r)
+			return f
 		}
 		chunk := make([]byte, 1<<16)
 		n, err := w.c.Read(chunk)
+		var late net.Error
+		if errors.As(err, &late) && late.Timeout() {
+			return ""
+		}
 		if err != nil {
 			w.t.Fatalf("%v; so far %.100q", err, w.buf)
 		}
 		w.buf = append(w.buf, chunk[:n]...)
 	}
+}
+
+// next is the next frame as text: scalars as they are, aggregates as their words.
+func (w *party) next() string {
+	w.t.Helper()
+	f := w.frame(20 * time.Second)
+	if f == "" {
+		w.t.Fatalf("nothing comes; so far %.100q", w.buf)
+	}
+	return wordsOf(parseReply([]byte(f)))
 }
 
 func wordsOf(r reply) string {
