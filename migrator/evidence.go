@@ -21,8 +21,9 @@ import (
 //	names of connections ─► another gateway is connected: two clusters, or two copies of one
 //	slots of keys        ─► many that the group does not own: the slot map is not of this time
 
-// foreignAgain is how long connections of a gateway that has just died are given to go.
-const foreignAgain = 300 * time.Millisecond
+// foreignAgain is how long connections of a gateway that has just died are given to go, and those that this
+// one's probes have to a group that was just removed: probes end within half a second.
+const foreignAgain = time.Second
 
 // foreignGateways are the other gateways that are connected to a server. Of a group of ours those of our
 // cluster do not count, with what former processes have left. At any other server they do: two
