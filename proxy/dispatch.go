@@ -28,6 +28,9 @@ func (c *call) serve() (taken bool) {
 	} else if c.isPeerCall() {
 		c.peerCall()
 		return true
+	} else if c.isPeerResume() {
+		c.peerResume()
+		return true
 	}
 	// What it does must not be seen before the messages in front of it are heard.
 	if s.saying > 0 && (cmd == nil || cmd.Traits&resp.Says == 0) {
@@ -155,6 +158,10 @@ func (c *call) keyed() (taken bool) {
 	l := s.l
 	if len(c.keys) == 0 {
 		c.plainly()
+		return true
+	}
+	if s.modes.refusing {
+		c.begin().giveBack(l.elsewhereError())
 		return true
 	}
 	switch outcome, slot := l.table.Route(cmd, c.args, c.keys); outcome {

@@ -111,6 +111,10 @@ func (r *request) sendTo(l *loop, group int16, frame []byte) {
 // call.keyed. It is also where an operation comes back that has to be asked elsewhere, by the
 // table of then.
 func (l *loop) place(r *request, db, slot int, keys []slotlock.Key, frame []byte) {
+	if r.s.modes.refusing {
+		r.giveBack(l.elsewhereError())
+		return
+	}
 	switch l.table.RouteSlot(slot) {
 	case router.Serve:
 		if via := l.table.Slots[slot].Via; l.table.IsPeer(via) {

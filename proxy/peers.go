@@ -42,7 +42,8 @@ var errPeerDeadline = errors.New("the gateway that moves the key's slot did not 
 //
 // Who touches it: the loop's goroutine.
 type peers struct {
-	waiting []*request // in the order in which they came back
+	resuming map[*upstream.Pipe]bool // peerResume is under way; see resumePeer
+	waiting  []*request              // in the order in which they came back
 }
 
 // detour is what a request needs to be sent again after it went to a peer in vain.
@@ -69,6 +70,7 @@ func isElsewhere(b []byte) bool { return bytes.HasPrefix(b, []byte("-"+elsewhere
 // sent again.
 func (l *loop) sendByPeer(r *request, db, slot int, keys []slotlock.Key, frame []byte) {
 	if r.s.modes.peer {
+		r.s.modes.refusing = true
 		r.giveBack(l.elsewhereError())
 		return
 	}
@@ -122,11 +124,62 @@ func (r *request) refusedByPeer(b []byte, last bool) (over bool, reply []byte) {
 	if !last || !isElsewhere(b) {
 		return false, b
 	}
+	r.s.l.resumePeer(r.pipe)
 	if r.comesBack() {
 		return true, nil
 	}
 	return false, upstreamError(r, errPeerDeadline)
 }
+
+// A gateway that has refused a command may learn a moment later that the slot is its own, and would execute
+// what was sent behind the one that it has refused, which comes again after that. So a peer's session
+// refuses everything on slots from then on, until the sender, who has heard of it, says that what
+// follows was sent, or is sent again, in order.
+//
+//	sender   GET 1  GET 2  GET 3        ── hears of 1 ──► peerResume  GET 1  GET 2  GET 3
+//	session  refused, and so 2 and 3, whatever the table says by then  ok ┘
+const peerResume = "KEYFERRYRESUME"
+
+var peerResumeFrame = resp.AppendRequest(nil, []byte(peerResume))
+
+// isPeerResume recognizes it; it is a command of peer sessions alone.
+func (c *call) isPeerResume() bool {
+	return c.s.modes.peer && c.s.modes.authed && len(c.args) == 1 && bytes.EqualFold(c.args[0], []byte(peerResume))
+}
+
+func (c *call) peerResume() {
+	c.s.modes.refusing = false
+	c.s.enqueueReply(okReply)
+}
+
+// resumePeer says so to the session at the other end of a connection, once for what it had refused by
+// then: refusals of what was sent before come before the answer.
+func (l *loop) resumePeer(p *upstream.Pipe) {
+	if l.servers.peers.resuming[p] {
+		return
+	}
+	if l.servers.peers.resuming == nil {
+		l.servers.peers.resuming = make(map[*upstream.Pipe]bool)
+	}
+	l.servers.peers.resuming[p] = true
+	p.Send(&resuming{l, p}, peerResumeFrame)
+}
+
+// resuming is one peerResume under way.
+type resuming struct {
+	l *loop
+	p *upstream.Pipe
+}
+
+// Reply implements upstream.Call.
+func (x *resuming) Reply(_ []byte, last bool) {
+	if last {
+		delete(x.l.servers.peers.resuming, x.p)
+	}
+}
+
+// Fail implements upstream.Call. The session has gone with its connection.
+func (x *resuming) Fail(error, bool) { delete(x.l.servers.peers.resuming, x.p) }
 
 // comesBack takes a request that a peer has refused, or that could not be sent to it, and has it wait
 // for another try; false: it is too late for that, or it is more than a plain command.
@@ -208,6 +261,11 @@ func (l *loop) sendAgain() (again bool) {
 	for _, r := range list {
 		d := r.detour
 		if d == nil || !d.waiting { // its client has left
+			continue
+		}
+		// What was sent behind it may be on its way back, and has to come behind it again.
+		if l.servers.peers.resuming[r.pipe] {
+			l.servers.peers.waiting = append(l.servers.peers.waiting, r)
 			continue
 		}
 		d.waiting = false

@@ -95,12 +95,13 @@ type identity struct {
 
 // modes are what the client has asked to be treated like. RESET clears them.
 type modes struct {
-	authed  bool
-	peer    bool // it is another gateway; for good
-	noEvict bool
-	noTouch bool
-	monitor bool
-	quiet   quiet // CLIENT REPLY
+	authed   bool
+	peer     bool // it is another gateway; for good
+	refusing bool // of a peer: see peerResume
+	noEvict  bool
+	noTouch  bool
+	monitor  bool
+	quiet    quiet // CLIENT REPLY
 }
 
 // accept begins a session. A client needs no AUTH where there is no password; if one is set
