@@ -135,6 +135,9 @@ func TestEveryFlagIsAnOption(t *testing.T) {
 			return
 		}
 		name := strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")
+		if name == "store copy" { // it asks no gateway
+			return
+		}
 		row, given := verb.Find(name), ""
 		for i := range verb.Rows {
 			if a := verb.Rows[i].Alias; a != nil && a.Name == name {

@@ -423,7 +423,7 @@ func TestPreflightRefuses(t *testing.T) {
 	dst.Set(ctx, "k", "foreign", 0)
 	r.proxy("MIGRATE", "0-16383", "TO", "g2")
 	r.await("the job to fail", func() bool { return r.job().Phase == topology.Failed })
-	if j := r.job(); !strings.Contains(j.Reason, `holds key "k"`) || j.Published {
+	if j := r.job(); !strings.Contains(j.Reason, `holds 1 keys of these slots already (one is key "k"`) || j.Published {
 		t.Errorf("reason %q, published %v", j.Reason, j.Published)
 	}
 	if v := c.Get(ctx, "k").Val(); v != "source" {

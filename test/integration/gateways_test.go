@@ -172,7 +172,7 @@ func TestOwnersAreKilledAndFrozen(t *testing.T) {
 	living := o.Snapshot().Living
 	for text, n := range living.Texts {
 		t.Logf("%d times: %s", n, text)
-		if !strings.Contains(text, "may or may not have been executed") && !strings.Contains(text, "perhaps executed") {
+		if !strings.Contains(text, "may or may not have been executed") && !strings.Contains(text, "perhaps executed") && text != "dial: connect: connection refused" { // the last is of who looked for another gateway
 			t.Errorf("clients of gateways that live heard %d times: %s", n, text)
 		}
 	}

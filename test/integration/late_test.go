@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,9 @@ func (l *late) arrive(before map[string]bool) {
 	})
 }
 
+// ofMigrator finds the migrator's connections by their names; see migrator/link.
+var ofMigrator = regexp.MustCompile(` name=keyferry:[^: ]+:\d+:[mc]\d+ `)
+
 // gatewayConns are the ids of the migrator's connections at a server that have looked at keys
 // last.
 func gatewayConns(t *testing.T, s *testredis.Server) map[string]bool {
@@ -79,7 +83,7 @@ func gatewayConns(t *testing.T, s *testredis.Server) map[string]bool {
 	}
 	out := map[string]bool{}
 	for line := range strings.Lines(text) {
-		if strings.Contains(line, " name=keyferry:") && (strings.Contains(line, " cmd=scan ") || strings.Contains(line, " cmd=exists ") || strings.Contains(line, " cmd=dump ")) {
+		if ofMigrator.MatchString(line) && (strings.Contains(line, " cmd=scan ") || strings.Contains(line, " cmd=exists ") || strings.Contains(line, " cmd=dump ")) {
 			out[strings.Fields(line)[0]] = true
 		}
 	}

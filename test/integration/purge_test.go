@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/internal/testrig"
 	"keyferry/internal/topology"
 	"keyferry/migrator/preflight"
 )
@@ -96,7 +97,7 @@ func TestPurgeAndExpiry(t *testing.T) {
 	}
 	r.proxy("MIGRATE", "0-16383", "TO", "g2", "PURGE", 20)
 	r.awaitDone()
-	if left := dst.DBSize(ctx).Val(); left != 0 {
+	if left := testrig.Keys(ctx, dst); left != 0 {
 		t.Errorf("%d keys are left", left)
 	}
 }
@@ -125,7 +126,7 @@ func TestKeysThatComeWhilePurging(t *testing.T) {
 		set(10, 15)
 		g.open()
 		r.await("the job to be refused", func() bool { return r.job().Phase == topology.Failed })
-		if n := dst.DBSize(ctx).Val(); n < 5 || at == "job.preflight.persist.after@2" && n != 15 {
+		if n := testrig.Keys(ctx, dst); n < 5 || at == "job.preflight.persist.after@2" && n != 15 {
 			t.Errorf("%s: of 15 keys, 10 of them stated, %d are left", at, n)
 		}
 		if text := r.job().LastError.Text; !strings.Contains(text, "keys of these slots") || r.job().Published {
@@ -157,7 +158,7 @@ func TestDeathWhilePurging(t *testing.T) {
 	dst.Del(ctx, "way:1", "way:2") // as the former gateway may have
 	r.start("")
 	r.awaitDone()
-	if n := dst.DBSize(ctx).Val(); n != 0 {
+	if n := testrig.Keys(ctx, dst); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}
 }

@@ -1,11 +1,13 @@
 package lesson
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
 
 	"keyferry/internal/faultproxy"
+	"keyferry/internal/testrig"
 )
 
 // scans notes the cursors of the SCANs that go over a link.
@@ -107,7 +109,7 @@ func scanCutShort(t *testing.T) {
 			if j := r.Job(); j.FirstError == nil || !told(j.ErrorCounts, "source") {
 				t.Errorf("the error of the source is not told: %+v, %v", j.FirstError, j.ErrorCounts)
 			}
-			if left := r.stat(from, "keyspace", "db0", "keys"); left != 0 {
+			if left := testrig.Keys(context.Background(), r.Servers[from].Client()); left != 0 {
 				t.Errorf("%d keys are left at the source", left)
 			}
 			r.allThere(n, size)
