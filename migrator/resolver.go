@@ -3,12 +3,12 @@ package migrator
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"keyferry/internal/control"
 	"keyferry/internal/failpoint"
 	"keyferry/migrator/joberr"
 	"keyferry/migrator/keymove"
@@ -32,26 +32,13 @@ func (m *mover) resolvers(ctx context.Context) {
 		}
 		m.note(err)
 		m.fenced.err.Store(&err)
-		if !m.backOff(ctx, &pause) {
+		if !control.BackOff(ctx, &pause) {
 			return
 		}
 	}
 	close(m.fenced.done)
 	for i := range resolverCount {
 		m.wg.Go(func() { m.resolver(ctx, fmt.Sprint("resolver", i)) })
-	}
-}
-
-// backOff waits with jitter and doubles the pause; false when ctx has ended.
-func (m *mover) backOff(ctx context.Context, pause *time.Duration) bool {
-	t := time.NewTimer(*pause/2 + rand.N(*pause/2+1))
-	defer t.Stop()
-	*pause = min(2**pause, time.Second)
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -79,7 +66,7 @@ func (m *mover) resolver(ctx context.Context, id string) {
 				m.log.Warn("resolver: will try again", zap.String("job", m.job), zap.Error(err), zap.Duration("in", pause), zap.Int("lines_left_out", skipped))
 			}
 		}
-		if !m.backOff(ctx, &pause) {
+		if !control.BackOff(ctx, &pause) {
 			return
 		}
 	}

@@ -45,7 +45,7 @@ type Peer struct {
 	Incarnation uint64
 	Endpoint    topology.Endpoint
 	Ends        []int16 // the groups between which it moves slots, the source of each move before its target
-	Out         bool    // it is no part of the cluster any more, and nobody else moves its slots yet
+	id          string
 }
 
 // Slot is the route of one slot.
@@ -192,7 +192,7 @@ func (t *Table) UpstreamOf(id string) int16 {
 
 // ID is a peer's as an upstream, "@" and its name and incarnation, which no group can have: a gateway that
 // was started again is another upstream.
-func (p *Peer) ID() string { return "@" + p.Name + ":" + strconv.FormatUint(p.Incarnation, 10) }
+func (p *Peer) ID() string { return p.id }
 
 // PeerOf is the name of the peer that an id of an upstream stands for; false: it is a group's.
 func PeerOf(id string) (gateway string, ok bool) {
@@ -342,7 +342,7 @@ func (t *Table) peer(top topology.Topology, view View, name string) int16 {
 }
 
 func (t *Table) addPeer(view View, g topology.Gateway) int16 {
-	t.Peers = append(t.Peers, Peer{Name: g.Name, Incarnation: g.Incarnation, Out: g.Out, Endpoint: topology.Endpoint{Addr: g.Peers, Secret: view.Secret}})
+	t.Peers = append(t.Peers, Peer{Name: g.Name, Incarnation: g.Incarnation, id: "@" + g.Name + ":" + strconv.FormatUint(g.Incarnation, 10), Endpoint: topology.Endpoint{Addr: g.Peers, Secret: view.Secret}})
 	return int16(len(t.Groups) + len(t.Peers) - 1)
 }
 

@@ -49,22 +49,27 @@ func (c *Control) Run(ctx context.Context, publish Publish) error {
 			return err
 		}
 		left := c.migrator.Routed(st.Clone(), drained)
-		c.acks.routed(ctx, published, st.Epoch, both(drained, left))
+		c.acks.routed(ctx, published, st.Epoch, both(ctx, drained, left))
 		published = st.Epoch
 		c.tell(func() { c.acked = st.Epoch })
 	}
 	return ctx.Err()
 }
 
-// both is closed when a and b are; b may be nil.
-func both(a, b <-chan struct{}) <-chan struct{} {
+// both is closed when a and b are, unless ctx ends before; b may be nil.
+func both(ctx context.Context, a, b <-chan struct{}) <-chan struct{} {
 	if b == nil {
 		return a
 	}
 	done := make(chan struct{})
 	go func() {
-		<-a
-		<-b
+		for _, c := range []<-chan struct{}{a, b} {
+			select {
+			case <-c:
+			case <-ctx.Done():
+				return
+			}
+		}
 		close(done)
 	}()
 	return done

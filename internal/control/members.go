@@ -148,7 +148,7 @@ func (a *acks) store(ctx context.Context, members topology.Members, failed func(
 		a.mu.Unlock()
 		if err := members.Acknowledge(ctx, ack); err != nil && ctx.Err() == nil {
 			failed(fmt.Errorf("epoch %d could not be acknowledged: %w", ack.Epoch, err))
-			if !wait(ctx, &pause) {
+			if !BackOff(ctx, &pause) {
 				return
 			}
 			a.change(func(*topology.Ack) {})

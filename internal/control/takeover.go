@@ -29,8 +29,8 @@ const (
 	pauseMax = time.Second
 )
 
-// wait sleeps for a pause, with jitter, and doubles it; false when ctx has ended.
-func wait(ctx context.Context, pause *time.Duration) bool {
+// BackOff sleeps for a pause, with jitter, and doubles it, up to a second; false when ctx has ended.
+func BackOff(ctx context.Context, pause *time.Duration) bool {
 	t := time.NewTimer(*pause/2 + rand.N(*pause/2+1))
 	defer t.Stop()
 	*pause = min(2**pause, pauseMax)
@@ -68,7 +68,7 @@ func (c *Control) watchOthers(ctx context.Context) {
 				c.failed(fmt.Errorf("gateway %s has gone and could not be taken out of the cluster: %w", g.Name, err))
 			}
 		}
-		if !wait(ctx, &pause) { // what was stored comes round by the watch
+		if !BackOff(ctx, &pause) { // what was stored comes round by the watch
 			return
 		}
 		if len(c.dead()) == 0 {
@@ -203,7 +203,7 @@ func (c *Control) stayRegistered(ctx context.Context) {
 				return
 			}
 			c.failed(fmt.Errorf("this gateway could not be registered; others may take it for dead: %w", err))
-			if !wait(ctx, &pause) {
+			if !BackOff(ctx, &pause) {
 				return
 			}
 		}

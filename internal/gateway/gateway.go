@@ -173,7 +173,9 @@ func (g *Gateway) member(c conf.Config, name string) control.Member {
 	m := control.Member{Gateway: topology.Gateway{Name: name, Version: Version,
 		GatewayAddrs: topology.GatewayAddrs{Clients: c.ClientsAddr(), Peers: c.PeersAddr(), Admin: c.Admin, HTTP: c.HTTP.Listen}},
 		Secret: topology.NewSecret(c.Peers.Secret), TTL: time.Duration(c.Peers.Lease),
-		Failed: func(err error) { g.log.Warn("the cluster's store", zap.Error(err)) }}
+		Failed: func(err error) {
+			g.log.Warn("the cluster's store could not be used for this; it is tried again", zap.Error(err))
+		}}
 	m.Members, _ = g.store.(topology.Members) // nil: it is this gateway's own
 	return m
 }
